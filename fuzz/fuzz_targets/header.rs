@@ -1,0 +1,29 @@
+//! Any bytes at all are parsed or refused, never a panic; and what was parsed is written back
+//! and parsed again as the same.
+//!
+//! ```console
+//! $ cargo install cargo-fuzz
+//! $ mkdir -p fuzz/corpus/header
+//! $ cargo +nightly fuzz run header fuzz/corpus/header fixtures/malformed
+//! ```
+//! New inputs go to the first folder; the malformed corpus is where the search begins.
+#![no_main]
+
+use aird::gguf::Header;
+use libfuzzer_sys::fuzz_target;
+
+/// Above this the padding that `encode` adds would be all that is measured.
+const MAX_ALIGNMENT: u64 = 4096;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok((header, data_offset)) = Header::parse(bytes) else { return };
+    let _ = header.check_data(data_offset, bytes.len() as u64);
+    if header.alignment() > MAX_ALIGNMENT {
+        return;
+    }
+    let encoded = header.encode();
+    let (again, _) = Header::parse(&encoded).expect("what was parsed is parsed again");
+    assert!(again.encode() == encoded);
+    let unpadded = bytes.len().min(data_offset as usize).saturating_sub(MAX_ALIGNMENT as usize);
+    assert!(encoded.starts_with(&bytes[..unpadded]));
+});

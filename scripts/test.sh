@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# Everything that must hold before a change goes in, in one command: format, lints, build, tests.
+# The tests run on a real model, which scripts/fetch-model.sh brings (98 MB, once).
+#
+#   scripts/test.sh [--offline]
+#
+# --offline builds from vendor/ (see scripts/vendor.sh) and touches no network; if no model has
+# been fetched before, the tests that need one are skipped, and it says so.
+#
+# One cargo profile (dev) throughout: each profile builds llama.cpp anew, which takes minutes.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/toolchain.sh
+
+case "${1:-}" in
+    "")
+        offline=
+        flags=(--locked)
+        ;;
+    --offline)
+        offline=1
+        flags=(--locked --offline --config vendor/config.toml)
+        export AIRD_NO_INSTALL=1 CARGO_NET_OFFLINE=true
+        ;;
+    *)
+        say "usage: scripts/test.sh [--offline]"
+        exit 2
+        ;;
+esac
+
+now="starting"
+skipped=
+trap '[ $? = 0 ] || printf "\ntest.sh: FAILED at: %s\n" "$now"' EXIT
+step() {
+    now=$1
+    printf '\n==> %s\n' "$now"
+}
+skip() {
+    printf 'skipped: %s\n' "$1"
+    skipped="$skipped; skipped: $1"
+}
+has_subcommand() { cargo "$1" --version >/dev/null 2>&1; }
+
+step "tools"
+ensure_tools cargo cmake make c++ libclang
+cargo --version
+if [ -n "$offline" ] && [ ! -f vendor/config.toml ]; then
+    say "error: vendor/ is empty"
+    say "hint: fill it where there is a network: scripts/vendor.sh"
+    exit 1
+fi
+
+step "cargo fmt --check"
+if has_subcommand fmt; then
+    cargo fmt --check
+else
+    skip "rustfmt is not installed (rustup component add rustfmt)"
+fi
+
+step "cargo clippy --all-targets -- -D warnings"
+if has_subcommand clippy; then
+    cargo clippy "${flags[@]}" --all-targets -- -D warnings
+else
+    skip "clippy is not installed (rustup component add clippy)"
+fi
+
+step "cargo build"
+cargo build "${flags[@]}"
+
+step "the real model"
+# No model is a failure, never a silent skip. Only --offline may go on without one, and the tests
+# are told so: AIRD_TEST_MODEL=skip.
+if [ -z "$offline" ]; then
+    AIRD_TEST_MODEL=$(scripts/fetch-model.sh)
+elif ! AIRD_TEST_MODEL=$(scripts/fetch-model.sh --offline); then
+    skip "tests on the real model (fetch it where there is a network: scripts/fetch-model.sh)"
+    AIRD_TEST_MODEL=skip
+fi
+export AIRD_TEST_MODEL
+printf 'AIRD_TEST_MODEL=%s\n' "$AIRD_TEST_MODEL"
+
+if has_subcommand nextest; then
+    step "cargo nextest run"
+    cargo nextest run "${flags[@]}"
+else
+    step "cargo test"
+    cargo test "${flags[@]}" --tests
+fi
+
+step "cargo test --doc"
+cargo test "${flags[@]}" --doc
+
+printf '\ntest.sh: all passed%s\n' "$skipped"

@@ -1,0 +1,189 @@
+//! LoRA adapters: `W + scale * alpha / rank * B A`.
+//!
+//! ```text
+//! W.lora_a  ne [n_in, rank]    A, [rank, n_in]
+//! W.lora_b  ne [rank, n_out]   B, [n_out, rank]
+//! ```
+//! Source: llama.cpp's `src/llama-adapter.cpp`. Experts carry a third dimension; for
+//! `token_embd.weight` A and B change places, as rows are looked up, not multiplied.
+
+use std::ops::Range;
+use std::path::Path;
+
+use indexmap::IndexMap;
+use rayon::prelude::*;
+
+use super::error::{Error, Result};
+use crate::gguf::{Model, Tensor, TensorInfo};
+use crate::quant::{decode_rows, first_non_finite};
+
+/// The two factors for one tensor, as numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pair {
+    /// A, [n_slices, rank, n_in].
+    a: Vec<f32>,
+    /// B, [n_slices, n_out, rank].
+    b: Vec<f32>,
+    rank: usize,
+    n_in: usize,
+    n_out: usize,
+}
+
+/// An adapter in memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Adapter {
+    /// `general.architecture`.
+    pub architecture: String,
+    /// `adapter.lora.alpha`; 0 means that `alpha / rank` is left out.
+    pub alpha: f32,
+    /// Factors by the model's tensor name.
+    pub pairs: IndexMap<String, Pair>,
+    /// Tensors that llama.cpp ignores, and so do we: changed norms.
+    pub ignored: Vec<String>,
+}
+
+impl Adapter {
+    /// Reads an adapter file.
+    ///
+    /// # Errors
+    /// It is no LoRA adapter, a factor has no partner, or a number is not finite.
+    pub fn open(path: &Path) -> Result<Adapter> {
+        let file = Model::open(path)?;
+        for (key, expected) in [("general.type", "adapter"), ("adapter.type", "lora")] {
+            let found = file.text(key).unwrap_or("missing");
+            if found != expected {
+                return Err(Error::NotAnAdapter { key, found: found.into(), expected });
+            }
+        }
+        let alpha = file.kv().get("adapter.lora.alpha").and_then(|v| v.as_f64());
+        let (mut pairs, mut ignored) = (IndexMap::new(), Vec::new());
+        for tensor in file.tensors() {
+            let name = &tensor.info.name;
+            if let Some(base) = name.strip_suffix(".lora_a") {
+                let missing = format!("{base}.lora_b");
+                let no_partner =
+                    || Error::NoPartner { name: name.clone(), missing: missing.clone() };
+                let b = file.tensor(&missing).ok_or_else(no_partner)?;
+                pairs.insert(base.to_owned(), Pair::read(base, tensor, b)?);
+            } else if let Some(base) = name.strip_suffix(".lora_b") {
+                let missing = format!("{base}.lora_a");
+                if file.tensor(&missing).is_none() {
+                    return Err(Error::NoPartner { name: name.clone(), missing });
+                }
+            } else if name.ends_with("_norm.weight") {
+                ignored.push(name.clone());
+            } else {
+                return Err(Error::UnknownSuffix { name: name.clone() });
+            }
+        }
+        if pairs.is_empty() {
+            return Err(Error::Empty);
+        }
+        let architecture = file.architecture().to_owned();
+        Ok(Adapter { architecture, alpha: alpha.unwrap_or(0.0) as f32, pairs, ignored })
+    }
+
+    /// Checks that every pair has its tensor in `model`, of the right shape.
+    ///
+    /// # Errors
+    /// The first that has not.
+    pub fn check(&self, model: &Model) -> Result<()> {
+        if self.architecture != model.architecture() {
+            let (adapter, model) = (self.architecture.clone(), model.architecture().into());
+            return Err(Error::OtherArchitecture { adapter, model });
+        }
+        for (name, pair) in &self.pairs {
+            let tensor = model.tensor(name);
+            let info = tensor.ok_or_else(|| Error::NoSuchTensor { name: name.clone() })?.info;
+            if !pair.fits(info) {
+                return Err(Error::Shape {
+                    name: name.clone(),
+                    a: format!("{} x {}", pair.n_in, pair.rank),
+                    b: format!("{} x {}", pair.rank, pair.n_out),
+                    model: info.shape_text(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// What `B A` is multiplied by for `pair` at `scale`: llama.cpp's
+    /// `llama_adapter_lora_weight::get_scale`.
+    pub fn strength(&self, pair: &Pair, scale: f64) -> f64 {
+        match self.alpha {
+            0.0 => scale,
+            alpha => scale * f64::from(alpha) / pair.rank as f64,
+        }
+    }
+}
+
+impl Pair {
+    fn read(base: &str, a: Tensor<'_>, b: Tensor<'_>) -> Result<Pair> {
+        let dim = |info: &TensorInfo, i: usize| info.shape.get(i).copied().unwrap_or(1) as usize;
+        let mut pair = Pair {
+            rank: dim(a.info, 1),
+            n_in: dim(a.info, 0),
+            n_out: dim(b.info, 1),
+            a: numbers(a)?,
+            b: numbers(b)?,
+        };
+        let mut b_rank = dim(b.info, 0);
+        if base.ends_with("token_embd.weight") {
+            // ne(lora_a) = [rank, n_vocab], ne(lora_b) = [rank, n_embd]: rows are A's.
+            (pair.rank, b_rank) = (dim(b.info, 0), dim(a.info, 0));
+            (pair.n_in, pair.n_out) = (dim(b.info, 1), dim(a.info, 1));
+            let (rank, n_in) = (pair.rank, pair.n_in);
+            let old_b = std::mem::take(&mut pair.b);
+            pair.b = std::mem::take(&mut pair.a);
+            pair.a = (0..rank * n_in).map(|i| old_b[i % n_in * rank + i / n_in]).collect();
+        }
+        let slices = |info: &TensorInfo| dim(info, 2) * dim(info, 3);
+        if b_rank != pair.rank || slices(a.info) != slices(b.info) {
+            return Err(Error::Shape {
+                name: base.into(),
+                a: a.info.shape_text(),
+                b: b.info.shape_text(),
+                model: "both factors of one rank".into(),
+            });
+        }
+        Ok(pair)
+    }
+
+    fn fits(&self, info: &TensorInfo) -> bool {
+        let slices = info.shape.iter().skip(2).product::<u64>() as usize;
+        info.n_cols() as usize == self.n_in
+            && info.shape.get(1).copied().unwrap_or(1) as usize == self.n_out
+            && slices * self.rank * self.n_in == self.a.len()
+    }
+
+    /// Adds `strength * B A` to `values`, the model's rows `rows` as [n_rows, n_in]. Sums are
+    /// in f64 and rounded once.
+    pub fn add(&self, rows: Range<u64>, strength: f64, values: &mut [f32]) {
+        let first = rows.start as usize;
+        values.par_chunks_mut(self.n_in).enumerate().for_each_init(
+            || vec![0.0f64; self.n_in],
+            |sum, (i, row)| {
+                let (slice, out) = ((first + i) / self.n_out, (first + i) % self.n_out);
+                let b = &self.b[(slice * self.n_out + out) * self.rank..][..self.rank];
+                sum.fill(0.0);
+                for (k, &b) in b.iter().enumerate() {
+                    let a = &self.a[(slice * self.rank + k) * self.n_in..][..self.n_in];
+                    sum.iter_mut().zip(a).for_each(|(s, &a)| *s += f64::from(b) * f64::from(a));
+                }
+                for (w, s) in row.iter_mut().zip(sum.iter()) {
+                    *w = (f64::from(*w) + strength * s) as f32;
+                }
+            },
+        );
+    }
+}
+
+fn numbers(tensor: Tensor<'_>) -> Result<Vec<f32>> {
+    let (info, n_cols) = (tensor.info, tensor.info.n_cols() as usize);
+    if let Some(index) = first_non_finite(info.ty, tensor.data(), n_cols)? {
+        return Err(Error::NotFinite { name: info.name.clone(), index });
+    }
+    let mut out = vec![0.0; info.n_elements() as usize];
+    decode_rows(info.ty, tensor.data(), n_cols, &mut out)?;
+    Ok(out)
+}

@@ -1,0 +1,51 @@
+//! `aird generate`: man pages and shell completions, from the same definition as `--help`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Args, Command, CommandFactory, Subcommand};
+use clap_complete::Shell;
+
+use super::Cli;
+use super::ui::Ui;
+
+/// Print man pages or shell completions
+#[derive(Debug, Args)]
+pub struct Generate {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// The man page of aird, or with --dir a page for each verb as well.
+    Man {
+        /// Write aird.1, aird-inspect.1 and so on into this folder.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+    /// A completion script for the shell.
+    Completions { shell: Shell },
+}
+
+impl Generate {
+    pub fn run(self, ui: &Ui) -> Result<()> {
+        match self.what {
+            What::Man { dir: None } => ui.print(page(Cli::command())?),
+            What::Man { dir: Some(dir) } => std::fs::create_dir_all(&dir)
+                .and_then(|()| clap_mangen::generate_to(Cli::command(), &dir))
+                .with_context(|| format!("cannot write man pages in {}", dir.display())),
+            What::Completions { shell } => {
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Cli::command(), "aird", &mut script);
+                ui.print(String::from_utf8_lossy(&script))
+            }
+        }
+    }
+}
+
+fn page(command: Command) -> Result<String> {
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command).render(&mut page).context("cannot make the man page")?;
+    Ok(String::from_utf8_lossy(&page).into_owned())
+}

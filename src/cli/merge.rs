@@ -1,0 +1,196 @@
+//! `aird merge`: fold a LoRA adapter into the weights.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use serde::Serialize;
+
+use super::args::{OutputArgs, say_written};
+use super::ui::Ui;
+use super::verify;
+use crate::adapter::{Adapter, MergedType, Outcome, merge, outcomes};
+use crate::gguf::{GgmlType, Model, Rewrite, Step, Watch, check_output, model_sha256};
+
+/// Fold a LoRA adapter into the weights
+#[derive(Debug, Args)]
+pub struct Merge {
+    /// A GGUF file; any shard of a split one.
+    model: PathBuf,
+    /// The adapter, as GGUF.
+    #[arg(long, value_name = "ADAPTER")]
+    lora: PathBuf,
+    /// Strength of the adapter, as llama.cpp's --lora-scaled.
+    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true, value_name = "X")]
+    scale: f64,
+    /// Type of the matrices: f16, bf16, f32, q8_0, or keep. Default: f16 for a quantized model,
+    /// keep for others.
+    #[arg(long = "type", value_parser = parse_type, value_name = "TYPE")]
+    ty: Option<MergedType>,
+    #[command(flatten)]
+    out: OutputArgs,
+    /// Print the report as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `aird merge --json` prints.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Files that were (with `--dry-run`, would be) written.
+    pub files: Vec<FileReport>,
+    /// True if nothing was written.
+    pub dry_run: bool,
+    /// Tensors that the adapter changed.
+    pub merged: usize,
+    /// Tensors that changed their type.
+    pub converted: usize,
+    /// Tensors of the adapter that were left out, as llama.cpp does.
+    pub ignored: Vec<String>,
+}
+
+/// One output file.
+#[derive(Debug, Serialize)]
+pub struct FileReport {
+    /// Where it is.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+impl Merge {
+    pub fn run(self, ui: &Ui) -> Result<()> {
+        let model = Model::open(&self.model)?;
+        let adapter = Adapter::open(&self.lora)?;
+        adapter.check(&model)?;
+        if !self.scale.is_finite() {
+            bail!("--scale is {}, expected a number", self.scale);
+        }
+        let ty = self.ty.unwrap_or(MergedType::Auto);
+        let outcomes = outcomes(&model, &adapter, ty);
+        self.tell(ui, &adapter, ty, &outcomes);
+
+        let mut rewrite = Rewrite::new(&model, self.out.layout());
+        merge(&mut rewrite, &model, &adapter, &outcomes, self.scale)?;
+        if self.out.dry_run {
+            return self.print_plan(ui, rewrite, &adapter, &outcomes);
+        }
+        // Before minutes of hashing, and again as the file is made.
+        check_output(&self.out.output, self.out.force, &[&self.model, &self.lora])?;
+        let progress = ui.progress();
+        for edit in self.step(&model, &outcomes, &progress)?.edits() {
+            rewrite.edit(edit);
+        }
+        let written = rewrite.write(&self.out.output, self.out.force, &progress)?;
+        drop(progress);
+        verify_written(ui, &written.files)?;
+        say_written(ui, &written.files);
+        self.print_report(ui, &written.files, &adapter, &outcomes)
+    }
+
+    fn step(&self, model: &Model, outcomes: &[Outcome], watch: &dyn Watch) -> Result<Step> {
+        watch.stage("sha256", model.file_bytes());
+        let adapter = Model::open(&self.lora)?;
+        let touched = outcomes.iter().filter(|o| o.touched).map(|o| o.name.as_str());
+        let ty = type_name(self.ty.unwrap_or(MergedType::Auto));
+        Ok(Step::new("merge")
+            .parameter("scale", self.scale)
+            .parameter("type", ty)
+            .source("model", &model_sha256(model, watch)?)
+            .source("adapter", &model_sha256(&adapter, watch)?)
+            .changed(touched))
+    }
+
+    fn tell(&self, ui: &Ui, adapter: &Adapter, ty: MergedType, outcomes: &[Outcome]) {
+        for outcome in outcomes {
+            let what = if outcome.touched { "merged" } else { "converted" };
+            ui.detail(format_args!("{what} {} {} -> {}", outcome.name, outcome.from, outcome.to));
+        }
+        if !adapter.ignored.is_empty() {
+            ui.warn(format_args!(
+                "{} norm tensors of the adapter are left out, as llama.cpp does: {}",
+                adapter.ignored.len(),
+                adapter.ignored.join(", ")
+            ));
+        }
+        let rounded = outcomes.iter().filter(|o| o.touched && o.to.is_quantized()).count();
+        if rounded > 0 {
+            ui.warn(format_args!(
+                "{rounded} merged tensors are rounded into quantized types, which takes part of \
+                 the adapter's change back"
+            ));
+        }
+        if let MergedType::Named(ty) = ty {
+            let fell_back = outcomes.iter().filter(|o| o.to != ty && o.to != o.from).count();
+            if fell_back > 0 {
+                ui.warn(format_args!("rows of {fell_back} tensors do not fit {ty}: F16 instead"));
+            }
+        }
+    }
+
+    fn print_plan(
+        &self,
+        ui: &Ui,
+        rewrite: Rewrite<'_>,
+        adapter: &Adapter,
+        outcomes: &[Outcome],
+    ) -> Result<()> {
+        let plan = rewrite.plan(&self.out.output)?;
+        if !self.json {
+            return ui.print(self.out.plan_text(&plan));
+        }
+        let files: Vec<_> = plan.files.iter().map(|f| (f.path.clone(), f.bytes)).collect();
+        self.print_report(ui, &files, adapter, outcomes)
+    }
+
+    fn print_report(
+        &self,
+        ui: &Ui,
+        files: &[(PathBuf, u64)],
+        adapter: &Adapter,
+        outcomes: &[Outcome],
+    ) -> Result<()> {
+        if !self.json {
+            return Ok(());
+        }
+        let file = |(path, bytes): &(PathBuf, u64)| FileReport {
+            path: path.display().to_string(),
+            bytes: *bytes,
+        };
+        ui.print_json(&Report {
+            files: files.iter().map(file).collect(),
+            dry_run: self.out.dry_run,
+            merged: outcomes.iter().filter(|o| o.touched).count(),
+            converted: outcomes.iter().filter(|o| o.from != o.to).count(),
+            ignored: adapter.ignored.clone(),
+        })
+    }
+}
+
+/// The bytes were compared while writing; here the numbers are looked at once more.
+fn verify_written(ui: &Ui, files: &[(PathBuf, u64)]) -> Result<()> {
+    let Some((path, _)) = files.first() else { return Ok(()) };
+    let report = verify::check(ui, &Model::open(path)?, None, false)?;
+    if !report.ok {
+        bail!("{} is not sound: {}", path.display(), report.complaint());
+    }
+    Ok(())
+}
+
+fn parse_type(name: &str) -> Result<MergedType, String> {
+    match (name, GgmlType::from_name(name)) {
+        ("keep", _) => Ok(MergedType::Keep),
+        (_, Some(ty @ (GgmlType::F16 | GgmlType::BF16 | GgmlType::F32 | GgmlType::Q8_0))) => {
+            Ok(MergedType::Named(ty))
+        }
+        _ => Err("expected f16, bf16, f32, q8_0 or keep".into()),
+    }
+}
+
+fn type_name(ty: MergedType) -> String {
+    match ty {
+        MergedType::Auto => "auto".into(),
+        MergedType::Keep => "keep".into(),
+        MergedType::Named(ty) => ty.name().to_lowercase(),
+    }
+}

@@ -1,0 +1,151 @@
+//! The one printer: stdout for results, stderr for talk and progress.
+
+use std::fmt::Display;
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+use clap::builder::styling::{AnsiColor, Style};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use crate::gguf::Watch;
+use crate::llama;
+
+const RED: Style = AnsiColor::Red.on_default().bold();
+const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
+
+/// How loud to be, and whether the user asked to stop.
+pub struct Ui {
+    quiet: bool,
+    verbose: u8,
+    interrupted: Arc<AtomicBool>,
+}
+
+impl Ui {
+    /// Takes over Ctrl-C: the first asks, the second ends the process at once.
+    pub fn new(quiet: bool, verbose: u8) -> Result<Ui> {
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&interrupted);
+        install_signals(flag).context("cannot listen for signals")?;
+        if verbose >= 2 {
+            llama::set_loud(|line| anstream::eprint!("{line}"));
+        }
+        Ok(Ui { quiet, verbose, interrupted })
+    }
+
+    /// Prints a result.
+    pub fn print(&self, text: impl Display) -> Result<()> {
+        let mut stdout = anstream::stdout();
+        write!(stdout, "{text}")?;
+        stdout.flush()?;
+        Ok(())
+    }
+
+    /// Prints a result as JSON, indented, for `--json`.
+    pub fn print_json(&self, report: &impl Serialize) -> Result<()> {
+        let json = serde_json::to_string_pretty(report).context("cannot write JSON")?;
+        self.print(json + "\n")
+    }
+
+    /// Says what was done.
+    pub fn say(&self, text: impl Display) {
+        if !self.quiet {
+            anstream::eprintln!("{text}");
+        }
+    }
+
+    /// Says a detail, under `-v`.
+    pub fn detail(&self, text: impl Display) {
+        if self.verbose >= 1 {
+            self.say(text);
+        }
+    }
+
+    /// Says what the user should know before trusting the result; even `-q` does not hide it.
+    pub fn warn(&self, text: impl Display) {
+        anstream::eprintln!("{YELLOW}warning:{YELLOW:#} {text}");
+    }
+
+    /// A bar with bytes a second and time left; hidden where stderr is no terminal.
+    pub fn progress(&self) -> Progress<'_> {
+        let bar = if self.quiet { ProgressBar::hidden() } else { ProgressBar::no_length() };
+        Progress { bar: Mutex::new(bar), interrupted: &self.interrupted }
+    }
+}
+
+/// A progress bar that watches a long operation.
+pub struct Progress<'a> {
+    bar: Mutex<ProgressBar>,
+    interrupted: &'a AtomicBool,
+}
+
+impl Progress<'_> {
+    fn with(&self, act: impl Fn(&ProgressBar)) {
+        act(&self.bar.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl Watch for Progress<'_> {
+    fn stage(&self, what: &str, bytes: u64) {
+        let template = "{msg:<14} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+        self.with(|bar| {
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style.progress_chars("=> "));
+            }
+            bar.reset();
+            bar.set_length(bytes);
+            bar.set_message(what.to_owned());
+        });
+    }
+
+    fn advance(&self, bytes: u64) {
+        self.with(|bar| bar.inc(bytes));
+    }
+
+    fn interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Progress<'_> {
+    fn drop(&mut self) {
+        self.with(ProgressBar::finish_and_clear);
+    }
+}
+
+/// Prints an error and its causes, each said once.
+pub fn print_error(error: &anyhow::Error) {
+    let mut said = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !said.contains(&cause) {
+            said = format!("{said}: {cause}");
+        }
+    }
+    anstream::eprintln!("{RED}error:{RED:#} {said}");
+}
+
+#[cfg(unix)]
+fn install_signals(flag: Arc<AtomicBool>) -> std::io::Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+    use signal_hook::flag;
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        let code = super::INTERRUPTED.into();
+        // In this order: the second signal finds the flag set.
+        flag::register_conditional_shutdown(signal, code, Arc::clone(&flag))?;
+        flag::register(signal, Arc::clone(&flag))?;
+    }
+    // With a handler in place a write past the file-size limit is an error, not a kill.
+    flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn install_signals(flag: Arc<AtomicBool>) -> std::io::Result<()> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&flag))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,217 @@
+//! `aird verify`: is this file sound?
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use clap::Args;
+use serde::Serialize;
+
+use super::args::{EngineArgs, file_name};
+use super::text::bytes_text;
+use super::ui::Ui;
+use crate::gguf::{Model, Watch, sha256};
+use crate::llama::{Engine, Options};
+use crate::quant::find_non_finite;
+
+/// Bad tensors that are named; more are counted.
+const NAMED: usize = 10;
+
+/// Check a model: structure, finite numbers, loads in llama.cpp, one token comes out
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// A GGUF file; any shard of a split one.
+    model: PathBuf,
+    /// Leave llama.cpp out.
+    #[arg(long)]
+    quick: bool,
+    /// Print the sha256 of each file.
+    #[arg(long)]
+    sha256: bool,
+    /// Print the report as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+/// What `aird verify --json` prints.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// True if nothing was found wrong.
+    pub ok: bool,
+    /// The model's files.
+    pub files: Vec<FileReport>,
+    /// Number of tensors.
+    pub tensors: usize,
+    /// The first bad element of each tensor that holds a NaN or an infinity.
+    pub non_finite: Vec<NonFinite>,
+    /// What llama.cpp made of it; null if it was left out.
+    pub llama: Option<LlamaReport>,
+    /// Why llama.cpp was left out, if it was.
+    pub llama_skipped: Option<String>,
+}
+
+/// One file of the model.
+#[derive(Debug, Serialize)]
+pub struct FileReport {
+    /// As it was given.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+    /// With `--sha256`.
+    pub sha256: Option<String>,
+}
+
+/// A place that holds no number.
+#[derive(Debug, Serialize)]
+pub struct NonFinite {
+    /// Name of the tensor.
+    pub tensor: String,
+    /// Row of the first bad element, from 0.
+    pub row: u64,
+    /// Its column.
+    pub column: u64,
+}
+
+/// One token, decoded.
+#[derive(Debug, Serialize)]
+pub struct LlamaReport {
+    /// The most likely token after a short prompt, and its text.
+    pub token: i32,
+    /// Its text.
+    pub text: String,
+    /// Logits that are NaN or infinite.
+    pub non_finite_logits: usize,
+    /// Highest minus lowest logit.
+    pub logit_spread: f32,
+    /// Why llama.cpp refused the file, if it did.
+    pub error: Option<String>,
+}
+
+impl Verify {
+    pub fn run(self, ui: &Ui) -> Result<()> {
+        let model = Model::open(&self.model)?;
+        let options = (!self.quick).then(|| self.engine.options());
+        let report = check(ui, &model, options, self.sha256)?;
+        if self.json {
+            ui.print_json(&report)?;
+        } else {
+            ui.print(report.text())?;
+        }
+        if !report.ok {
+            bail!("{} is not sound: {}", file_name(&self.model), report.complaint());
+        }
+        Ok(())
+    }
+}
+
+/// Looks at everything in `model`; with `engine`, through llama.cpp too.
+pub fn check(ui: &Ui, model: &Model, engine: Option<Options>, with_sha256: bool) -> Result<Report> {
+    let progress = ui.progress();
+    let mut files = Vec::new();
+    progress.stage("sha256", if with_sha256 { model.file_bytes() } else { 0 });
+    for shard in model.shards() {
+        let sha256 = with_sha256.then(|| sha256(shard, &progress)).transpose()?;
+        let path = shard.path.display().to_string();
+        files.push(FileReport { path, bytes: shard.file_bytes(), sha256 });
+    }
+    let non_finite = non_finite(model, &progress)?;
+    drop(progress);
+    let skipped = match (engine, model.text("general.type").unwrap_or("model")) {
+        (None, _) => Some("--quick".to_owned()),
+        (_, "model") => None,
+        (_, other) => Some(format!("a file of type '{other}' is not run by itself")),
+    };
+    let llama = match (engine, &skipped) {
+        (Some(options), None) => Some(run_llama(&model.shards()[0].path, options)),
+        _ => None,
+    };
+    let ok = non_finite.is_empty() && llama.as_ref().is_none_or(|l| l.complaint().is_none());
+    let tensors = model.n_tensors();
+    Ok(Report { ok, files, tensors, non_finite, llama, llama_skipped: skipped })
+}
+
+fn non_finite(model: &Model, watch: &dyn Watch) -> Result<Vec<NonFinite>> {
+    watch.stage("reading", model.tensors().map(|t| t.info.n_bytes()).sum());
+    let mut all = Vec::new();
+    for tensor in model.tensors() {
+        if let Some((row, column)) = find_non_finite(tensor, watch)? {
+            all.push(NonFinite { tensor: tensor.info.name.clone(), row, column });
+        }
+    }
+    Ok(all)
+}
+
+fn run_llama(path: &Path, options: Options) -> LlamaReport {
+    let first_token = Engine::load(path, options).and_then(|engine| engine.first_token());
+    match first_token {
+        Ok(first) => LlamaReport {
+            token: first.token,
+            text: first.text,
+            non_finite_logits: first.non_finite,
+            logit_spread: first.spread,
+            error: None,
+        },
+        Err(error) => LlamaReport {
+            token: -1,
+            text: String::new(),
+            non_finite_logits: 0,
+            logit_spread: 0.0,
+            error: Some(error.to_string()),
+        },
+    }
+}
+
+impl LlamaReport {
+    fn complaint(&self) -> Option<String> {
+        if let Some(error) = &self.error {
+            return Some(error.clone());
+        }
+        if self.non_finite_logits > 0 {
+            return Some(format!("{} logits are NaN or infinite", self.non_finite_logits));
+        }
+        (self.logit_spread == 0.0).then(|| "all logits are equal".into())
+    }
+}
+
+impl Report {
+    /// Everything that is wrong, in one line.
+    pub fn complaint(&self) -> String {
+        let place = |n: &NonFinite| format!("{} row {} column {}", n.tensor, n.row, n.column);
+        let mut words = Vec::new();
+        if !self.non_finite.is_empty() {
+            let named: Vec<String> = self.non_finite.iter().take(NAMED).map(place).collect();
+            let more = self.non_finite.len().saturating_sub(NAMED);
+            let more = if more > 0 { format!(" and {more} more tensors") } else { String::new() };
+            words.push(format!("NaN or infinity in {}{more}", named.join(", ")));
+        }
+        words.extend(self.llama.as_ref().and_then(LlamaReport::complaint));
+        words.join("; ")
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for file in &self.files {
+            match &file.sha256 {
+                // As sha256sum prints it.
+                Some(sum) => text += &format!("{sum}  {}\n", file.path),
+                None => text += &format!("{}  {}\n", file.path, bytes_text(file.bytes)),
+            }
+        }
+        text += &format!("  structure  ok, {} tensors\n", self.tensors);
+        text += match self.non_finite.is_empty() {
+            true => "  numbers    ok, all finite\n",
+            false => "  numbers    NOT finite\n",
+        };
+        text += &match (&self.llama, &self.llama_skipped) {
+            (Some(llama), _) if llama.complaint().is_none() => {
+                format!("  llama.cpp  ok, first token {} {:?}\n", llama.token, llama.text)
+            }
+            (Some(_), _) => "  llama.cpp  NOT ok\n".to_owned(),
+            (None, reason) => {
+                format!("  llama.cpp  left out: {}\n", reason.as_deref().unwrap_or(""))
+            }
+        };
+        text
+    }
+}

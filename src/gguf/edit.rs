@@ -1,0 +1,83 @@
+//! Edits of a header's keys that keep the order of all others.
+
+use super::error::{Error, Result};
+use super::header::KvMap;
+use super::value::{Array, Value};
+
+/// One edit of one key.
+#[derive(Debug, Clone, PartialEq)]
+pub enum KvEdit {
+    /// Puts a value in the key's place, or at the end if the key is new.
+    Set(String, Value),
+    /// Adds an element to an array; makes the array if the key is new.
+    Append(String, Value),
+    /// Takes the key out; nothing happens if it is not there.
+    Remove(String),
+}
+
+impl KvEdit {
+    /// Applies the edit.
+    ///
+    /// # Errors
+    /// [`Error::WrongValue`]: what should grow is no array, or one of another type.
+    pub fn apply(&self, kv: &mut KvMap) -> Result<()> {
+        match self {
+            KvEdit::Set(key, value) => {
+                kv.insert(key.clone(), value.clone());
+            }
+            KvEdit::Remove(key) => {
+                kv.shift_remove(key);
+            }
+            KvEdit::Append(key, value) => {
+                let empty = || Value::Array(Array::new(value.value_type()));
+                let slot = kv.entry(key.clone()).or_insert_with(empty);
+                let Value::Array(array) = slot else {
+                    return Err(cannot_grow(key, slot.value_type().name()));
+                };
+                if !array.push(value) {
+                    return Err(cannot_grow(key, array.element().name()));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn cannot_grow(key: &str, found: &str) -> Error {
+    Error::WrongValue {
+        key: key.into(),
+        found: format!("of type {found}"),
+        expected: "an array of the type that is added to it",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(kv: &KvMap) -> Vec<&str> {
+        kv.keys().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn edits_keep_the_order_of_the_other_keys() {
+        let mut kv = KvMap::new();
+        for key in ["a", "b", "c"] {
+            kv.insert(key.into(), Value::U32(1));
+        }
+        KvEdit::Set("b".into(), "new".into()).apply(&mut kv).unwrap();
+        KvEdit::Remove("a".into()).apply(&mut kv).unwrap();
+        KvEdit::Append("d".into(), "x".into()).apply(&mut kv).unwrap();
+        KvEdit::Append("d".into(), "y".into()).apply(&mut kv).unwrap();
+        assert_eq!(keys(&kv), ["b", "c", "d"]);
+        assert_eq!(kv["d"], Value::strings(["x", "y"]));
+    }
+
+    #[test]
+    fn a_scalar_does_not_grow() {
+        let mut kv = KvMap::new();
+        kv.insert("a".into(), Value::U32(1));
+        assert!(KvEdit::Append("a".into(), Value::U32(2)).apply(&mut kv).is_err());
+        assert_eq!(kv["a"], Value::U32(1));
+    }
+}

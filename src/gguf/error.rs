@@ -1,0 +1,125 @@
+//! What can be wrong with a file: each variant a sentence that says what, where, found and
+//! expected.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A result of this folder.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Any error, for producers of rows that live in folders above this one.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Everything that can go wrong between a GGUF file and us. Offsets count bytes from the
+/// beginning of the file.
+#[allow(missing_docs)] // the sentence of each variant is its documentation
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{}: {source}", path.display())]
+    InFile { path: PathBuf, source: Box<Error> },
+    #[error("{action} {}: {source}", path.display())]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+
+    #[error("not a GGUF file: it begins with {found:?}, expected \"GGUF\"")]
+    BadMagic { found: String },
+    #[error(
+        "big-endian GGUF file (version field {version:#010x}), expected little-endian\n\
+         hint: convert it with llama.cpp's gguf_convert_endian.py"
+    )]
+    BigEndian { version: u32 },
+    #[error("GGUF version {version}, expected 2 or 3\nhint: convert the model again")]
+    Version { version: u32 },
+    #[error("cut off at byte {offset}: {needed} more bytes expected, {left} there")]
+    Truncated { offset: u64, needed: u64, left: u64 },
+    #[error("header claims {count} {what}, more than the file's {file_bytes} bytes can hold")]
+    CountTooLarge { what: &'static str, count: u64, file_bytes: u64 },
+
+    #[error("string of {len} bytes at byte {offset}, expected at most 1 GiB")]
+    StringTooLong { len: u64, offset: u64 },
+    #[error("key {index} at byte {offset} is empty")]
+    EmptyKey { index: u64, offset: u64 },
+    #[error("{what} {index} at byte {offset} is not UTF-8: {found:?}")]
+    NotUtf8 { what: &'static str, index: u64, offset: u64, found: String },
+    #[error("key '{key}' appears twice, the second time at byte {offset}")]
+    DuplicateKey { key: String, offset: u64 },
+    #[error("key '{key}' has value type {id} at byte {offset}, expected 0 to 12")]
+    UnknownValueType { key: String, id: u32, offset: u64 },
+    #[error("key '{key}' holds an array of arrays at byte {offset}, which GGUF does not have")]
+    NestedArray { key: String, offset: u64 },
+    #[error("key '{key}' has an array of {len} elements at byte {offset}, expected at most 2^30")]
+    ArrayTooLong { key: String, len: u64, offset: u64 },
+    #[error("key '{key}' is {found}, expected {expected}")]
+    WrongValue { key: String, found: String, expected: &'static str },
+
+    #[error("tensor {index} at byte {offset} has a name of {len} bytes, expected at most 63")]
+    NameTooLong { index: u64, len: u64, offset: u64 },
+    #[error("tensor '{name}' appears twice, the second time at byte {offset}")]
+    DuplicateTensor { name: String, offset: u64 },
+    #[error("tensor '{name}' has {n_dims} dimensions at byte {offset}, expected at most 4")]
+    TooManyDims { name: String, n_dims: u32, offset: u64 },
+    #[error("tensor '{name}' has shape {shape}, whose size overflows")]
+    ShapeOverflow { name: String, shape: String },
+    #[error(
+        "tensor '{name}' has type id {id} at byte {offset}, which is no ggml type that is known\n\
+         hint: a newer aird may know it"
+    )]
+    UnknownTensorType { name: String, id: u32, offset: u64 },
+    #[error("tensor '{name}' has rows of {n_cols} {ty}, expected a multiple of {block_len}")]
+    PartialBlock { name: String, n_cols: u64, ty: &'static str, block_len: u64 },
+    #[error(
+        "tensor '{name}' lies at data offset {found}, expected {expected}: no gaps, no reordering"
+    )]
+    WrongOffset { name: String, found: u64, expected: u64 },
+    #[error(
+        "tensor '{name}' ends at byte {end}, but the file has {file_bytes}: it is cut off\n\
+         hint: download it again, and compare its sha256"
+    )]
+    TensorPastEnd { name: String, end: u64, file_bytes: u64 },
+    #[error("there is no tensor '{name}'")]
+    NoTensor { name: String },
+
+    #[error("shard {found} of {count} is expected here: the file's name and its split.no differ")]
+    WrongShard { found: u64, count: u64 },
+    #[error("shard {} is missing: the model has {count} files\nhint: put them all into one folder", path.display())]
+    MissingShard { path: PathBuf, count: u64 },
+    #[error("its shards hold {found} tensors, expected {expected} as split.tensors.count says")]
+    ShardTensorCount { found: u64, expected: u64 },
+
+    #[error("output {} exists\nhint: --force replaces it", path.display())]
+    OutputExists { path: PathBuf },
+    #[error("output {} is the input itself\nhint: choose another name", path.display())]
+    OutputIsInput { path: PathBuf },
+    #[error("output {} is not a regular file", path.display())]
+    OutputNotAFile { path: PathBuf },
+    #[error("rows {first}.. of tensor '{name}': {source}")]
+    Producer { name: String, first: u64, source: BoxError },
+    #[error(
+        "what was written differs from what was meant, in {what} of {}\n\
+         hint: the disk or the memory may be failing; nothing was left behind", path.display()
+    )]
+    ReadBack { path: PathBuf, what: String },
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Error {
+    /// Names the file an error is about.
+    pub(super) fn in_file(self, path: &Path) -> Error {
+        Error::InFile { path: path.to_owned(), source: Box::new(self) }
+    }
+
+    /// True if the user asked to stop: the exit code is then 130.
+    pub fn is_interrupted(&self) -> bool {
+        match self {
+            Error::Interrupted => true,
+            Error::InFile { source, .. } => source.is_interrupted(),
+            _ => false,
+        }
+    }
+}
+
+/// Turns an I/O error into ours: `.map_err(io_error("read", path))`.
+pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io { action, path, source }
+}

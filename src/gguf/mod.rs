@@ -1,0 +1,36 @@
+//! The file: a header parsed without loss, tensors mapped, and rewrites that change what they
+//! mean to change and not a byte more. Nothing above this folder touches a model file's bytes.
+
+mod build;
+mod checksum;
+mod copy;
+mod cursor;
+mod edit;
+mod error;
+mod ggml_type;
+mod header;
+mod history;
+mod model;
+mod output;
+mod plan;
+mod rewrite;
+mod shards;
+mod tensor;
+mod value;
+mod watch;
+
+pub use build::Builder;
+pub use checksum::{hex, model_sha256, sha256};
+pub use edit::KvEdit;
+pub use error::{BoxError, Error, Result};
+pub use ggml_type::{GgmlType, Layout as TypeLayout};
+pub use header::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, Header, KvMap, TensorMap};
+pub use history::{HISTORY_KEY, Step, VERSION_KEY, history};
+pub use model::{Model, Shard, Tensor};
+pub use output::{check_output, write_file};
+pub use plan::{Layout, Plan, PlannedFile, Segment};
+pub use rewrite::{Ask, Producer, Replacement, Rewrite, Written};
+pub use shards::ShardName;
+pub use tensor::{MAX_DIMS, MAX_NAME_BYTES, TensorInfo, shape_text};
+pub use value::{Array, Value, ValueType};
+pub use watch::{Unwatched, Watch};

@@ -1,0 +1,223 @@
+//! A model opened for reading: one file or all of its shards, mapped into memory.
+
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use memmap2::Mmap;
+
+use super::error::{Error, Result, io_error};
+use super::header::{Header, KvMap};
+use super::shards::{self, ShardName};
+use super::tensor::TensorInfo;
+
+/// One file of a model.
+#[derive(Debug)]
+pub struct Shard {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its own header.
+    pub header: Header,
+    /// Where the tensors' bytes begin.
+    pub data_offset: u64,
+    pub(super) file: File,
+    map: Mmap,
+}
+
+impl Shard {
+    /// Opens, maps and checks a single file, whatever `split.*` says.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is not what llama.cpp's reader would take.
+    pub fn open(path: &Path) -> Result<Shard> {
+        let file = File::open(path).map_err(io_error("cannot open", path))?;
+        let metadata = file.metadata().map_err(io_error("cannot read", path))?;
+        if !metadata.is_file() {
+            let source = std::io::Error::other("it is not a regular file");
+            return Err(Error::Io { action: "cannot open", path: path.into(), source });
+        }
+        // SAFETY: the map is read-only and private to us. Another process that shortens the
+        // file while we read could still end ours (SIGBUS); nobody can be protected from that
+        // without reading whole models into memory, and llama.cpp maps them just so.
+        let map = unsafe { Mmap::map(&file) }.map_err(io_error("cannot map", path))?;
+        let parsed = Header::parse(&map).and_then(|(header, data_offset)| {
+            header.check_data(data_offset, map.len() as u64)?;
+            Ok((header, data_offset))
+        });
+        let (header, data_offset) = parsed.map_err(|e| e.in_file(path))?;
+        Ok(Shard { path: path.to_owned(), header, data_offset, file, map })
+    }
+
+    /// Bytes of the file.
+    pub fn file_bytes(&self) -> u64 {
+        self.map.len() as u64
+    }
+
+    /// The whole file.
+    pub fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+
+    /// Where the bytes of `tensor` lie in the file. It must be one of this shard's.
+    pub fn range(&self, tensor: &TensorInfo) -> Range<u64> {
+        let start = self.data_offset + tensor.offset;
+        start..start + tensor.n_bytes()
+    }
+}
+
+/// A tensor with the shard it lies in.
+#[derive(Debug, Clone, Copy)]
+pub struct Tensor<'m> {
+    /// Name, shape, type.
+    pub info: &'m TensorInfo,
+    /// Index into [`Model::shards`].
+    pub shard: usize,
+    data: &'m [u8],
+}
+
+impl<'m> Tensor<'m> {
+    /// All of its bytes, without padding.
+    pub fn data(&self) -> &'m [u8] {
+        self.data
+    }
+
+    /// The bytes of `rows`.
+    pub fn rows(&self, rows: Range<u64>) -> &'m [u8] {
+        let row = self.info.row_bytes();
+        &self.data[(rows.start * row) as usize..(rows.end * row) as usize]
+    }
+}
+
+/// A whole model.
+#[derive(Debug)]
+pub struct Model {
+    shards: Vec<Shard>,
+}
+
+impl Model {
+    /// Opens the model that `path` names: a file, or any shard of a split model.
+    ///
+    /// # Errors
+    /// Any shard is missing or malformed, or they do not belong together.
+    pub fn open(path: &Path) -> Result<Model> {
+        let first = Shard::open(path)?;
+        let count = split_value(&first, shards::COUNT_KEY)?.unwrap_or(0);
+        if count <= 1 {
+            return Ok(Model { shards: vec![first] });
+        }
+        let no = split_value(&first, shards::NO_KEY)?.unwrap_or(0);
+        let name = ShardName::parse(path).filter(|n| n.index == no && n.count == count);
+        let Some(name) = name else {
+            return Err(Error::WrongShard { found: no + 1, count }.in_file(path));
+        };
+        let mut all = Vec::new();
+        let mut first = Some(first);
+        for index in 0..count {
+            let shard = match first.take_if(|_| index == no) {
+                Some(shard) => shard,
+                None => open_sibling(&name.path(index), index, count)?,
+            };
+            all.push(shard);
+        }
+        let model = Model { shards: all };
+        model.check_together()?;
+        Ok(model)
+    }
+
+    /// The files, in order.
+    pub fn shards(&self) -> &[Shard] {
+        &self.shards
+    }
+
+    /// The model's keys: those of the first shard.
+    pub fn kv(&self) -> &KvMap {
+        &self.shards[0].header.kv
+    }
+
+    /// Bytes of all files.
+    pub fn file_bytes(&self) -> u64 {
+        self.shards.iter().map(Shard::file_bytes).sum()
+    }
+
+    /// Every tensor, in the files' order.
+    pub fn tensors(&self) -> impl Iterator<Item = Tensor<'_>> {
+        self.shards.iter().enumerate().flat_map(|(i, shard)| {
+            shard.header.tensors.values().map(move |info| tensor_of(shard, i, info))
+        })
+    }
+
+    /// Number of tensors.
+    pub fn n_tensors(&self) -> usize {
+        self.shards.iter().map(|s| s.header.tensors.len()).sum()
+    }
+
+    /// The tensor of that name.
+    pub fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
+        self.shards.iter().enumerate().find_map(|(i, shard)| {
+            shard.header.tensors.get(name).map(|info| tensor_of(shard, i, info))
+        })
+    }
+
+    /// The text of a key, if it is there and is text.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.kv().get(key)?.as_str()
+    }
+
+    /// `general.architecture`; empty if the file does not say.
+    pub fn architecture(&self) -> &str {
+        self.text("general.architecture").unwrap_or_default()
+    }
+
+    /// A number that llama.cpp keeps under `{architecture}.{name}`.
+    pub fn hparam(&self, name: &str) -> Option<u64> {
+        self.kv().get(&format!("{}.{name}", self.architecture()))?.as_u64()
+    }
+
+    fn check_together(&self) -> Result<()> {
+        let first = &self.shards[0];
+        let mut seen = std::collections::HashSet::new();
+        for shard in &self.shards {
+            for name in shard.header.tensors.keys() {
+                if !seen.insert(name) {
+                    let twice = Error::DuplicateTensor { name: name.clone(), offset: 0 };
+                    return Err(twice.in_file(&shard.path));
+                }
+            }
+        }
+        let found = seen.len() as u64;
+        match split_value(first, shards::TENSORS_KEY)? {
+            Some(expected) if expected != found => {
+                Err(Error::ShardTensorCount { found, expected }.in_file(&first.path))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn tensor_of<'m>(shard: &'m Shard, index: usize, info: &'m TensorInfo) -> Tensor<'m> {
+    let range = shard.range(info);
+    let data = &shard.map[range.start as usize..range.end as usize];
+    Tensor { info, shard: index, data }
+}
+
+fn open_sibling(path: &Path, index: u64, count: u64) -> Result<Shard> {
+    if !path.exists() {
+        return Err(Error::MissingShard { path: path.into(), count });
+    }
+    let shard = Shard::open(path)?;
+    let no = split_value(&shard, shards::NO_KEY)?;
+    if no != Some(index) || split_value(&shard, shards::COUNT_KEY)? != Some(count) {
+        return Err(Error::WrongShard { found: index + 1, count }.in_file(path));
+    }
+    Ok(shard)
+}
+
+fn split_value(shard: &Shard, key: &str) -> Result<Option<u64>> {
+    let Some(value) = shard.header.kv.get(key) else { return Ok(None) };
+    let wrong = || Error::WrongValue {
+        key: key.into(),
+        found: format!("{value:?}"),
+        expected: "a count that is not negative",
+    };
+    value.as_u64().ok_or_else(|| wrong().in_file(&shard.path)).map(Some)
+}

@@ -1,0 +1,282 @@
+//! The streaming rewriter: some tensors get new bytes, some keys new values, everything else is
+//! copied. Memory does not grow with the model.
+//!
+//! Order of events: temp files beside the outputs, written and synced; read back and compared;
+//! renamed. So whatever happens, the output's place holds what it held, or the whole new file.
+
+use std::collections::HashMap;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use super::copy::{copy_range, write_at};
+use super::edit::KvEdit;
+use super::error::{BoxError, Error, Result, io_error};
+use super::ggml_type::GgmlType;
+use super::model::{Model, Shard};
+use super::output::{Output, check_output};
+use super::plan::{Layout, Plan, PlannedFile, Segment};
+use super::watch::Watch;
+
+/// Bytes of rows asked of a producer at once, unless a row is longer.
+const CHUNK_BYTES: u64 = 8 << 20;
+/// Bytes compared at once while reading back.
+const COMPARE_BYTES: usize = 4 << 20;
+
+/// Fills the buffer with the encoded bytes of the rows: exactly `rows.len() * row_bytes`.
+pub type Producer<'a> =
+    Box<dyn FnMut(Range<u64>, &mut [u8]) -> std::result::Result<(), BoxError> + 'a>;
+
+/// New bytes for a tensor; its name and shape stay.
+pub struct Replacement<'a> {
+    /// Type of the new bytes.
+    pub ty: GgmlType,
+    /// How much a producer is asked for at once.
+    pub ask: Ask,
+    /// Called with ascending ranges of rows that cover the tensor once.
+    pub produce: Producer<'a>,
+}
+
+/// How much of a tensor a producer is asked for at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// A few megabytes of rows.
+    Chunks,
+    /// All rows: for transforms that visit them in an order of their own.
+    Whole,
+}
+
+/// A rewrite being put together.
+pub struct Rewrite<'m> {
+    model: &'m Model,
+    layout: Layout,
+    edits: Vec<KvEdit>,
+    replacements: HashMap<String, Replacement<'m>>,
+}
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// Each file with its bytes.
+    pub files: Vec<(PathBuf, u64)>,
+    /// Bytes of tensors that were made anew.
+    pub produced_bytes: u64,
+}
+
+impl<'m> Rewrite<'m> {
+    /// Copies `model` as it is, until told otherwise.
+    pub fn new(model: &'m Model, layout: Layout) -> Rewrite<'m> {
+        Rewrite { model, layout, edits: Vec::new(), replacements: HashMap::new() }
+    }
+
+    /// Adds an edit of the model's keys; edits apply in the order they were added.
+    pub fn edit(&mut self, edit: KvEdit) {
+        self.edits.push(edit);
+    }
+
+    /// Gives tensor `name` new bytes.
+    ///
+    /// # Errors
+    /// No such tensor, or its rows are no whole number of the type's blocks.
+    pub fn replace(&mut self, name: &str, new: Replacement<'m>) -> Result<()> {
+        let tensor = self.model.tensor(name);
+        let info = tensor.ok_or_else(|| Error::NoTensor { name: name.into() })?.info;
+        if info.row_bytes_as(new.ty).is_none() {
+            return Err(Error::PartialBlock {
+                name: name.into(),
+                n_cols: info.n_cols(),
+                ty: new.ty.name(),
+                block_len: new.ty.layout().block_len,
+            });
+        }
+        self.replacements.insert(name.into(), new);
+        Ok(())
+    }
+
+    /// What [`Rewrite::write`] would do.
+    ///
+    /// # Errors
+    /// An edit does not fit the key's type.
+    pub fn plan(&self, out: &Path) -> Result<Plan> {
+        let types = self.replacements.iter().map(|(name, r)| (name.clone(), r.ty)).collect();
+        Plan::new(self.model, &self.edits, &types, self.layout, out)
+    }
+
+    /// Writes, reads back, renames.
+    ///
+    /// # Errors
+    /// Anything on the way: then no output was made or changed, and no temp file is left.
+    pub fn write(mut self, out: &Path, force: bool, watch: &dyn Watch) -> Result<Written> {
+        let plan = self.plan(out)?;
+        let inputs: Vec<&Path> = self.model.shards().iter().map(|s| s.path.as_path()).collect();
+        for file in &plan.files {
+            check_output(&file.path, force, &inputs)?;
+        }
+        let mut outputs = Vec::new();
+        watch.stage("writing", plan.bytes());
+        for file in &plan.files {
+            let output = Output::create(&file.path)?;
+            let digests = self.write_file(file, &output, watch)?;
+            outputs.push((file, output, digests));
+        }
+        watch.stage("syncing", 0);
+        for (_, output, _) in &outputs {
+            output.sync()?;
+        }
+        watch.stage("reading back", plan.bytes());
+        for (file, output, digests) in &outputs {
+            read_back(self.model, file, output, digests, watch)?;
+        }
+        let files = plan.files.iter().map(|f| (f.path.clone(), f.bytes)).collect();
+        for (_, output, _) in outputs {
+            output.commit()?;
+        }
+        Ok(Written { files, produced_bytes: plan.produced_bytes() })
+    }
+
+    /// Fills one output; returns the digest of each produced tensor, in order.
+    fn write_file(
+        &mut self,
+        file: &PlannedFile,
+        output: &Output,
+        watch: &dyn Watch,
+    ) -> Result<Vec<[u8; 32]>> {
+        let failed = |e: io::Error| write_error(e, &file.path);
+        if let Some(header) = &file.header {
+            let header = header.encode();
+            write_at(output.file(), &header, 0).map_err(failed)?;
+            watch.advance(header.len() as u64);
+        }
+        let mut digests = Vec::new();
+        for segment in &file.segments {
+            match segment {
+                Segment::Copy { shard, from, to } => {
+                    let shard = &self.model.shards()[*shard];
+                    let mapped = &shard.bytes()[from.start as usize..from.end as usize];
+                    let range = from.clone();
+                    copy_range(&shard.file, mapped, range, output.file(), *to, watch)
+                        .map_err(failed)?;
+                }
+                Segment::Produce { name, to, row_bytes, n_rows } => {
+                    let no_tensor = || Error::NoTensor { name: name.clone() };
+                    let new = self.replacements.get_mut(name).ok_or_else(no_tensor)?;
+                    let place = Place { name, output, to: *to, row_bytes: *row_bytes };
+                    digests.push(place.fill(new, *n_rows, watch)?);
+                }
+            }
+        }
+        // The last tensor's padding, and what a hole would leave out.
+        output.file().set_len(file.bytes).map_err(failed)?;
+        Ok(digests)
+    }
+}
+
+/// Where a produced tensor goes.
+struct Place<'a> {
+    name: &'a str,
+    output: &'a Output,
+    to: u64,
+    row_bytes: u64,
+}
+
+impl Place<'_> {
+    /// Asks for all rows and writes them; returns their sha256.
+    fn fill(&self, new: &mut Replacement, n_rows: u64, watch: &dyn Watch) -> Result<[u8; 32]> {
+        let chunk_rows = match new.ask {
+            Ask::Whole => n_rows,
+            Ask::Chunks => (CHUNK_BYTES / self.row_bytes.max(1)).max(1),
+        };
+        let mut digest = Sha256::new();
+        let mut buffer = Vec::new();
+        let mut first = 0;
+        while first < n_rows {
+            if watch.interrupted() {
+                return Err(Error::Interrupted);
+            }
+            let rows = first..n_rows.min(first + chunk_rows);
+            buffer.resize(((rows.end - rows.start) * self.row_bytes) as usize, 0);
+            (new.produce)(rows.clone(), &mut buffer).map_err(|source| Error::Producer {
+                name: self.name.into(),
+                first,
+                source,
+            })?;
+            digest.update(&buffer);
+            let offset = self.to + first * self.row_bytes;
+            write_at(self.output.file(), &buffer, offset)
+                .map_err(|e| write_error(e, self.output.path()))?;
+            watch.advance(buffer.len() as u64);
+            first = rows.end;
+        }
+        Ok(digest.finalize().into())
+    }
+}
+
+fn write_error(error: io::Error, path: &Path) -> Error {
+    match error.kind() {
+        io::ErrorKind::Interrupted => Error::Interrupted,
+        _ => io_error("cannot write", path)(error),
+    }
+}
+
+/// Opens the temp file as any reader would, and compares it with the plan, the sources and the
+/// digests.
+fn read_back(
+    model: &Model,
+    file: &PlannedFile,
+    output: &Output,
+    digests: &[[u8; 32]],
+    watch: &dyn Watch,
+) -> Result<()> {
+    let differs = |what: &str| Error::ReadBack { path: file.path.clone(), what: what.into() };
+    let written = Shard::open(output.temp_path())?;
+    if written.file_bytes() != file.bytes {
+        return Err(differs("the length"));
+    }
+    if let Some(header) = &file.header {
+        if written.header != *header {
+            return Err(differs("the header"));
+        }
+        watch.advance(written.data_offset);
+    }
+    let mut digests = digests.iter();
+    for segment in &file.segments {
+        match segment {
+            Segment::Copy { shard, from, to } => {
+                let len = from.end - from.start;
+                let source = &model.shards()[*shard].bytes()[from.start as usize..][..len as usize];
+                let copy = &written.bytes()[*to as usize..][..len as usize];
+                if !equal(source, copy, watch)? {
+                    return Err(differs("copied tensors"));
+                }
+            }
+            Segment::Produce { name, to, row_bytes, n_rows } => {
+                let len = row_bytes * n_rows;
+                let bytes = &written.bytes()[*to as usize..][..len as usize];
+                let digest: [u8; 32] = Sha256::digest(bytes).into();
+                if digests.next() != Some(&digest) {
+                    return Err(differs(name));
+                }
+                watch.advance(len);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn equal(a: &[u8], b: &[u8], watch: &dyn Watch) -> Result<bool> {
+    let threads = rayon::current_num_threads().max(1);
+    for (a, b) in a.chunks(COMPARE_BYTES * threads).zip(b.chunks(COMPARE_BYTES * threads)) {
+        if watch.interrupted() {
+            return Err(Error::Interrupted);
+        }
+        let pairs = a.par_chunks(COMPARE_BYTES).zip(b.par_chunks(COMPARE_BYTES));
+        if !pairs.into_par_iter().all(|(a, b)| a == b) {
+            return Ok(false);
+        }
+        watch.advance(a.len() as u64);
+    }
+    Ok(a.len() == b.len())
+}

@@ -1,0 +1,62 @@
+//! Names of split files: `NAME-00001-of-00003.gguf`, counted from one, as llama.cpp's
+//! `llama_split_path` writes them. Inside, `split.no` counts from zero.
+
+use std::path::{Path, PathBuf};
+
+/// `split.no`, u16: this file's number, from 0.
+pub const NO_KEY: &str = "split.no";
+/// `split.count`, u16: how many files there are.
+pub const COUNT_KEY: &str = "split.count";
+/// `split.tensors.count`, i32: tensors of all files together.
+pub const TENSORS_KEY: &str = "split.tensors.count";
+
+/// A file name taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardName {
+    /// Everything before `-00001-of-00003.gguf`, folder included.
+    pub prefix: PathBuf,
+    /// From 0.
+    pub index: u64,
+    /// Of how many.
+    pub count: u64,
+}
+
+impl ShardName {
+    /// Takes `path` apart, if it is the name of a shard.
+    pub fn parse(path: &Path) -> Option<ShardName> {
+        let name = path.file_name()?.to_str()?;
+        let (rest, count) = name.strip_suffix(".gguf")?.rsplit_once("-of-")?;
+        let (prefix, number) = rest.rsplit_once('-')?;
+        let five_digits = |s: &str| -> Option<u64> {
+            (s.len() == 5 && s.bytes().all(|b| b.is_ascii_digit())).then(|| s.parse().ok())?
+        };
+        let (number, count) = (five_digits(number)?, five_digits(count)?);
+        if number == 0 || number > count {
+            return None;
+        }
+        Some(ShardName { prefix: path.with_file_name(prefix), index: number - 1, count })
+    }
+
+    /// The path of shard `index`, from 0.
+    pub fn path(&self, index: u64) -> PathBuf {
+        let stem = self.prefix.file_name().unwrap_or_default().to_string_lossy();
+        let name = format!("{stem}-{:05}-of-{:05}.gguf", index + 1, self.count);
+        self.prefix.with_file_name(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_shards_come_apart_and_together() {
+        let shard = ShardName::parse(Path::new("m/Big-Q4_K-00002-of-00003.gguf")).unwrap();
+        assert_eq!(shard.prefix, Path::new("m/Big-Q4_K"));
+        assert_eq!((shard.index, shard.count), (1, 3));
+        assert_eq!(shard.path(2), Path::new("m/Big-Q4_K-00003-of-00003.gguf"));
+        for other in ["a.gguf", "a-00000-of-00003.gguf", "a-00004-of-00003.gguf", "a-1-of-3.gguf"] {
+            assert_eq!(ShardName::parse(Path::new(other)), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! aird repairs the safety that compression breaks, on GGUF model files, offline.
+//!
+//! The code map. A folder may use those below it, never those above; `cli` alone prints,
+//! `llama` alone calls C, `gguf` alone touches the bytes of model files.
+
+/// The command line: one file a verb, its arguments and a `run` that reads as a sentence.
+pub mod cli;
+
+/// LoRA adapters: read, checked against a model, merged into its weights.
+pub mod adapter;
+
+/// Rows of any ggml type as numbers: decoding, encoding, comparing.
+pub mod quant;
+
+/// The engine on llama.cpp: loading, decoding, ggml's codecs.
+pub mod llama;
+
+/// The file: headers without loss, rewrites that change what they mean to and nothing else.
+pub mod gguf;

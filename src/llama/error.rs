@@ -1,0 +1,37 @@
+//! What can go wrong between llama.cpp and us.
+
+use std::path::PathBuf;
+
+use crate::gguf::GgmlType;
+
+/// A result of this folder.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Everything that can go wrong in the engine. `said` is what llama.cpp logged as it failed.
+#[allow(missing_docs)] // the sentence of each variant is its documentation
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("llama.cpp does not start: {said}")]
+    Backend { said: String },
+    #[error("llama.cpp cannot load {}: {said}", path.display())]
+    Load { path: PathBuf, said: String },
+    #[error(
+        "llama.cpp cannot make a context of {n_ctx} tokens: {said}\n\
+         hint: a smaller --ctx or --parallel takes less memory"
+    )]
+    Context { n_ctx: u32, said: String },
+    #[error("llama.cpp cannot decode {n_tokens} tokens: {said}")]
+    Decode { n_tokens: usize, said: String },
+    #[error("the model has no vocabulary to make a prompt from")]
+    NoVocabulary,
+    #[error("ggml cannot turn {ty} into numbers")]
+    NotDecodable { ty: GgmlType },
+    #[error("ggml cannot write {ty}\nhint: name another type, q8_0 or f16 for example")]
+    NotEncodable { ty: GgmlType },
+    #[error("{found} bytes of {ty}, expected {expected} for {n_elements} elements")]
+    WrongLength { ty: GgmlType, n_elements: usize, found: usize, expected: u64 },
+    #[error("{found} importance weights, expected one for each of {n_cols} columns")]
+    WrongImportance { found: usize, n_cols: usize },
+    #[error("rows of {n_cols} elements are no whole number of {ty} blocks")]
+    PartialBlock { ty: GgmlType, n_cols: usize },
+}

@@ -1,0 +1,64 @@
+//! llama.cpp's chatter: kept, not shown. Errors carry its last words; `-v` lets all of it out.
+
+use std::collections::VecDeque;
+use std::ffi::{CStr, c_char, c_void};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, Once, PoisonError};
+
+use llama_cpp_sys_2 as sys;
+
+/// Warnings and errors remembered for the next error message.
+const KEPT: usize = 8;
+
+static LINES: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
+static LOUD: AtomicBool = AtomicBool::new(false);
+static INSTALL: Once = Once::new();
+
+/// Where llama.cpp's lines go while [`set_loud`] is on.
+pub type Sink = fn(&str);
+
+static SINK: Mutex<Option<Sink>> = Mutex::new(None);
+
+/// Sends every line of llama.cpp's log to `sink` as well.
+pub fn set_loud(sink: Sink) {
+    *SINK.lock().unwrap_or_else(PoisonError::into_inner) = Some(sink);
+    LOUD.store(true, Ordering::Relaxed);
+}
+
+/// Takes over llama.cpp's log; does nothing the second time.
+pub(super) fn install() {
+    // SAFETY: `keep` has the signature asked for, lives for ever and uses no user data.
+    INSTALL.call_once(|| unsafe { sys::llama_log_set(Some(keep), std::ptr::null_mut()) });
+}
+
+/// Forgets what was kept, so that [`last_words`] speaks of what comes next.
+pub(super) fn forget() {
+    LINES.lock().unwrap_or_else(PoisonError::into_inner).clear();
+}
+
+/// The last errors (warnings, if there were none), as one line.
+pub(super) fn last_words() -> String {
+    let lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
+    let words: Vec<&str> = lines.iter().map(String::as_str).collect();
+    if words.is_empty() { "it did not say why".into() } else { words.join("; ") }
+}
+
+unsafe extern "C" fn keep(level: sys::ggml_log_level, text: *const c_char, _: *mut c_void) {
+    if text.is_null() {
+        return;
+    }
+    // SAFETY: llama.cpp passes a NUL-terminated string that lives during the call.
+    let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
+    if LOUD.load(Ordering::Relaxed)
+        && let Some(sink) = *SINK.lock().unwrap_or_else(PoisonError::into_inner)
+    {
+        sink(&text);
+    }
+    if level == sys::GGML_LOG_LEVEL_ERROR {
+        let mut lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.len() == KEPT {
+            lines.pop_front();
+        }
+        lines.push_back(text.trim().to_owned());
+    }
+}

@@ -1,0 +1,16 @@
+//! What can be wrong with rows.
+
+use crate::{gguf, llama};
+
+/// A result of this folder.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Everything that can go wrong between bytes and numbers.
+#[allow(missing_docs)] // the sentence of each variant is its documentation
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Codec(#[from] llama::Error),
+    #[error(transparent)]
+    Gguf(#[from] gguf::Error),
+}

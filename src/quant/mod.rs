@@ -1,0 +1,18 @@
+//! Rows of any ggml type as numbers: decoding, encoding, comparing, and what may be converted.
+//!
+//! The type table itself is a fact of the file and lives in [`crate::gguf::GgmlType`]; the
+//! codecs are ggml's own, behind [`crate::llama`].
+
+mod compare;
+mod convertible;
+mod error;
+mod finite;
+mod rows;
+mod stream;
+
+pub use compare::{Comparison, compare, count_zeros};
+pub use convertible::{is_block_matrix, is_convertible};
+pub use error::{Error, Result};
+pub use finite::{find_non_finite, first_non_finite};
+pub use rows::{decode_rows, encode_rows};
+pub use stream::fold_rows;

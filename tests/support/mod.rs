@@ -1,0 +1,65 @@
+//! What the tests share: tiny models made in code, arbitrary files, the malformed corpus, and
+//! other people's readers to check ours against.
+#![allow(dead_code)] // a support for all tests, whichever of them are there
+
+pub mod adapter;
+pub mod arbitrary;
+pub mod ggml;
+pub mod llama;
+pub mod malformed;
+pub mod random;
+pub mod tiny;
+pub mod vocabulary;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+pub use adapter::Adapter;
+pub use tempfile::TempDir;
+pub use tiny::{Arch, Tiny};
+
+/// A folder that is gone when the test is over.
+pub fn tempdir() -> TempDir {
+    tempfile::Builder::new().prefix("aird-test-").tempdir().unwrap()
+}
+
+/// The binary under test.
+pub fn aird() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_aird"));
+    command.env_remove("NO_COLOR").env_remove("SOURCE_DATE_EPOCH");
+    command
+}
+
+/// The root of the repository.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Names of the files in `folder`, hidden ones included, sorted.
+pub fn names_in(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// A real chat model: what `AIRD_TEST_MODEL` says (an absolute path), else the one that
+/// `scripts/fetch-model.sh` brings. None, with the reason printed, if that says `skip`.
+///
+/// # Panics
+/// If the model is missing: a test must not pass because nothing was tested.
+pub fn real_model() -> Option<PathBuf> {
+    const HINT: &str = "hint: run scripts/fetch-model.sh, or set AIRD_TEST_MODEL=skip";
+    let path = match std::env::var_os("AIRD_TEST_MODEL") {
+        Some(word) if word == "skip" => {
+            eprintln!("skipped: AIRD_TEST_MODEL=skip");
+            return None;
+        }
+        Some(path) => PathBuf::from(path),
+        None => root().join("target/models/SmolLM2-135M-Instruct-Q4_1.gguf"),
+    };
+    assert!(path.is_absolute(), "AIRD_TEST_MODEL={} is no absolute path", path.display());
+    assert!(path.is_file(), "no test model at {}\n{HINT}", path.display());
+    Some(path)
+}
