@@ -93,7 +93,7 @@ fn an_interrupt_at_any_moment_leaves_what_was_there() {
         let patient = Impatient::new(usize::MAX);
         rewrite(&model).write(&scene.folder.path().join("x.gguf"), false, &patient).unwrap();
         let moments = patient.asked.into_inner();
-        assert!(moments > 4, "asked {moments} times only");
+        assert!(moments >= 4, "asked {moments} times only");
 
         let scene = Scene::new(n_shards);
         let model = Model::open(&scene.model).unwrap();

@@ -2,9 +2,15 @@
 
 mod support;
 
+mod diff;
+mod inspect;
 mod interrupted;
 mod lossless;
 mod malformed;
+mod manners;
+mod merge;
 mod readers;
+mod readme;
 mod tidy;
 mod tiny_models;
+mod verify;

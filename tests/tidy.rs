@@ -135,13 +135,10 @@ fn fn_lines(lines: &[&str], first: usize) -> Option<usize> {
     // rustfmt puts the closing brace under the first letter.
     let indent = &line[..line.len() - trimmed.len()];
     let closing = format!("{indent}}}");
-    let ends = |l: &&str| {
-        **l == closing || (l.starts_with(indent) && l.contains(" fn ") && l.ends_with('}'))
-    };
     if trimmed.ends_with('}') || trimmed.ends_with(';') {
         return Some(1);
     }
-    lines[first..].iter().position(|l| ends(&l)).map(|n| n + 1)
+    lines[first..].iter().position(|l| *l == closing).map(|n| n + 1)
 }
 
 #[test]
@@ -253,7 +250,12 @@ fn used_folders(source: &Source) -> Vec<(usize, String)> {
             match word {
                 "crate" => expected = true,
                 "{" if depth > 0 || expected => depth += 1,
-                "}" if depth > 0 => depth -= 1,
+                "}" if depth > 0 => {
+                    depth -= 1;
+                    expected = false;
+                }
+                // `pub(crate)` uses nothing.
+                ")" => expected = false,
                 "," => expected = depth == 1,
                 name if expected && name.starts_with(char::is_alphabetic) => {
                     used.push((n, name.into()));
@@ -290,6 +292,28 @@ fn folders_use_only_what_is_below_them() {
         findings.push("src/lib.rs: its modules do not stand in the order of LAYERS".into());
     }
     none(findings);
+}
+
+#[test]
+fn the_scanners_find_what_they_look_for() {
+    let long = format!("impl X {{\n    pub fn f() {{\n{}    }}\n}}", "        x();\n".repeat(70));
+    let lines: Vec<&str> = long.lines().collect();
+    assert_eq!(fn_lines(&lines, 0), None);
+    assert_eq!(fn_lines(&lines, 1), Some(72));
+    assert_eq!(fn_lines(&["fn f();", "}"], 0), Some(1));
+    assert_eq!(fn_lines(&["pub(super) const fn f(", "    x: u8,", ") {", "}"], 0), Some(4));
+
+    let text = "use crate::{\n    quant::{self, rows},\n    cli,\n};\n\
+                // crate::study\nfn f() -> crate::gguf::Model {}\npub(crate) fn g() {}\n";
+    let source = Source { path: "src/stats/x.rs".into(), text: text.into() };
+    let used = used_folders(&source);
+    let used: Vec<_> = used.iter().map(|(n, name)| (*n, name.as_str())).collect();
+    assert_eq!(used, [(2, "quant"), (3, "cli"), (6, "gguf")]);
+
+    assert!(is_explained(&["f();", "// SAFETY: it is.", "let x ="]));
+    assert!(is_explained(&["/// # Safety", "/// It is.", "#[inline]"]));
+    assert!(!is_explained(&["// SAFETY: of another.", "f();"]));
+    assert!(!is_explained(&["// Why not."]));
 }
 
 /// Files that are or would be committed; None where there is no git.

@@ -93,7 +93,7 @@ pub struct TypeReport {
 }
 
 /// Exact zeros.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize)]
 pub struct Sparsity {
     /// Elements that are 0 or -0 once decoded.
     pub zeros: u64,
@@ -265,14 +265,17 @@ impl Report {
         row("name", self.name.clone().unwrap_or("-".into()));
         row("architecture", self.architecture_text());
         row("parameters", count_text(self.parameters));
-        let context = |n: u64| format!("{n} tokens");
-        row("context", self.n_ctx_train.map_or("-".into(), context));
-        if let Some(Sparsity { zeros, of }) = self.sparsity {
+        if let Some(n) = self.n_ctx_train {
+            row("context", format!("{n} tokens"));
+        }
+        if let Some(Sparsity { zeros, of }) = self.sparsity.filter(|s| s.of > 0) {
             let of_text = count_text(of);
             let share = share_text(zeros, of);
             row("sparsity", format!("{share} of {of_text} weights in block matrices are zero"));
         }
-        row("chat template", self.chat_template.as_deref().map_or("none".into(), first_line));
+        if self.general_type == "model" {
+            row("chat template", self.chat_template.as_deref().map_or("none".into(), first_line));
+        }
         text += &table(&rows, &[], "  ");
         text + &self.types_text()
             + &self.writers_text()
@@ -295,10 +298,11 @@ impl Report {
     fn types_text(&self) -> String {
         let row = |t: &TypeReport| {
             let (n, bytes) = (count_text(t.parameters), bytes_text(t.bytes));
-            vec![t.ty.clone(), format!("{} tensors", t.tensors), n, bytes]
+            let plural = if t.tensors == 1 { "" } else { "s" };
+            vec![t.ty.clone(), format!("{} tensor{plural}", t.tensors), n, bytes]
         };
         let rows: Vec<_> = self.types.iter().map(row).collect();
-        format!("  types\n{}", table(&rows, &[1, 2, 3], "    "))
+        format!("  types\n{}", table(&rows, &[2, 3], "    "))
     }
 
     fn writers_text(&self) -> String {

@@ -78,9 +78,7 @@ impl Merge {
         // Before minutes of hashing, and again as the file is made.
         check_output(&self.out.output, self.out.force, &[&self.model, &self.lora])?;
         let progress = ui.progress();
-        for edit in self.step(&model, &outcomes, &progress)?.edits() {
-            rewrite.edit(edit);
-        }
+        rewrite.record(self.step(&model, &outcomes, &progress)?);
         let written = rewrite.write(&self.out.output, self.out.force, &progress)?;
         drop(progress);
         verify_written(ui, &written.files)?;

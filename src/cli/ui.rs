@@ -123,6 +123,13 @@ pub fn print_error(error: &anyhow::Error) {
             said = format!("{said}: {cause}");
         }
     }
+    // Names come from files: whatever steers a terminal is shown, not obeyed.
+    let escaped = |c: char| match c {
+        '\n' => vec![c],
+        c if c.is_control() => c.escape_default().collect(),
+        c => vec![c],
+    };
+    let said: String = said.chars().flat_map(escaped).collect();
     anstream::eprintln!("{RED}error:{RED:#} {said}");
 }
 

@@ -205,7 +205,10 @@ impl Report {
         };
         text += &match (&self.llama, &self.llama_skipped) {
             (Some(llama), _) if llama.complaint().is_none() => {
-                format!("  llama.cpp  ok, first token {} {:?}\n", llama.token, llama.text)
+                format!(
+                    "  llama.cpp  ok, \"The capital of France is\" goes on with {:?}\n",
+                    llama.text
+                )
             }
             (Some(_), _) => "  llama.cpp  NOT ok\n".to_owned(),
             (None, reason) => {

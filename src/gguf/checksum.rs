@@ -9,20 +9,28 @@ use super::watch::Watch;
 /// Bytes between two looks at the watch.
 const STEP: usize = 16 << 20;
 
-/// sha256 of a whole file, in hexadecimal.
+/// sha256 of `bytes`.
 ///
 /// # Errors
-/// [`Error::Interrupted`] alone: the file is mapped already.
-pub fn sha256(shard: &Shard, watch: &dyn Watch) -> Result<String> {
+/// [`Error::Interrupted`] alone.
+pub(super) fn digest(bytes: &[u8], watch: &dyn Watch) -> Result<[u8; 32]> {
     let mut digest = Sha256::new();
-    for chunk in shard.bytes().chunks(STEP) {
+    for chunk in bytes.chunks(STEP) {
         if watch.interrupted() {
             return Err(Error::Interrupted);
         }
         digest.update(chunk);
         watch.advance(chunk.len() as u64);
     }
-    Ok(hex(&digest.finalize()))
+    Ok(digest.finalize().into())
+}
+
+/// sha256 of a whole file, in hexadecimal.
+///
+/// # Errors
+/// [`Error::Interrupted`] alone: the file is mapped already.
+pub fn sha256(shard: &Shard, watch: &dyn Watch) -> Result<String> {
+    Ok(hex(&digest(shard.bytes(), watch)?))
 }
 
 /// sha256 of a model: of its file, or of its shards' sums one after another.

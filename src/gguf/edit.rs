@@ -28,14 +28,18 @@ impl KvEdit {
             KvEdit::Remove(key) => {
                 kv.shift_remove(key);
             }
+            KvEdit::Append(key, Value::Array(_)) => return Err(cannot_grow(key, "added an array")),
             KvEdit::Append(key, value) => {
                 let empty = || Value::Array(Array::new(value.value_type()));
                 let slot = kv.entry(key.clone()).or_insert_with(empty);
                 let Value::Array(array) = slot else {
-                    return Err(cannot_grow(key, slot.value_type().name()));
+                    return Err(cannot_grow(key, &format!("of type {}", slot.value_type().name())));
                 };
                 if !array.push(value) {
-                    return Err(cannot_grow(key, array.element().name()));
+                    return Err(cannot_grow(
+                        key,
+                        &format!("an array of {}", array.element().name()),
+                    ));
                 }
             }
         }
@@ -46,7 +50,7 @@ impl KvEdit {
 fn cannot_grow(key: &str, found: &str) -> Error {
     Error::WrongValue {
         key: key.into(),
-        found: format!("of type {found}"),
+        found: found.into(),
         expected: "an array of the type that is added to it",
     }
 }
@@ -78,6 +82,8 @@ mod tests {
         let mut kv = KvMap::new();
         kv.insert("a".into(), Value::U32(1));
         assert!(KvEdit::Append("a".into(), Value::U32(2)).apply(&mut kv).is_err());
+        let array = Value::strings(["x"]);
+        assert!(KvEdit::Append("b".into(), array).apply(&mut kv).is_err());
         assert_eq!(kv["a"], Value::U32(1));
     }
 }

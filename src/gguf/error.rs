@@ -78,9 +78,20 @@ pub enum Error {
     #[error("there is no tensor '{name}'")]
     NoTensor { name: String },
 
-    #[error("shard {found} of {count} is expected here: the file's name and its split.no differ")]
-    WrongShard { found: u64, count: u64 },
-    #[error("shard {} is missing: the model has {count} files\nhint: put them all into one folder", path.display())]
+    #[error(
+        "tensor '{name}' lies in an earlier shard as well, expected each tensor once\n\
+         hint: the shards may be of two models"
+    )]
+    TensorInTwoShards { name: String },
+    #[error(
+        "it is {found} by its keys and {expected} by its name, expected the same\n\
+         hint: shards keep the names that they were made with"
+    )]
+    WrongShard { found: String, expected: String },
+    #[error(
+        "shard {} is missing: the model has {count} files\nhint: put them all into one folder",
+        path.display()
+    )]
     MissingShard { path: PathBuf, count: u64 },
     #[error("its shards hold {found} tensors, expected {expected} as split.tensors.count says")]
     ShardTensorCount { found: u64, expected: u64 },

@@ -204,7 +204,7 @@ fn alignment_of(kv: &KvMap) -> Result<u64> {
         Some(&Value::U32(n)) if n.is_power_of_two() => Ok(n.into()),
         Some(other) => Err(Error::WrongValue {
             key: ALIGNMENT_KEY.into(),
-            found: format!("{other:?}"),
+            found: other.brief(),
             expected: "a u32 that is a power of two",
         }),
     }

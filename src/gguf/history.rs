@@ -62,9 +62,11 @@ impl Step {
         self
     }
 
-    /// The edits that record this step.
-    pub fn edits(&self) -> [KvEdit; 2] {
+    /// The edits that record this step. JSON may end in spaces: `padding` of them let the header
+    /// end where the rewriter wants it to.
+    pub(super) fn edits(&self, padding: u64) -> [KvEdit; 2] {
         let line = serde_json::to_string(self).unwrap_or_default();
+        let line = line + &" ".repeat(padding as usize);
         [
             KvEdit::Set(VERSION_KEY.into(), self.version.clone().into()),
             KvEdit::Append(HISTORY_KEY.into(), line.into()),

@@ -106,9 +106,10 @@ impl Model {
             return Ok(Model { shards: vec![first] });
         }
         let no = split_value(&first, shards::NO_KEY)?.unwrap_or(0);
-        let name = ShardName::parse(path).filter(|n| n.index == no && n.count == count);
-        let Some(name) = name else {
-            return Err(Error::WrongShard { found: no + 1, count }.in_file(path));
+        let name = ShardName::parse(path);
+        let by_name = name.as_ref().map(|n| (n.index, n.count));
+        let Some(name) = name.filter(|_| by_name == Some((no, count))) else {
+            return Err(wrong_shard(Some((no, count)), by_name).in_file(path));
         };
         let mut all = Vec::new();
         let mut first = Some(first);
@@ -179,7 +180,7 @@ impl Model {
         for shard in &self.shards {
             for name in shard.header.tensors.keys() {
                 if !seen.insert(name) {
-                    let twice = Error::DuplicateTensor { name: name.clone(), offset: 0 };
+                    let twice = Error::TensorInTwoShards { name: name.clone() };
                     return Err(twice.in_file(&shard.path));
                 }
             }
@@ -206,17 +207,27 @@ fn open_sibling(path: &Path, index: u64, count: u64) -> Result<Shard> {
     }
     let shard = Shard::open(path)?;
     let no = split_value(&shard, shards::NO_KEY)?;
-    if no != Some(index) || split_value(&shard, shards::COUNT_KEY)? != Some(count) {
-        return Err(Error::WrongShard { found: index + 1, count }.in_file(path));
+    let found = no.zip(split_value(&shard, shards::COUNT_KEY)?);
+    if found != Some((index, count)) {
+        return Err(wrong_shard(found, Some((index, count))).in_file(path));
     }
     Ok(shard)
+}
+
+/// What the keys and the name say, each as number (from 0) and count.
+fn wrong_shard(by_keys: Option<(u64, u64)>, by_name: Option<(u64, u64)>) -> Error {
+    let text = |shard: Option<(u64, u64)>| match shard {
+        Some((no, count)) => format!("shard {} of {count}", no.saturating_add(1)),
+        None => "no shard".into(),
+    };
+    Error::WrongShard { found: text(by_keys), expected: text(by_name) }
 }
 
 fn split_value(shard: &Shard, key: &str) -> Result<Option<u64>> {
     let Some(value) = shard.header.kv.get(key) else { return Ok(None) };
     let wrong = || Error::WrongValue {
         key: key.into(),
-        found: format!("{value:?}"),
+        found: value.brief(),
         expected: "a count that is not negative",
     };
     value.as_u64().ok_or_else(|| wrong().in_file(&shard.path)).map(Some)

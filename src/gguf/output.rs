@@ -2,10 +2,15 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tempfile::{Builder, NamedTempFile};
 
 use super::error::{Error, Result, io_error};
+
+/// Between two flushes of a file under way.
+const FLUSH_PAUSE: Duration = Duration::from_millis(20);
 
 /// An output under way. Dropped before [`Output::commit`], it leaves nothing behind.
 #[derive(Debug)]
@@ -69,6 +74,32 @@ impl Output {
     /// Where the file will be.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Runs `write` while what it has written is already on its way to the disk, so that the
+    /// sync at the end has little left to wait for.
+    ///
+    /// # Errors
+    /// `write`'s own, or the disk's.
+    pub(super) fn flushing<T>(&self, write: impl FnOnce() -> Result<T>) -> Result<T> {
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let flusher = scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    // The kernel reports an error to one sync alone: it must not be lost here.
+                    self.file().sync_data()?;
+                    std::thread::park_timeout(FLUSH_PAUSE);
+                }
+                Ok(())
+            });
+            let written = write();
+            done.store(true, Ordering::Relaxed);
+            flusher.thread().unpark();
+            let flushed = flusher.join().unwrap_or(Ok(()));
+            let written = written?;
+            flushed.map_err(io_error("cannot write", &self.path))?;
+            Ok(written)
+        })
     }
 
     /// Forces the bytes to the disk.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use super::copy::PAGE_BYTES;
 use super::edit::KvEdit;
 use super::error::{Error, Result};
 use super::ggml_type::GgmlType;
@@ -80,6 +81,19 @@ impl Plan {
             Segment::Copy { .. } => 0,
         });
         produced.sum()
+    }
+
+    /// How many bytes later the longest copy would have to begin to lie in its pages as its source
+    /// does in its own: only then can the kernel share or move whole pages.
+    pub(super) fn page_shift(&self) -> u64 {
+        let segments = self.files.iter().flat_map(|f| &f.segments);
+        let copies = segments.filter_map(|s| match s {
+            Segment::Copy { from, to, .. } => Some((from.end - from.start, from.start, *to)),
+            Segment::Produce { .. } => None,
+        });
+        // Of two as long the first, whatever max_by_key would do.
+        let longest = copies.min_by_key(|&(len, ..)| std::cmp::Reverse(len));
+        longest.map_or(0, |(_, from, to)| from.wrapping_sub(to) % PAGE_BYTES)
     }
 
     /// Lays out `model` with `edits` applied and the tensors of `types` given new bytes.

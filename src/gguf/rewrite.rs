@@ -8,21 +8,24 @@ use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
+use super::checksum::digest;
 use super::copy::{copy_range, write_at};
 use super::edit::KvEdit;
 use super::error::{BoxError, Error, Result, io_error};
 use super::ggml_type::GgmlType;
+use super::history::Step;
 use super::model::{Model, Shard};
 use super::output::{Output, check_output};
 use super::plan::{Layout, Plan, PlannedFile, Segment};
 use super::watch::Watch;
 
 /// Bytes of rows asked of a producer at once, unless a row is longer.
-const CHUNK_BYTES: u64 = 8 << 20;
+const CHUNK_BYTES: u64 = 2 << 20;
 /// Bytes compared at once while reading back.
 const COMPARE_BYTES: usize = 4 << 20;
 
@@ -54,6 +57,7 @@ pub struct Rewrite<'m> {
     model: &'m Model,
     layout: Layout,
     edits: Vec<KvEdit>,
+    step: Option<Step>,
     replacements: HashMap<String, Replacement<'m>>,
 }
 
@@ -69,12 +73,17 @@ pub struct Written {
 impl<'m> Rewrite<'m> {
     /// Copies `model` as it is, until told otherwise.
     pub fn new(model: &'m Model, layout: Layout) -> Rewrite<'m> {
-        Rewrite { model, layout, edits: Vec::new(), replacements: HashMap::new() }
+        Rewrite { model, layout, edits: Vec::new(), step: None, replacements: HashMap::new() }
     }
 
     /// Adds an edit of the model's keys; edits apply in the order they were added.
     pub fn edit(&mut self, edit: KvEdit) {
         self.edits.push(edit);
+    }
+
+    /// Records what is done in the file's history.
+    pub fn record(&mut self, step: Step) {
+        self.step = Some(step);
     }
 
     /// Gives tensor `name` new bytes.
@@ -102,7 +111,16 @@ impl<'m> Rewrite<'m> {
     /// An edit does not fit the key's type.
     pub fn plan(&self, out: &Path) -> Result<Plan> {
         let types = self.replacements.iter().map(|(name, r)| (name.clone(), r.ty)).collect();
-        Plan::new(self.model, &self.edits, &types, self.layout, out)
+        let plan = |padding| {
+            let step = self.step.iter().flat_map(|step| step.edits(padding));
+            let edits: Vec<KvEdit> = self.edits.iter().cloned().chain(step).collect();
+            Plan::new(self.model, &edits, &types, self.layout, out)
+        };
+        let tight = plan(0)?;
+        match (&self.step, tight.page_shift()) {
+            (Some(_), shift) if shift > 0 => plan(shift),
+            _ => Ok(tight),
+        }
     }
 
     /// Writes, reads back, renames.
@@ -119,7 +137,7 @@ impl<'m> Rewrite<'m> {
         watch.stage("writing", plan.bytes());
         for file in &plan.files {
             let output = Output::create(&file.path)?;
-            let digests = self.write_file(file, &output, watch)?;
+            let digests = output.flushing(|| self.write_file(file, &output, watch))?;
             outputs.push((file, output, digests));
         }
         watch.stage("syncing", 0);
@@ -137,40 +155,90 @@ impl<'m> Rewrite<'m> {
         Ok(Written { files, produced_bytes: plan.produced_bytes() })
     }
 
-    /// Fills one output; returns the digest of each produced tensor, in order.
+    /// Fills one output; returns the digest of each produced tensor, in order. Untouched bytes are
+    /// copied by a thread of their own while this one produces.
     fn write_file(
         &mut self,
         file: &PlannedFile,
         output: &Output,
         watch: &dyn Watch,
     ) -> Result<Vec<[u8; 32]>> {
-        let failed = |e: io::Error| write_error(e, &file.path);
         if let Some(header) = &file.header {
             let header = header.encode();
-            write_at(output.file(), &header, 0).map_err(failed)?;
+            write_at(output.file(), &header, 0).map_err(|e| write_error(e, &file.path))?;
             watch.advance(header.len() as u64);
         }
+        let linked = Linked { watch, failed: AtomicBool::new(false) };
+        let model = self.model;
+        let (copied, produced) = std::thread::scope(|scope| {
+            let copier = scope.spawn(|| linked.guard(copy_segments(model, file, output, &linked)));
+            let produced = linked.guard(self.produce_segments(file, output, &linked));
+            (copier.join().unwrap_or(Err(Error::Interrupted)), produced)
+        });
+        // The one that failed first says why; the other was only told to stop.
+        let digests = match (copied, produced) {
+            (Ok(()), Ok(digests)) => digests,
+            (Err(error), Err(Error::Interrupted)) | (Err(error), Ok(_)) => return Err(error),
+            (_, Err(error)) => return Err(error),
+        };
+        // The last tensor's padding, and what a hole would leave out.
+        output.file().set_len(file.bytes).map_err(|e| write_error(e, &file.path))?;
+        Ok(digests)
+    }
+
+    fn produce_segments(
+        &mut self,
+        file: &PlannedFile,
+        output: &Output,
+        watch: &dyn Watch,
+    ) -> Result<Vec<[u8; 32]>> {
         let mut digests = Vec::new();
         for segment in &file.segments {
-            match segment {
-                Segment::Copy { shard, from, to } => {
-                    let shard = &self.model.shards()[*shard];
-                    let mapped = &shard.bytes()[from.start as usize..from.end as usize];
-                    let range = from.clone();
-                    copy_range(&shard.file, mapped, range, output.file(), *to, watch)
-                        .map_err(failed)?;
-                }
-                Segment::Produce { name, to, row_bytes, n_rows } => {
-                    let no_tensor = || Error::NoTensor { name: name.clone() };
-                    let new = self.replacements.get_mut(name).ok_or_else(no_tensor)?;
-                    let place = Place { name, output, to: *to, row_bytes: *row_bytes };
-                    digests.push(place.fill(new, *n_rows, watch)?);
-                }
-            }
+            let Segment::Produce { name, to, row_bytes, n_rows } = segment else { continue };
+            let no_tensor = || Error::NoTensor { name: name.clone() };
+            let new = self.replacements.get_mut(name).ok_or_else(no_tensor)?;
+            let place = Place { name, output, to: *to, row_bytes: *row_bytes };
+            digests.push(place.fill(new, *n_rows, watch)?);
         }
-        // The last tensor's padding, and what a hole would leave out.
-        output.file().set_len(file.bytes).map_err(failed)?;
         Ok(digests)
+    }
+}
+
+fn copy_segments(
+    model: &Model,
+    file: &PlannedFile,
+    output: &Output,
+    watch: &dyn Watch,
+) -> Result<()> {
+    for segment in &file.segments {
+        let Segment::Copy { shard, from, to } = segment else { continue };
+        let source = &model.shards()[*shard].file;
+        copy_range(source, from.clone(), output.file(), *to, watch)
+            .map_err(|e| write_error(e, &file.path))?;
+    }
+    Ok(())
+}
+
+/// Two threads under one watch: when either fails, both are told to stop.
+struct Linked<'a> {
+    watch: &'a dyn Watch,
+    failed: AtomicBool,
+}
+
+impl Linked<'_> {
+    fn guard<T>(&self, result: Result<T>) -> Result<T> {
+        self.failed.fetch_or(result.is_err(), Ordering::Relaxed);
+        result
+    }
+}
+
+impl Watch for Linked<'_> {
+    fn advance(&self, bytes: u64) {
+        self.watch.advance(bytes);
+    }
+
+    fn interrupted(&self) -> bool {
+        self.failed.load(Ordering::Relaxed) || self.watch.interrupted()
     }
 }
 
@@ -236,7 +304,8 @@ fn read_back(
         return Err(differs("the length"));
     }
     if let Some(header) = &file.header {
-        if written.header != *header {
+        // The bytes as well: two headers are equal in whatever order their keys stand.
+        if written.header != *header || !written.bytes().starts_with(&header.encode()) {
             return Err(differs("the header"));
         }
         watch.advance(written.data_offset);
@@ -255,11 +324,9 @@ fn read_back(
             Segment::Produce { name, to, row_bytes, n_rows } => {
                 let len = row_bytes * n_rows;
                 let bytes = &written.bytes()[*to as usize..][..len as usize];
-                let digest: [u8; 32] = Sha256::digest(bytes).into();
-                if digests.next() != Some(&digest) {
+                if digests.next() != Some(&digest(bytes, watch)?) {
                     return Err(differs(name));
                 }
-                watch.advance(len);
             }
         }
     }

@@ -271,6 +271,29 @@ impl Value {
         }
     }
 
+    /// Type and value for a message, short whatever a file holds.
+    pub(super) fn brief(&self) -> String {
+        const MAX_CHARS: usize = 40;
+        let text = match self {
+            Value::U8(v) | Value::Bool(v) => v.to_string(),
+            Value::I8(v) => v.to_string(),
+            Value::U16(v) => v.to_string(),
+            Value::I16(v) => v.to_string(),
+            Value::U32(v) => v.to_string(),
+            Value::I32(v) => v.to_string(),
+            Value::U64(v) => v.to_string(),
+            Value::I64(v) => v.to_string(),
+            Value::F32(v) => v.to_string(),
+            Value::F64(v) => v.to_string(),
+            Value::String(bytes) => {
+                let text = String::from_utf8_lossy(bytes);
+                format!("{:?}", text.chars().take(MAX_CHARS).collect::<String>())
+            }
+            Value::Array(array) => format!("of {} {}", array.len, array.element.name()),
+        };
+        format!("{} {text}", self.value_type().name())
+    }
+
     /// Reads the type and the payload. `key` names the value in errors.
     pub(super) fn decode(cursor: &mut Cursor<'_>, key: &str) -> Result<Value> {
         let at = cursor.offset();

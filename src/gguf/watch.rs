@@ -1,6 +1,6 @@
 //! How a long operation talks to its caller without printing.
 
-/// Told about progress, asked whether to go on. Called from one thread at a time.
+/// Told about progress, asked whether to go on; by several threads at once.
 pub trait Watch: Sync {
     /// A new stretch of work begins: what it is, in a word or two, and its bytes.
     fn stage(&self, _what: &str, _bytes: u64) {}

@@ -145,8 +145,8 @@ mod tests {
     fn no_id_that_ggml_knows_is_missing() {
         for id in 0..sys::GGML_TYPE_COUNT {
             // SAFETY: ids below GGML_TYPE_COUNT index ggml's table.
-            let known = unsafe { sys::ggml_blck_size(id as sys::ggml_type) } != 0;
-            assert_eq!(GgmlType::from_id(id as u32).is_some(), known, "type id {id}");
+            let known = unsafe { sys::ggml_blck_size(id) } != 0;
+            assert_eq!(GgmlType::from_id(id).is_some(), known, "type id {id}");
         }
     }
 
@@ -171,7 +171,8 @@ mod tests {
     #[test]
     fn a_slice_that_begins_at_an_odd_address_decodes_the_same() {
         let rows: Vec<f32> = (0..256).map(|i| (i as f32 * 0.37).sin()).collect();
-        for &ty in GgmlType::ALL.iter().filter(|&&t| is_encodable(t) && is_decodable(t)) {
+        for ty in [GgmlType::F16, GgmlType::Q4_0, GgmlType::Q8_0, GgmlType::Q4_K, GgmlType::IQ4_XS]
+        {
             let n = ty.bytes_for(256).unwrap() as usize;
             let mut bytes = vec![0; n + 1];
             encode(ty, &rows, 256, None, &mut bytes[..n]).unwrap();

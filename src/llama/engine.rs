@@ -16,6 +16,8 @@ use super::log;
 
 /// Tokens of context for a first look at a model.
 const PROBE_CTX: u32 = 64;
+/// A beginning that any language model goes on from; the text that comes is shown to the user.
+const PROBE_PROMPT: &[u8] = b"The capital of France is";
 
 /// How a model is loaded and run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +69,7 @@ impl Engine {
         Ok(Engine { model, options })
     }
 
-    /// Decodes a one-token prompt and looks at the logits.
+    /// Decodes a short prompt and looks at the logits.
     ///
     /// # Errors
     /// No vocabulary, no memory for a context, or llama.cpp cannot run the graph.
@@ -86,7 +88,7 @@ impl Engine {
         let context = self.model.new_context(backend()?, params);
         let mut context =
             context.map_err(|_| Error::Context { n_ctx: PROBE_CTX, said: log::last_words() })?;
-        let mut tokens = vocab.tokenize(b"The", true, false);
+        let mut tokens = vocab.tokenize(PROBE_PROMPT, true, false);
         tokens.retain(|t| (0..vocab.n_tokens()).contains(&t.0));
         if tokens.is_empty() {
             tokens.push(LlamaToken(0));

@@ -69,7 +69,8 @@ mod tests {
 
     #[test]
     fn every_type_that_ggml_writes_comes_back_close() {
-        let rows = wave(256 * 700);
+        // Few rows: ggml searches grids for the IQ types, slowly.
+        let rows = wave(256 * 40);
         for &ty in GgmlType::ALL.iter().filter(|&&t| is_encodable(t)) {
             assert!(is_decodable(ty), "{ty}");
             let (_, back) = round_trip(ty, &rows, 256);

@@ -195,8 +195,14 @@ fn places() -> Files {
         ..Raw::valid()
     };
     let huge = Raw::valid().second(tensor(b"b", &[1 << 40], F32, 64));
+    // Bytes of one fit in an i64, of two in a u64, and 64 more in neither.
+    let most: u64 = (1 << 61) - 8;
     let sum = Raw {
-        tensors: vec![tensor(b"a", &[1 << 60], F32, 0), tensor(b"b", &[1 << 60], F32, 1 << 62)],
+        tensors: vec![
+            tensor(b"a", &[most], F32, 0),
+            tensor(b"b", &[most], F32, most * 4),
+            tensor(b"c", &[16], F32, most * 8),
+        ],
         ..Raw::valid()
     };
     vec![

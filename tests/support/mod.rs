@@ -12,7 +12,9 @@ pub mod tiny;
 pub mod vocabulary;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
+
+use aird::gguf::Model;
 
 pub use adapter::Adapter;
 pub use tempfile::TempDir;
@@ -62,4 +64,37 @@ pub fn real_model() -> Option<PathBuf> {
     assert!(path.is_absolute(), "AIRD_TEST_MODEL={} is no absolute path", path.display());
     assert!(path.is_file(), "no test model at {}\n{HINT}", path.display());
     Some(path)
+}
+
+/// Runs aird with `arguments` to its end.
+pub fn run(arguments: &[&Path]) -> Output {
+    aird().args(arguments).output().unwrap()
+}
+
+/// The report of `aird ARGUMENTS --json`.
+pub fn json(arguments: &[&Path]) -> serde_json::Value {
+    let output = aird().args(arguments).arg("--json").output().unwrap();
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", stderr(&output)))
+}
+
+/// What a run said.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// What a run printed.
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Overwrites `bytes` in tensor `name` of the file at `path`, `at` bytes in.
+pub fn scribble(path: &Path, name: &str, at: usize, bytes: &[u8]) {
+    let start = {
+        let model = Model::open(path).unwrap();
+        let tensor = model.tensor(name).unwrap();
+        model.shards()[tensor.shard].range(tensor.info).start as usize
+    };
+    let mut file = std::fs::read(path).unwrap();
+    file[start + at..start + at + bytes.len()].copy_from_slice(bytes);
+    std::fs::write(path, file).unwrap();
 }

@@ -64,6 +64,7 @@ impl Tokenizer {
             .kv("tokenizer.ggml.eos_token_id", id("<|im_end|>"))
             .kv("tokenizer.ggml.unknown_token_id", id("<unk>"))
             .kv("tokenizer.ggml.padding_token_id", id("</s>"))
+            .kv("tokenizer.ggml.add_space_prefix", false)
             .kv("tokenizer.ggml.add_bos_token", self == Tokenizer::Llama)
             .kv("tokenizer.ggml.add_eos_token", false)
             .kv("tokenizer.chat_template", CHAT_TEMPLATE);
