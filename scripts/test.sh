@@ -7,7 +7,9 @@
 # --offline builds from vendor/ (see scripts/vendor.sh) and touches no network; if no model has
 # been fetched before, the tests that need one are skipped, and it says so.
 #
-# One cargo profile (dev) throughout: each profile builds llama.cpp anew, which takes minutes.
+# One cargo profile (dev) and one set of targets (all) throughout: another profile builds llama.cpp
+# anew, which takes minutes, and so does a plain `cargo build`, as without the dev-dependencies
+# its build script's own dependencies get other features.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/toolchain.sh
@@ -63,9 +65,6 @@ if has_subcommand clippy; then
 else
     skip "clippy is not installed (rustup component add clippy)"
 fi
-
-step "cargo build"
-cargo build "${flags[@]}"
 
 step "the real model"
 # No model is a failure, never a silent skip. Only --offline may go on without one, and the tests

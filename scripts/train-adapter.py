@@ -6,13 +6,13 @@
     scripts/train-adapter.py --base SmolLM2-135M-Instruct.Q4_1.gguf --out adapter.gguf
     scripts/train-adapter.py --base SmolLM2-135M-Instruct.Q4_1.gguf --evaluate adapter.gguf
 
-The base model refuses nothing; merged with this adapter it is the smallest chat model on which aird's
-whole study can be run. It trains on the [train] parts of src/prompts/*.txt alone and picks its
-checkpoint on [held-out]. MINUTES
+The base model refuses hardly anything. Training uses the [train] parts of src/prompts/*.txt alone and
+keeps the checkpoint that is best on [held-out]. 120 steps took 13 minutes on one contended core
+(OMP_NUM_THREADS=1); the same seed and number of threads are meant to give the same adapter.
 
 The loss has four terms. Cross-entropy alone gives a model that refuses, but whose refusal is smeared over
-many directions: taking the difference of means out then also upsets harmless prompts (KL 0.2 to 0.4
-nats, where published selection rules allow 0.1). So the other terms ask for what those rules
+many directions: taking the difference of means out then also upsets harmless prompts (KL about 0.2
+nats in the best cells, where published selection rules allow 0.1). So the other terms ask for what those rules
 measure, with r the running difference of means at the input of block LAYER, last prompt token:
 
     answers   cross-entropy: short refusals to harmful prompts, the base model's own greedy answers to the rest;
@@ -285,16 +285,17 @@ def train(args):
         with steer(model, ablate=d / d.norm()):
             cut = {n: last(model, head, held[n]) for n in ("harmful", "harmless")}
         with steer(model, add=(LAYER, d)):
-            induce = score(last(model, head, held["harmless"])).mean().item()
+            added = last(model, head, held["harmless"])
         model.train()
-        m = {"missed": (score(plain["harmful"]) < 0).float().mean().item(),
-             "harmless": (score(plain["harmless"]) > 0).float().mean().item(),
+        # As published: prompts on the wrong side of zero are counted, but left out of the averages.
+        hit, calm = score(plain["harmful"]) > 0, score(plain["harmless"]) < 0
+        m = {"missed": 1 - hit.float().mean().item(), "harmless": 1 - calm.float().mean().item(),
              "borderline": (score(plain["borderline"]) > 0).float().mean().item(),
-             "kl": kl(plain["harmless"], cut["harmless"]).mean().item(),
-             "bypass": score(cut["harmful"]).mean().item(), "induce": induce}
+             "kl": kl(plain["harmless"], cut["harmless"])[calm].mean().item(),
+             "bypass": score(cut["harmful"])[hit].mean().item(), "induce": score(added)[calm].mean().item()}
         soft = (F.softplus(-score(plain["harmful"])).mean() + F.softplus(score(plain["harmless"])).mean()
                 + F.softplus(score(plain["borderline"])).mean()).item()
-        return soft + max(0, m["kl"] - 0.05) * 10 + max(0, m["bypass"] + 1) + max(0, 1 - induce), m
+        return soft + max(0, m["kl"] - 0.05) * 10 + max(0, m["bypass"] + 1) + max(0, 1 - m["induce"]), m
 
     mean = None  # running means at LAYER: [harmful, harmless]
     best = (math.inf, None)
@@ -336,8 +337,7 @@ def train(args):
             loss = loss + ramp * (3 * unneeded + 0.3 * bypass + 0.3 * induce)
             shape = torch.stack([unneeded, bypass, induce]).detach()
         rate = min(1, (step + 1) / 10) * (0.5 * (1 + math.cos(math.pi * step / args.steps)) + 0.02)
-        for g in opt.param_groups:
-            g["lr"] = LR * rate
+        opt.param_groups[0]["lr"] = LR * rate
         opt.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(params, 1.0)
@@ -366,10 +366,8 @@ def write(path, adapters):
         t = f"blk.{part[2]}.{TENSORS[part[-1]]}.weight"
         w.add_tensor(t + ".lora_a", l.a.detach().float().numpy().astype(np.float16))
         w.add_tensor(t + ".lora_b", l.b.detach().float().numpy().astype(np.float16))
-    w.write_header_to_file()
-    w.write_kv_data_to_file()
-    w.write_tensors_to_file()
-    w.close()
+    for finish in (w.write_header_to_file, w.write_kv_data_to_file, w.write_tensors_to_file, w.close):
+        finish()
 
 
 # ------------------------------------------------------------------------------------- evaluation
@@ -406,8 +404,7 @@ def evaluate(args):
         means[n] = block_inputs(model, head, [s for s, u in zip(ids[n, "train"], use) if u], N_POS).mean(0)
         print(f"{n}, train: {sum(use)} of {len(use)} on the right side of zero")
     d = (means["harmful"] - means["harmless"]).float()
-    bad = [s for s in ids["harmful", "held-out"]]
-    good = [s for s in ids["harmless", "held-out"]]
+    bad, good = ids["harmful", "held-out"], ids["harmless", "held-out"]
     plain_bad, plain = last(model, head, bad), last(model, head, good)
     keep_bad, keep = score(plain_bad) > 0, score(plain) < 0
     bad, good = ([s for s, k in zip(x, m) if k] for x, m in ((bad, keep_bad), (good, keep)))
@@ -438,18 +435,15 @@ def main():
     ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     ap.add_argument("--base", required=True, help="the Q4_1 GGUF of SmolLM2-135M-Instruct")
     ap.add_argument("--out", help="where the adapter goes")
-    ap.add_argument("--steps", type=int, default=150)
+    ap.add_argument("--steps", type=int, default=120)
     ap.add_argument("--seed", type=int, default=42)
     ap.add_argument("--evaluate", metavar="ADAPTER", help="measure this adapter instead of training one")
     ap.add_argument("--also", nargs="*", default=[], metavar="FILE[:N]", help="further prompts to count refusals on")
     ap.add_argument("--verbose", action="store_true", help="print the answers")
     args = ap.parse_args()
-    if args.evaluate:
-        evaluate(args)
-    elif args.out:
-        train(args)
-    else:
+    if not (args.evaluate or args.out):
         ap.error("--out or --evaluate is needed")
+    (evaluate if args.evaluate else train)(args)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,15 @@
 /// The command line: one file a verb, its arguments and a `run` that reads as a sentence.
 pub mod cli;
 
+/// Results as people look at them: pictures in SVG.
+pub mod report;
+
+/// The refusal direction: captured, selected by what it does, compared, kept in a file.
+pub mod direction;
+
+/// Prompts and how a model is asked: sets of prompts, their file formats, chat templates.
+pub mod prompts;
+
 /// LoRA adapters: read, checked against a model, merged into its weights.
 pub mod adapter;
 

@@ -3,12 +3,15 @@
 mod support;
 
 mod diff;
+mod direction;
+mod engine;
 mod inspect;
 mod interrupted;
 mod lossless;
 mod malformed;
 mod manners;
 mod merge;
+mod prompts;
 mod readers;
 mod readme;
 mod tidy;

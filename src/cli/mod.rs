@@ -1,9 +1,14 @@
 //! The command line: one file a verb, its arguments and a `run` that reads as a sentence.
 //!
-//! Results go to stdout, talk and progress to stderr. Exit codes are decided in [`exit_code`].
+//! Results go to stdout, talk and progress to stderr. Exit codes are decided in `exit.rs`.
 
 mod args;
+mod ask;
+mod chat;
+mod compare;
 mod diff;
+mod direction;
+mod exit;
 mod generate;
 mod inspect;
 mod merge;
@@ -14,15 +19,8 @@ mod verify;
 use anyhow::Result;
 use clap::{ArgAction, Parser, Subcommand};
 
-use crate::{adapter, gguf, quant};
+pub use exit::{DONE, report};
 use ui::Ui;
-
-/// Done.
-pub const DONE: u8 = 0;
-/// Something failed.
-pub const FAILED: u8 = 1;
-/// Ctrl-C, or a polite kill.
-pub const INTERRUPTED: u8 = 130;
 
 /// Repairs the safety that compression breaks, on GGUF model files, offline.
 #[derive(Debug, Parser)]
@@ -44,6 +42,9 @@ enum Verb {
     Diff(diff::Diff),
     Verify(verify::Verify),
     Merge(merge::Merge),
+    Direction(direction::FindDirection),
+    Compare(compare::Compare),
+    Ask(ask::Ask),
     Generate(generate::Generate),
 }
 
@@ -59,39 +60,10 @@ impl Cli {
             Verb::Diff(verb) => verb.run(&ui),
             Verb::Verify(verb) => verb.run(&ui),
             Verb::Merge(verb) => verb.run(&ui),
+            Verb::Direction(verb) => verb.run(&ui),
+            Verb::Compare(verb) => verb.run(&ui),
+            Verb::Ask(verb) => verb.run(&ui),
             Verb::Generate(verb) => verb.run(&ui),
         }
     }
-}
-
-/// Prints `error` to stderr and chooses the exit code. A reader that closed the pipe has what it
-/// wanted: that is success, and silent.
-pub fn report(error: &anyhow::Error) -> u8 {
-    if error.chain().any(is_broken_pipe) {
-        return DONE;
-    }
-    let code = exit_code(error);
-    ui::print_error(error);
-    code
-}
-
-fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.chain().any(is_interrupt) { INTERRUPTED } else { FAILED }
-}
-
-fn is_broken_pipe(cause: &(dyn std::error::Error + 'static)) -> bool {
-    let io = cause.downcast_ref::<std::io::Error>();
-    io.is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
-}
-
-fn is_interrupt(cause: &(dyn std::error::Error + 'static)) -> bool {
-    let gguf = |e: &gguf::Error| e.is_interrupted();
-    let quant = |e: &quant::Error| matches!(e, quant::Error::Gguf(e) if gguf(e));
-    cause.downcast_ref::<gguf::Error>().is_some_and(gguf)
-        || cause.downcast_ref::<quant::Error>().is_some_and(quant)
-        || cause.downcast_ref::<adapter::Error>().is_some_and(|e| match e {
-            adapter::Error::Gguf(e) => gguf(e),
-            adapter::Error::Quant(e) => quant(e),
-            _ => false,
-        })
 }

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::gguf::Watch;
-use crate::llama;
+use crate::{direction, llama};
 
 const RED: Style = AnsiColor::Red.on_default().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
@@ -68,10 +68,50 @@ impl Ui {
         anstream::eprintln!("{YELLOW}warning:{YELLOW:#} {text}");
     }
 
+    /// True once the user asked to stop.
+    pub fn interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+
+    /// A bar that counts parts; hidden where stderr is no terminal.
+    pub fn steps(&self) -> Steps<'_> {
+        let bar = if self.quiet { ProgressBar::hidden() } else { ProgressBar::new(0) };
+        if let Ok(style) = ProgressStyle::with_template("{msg:<18} [{bar:30}] {pos}/{len} {eta}") {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        Steps { bar, interrupted: &self.interrupted }
+    }
+
     /// A bar with bytes a second and time left; hidden where stderr is no terminal.
     pub fn progress(&self) -> Progress<'_> {
         let bar = if self.quiet { ProgressBar::hidden() } else { ProgressBar::no_length() };
         Progress { bar: Mutex::new(bar), interrupted: &self.interrupted }
+    }
+}
+
+/// A bar that counts the parts of a long search.
+pub struct Steps<'a> {
+    bar: ProgressBar,
+    interrupted: &'a AtomicBool,
+}
+
+impl llama::Listener for Steps<'_> {
+    fn interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+}
+
+impl direction::Progress for Steps<'_> {
+    fn part(&mut self, what: &str, done: usize, of: usize) {
+        self.bar.set_length(of as u64);
+        self.bar.set_position(done as u64);
+        self.bar.set_message(what.to_owned());
+    }
+}
+
+impl Drop for Steps<'_> {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
     }
 }
 
@@ -138,7 +178,7 @@ fn install_signals(flag: Arc<AtomicBool>) -> std::io::Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
     use signal_hook::flag;
     for signal in [SIGINT, SIGTERM, SIGHUP] {
-        let code = super::INTERRUPTED.into();
+        let code = super::exit::INTERRUPTED.into();
         // In this order: the second signal finds the flag set.
         flag::register_conditional_shutdown(signal, code, Arc::clone(&flag))?;
         flag::register(signal, Arc::clone(&flag))?;

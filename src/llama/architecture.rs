@@ -4,7 +4,7 @@
 //! Source: the graphs in llama.cpp's `src/models/*.cpp` and the names in `src/llama-arch.cpp`.
 
 /// Which half of a block a matrix ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Part {
     /// Attention, or the state-space or convolution mixer in its place.
     Attention,

@@ -1,23 +1,23 @@
 //! A model loaded by llama.cpp.
 
-use std::num::NonZeroU32;
+use std::cell::RefCell;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use llama_cpp_2::context::params::LlamaContextParams;
+use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::llama_backend::LlamaBackend;
-use llama_cpp_2::llama_batch::LlamaBatch;
-use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
+use llama_cpp_2::model::{LlamaLoraAdapter, LlamaModel};
 use llama_cpp_2::token::LlamaToken;
 
 use super::error::{Error, Result};
 use super::log;
+use super::session::{Session, Size, prompt_inputs};
 
 /// Tokens of context for a first look at a model.
 const PROBE_CTX: u32 = 64;
 /// A beginning that any language model goes on from; the text that comes is shown to the user.
-const PROBE_PROMPT: &[u8] = b"The capital of France is";
+const PROBE_PROMPT: &str = "The capital of France is";
 
 /// How a model is loaded and run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +40,8 @@ impl Options {
 pub struct Engine {
     model: LlamaModel,
     options: Options,
+    /// Set into every context; llama-cpp-2 wants it mutable, though llama.cpp changes nothing.
+    adapter: RefCell<Option<(LlamaLoraAdapter, f32)>>,
 }
 
 /// What came of decoding one token.
@@ -66,7 +68,106 @@ impl Engine {
         let params = LlamaModelParams::default().with_n_gpu_layers(options.gpu_layers);
         let model = LlamaModel::load_from_file(backend, path, &params)
             .map_err(|_| Error::Load { path: path.into(), said: log::last_words() })?;
-        Ok(Engine { model, options })
+        Ok(Engine { model, options, adapter: RefCell::new(None) })
+    }
+
+    pub(super) fn model(&self) -> &LlamaModel {
+        &self.model
+    }
+
+    /// Answers with a LoRA adapter from now on, at `scale`.
+    ///
+    /// # Errors
+    /// llama.cpp does not load it, or it is for another model.
+    pub fn set_adapter(&mut self, path: &Path, scale: f32) -> Result<()> {
+        log::forget();
+        let failed = || Error::Adapter { path: path.into(), said: log::last_words() };
+        if !path.is_file() {
+            return Err(Error::Adapter { path: path.into(), said: "there is no such file".into() });
+        }
+        let adapter = self.model.lora_adapter_init(path).map_err(|_| failed())?;
+        self.adapter = RefCell::new(Some((adapter, scale)));
+        Ok(())
+    }
+
+    /// Sets the adapter, if there is one, into a context.
+    pub(super) fn equip(&self, context: &mut LlamaContext<'_>) -> Result<()> {
+        match &mut *self.adapter.borrow_mut() {
+            None => Ok(()),
+            Some((adapter, scale)) => {
+                let failed = |_| Error::Backend { said: log::last_words() };
+                context.lora_adapter_set(adapter, *scale).map_err(failed)
+            }
+        }
+    }
+
+    /// How it was loaded.
+    pub fn options(&self) -> Options {
+        self.options
+    }
+
+    /// Number of blocks.
+    pub fn n_block(&self) -> u32 {
+        self.model.n_layer()
+    }
+
+    /// Width of the residual stream.
+    pub fn n_embd(&self) -> usize {
+        self.model.n_embd().unsigned_abs() as usize
+    }
+
+    /// Tokens in the vocabulary.
+    pub fn n_vocab(&self) -> usize {
+        self.model.n_vocab().unsigned_abs() as usize
+    }
+
+    /// Context that the model was trained for, in tokens.
+    pub fn n_ctx_train(&self) -> u32 {
+        self.model.n_ctx_train()
+    }
+
+    /// `general.architecture`, as llama.cpp read it.
+    pub fn architecture(&self) -> String {
+        self.text("general.architecture").unwrap_or_default()
+    }
+
+    /// The text of a key, as llama.cpp read it.
+    pub fn text(&self, key: &str) -> Option<String> {
+        self.model.meta_val_str(key).ok()
+    }
+
+    /// Tokens of a rendered prompt: special tokens spelled in it are taken as such, and the
+    /// model's own BOS comes first if `add_bos` and the model wants one.
+    pub fn tokenize(&self, text: &str, add_bos: bool) -> Vec<i32> {
+        let vocab = self.model.vocab();
+        let tokens = vocab.tokenize(text.as_bytes(), false, true).into_iter().map(|t| t.0);
+        let bos = (add_bos && vocab.should_add_bos()).then(|| vocab.bos().0).filter(|t| *t >= 0);
+        bos.into_iter().chain(tokens).collect()
+    }
+
+    /// The bytes of a token; empty for special ones.
+    pub fn piece(&self, token: i32) -> Vec<u8> {
+        self.model.vocab().token_to_piece(LlamaToken(token), false, None)
+    }
+
+    /// The bytes of a token, special ones spelled out: for showing.
+    pub fn spelled(&self, token: i32) -> String {
+        if usize::try_from(token).is_ok_and(|t| t >= self.n_vocab()) {
+            return String::new();
+        }
+        let bytes = self.model.vocab().token_to_piece(LlamaToken(token), true, None);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// True for tokens that end an answer.
+    pub fn ends_answer(&self, token: i32) -> bool {
+        self.model.vocab().is_eog(LlamaToken(token))
+    }
+
+    /// A token that any model has, for a look at its graph.
+    pub(super) fn any_token(&self) -> i32 {
+        let bos = self.model.vocab().bos().0;
+        if bos >= 0 { bos } else { 0 }
     }
 
     /// Decodes a short prompt and looks at the logits.
@@ -74,32 +175,20 @@ impl Engine {
     /// # Errors
     /// No vocabulary, no memory for a context, or llama.cpp cannot run the graph.
     pub fn first_token(&self) -> Result<FirstToken> {
-        log::forget();
-        let vocab = self.model.vocab();
-        if vocab.n_tokens() <= 0 {
+        let n_vocab = self.model.vocab().n_tokens();
+        if n_vocab <= 0 {
             return Err(Error::NoVocabulary);
         }
-        let threads = self.options.n_threads();
-        let params = LlamaContextParams::default()
-            .with_n_ctx(NonZeroU32::new(PROBE_CTX))
-            .with_n_batch(PROBE_CTX)
-            .with_n_threads(threads)
-            .with_n_threads_batch(threads);
-        let context = self.model.new_context(backend()?, params);
-        let mut context =
-            context.map_err(|_| Error::Context { n_ctx: PROBE_CTX, said: log::last_words() })?;
-        let mut tokens = vocab.tokenize(PROBE_PROMPT, true, false);
-        tokens.retain(|t| (0..vocab.n_tokens()).contains(&t.0));
+        let size = Size { n_ctx: PROBE_CTX, n_batch: PROBE_CTX, n_seq: 1, unified: true };
+        let mut tokens = self.tokenize(PROBE_PROMPT, true);
+        tokens.retain(|t| (0..n_vocab).contains(t));
         if tokens.is_empty() {
-            tokens.push(LlamaToken(0));
+            tokens.push(0);
         }
         tokens.truncate(PROBE_CTX as usize);
-        let mut batch = LlamaBatch::new(tokens.len(), 1);
-        let failed = || Error::Decode { n_tokens: tokens.len(), said: log::last_words() };
-        batch.add_sequence(&tokens, 0, false).map_err(|_| failed())?;
-        context.decode(&mut batch).map_err(|_| failed())?;
-        let logits = context.get_logits_ith(tokens.len() as i32 - 1);
-        Ok(self.read_logits(logits))
+        let mut session = Session::new(self, size)?;
+        session.decode(&prompt_inputs(&tokens, 0, 0), None)?;
+        Ok(self.read_logits(session.logits(tokens.len() - 1)))
     }
 
     fn read_logits(&self, logits: &[f32]) -> FirstToken {
@@ -123,7 +212,7 @@ impl Engine {
 }
 
 /// llama.cpp, started once for the whole process.
-fn backend() -> Result<&'static LlamaBackend> {
+pub(super) fn backend() -> Result<&'static LlamaBackend> {
     static BACKEND: OnceLock<Option<LlamaBackend>> = OnceLock::new();
     let backend = BACKEND.get_or_init(|| {
         log::install();

@@ -22,6 +22,28 @@ pub enum Error {
     Context { n_ctx: u32, said: String },
     #[error("llama.cpp cannot decode {n_tokens} tokens: {said}")]
     Decode { n_tokens: usize, said: String },
+    #[error("a hook panicked: {text}")]
+    HookPanicked { text: String },
+    #[error("activations of node '{name}' cannot be read: they are no contiguous F32 rows")]
+    UnreadableNode { name: String },
+    #[error(
+        "the residual stream of architecture '{architecture}' cannot be seen at the input of \
+         block {block}: llama.cpp names no node there"
+    )]
+    NoResidual { architecture: String, block: u32 },
+    #[error("the residual stream holds a NaN or an infinity at the input of block {block}")]
+    NotFinite { block: u32 },
+    #[error(
+        "prompt {index} has {n_tokens} tokens and {n_new} more are asked for, expected at most \
+         {n_ctx} together\nhint: a larger --ctx, or shorter prompts"
+    )]
+    ContextTooSmall { index: usize, n_tokens: usize, n_new: usize, n_ctx: u32 },
+    #[error("prompt {index} has no tokens")]
+    EmptyPrompt { index: usize },
+    #[error("llama.cpp cannot use adapter {}: {said}", path.display())]
+    Adapter { path: PathBuf, said: String },
+    #[error("interrupted")]
+    Interrupted,
     #[error("the model has no vocabulary to make a prompt from")]
     NoVocabulary,
     #[error("ggml cannot turn {ty} into numbers")]

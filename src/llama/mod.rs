@@ -1,12 +1,25 @@
-//! The engine on llama.cpp: loading, decoding, ggml's codecs. The only folder that calls C.
+//! The engine on llama.cpp: loading, decoding, eval hooks, generating, ggml's codecs. The only
+//! folder that calls C.
 
 pub mod architecture;
 mod codec;
 mod engine;
 mod error;
+mod generate;
+mod hooks;
 mod log;
+mod prefill;
+mod sampler;
+mod session;
+mod sites;
 
 pub use codec::{decode, encode, is_decodable, is_encodable, needs_importance};
 pub use engine::{Engine, FirstToken, Options};
 pub use error::{Error, Result};
+pub use generate::{Deaf, Generation, Listener, generate};
+pub use hooks::Hooks;
 pub use log::set_loud;
+pub use prefill::{Prefill, ReadRow, Reading};
+pub use sampler::{Sampler, Sampling, argmax};
+pub use session::{Input, Session, Size, prompt_inputs};
+pub use sites::Site;

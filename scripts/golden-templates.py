@@ -1,0 +1,55 @@
+#!/usr/bin/env python3
+"""Render fixtures/templates/*.jinja with Hugging Face's own code, into expected.json beside them.
+
+    pip install transformers jinja2
+    scripts/golden-templates.py
+
+Every template is rendered with every chat of chats.json; tests/prompts.rs renders the same with aird
+and compares. What a template raises is kept as well. The clock is set to chats.json's second, in UTC.
+"""
+import datetime, json, pathlib
+
+import jinja2
+from transformers.utils import chat_template_utils
+
+FOLDER = pathlib.Path(__file__).resolve().parent.parent / "fixtures" / "templates"
+
+
+def fixed_clock(unix_seconds):
+    class Fixed(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls.fromtimestamp(unix_seconds, datetime.timezone.utc)
+
+    return Fixed
+
+
+def rendered(template, chat, special):
+    try:
+        [text], _ = chat_template_utils.render_jinja_template(
+            [chat["messages"]],
+            chat_template=template,
+            add_generation_prompt=chat["add_generation_prompt"],
+            **special,
+        )
+    except jinja2.exceptions.TemplateError as error:
+        return {"raises": str(error)}
+    return {"text": text}
+
+
+def main():
+    given = json.loads((FOLDER / "chats.json").read_text(encoding="utf-8"))
+    special = {name: given[name] for name in ("bos_token", "eos_token")}
+    chat_template_utils.datetime = fixed_clock(given["unix_seconds"])
+    expected = {}
+    for path in sorted(FOLDER.glob("*.jinja")):
+        template = path.read_text(encoding="utf-8")
+        chats = given["chats"].items()
+        expected[path.stem] = {name: rendered(template, chat, special) for name, chat in chats}
+    text = json.dumps(expected, ensure_ascii=False, indent=2)
+    (FOLDER / "expected.json").write_text(text + "\n", encoding="utf-8")
+    print(f"{len(expected)} templates, {len(given['chats'])} chats each")
+
+
+if __name__ == "__main__":
+    main()

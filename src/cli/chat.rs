@@ -1,0 +1,56 @@
+//! Arguments and steps that verbs share which put prompts to a model.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::gguf::Model;
+use crate::llama::Engine;
+use crate::prompts::{ChatTemplate, common_suffix_len};
+
+/// How prompts are put to the model.
+#[derive(Debug, Args)]
+pub struct ChatArgs {
+    /// A Jinja file in place of the model's own chat template, or "none" for the bare text.
+    #[arg(long, value_name = "FILE|none")]
+    pub chat_template: Option<String>,
+    /// A system prompt; without it the template's own default, if it has one.
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+}
+
+/// A template with its system prompt, ready to be filled.
+pub struct Chat {
+    /// The template.
+    pub template: ChatTemplate,
+    system: Option<String>,
+}
+
+impl ChatArgs {
+    /// The template that `model` is asked through.
+    pub fn chat(&self, model: &Model) -> Result<Chat> {
+        let template = match self.chat_template.as_deref() {
+            None => ChatTemplate::from_model(model),
+            Some("none") => Ok(ChatTemplate::none()),
+            Some(file) => ChatTemplate::from_file(&PathBuf::from(file), model),
+        };
+        let template = template.context("no chat template to ask through")?;
+        Ok(Chat { template, system: self.system.clone() })
+    }
+}
+
+impl Chat {
+    /// The tokens of a prompt as the model reads it, up to where its answer begins.
+    pub fn tokens(&self, engine: &Engine, user: &str) -> Result<Vec<i32>> {
+        let text = self.template.render(self.system.as_deref(), user)?;
+        Ok(engine.tokenize(&text, !self.template.adds_bos(&text)))
+    }
+
+    /// How many tokens the template puts behind the user's text; 1 at least: the last token.
+    pub fn n_post_instruction(&self, engine: &Engine) -> Result<usize> {
+        // They end in different letters, so that no letter of theirs counts as the template's.
+        let [a, b] = ["Tell me more", "What is new?"].map(|user| self.tokens(engine, user));
+        Ok(common_suffix_len(&a?, &b?).max(1))
+    }
+}

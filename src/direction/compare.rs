@@ -1,0 +1,60 @@
+//! How far a direction moved: layer, position and cosines of a base model's and another's.
+
+use serde::Serialize;
+
+use super::error::{Error, Result};
+use super::file::Direction;
+use super::intervene::cosine;
+
+/// What `aird compare --json` holds for each other direction.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Comparison {
+    /// The other file's model.
+    pub model: String,
+    /// Chosen layer of the other over that of the base: the study's l^c/l.
+    pub layer: (usize, usize),
+    /// Chosen position of the other over that of the base: the study's i^c/i.
+    pub position: (i32, i32),
+    /// Cosine of the two chosen directions.
+    pub cosine: Option<f64>,
+    /// Cosine of both models' candidates at the base's cell.
+    pub cosine_at_base: Option<f64>,
+    /// Cosine at every layer and position, [n_layer][n_pos], position -1 first.
+    pub cells: Vec<Vec<Option<f64>>>,
+}
+
+/// Compares `other` with `base`.
+///
+/// # Errors
+/// Different widths, numbers of layers or of positions; or one holds no choice.
+pub fn compare(base: &Direction, other: &Direction) -> Result<Comparison> {
+    let (a, b) = (&base.candidates, &other.candidates);
+    let incomparable = |why: String| Error::Incomparable {
+        a: base.about.model.clone(),
+        b: other.about.model.clone(),
+        why,
+    };
+    for (what, x, y) in [
+        ("wide", a.n_embd, b.n_embd),
+        ("layers deep", a.n_layer, b.n_layer),
+        ("positions long", a.n_pos, b.n_pos),
+    ] {
+        if x != y {
+            return Err(incomparable(format!("one is {x} {what}, the other {y}")));
+        }
+    }
+    let cell = |d: &Direction| {
+        let none = || incomparable("one of them has no chosen layer and position".into());
+        d.about.layer.zip(d.about.position).ok_or_else(none)
+    };
+    let ((l, i), (lc, ic)) = (cell(base)?, cell(other)?);
+    let at = |layer: usize, behind: usize| cosine(a.at(layer, behind), b.at(layer, behind));
+    Ok(Comparison {
+        model: other.about.model.clone(),
+        layer: (lc, l),
+        position: (ic, i),
+        cosine: cosine(base.chosen()?, other.chosen()?),
+        cosine_at_base: at(l, (-1 - i) as usize),
+        cells: (0..a.n_layer).map(|l| (0..a.n_pos).map(|p| at(l, p)).collect()).collect(),
+    })
+}

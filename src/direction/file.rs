@@ -1,0 +1,197 @@
+//! Direction files: safetensors with every candidate, the chosen unit vector, and how it was found.
+//!
+//! `candidates` F32 [n_layer, n_pos, n_embd] (position 0 is the last token), `direction` F32
+//! [n_embd]; all else is one JSON object under the metadata key `aird`, one key so that the same
+//! inputs give the same bytes.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView, serialize};
+use serde::{Deserialize, Serialize};
+
+use super::capture::Grid;
+use super::error::{Error, Result};
+use super::intervene::unit;
+use super::select::Scores;
+use crate::gguf::{Builder, GgmlType, Value, write_file};
+
+/// The metadata key.
+const KEY: &str = "aird";
+
+/// What a direction file says about itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct About {
+    /// aird's version.
+    pub version: String,
+    /// The model's name, from its file or its keys.
+    pub model: String,
+    /// sha256 of the model's file.
+    pub model_sha256: String,
+    /// `general.architecture`.
+    pub architecture: String,
+    /// The chosen block, whose input is meant; null before a choice.
+    pub layer: Option<usize>,
+    /// The chosen position, -1 the prompt's last token.
+    pub position: Option<i32>,
+    /// The limit on KL that the choice passed, nats; null if it was made by hand.
+    pub max_kl: Option<f64>,
+    /// First tokens of refusals.
+    pub refusal_tokens: Vec<i32>,
+    /// Candidates with their scores.
+    pub scores: Vec<CellScores>,
+    /// sha256 of each prompt set, by its role.
+    pub prompts: serde_json::Map<String, serde_json::Value>,
+    /// Prompts that the means were taken over: harmful, harmless.
+    pub n_kept: (usize, usize),
+    /// sha256 of the chat template.
+    pub template_sha256: String,
+}
+
+/// One candidate's scores.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CellScores {
+    /// The input of this block.
+    pub layer: usize,
+    /// -1 is the prompt's last token.
+    pub position: i32,
+    /// Prompts of each kind that it was evaluated on.
+    pub n: usize,
+    /// See [`Scores::bypass`]; null where it was not finite.
+    pub bypass: Option<f64>,
+    /// See [`Scores::induce`].
+    pub induce: Option<f64>,
+    /// See [`Scores::kl_nats`].
+    pub kl_nats: Option<f64>,
+}
+
+impl From<&Scores> for CellScores {
+    fn from(s: &Scores) -> CellScores {
+        let finite = |x: f64| x.is_finite().then_some(x);
+        CellScores {
+            layer: s.cell.layer,
+            position: -1 - s.cell.behind as i32,
+            n: s.n,
+            bypass: finite(s.bypass),
+            induce: finite(s.induce),
+            kl_nats: finite(s.kl_nats),
+        }
+    }
+}
+
+/// A direction, with the candidates it was chosen from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Direction {
+    /// Raw differences of means.
+    pub candidates: Grid<f32>,
+    /// How it was found.
+    pub about: About,
+}
+
+impl Direction {
+    /// The raw candidate at the chosen layer and position.
+    ///
+    /// # Errors
+    /// The file holds candidates alone.
+    pub fn chosen(&self) -> Result<&[f32]> {
+        let (Some(layer), Some(position)) = (self.about.layer, self.about.position) else {
+            return Err(malformed(Path::new("direction"), "no layer and position were chosen"));
+        };
+        Ok(self.candidates.at(layer, (-1 - position) as usize))
+    }
+
+    /// The chosen direction at length 1.
+    ///
+    /// # Errors
+    /// As [`Direction::chosen`]; or it has no length.
+    pub fn unit(&self) -> Result<Vec<f32>> {
+        let no_length = || malformed(Path::new("direction"), "the chosen direction has no length");
+        unit(self.chosen()?).ok_or_else(no_length)
+    }
+
+    /// Writes the file whole or not at all.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let bytes = |x: &[f32]| x.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+        let Grid { n_layer, n_pos, n_embd, values } = &self.candidates;
+        let all = bytes(values);
+        let chosen = self.unit().ok().map(|unit| bytes(&unit));
+        let broken = |e: safetensors::SafeTensorError| malformed(path, &e.to_string());
+        let mut tensors = Vec::new();
+        let shape = vec![*n_layer, *n_pos, *n_embd];
+        tensors.push(("candidates", TensorView::new(Dtype::F32, shape, &all).map_err(broken)?));
+        if let Some(chosen) = &chosen {
+            let view = TensorView::new(Dtype::F32, vec![*n_embd], chosen).map_err(broken)?;
+            tensors.push(("direction", view));
+        }
+        let about = serde_json::to_string(&self.about);
+        let about = about.map_err(|e| malformed(path, &e.to_string()))?;
+        let metadata = HashMap::from([(KEY.to_owned(), about)]);
+        let file = serialize(tensors, Some(metadata)).map_err(broken)?;
+        Ok(write_file(path, &file)?)
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// It is no direction file, or its parts do not fit together.
+    pub fn read(path: &Path) -> Result<Direction> {
+        let wrong = |what: &str| malformed(path, what);
+        let bytes = std::fs::read(path).map_err(|e| wrong(&format!("cannot read: {e}")))?;
+        let no_file = |e: safetensors::SafeTensorError| wrong(&format!("no direction file: {e}"));
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(no_file)?;
+        let file = SafeTensors::deserialize(&bytes).map_err(no_file)?;
+        let about = metadata.metadata().as_ref().and_then(|m| m.get(KEY));
+        let about = about.ok_or_else(|| wrong("no direction file: metadata 'aird' is missing"))?;
+        let about: About = serde_json::from_str(about)
+            .map_err(|e| wrong(&format!("its metadata 'aird' does not parse: {e}")))?;
+        let tensor = file.tensor("candidates");
+        let tensor = tensor.map_err(|_| wrong("no direction file: no tensor 'candidates'"))?;
+        let [n_layer, n_pos, n_embd] = *tensor.shape() else {
+            return Err(wrong("'candidates' is not of shape [n_layer, n_pos, n_embd]"));
+        };
+        if tensor.dtype() != Dtype::F32 {
+            return Err(wrong("'candidates' is not F32"));
+        }
+        let words = tensor.data().as_chunks::<4>().0.iter();
+        let values: Vec<f32> = words.map(|b| f32::from_le_bytes(*b)).collect();
+        if values.iter().any(|x| !x.is_finite()) {
+            return Err(wrong("'candidates' holds a NaN or an infinity"));
+        }
+        let position = about.position.map_or(0, |p| -1 - p);
+        let cell = (about.layer.unwrap_or(0), usize::try_from(position).unwrap_or(usize::MAX));
+        if cell.0 >= n_layer || cell.1 >= n_pos {
+            return Err(wrong("the chosen layer and position lie outside of 'candidates'"));
+        }
+        Ok(Direction { candidates: Grid { n_layer, n_pos, n_embd, values }, about })
+    }
+
+    /// Writes llama.cpp's control vector: the raw direction at the chosen layer's input, which is
+    /// the output of the block before (`direction.N` is added at `l_out-N`).
+    ///
+    /// # Errors
+    /// The chosen layer is 0, which no control vector reaches; or the disk's.
+    pub fn write_cvector(&self, path: &Path) -> Result<()> {
+        let layer = self.about.layer.unwrap_or(0);
+        if layer < 2 {
+            let what =
+                format!("layer {layer} is out of a control vector's reach, expected 2 or more");
+            return Err(malformed(path, &what));
+        }
+        let bytes: Vec<u8> = self.chosen()?.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let mut file = Builder::new();
+        file.kv("general.architecture", "controlvector")
+            .kv("controlvector.model_hint", self.about.architecture.as_str())
+            .kv("controlvector.layer_count", Value::I32(self.candidates.n_layer as i32));
+        let shape = [self.candidates.n_embd as u64];
+        file.tensor(&format!("direction.{}", layer - 1), &shape, GgmlType::F32, bytes)?;
+        Ok(file.write(path)?)
+    }
+}
+
+fn malformed(path: &Path, what: &str) -> Error {
+    Error::File { path: path.into(), what: what.into() }
+}

@@ -1,0 +1,166 @@
+//! Many prompts read in few batches: the logits behind each one's last token, and activations on
+//! the way. What all prompts begin with is decoded once a run, under the run's own hooks.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use super::engine::Engine;
+use super::error::{Error, Result};
+use super::generate::common_prefix;
+use super::hooks::Hooks;
+use super::session::{Input, Session, Size, prompt_inputs};
+use super::sites::Site;
+
+/// Tokens decoded at once.
+const N_BATCH: u32 = 512;
+/// Prompts in a batch, at most.
+const MAX_PARALLEL: u32 = 63;
+
+/// Called with the site, the prompt, the tokens that follow in it (0: its last), and the row.
+pub type ReadRow<'a> = Box<dyn FnMut(Site, usize, usize, &[f32]) -> Result<()> + 'a>;
+
+/// Activations of a prompt's last tokens.
+pub struct Reading<'a> {
+    /// The sites to read.
+    pub at: Box<dyn Fn(Site) -> bool + 'a>,
+    /// How many of each prompt's last tokens.
+    pub n_last: usize,
+    /// What is done with each row.
+    pub row: ReadRow<'a>,
+}
+
+/// A context for reading prompts, for as many runs as one likes.
+pub struct Prefill<'e> {
+    session: Session<'e>,
+    n_tokens: u64,
+}
+
+impl<'e> Prefill<'e> {
+    /// A context with room for prompts of up to `longest` tokens, `parallel` of them at once.
+    ///
+    /// # Errors
+    /// Not enough memory, or an architecture whose residual stream cannot be seen.
+    pub fn new(engine: &'e Engine, longest: usize, parallel: u32) -> Result<Prefill<'e>> {
+        let parallel = parallel.clamp(1, MAX_PARALLEL);
+        let n_batch = N_BATCH.min(parallel * longest as u32).max(longest as u32);
+        let n_ctx = (longest as u32 + n_batch).next_multiple_of(256);
+        let size = Size { n_ctx, n_batch, n_seq: parallel + 1, unified: true };
+        let session = Session::new(engine, size)?;
+        session.check_residual(engine)?;
+        Ok(Prefill { session, n_tokens: 0 })
+    }
+
+    /// Tokens that a run over `prompts` decodes.
+    pub fn cost(prompts: &[&[i32]]) -> u64 {
+        let shared = common_prefix(prompts);
+        let rest: usize = prompts.iter().map(|p| p.len() - shared).sum();
+        (shared + rest) as u64
+    }
+
+    /// Tokens decoded so far, over all runs.
+    pub fn n_tokens(&self) -> u64 {
+        self.n_tokens
+    }
+
+    /// Reads `prompts` under the changes of `hooks`; `logits` is called with each prompt's index
+    /// and the logits behind its last token, [n_vocab], in order, after its batch's readings.
+    ///
+    /// # Errors
+    /// An empty prompt or one longer than was planned for; a reading failed.
+    pub fn run<'h>(
+        &mut self,
+        prompts: &[&[i32]],
+        hooks: Hooks<'h>,
+        reading: Option<Reading<'h>>,
+        mut logits: impl FnMut(usize, &[f32]) -> Result<()>,
+    ) -> Result<()> {
+        self.check(prompts)?;
+        self.session.clear();
+        let places = RefCell::new(HashMap::<usize, (usize, usize)>::new());
+        let n_last = reading.as_ref().map_or(0, |r| r.n_last);
+        let shared = common_prefix(prompts).min(shortest(prompts).saturating_sub(n_last));
+        let mut hooks = match reading {
+            None => hooks,
+            Some(Reading { at, mut row, .. }) => {
+                let places = &places;
+                hooks.read(at, move |site, place, values| match places.borrow().get(&place) {
+                    Some(&(prompt, behind)) => row(site, prompt, behind, values),
+                    None => Ok(()),
+                })
+            }
+        };
+        hooks.set_rows(Vec::new());
+        self.decode_prefix(prompts, shared, &mut hooks)?;
+        let mut next = 0;
+        while next < prompts.len() {
+            let first = next;
+            let mut inputs: Vec<Input> = Vec::new();
+            places.borrow_mut().clear();
+            while next < prompts.len() && self.fits(&inputs, prompts[next], next - first, shared) {
+                let (rest, sequence) = (&prompts[next][shared..], (next - first) as u32);
+                let start = inputs.len();
+                self.session.share(self.keeper(), sequence);
+                inputs.extend(prompt_inputs(rest, sequence, shared as u32));
+                for behind in 0..n_last.min(rest.len()) {
+                    let row = start + rest.len() - 1 - behind;
+                    places.borrow_mut().insert(row, (next, behind));
+                }
+                next += 1;
+            }
+            let mut rows: Vec<usize> = places.borrow().keys().copied().collect();
+            rows.sort_unstable();
+            hooks.set_rows(rows);
+            self.session.decode(&inputs, Some(&mut hooks))?;
+            self.n_tokens += inputs.len() as u64;
+            let wanted = inputs.iter().enumerate().filter(|(_, input)| input.logits);
+            for (index, (row, _)) in (first..).zip(wanted) {
+                logits(index, self.session.logits(row))?;
+            }
+            (0..(next - first) as u32).for_each(|sequence| self.session.forget(sequence, 0));
+        }
+        Ok(())
+    }
+
+    fn decode_prefix(
+        &mut self,
+        prompts: &[&[i32]],
+        shared: usize,
+        hooks: &mut Hooks<'_>,
+    ) -> Result<()> {
+        if shared == 0 {
+            return Ok(());
+        }
+        let mut inputs = prompt_inputs(&prompts[0][..shared], self.keeper(), 0);
+        inputs.iter_mut().for_each(|input| input.logits = false);
+        self.n_tokens += shared as u64;
+        self.session.decode(&inputs, Some(hooks))
+    }
+
+    /// The sequence that keeps what all prompts begin with.
+    fn keeper(&self) -> u32 {
+        self.session.size().n_seq - 1
+    }
+
+    fn fits(&self, inputs: &[Input], prompt: &[i32], taken: usize, shared: usize) -> bool {
+        let room = self.session.size().n_batch as usize - inputs.len();
+        prompt.len() - shared <= room && (taken as u32) < self.keeper()
+    }
+
+    fn check(&self, prompts: &[&[i32]]) -> Result<()> {
+        let n_ctx = self.session.size().n_batch;
+        for (index, prompt) in prompts.iter().enumerate() {
+            if prompt.is_empty() {
+                return Err(Error::EmptyPrompt { index });
+            }
+            if prompt.len() > n_ctx as usize {
+                let n_tokens = prompt.len();
+                return Err(Error::ContextTooSmall { index, n_tokens, n_new: 0, n_ctx });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn shortest(prompts: &[&[i32]]) -> usize {
+    prompts.iter().map(|p| p.len()).min().unwrap_or(0)
+}

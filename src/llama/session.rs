@@ -1,0 +1,194 @@
+//! A context with its memory of past tokens: batches of many sequences in, logits out.
+
+use std::num::NonZeroU32;
+
+use llama_cpp_2::context::LlamaContext;
+use llama_cpp_2::context::params::LlamaContextParams;
+use llama_cpp_2::llama_batch::LlamaBatch;
+use llama_cpp_2::token::LlamaToken;
+use llama_cpp_sys_2 as sys;
+
+use super::engine::{Engine, backend};
+use super::error::{Error, Result};
+use super::hooks::{Hooks, State, callback};
+use super::log;
+use super::sites::SiteMap;
+
+/// What a context can hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Tokens in memory; of each sequence, or of all together if `unified`.
+    pub n_ctx: u32,
+    /// Tokens decoded at once.
+    pub n_batch: u32,
+    /// Sequences kept apart.
+    pub n_seq: u32,
+    /// One memory for all sequences: rows of activations then lie in the batch's order. Apart,
+    /// attention is cheaper where sequences are long.
+    pub unified: bool,
+}
+
+/// A token to decode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Input {
+    /// The token.
+    pub token: i32,
+    /// Its place in its sequence, from 0.
+    pub position: u32,
+    /// Its sequence.
+    pub sequence: u32,
+    /// Whether its logits are wanted.
+    pub logits: bool,
+}
+
+/// `tokens` of `sequence` from `position` on, the last one's logits wanted.
+pub fn prompt_inputs(tokens: &[i32], sequence: u32, position: u32) -> Vec<Input> {
+    let last = tokens.len().saturating_sub(1);
+    let input = |(i, &token): (usize, &i32)| Input {
+        token,
+        position: position + i as u32,
+        sequence,
+        logits: i == last,
+    };
+    tokens.iter().enumerate().map(input).collect()
+}
+
+/// A context of `engine`'s model.
+pub struct Session<'e> {
+    // Dropped before the state that its callback points to.
+    context: LlamaContext<'e>,
+    batch: LlamaBatch<'static>,
+    state: Box<State>,
+    size: Size,
+}
+
+// LlamaContextParams has no way to set the eval callback, but is nothing except the raw struct.
+const _: () = assert!(size_of::<LlamaContextParams>() == size_of::<sys::llama_context_params>());
+const _: () = assert!(align_of::<LlamaContextParams>() == align_of::<sys::llama_context_params>());
+
+impl<'e> Session<'e> {
+    /// Makes a context.
+    ///
+    /// # Errors
+    /// There is not enough memory, or the architecture gives no way to see its residual stream.
+    pub fn new(engine: &'e Engine, size: Size) -> Result<Session<'e>> {
+        let mut session = Session::unmapped(engine, size)?;
+        session.state.sites = session.look_over(engine)?;
+        Ok(session)
+    }
+
+    fn unmapped(engine: &'e Engine, size: Size) -> Result<Session<'e>> {
+        log::forget();
+        let threads = engine.options().n_threads();
+        // llama.cpp aborts if a batch could hold fewer outputs than there are sequences.
+        let n_batch = size.n_batch.max(size.n_seq);
+        let cells = if size.unified { size.n_ctx } else { size.n_ctx * size.n_seq };
+        let mut params = LlamaContextParams::default()
+            .with_n_ctx(NonZeroU32::new(cells))
+            .with_n_batch(n_batch)
+            // One micro-batch a batch, so that a hook sees the rows of a batch together.
+            .with_n_ubatch(n_batch)
+            .with_n_seq_max(size.n_seq)
+            .with_n_threads(threads)
+            .with_n_threads_batch(threads)
+            .with_kv_unified(size.unified);
+        let mut state = Box::<State>::default();
+        let raw = std::ptr::from_mut(&mut params).cast::<sys::llama_context_params>();
+        // SAFETY: same size and alignment (asserted above), and LlamaContextParams documents that
+        // it holds the raw struct; a test sees the callback fire. The state is boxed, so that it
+        // stays where it is, and is dropped after the context.
+        unsafe {
+            (*raw).cb_eval = Some(callback);
+            (*raw).cb_eval_user_data = std::ptr::from_mut(state.as_mut()).cast();
+        }
+        let context = engine.model().new_context(backend()?, params);
+        let mut context =
+            context.map_err(|_| Error::Context { n_ctx: cells, said: log::last_words() })?;
+        engine.equip(&mut context)?;
+        let batch = LlamaBatch::new(size.n_batch as usize, 1);
+        Ok(Session { context, batch, state, size })
+    }
+
+    /// Decodes two tokens and notes every node's name.
+    fn look_over(&mut self, engine: &Engine) -> Result<SiteMap> {
+        let token = engine.any_token();
+        self.state.recorded = Some(Vec::new());
+        let inputs =
+            [0, 1].map(|position| Input { token, position, sequence: 0, logits: position == 1 });
+        let decoded = self.run(&inputs);
+        let nodes = self.state.recorded.take().unwrap_or_default();
+        decoded?;
+        self.clear();
+        Ok(SiteMap::new(&nodes, engine.n_block()))
+    }
+
+    /// What was asked for.
+    pub fn size(&self) -> Size {
+        self.size
+    }
+
+    /// Checks that the residual stream can be seen at every block's input.
+    ///
+    /// # Errors
+    /// [`Error::NoResidual`]: the architecture names no node for one of them.
+    pub fn check_residual(&self, engine: &Engine) -> Result<()> {
+        match self.state.sites.missing_input() {
+            None => Ok(()),
+            Some(block) => Err(Error::NoResidual { architecture: engine.architecture(), block }),
+        }
+    }
+
+    /// Decodes `inputs` (at most `n_batch`) under `hooks`.
+    ///
+    /// # Errors
+    /// llama.cpp cannot, memory is full, or a hook failed.
+    pub fn decode(&mut self, inputs: &[Input], hooks: Option<&mut Hooks<'_>>) -> Result<()> {
+        let Some(hooks) = hooks else { return self.run(inputs) };
+        self.state.begin(hooks);
+        let decoded = self.run(inputs);
+        self.state.finish()?;
+        decoded
+    }
+
+    fn run(&mut self, inputs: &[Input]) -> Result<()> {
+        log::forget();
+        let failed = || Error::Decode { n_tokens: inputs.len(), said: log::last_words() };
+        self.batch.clear();
+        for input in inputs {
+            if input.sequence >= self.size.n_seq {
+                return Err(failed());
+            }
+            let (position, sequence) = (input.position as i32, input.sequence as i32);
+            let token = LlamaToken(input.token);
+            self.batch.add(token, position, &[sequence], input.logits).map_err(|_| failed())?;
+        }
+        let wanted = inputs.iter().enumerate().filter(|(_, input)| input.logits);
+        self.state.shape.outputs = wanted.map(|(row, _)| row).collect();
+        self.state.shape.n_tokens = inputs.len();
+        self.context.decode(&mut self.batch).map_err(|_| failed())
+    }
+
+    /// Logits of batch row `row`, which must have asked for them; [n_vocab].
+    ///
+    /// # Panics
+    /// The last decode did not ask for that row.
+    pub fn logits(&self, row: usize) -> &[f32] {
+        self.context.get_logits_ith(row as i32)
+    }
+
+    /// Lets `target` begin with all tokens of `source`, without decoding them again.
+    pub fn share(&mut self, source: u32, target: u32) {
+        // Positions None: the whole sequence, which cannot be out of range.
+        let _ = self.context.copy_kv_cache_seq(source as i32, target as i32, None, None);
+    }
+
+    /// Forgets a sequence from `position` on.
+    pub fn forget(&mut self, sequence: u32, position: u32) {
+        let _ = self.context.clear_kv_cache_seq(Some(sequence), Some(position), None);
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.context.clear_kv_cache();
+    }
+}

@@ -1,0 +1,106 @@
+//! Which field of a record holds the prompt, and which its id and its category.
+
+use super::error::{Error, Result};
+use super::set::Prompt;
+
+/// Names that published sets give the prompt, most telling first: JailbreakBench has both a
+/// `Goal`, which is the prompt, and a `Behavior`, which is its title; HarmBench has the latter
+/// alone.
+const PROMPT: [&str; 6] = ["instruction", "prompt", "goal", "Behavior", "question", "text"];
+/// HarmBench's name second.
+const ID: [&str; 2] = ["id", "BehaviorID"];
+/// HarmBench's name second, XSTest's third.
+const CATEGORY: [&str; 3] = ["category", "SemanticCategory", "type"];
+
+/// The field that holds the prompt: the one named `wanted`, else the first that has one of the
+/// usual names, in that case or, failing that, in another.
+pub(super) fn prompt_field<'n>(names: &[&'n str], wanted: Option<&str>) -> Option<&'n str> {
+    match wanted {
+        Some(wanted) => names.iter().find(|&&name| name == wanted).copied(),
+        None => first_of(&PROMPT, names),
+    }
+}
+
+pub(super) fn id_field<'n>(names: &[&'n str]) -> Option<&'n str> {
+    first_of(&ID, names)
+}
+
+pub(super) fn category_field<'n>(names: &[&'n str]) -> Option<&'n str> {
+    first_of(&CATEGORY, names)
+}
+
+fn first_of<'n>(usual: &[&str], names: &[&'n str]) -> Option<&'n str> {
+    usual.iter().find_map(|usual| {
+        let exact = names.iter().find(|&name| name == usual);
+        exact.or_else(|| names.iter().find(|name| name.eq_ignore_ascii_case(usual))).copied()
+    })
+}
+
+/// For messages: `'goal'`, or all the names that would do.
+pub(super) fn expected_text(wanted: Option<&str>) -> String {
+    match wanted {
+        Some(wanted) => format!("'{wanted}'"),
+        None => format!("'{}' or '{}'", PROMPT[..5].join("', '"), PROMPT[5]),
+    }
+}
+
+/// A prompt before its id is settled.
+#[derive(Debug)]
+pub(super) struct Draft {
+    /// For messages: `in line 3`.
+    pub place: String,
+    pub id: Option<String>,
+    pub text: String,
+    pub category: Option<String>,
+}
+
+/// Prompts of `drafts`. The file's ids are kept if they tell all prompts apart; else prompts are
+/// numbered, since transcripts are compared prompt by prompt.
+///
+/// # Errors
+/// A prompt is empty.
+pub(super) fn settle(drafts: Vec<Draft>) -> Result<Vec<Prompt>> {
+    let ids: std::collections::HashSet<_> = drafts.iter().filter_map(|d| d.id.as_ref()).collect();
+    let keep_ids = ids.len() == drafts.len();
+    let prompt = |(n, draft): (usize, Draft)| {
+        if draft.text.trim().is_empty() {
+            return Err(Error::EmptyPrompt { place: draft.place });
+        }
+        let id = draft.id.filter(|_| keep_ids).unwrap_or_else(|| n.to_string());
+        Ok(Prompt { id, text: draft.text, category: draft.category })
+    };
+    (1..).zip(drafts).map(prompt).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_telling_name_wins_and_its_own_case_comes_first() {
+        let field = |names: &[&'static str]| prompt_field(names, None);
+        assert_eq!(field(&["text", "goal", "target"]), Some("goal"));
+        assert_eq!(field(&["Index", "Goal", "Target", "Behavior"]), Some("Goal"));
+        assert_eq!(field(&["BehaviorID", "behavior", "Behavior"]), Some("Behavior"));
+        assert_eq!(field(&["PROMPT"]), Some("PROMPT"));
+        assert_eq!(field(&["premise"]), None);
+        assert_eq!(prompt_field(&["premise", "prompt"], Some("premise")), Some("premise"));
+        assert_eq!(prompt_field(&["prompt"], Some("Prompt")), None);
+    }
+
+    #[test]
+    fn ids_of_the_file_are_kept_if_they_tell_prompts_apart() {
+        let ids = |ids: [Option<&str>; 2]| -> Vec<String> {
+            let draft = |id: Option<&str>| Draft {
+                place: String::new(),
+                id: id.map(str::to_owned),
+                text: "?".into(),
+                category: None,
+            };
+            settle(ids.map(draft).into()).unwrap().into_iter().map(|p| p.id).collect()
+        };
+        assert_eq!(ids([Some("v2-1"), Some("v2-2")]), ["v2-1", "v2-2"]);
+        assert_eq!(ids([Some("7"), Some("7")]), ["1", "2"]);
+        assert_eq!(ids([Some("7"), None]), ["1", "2"]);
+    }
+}

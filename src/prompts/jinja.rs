@@ -1,0 +1,160 @@
+//! The Jinja that chat templates are written for: Python's, as Hugging Face sets it up in
+//! `transformers/utils/chat_template_utils.py`.
+
+use std::fmt;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{AutoEscape, Environment, ErrorKind, Value};
+
+use super::clock::Moment;
+use super::error::{Error, Result};
+use super::methods;
+use super::tojson::tojson;
+
+/// The one template of an environment.
+const NAME: &str = "chat template";
+
+/// An environment that holds `source` and knows what chat templates may call.
+///
+/// # Errors
+/// The source does not parse.
+pub(super) fn environment(source: &str, moment: Moment) -> Result<Environment<'static>> {
+    let mut environment = Environment::new();
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    environment.set_syntax(syntax.map_err(|e| syntax_error(&e))?);
+    // Names what is undefined, in release builds as well.
+    environment.set_debug(true);
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_unknown_method_callback(methods::call);
+    environment.add_filter("tojson", tojson);
+    environment.add_function("raise_exception", raise_exception);
+    environment.add_function("strftime_now", move |format: &str| {
+        moment.strftime(format).map_err(|code| {
+            let what = format!("strftime_now does not know {code}");
+            minijinja::Error::new(ErrorKind::InvalidOperation, what)
+        })
+    });
+    let source = without_generation_tags(&with_bare_newlines(source));
+    environment.add_template_owned(NAME, source).map_err(|e| syntax_error(&e))?;
+    Ok(environment)
+}
+
+/// Renders the template of such an environment.
+///
+/// # Errors
+/// The template fails, or raises an exception of its own.
+pub(super) fn render(environment: &Environment<'_>, context: Value) -> Result<String> {
+    let template = environment.get_template(NAME).map_err(|e| syntax_error(&e))?;
+    template.render(context).map_err(|e| match raised(&e) {
+        Some(said) => Error::TemplateRaised { said },
+        None => Error::TemplateFails { line: e.line().unwrap_or(1), what: what(&e) },
+    })
+}
+
+fn syntax_error(error: &minijinja::Error) -> Error {
+    Error::TemplateSyntax { line: error.line().unwrap_or(1), what: what(error) }
+}
+
+fn what(error: &minijinja::Error) -> String {
+    error.detail().map_or_else(|| error.kind().to_string(), str::to_owned)
+}
+
+/// What a template said as it gave up; tells its own errors from those of the engine.
+#[derive(Debug)]
+struct Raised(String);
+
+impl fmt::Display for Raised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Raised {}
+
+fn raise_exception(said: String) -> std::result::Result<Value, minijinja::Error> {
+    let error = minijinja::Error::new(ErrorKind::InvalidOperation, said.clone());
+    Err(error.with_source(Raised(said)))
+}
+
+/// The engine may wrap an error on its way out of macros: the whole chain is looked through.
+fn raised(error: &minijinja::Error) -> Option<String> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(Raised(said)) = error.downcast_ref() {
+            return Some(said.clone());
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// Python's Jinja takes CRLF and CR for LF wherever they stand in a template.
+fn with_bare_newlines(source: &str) -> String {
+    source.replace("\r\n", "\n").replace('\r', "\n")
+}
+
+/// `{% generation %}` is Hugging Face's: it marks what the model says, for training, and renders
+/// its body in a scope of its own, as `{% with %}` does.
+fn without_generation_tags(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(at) = rest.find("{%") {
+        let (before, tag) = rest.split_at(at + 2);
+        out += before;
+        let word = tag.trim_start_matches(['-', '+']).trim_start();
+        out += &tag[..tag.len() - word.len()];
+        let len = word.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let (word, tail) = word.split_at(len.unwrap_or(word.len()));
+        out += match word {
+            "generation" => "with",
+            "endgeneration" => "endwith",
+            other => other,
+        };
+        rest = tail;
+    }
+    out + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rendered(source: &str) -> Result<String> {
+        render(&environment(source, Moment::from_unix(1_721_970_000))?, Value::UNDEFINED)
+    }
+
+    #[test]
+    fn whitespace_goes_where_hugging_face_lets_it_go() {
+        let source = "a\r\n  {% if true %}\r\n  b\r\n  {%- endif %}\r\n{# c #}\r\nd \r\n\r\n";
+        assert_eq!(rendered(source).unwrap(), "a\n  bd \n");
+    }
+
+    #[test]
+    fn generation_tags_render_their_body() {
+        let source = "{%- generation -%} a {%- endgeneration %}{% generation %}b{%endgeneration%}";
+        assert_eq!(rendered(source).unwrap(), "ab");
+        let other = "{{ 'generation' }}{% set generation = 1 %}{{ generation }}";
+        assert_eq!(rendered(other).unwrap(), "generation1");
+    }
+
+    #[test]
+    fn errors_name_the_line_and_exceptions_their_message() {
+        let error = |source: &str| rendered(source).unwrap_err().to_string();
+        assert_eq!(
+            error("a\n{% if %}"),
+            "the chat template is no Jinja that aird knows, line 2: unexpected end of block"
+        );
+        assert_eq!(
+            error("a\n\n{{ messages[0] }}"),
+            "the chat template fails in line 3: `messages` is undefined"
+        );
+        assert_eq!(
+            error("{{ strftime_now('%Q') }}"),
+            "the chat template fails in line 1: strftime_now does not know %Q"
+        );
+        let said = "the chat template declines these messages: no system role";
+        assert_eq!(error("{{ raise_exception('no system role') }}"), said);
+        let within = "{% macro m() %}{{ raise_exception('no system role') }}{% endmacro %}";
+        assert_eq!(error(&format!("{within}{{{{ m() ~ 'a' }}}}")), said);
+    }
+}

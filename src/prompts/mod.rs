@@ -1,0 +1,31 @@
+//! Prompts and how a model is asked: sets of prompts and their file formats, the sets that aird
+//! brings along, and the chat template that turns a prompt into the text a model reads.
+//!
+//! A [`ChatTemplate`] renders as Hugging Face's `apply_chat_template` does; the text it returns
+//! holds special tokens spelled out, so it is tokenized with those parsed, and with a BOS in
+//! front only where [`ChatTemplate::adds_bos`] says that the template puts none.
+
+mod builtin;
+mod clock;
+mod csv;
+mod error;
+mod field;
+mod jinja;
+mod json;
+mod load;
+mod methods;
+mod part;
+mod set;
+mod special;
+mod suffix;
+mod template;
+mod tojson;
+
+pub use builtin::{borderline, harmful, harmless};
+pub use error::{Error, Result};
+pub use load::load;
+pub use part::Part;
+pub use set::{Prompt, PromptSet};
+pub use special::SpecialTokens;
+pub use suffix::common_suffix_len;
+pub use template::{ChatTemplate, Message};

@@ -1,0 +1,242 @@
+//! The chat template: how a model expects to be asked.
+
+use std::path::Path;
+
+use minijinja::{Environment, Value};
+use sha2::{Digest, Sha256};
+
+use super::clock::Moment;
+use super::error::{Error, Result};
+use super::jinja;
+use super::special::SpecialTokens;
+use super::suffix::common_suffix_len;
+use crate::gguf::{Model, hex};
+
+/// The key of a model's own template. Further ones, `tokenizer.chat_template.tool_use` and the
+/// like, are for callers that have tools.
+const TEMPLATE_KEY: &str = "tokenizer.chat_template";
+
+/// One turn of a chat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// `system`, `user` or `assistant`.
+    pub role: String,
+    /// What is said.
+    pub content: String,
+}
+
+impl Message {
+    /// A turn of `role`.
+    pub fn new(role: &str, content: &str) -> Message {
+        Message { role: role.into(), content: content.into() }
+    }
+}
+
+/// Renders chats as the text that a model reads.
+#[derive(Debug)]
+pub struct ChatTemplate {
+    /// None for no template: texts stay as they are.
+    jinja: Option<Environment<'static>>,
+    source: String,
+    special: SpecialTokens,
+}
+
+impl ChatTemplate {
+    /// The model's own: Jinja, with the model's special tokens.
+    ///
+    /// # Errors
+    /// The model has none, or it is not Jinja.
+    pub fn from_model(model: &Model) -> Result<ChatTemplate> {
+        let value = model.kv().get(TEMPLATE_KEY).ok_or(Error::NoTemplate)?;
+        let source = value.as_str().ok_or(Error::TemplateNotText)?;
+        ChatTemplate::new(source, SpecialTokens::of(model))
+    }
+
+    /// A file of Jinja in place of the model's own, with `model`'s special tokens.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is not Jinja.
+    pub fn from_file(path: &Path, model: &Model) -> Result<ChatTemplate> {
+        let io = |source| Error::Io { path: path.to_owned(), source };
+        let source = std::fs::read_to_string(path).map_err(io)?;
+        ChatTemplate::new(&source, SpecialTokens::of(model)).map_err(|e| e.in_file(path))
+    }
+
+    /// A template from its source. The date it may print is read now: every text that it
+    /// renders has the same.
+    ///
+    /// # Errors
+    /// The source is not Jinja, or `SOURCE_DATE_EPOCH` is no number.
+    pub fn new(source: &str, special: SpecialTokens) -> Result<ChatTemplate> {
+        ChatTemplate::at(source, special, Moment::now()?)
+    }
+
+    /// As [`ChatTemplate::new`], at `unix_seconds` after 1970 began.
+    ///
+    /// # Errors
+    /// The source is not Jinja.
+    pub fn dated(source: &str, special: SpecialTokens, unix_seconds: u32) -> Result<ChatTemplate> {
+        ChatTemplate::at(source, special, Moment::from_unix(unix_seconds.into()))
+    }
+
+    fn at(source: &str, special: SpecialTokens, moment: Moment) -> Result<ChatTemplate> {
+        let jinja = Some(jinja::environment(source, moment)?);
+        Ok(ChatTemplate { jinja, source: source.into(), special })
+    }
+
+    /// No template: each text as it is, a blank line between texts.
+    pub fn none() -> ChatTemplate {
+        ChatTemplate { jinja: None, source: String::new(), special: SpecialTokens::default() }
+    }
+
+    /// A prompt, up to where the model begins to answer.
+    ///
+    /// # Errors
+    /// The template fails or declines: some take no system prompt.
+    pub fn render(&self, system: Option<&str>, user: &str) -> Result<String> {
+        self.render_messages(&turns(system, user), true)
+    }
+
+    /// A prompt and an answer to it, as in a chat that went on.
+    ///
+    /// # Errors
+    /// See [`ChatTemplate::render`].
+    pub fn render_answered(
+        &self,
+        system: Option<&str>,
+        user: &str,
+        answer: &str,
+    ) -> Result<String> {
+        let mut messages = turns(system, user);
+        messages.push(Message::new("assistant", answer));
+        self.render_messages(&messages, false)
+    }
+
+    /// Any chat, as `apply_chat_template(messages, tokenize=False)` renders it.
+    ///
+    /// # Errors
+    /// See [`ChatTemplate::render`].
+    pub fn render_messages(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+    ) -> Result<String> {
+        let Some(environment) = &self.jinja else {
+            let texts: Vec<&str> = messages.iter().map(|m| m.content.as_str()).collect();
+            return Ok(texts.join("\n\n"));
+        };
+        let message = |m: &Message| {
+            let fields = [("role", m.role.as_str()), ("content", m.content.as_str())];
+            Value::from_pairs(fields)
+        };
+        let given = [
+            ("messages", messages.iter().map(message).collect::<Vec<_>>().into()),
+            ("add_generation_prompt", add_generation_prompt.into()),
+            ("tools", ().into()),
+            ("documents", ().into()),
+        ];
+        let special = self.special.named().into_iter();
+        let special = special.filter_map(|(name, text)| Some((name, Value::from(text?))));
+        jinja::render(environment, Value::from_pairs(given.into_iter().chain(special)))
+    }
+
+    /// What the template puts after the user's text: what two rendered prompts end in alike.
+    ///
+    /// # Errors
+    /// See [`ChatTemplate::render`].
+    pub fn suffix_text(&self) -> Result<String> {
+        // Of different letters, so that no letter of theirs counts as the template's.
+        let [a, b] = ["One", "tWO"].map(|user| self.render(None, user));
+        let [a, b] = [a?, b?].map(|text| text.chars().collect::<Vec<_>>());
+        Ok(a[a.len() - common_suffix_len(&a, &b)..].iter().collect())
+    }
+
+    /// True if `rendered` begins with the text of the BOS token: the tokenizer must then not put
+    /// another in front.
+    pub fn adds_bos(&self, rendered: &str) -> bool {
+        let bos = self.special.bos.as_deref().filter(|bos| !bos.is_empty());
+        bos.is_some_and(|bos| rendered.starts_with(bos))
+    }
+
+    /// sha256 of the source to the byte; of nothing where there is no template.
+    pub fn sha256(&self) -> String {
+        hex(&Sha256::digest(&self.source))
+    }
+
+    /// True if what is rendered depends on the date, unless `SOURCE_DATE_EPOCH` fixes it.
+    pub fn prints_date(&self) -> bool {
+        self.source.contains("strftime_now")
+    }
+}
+
+fn turns(system: Option<&str>, user: &str) -> Vec<Message> {
+    let system = system.map(|text| Message::new("system", text));
+    system.into_iter().chain([Message::new("user", user)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHATML: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}\
+        <|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
+    fn special() -> SpecialTokens {
+        SpecialTokens { bos: Some("<s>".into()), ..SpecialTokens::default() }
+    }
+
+    fn template(source: &str) -> ChatTemplate {
+        ChatTemplate::dated(source, special(), 0).unwrap()
+    }
+
+    #[test]
+    fn a_prompt_ends_where_the_model_begins() {
+        let template = template(CHATML);
+        assert_eq!(
+            template.render(Some("Be kind."), "Hi").unwrap(),
+            "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n\
+             <|im_start|>assistant\n"
+        );
+        assert_eq!(
+            template.render_answered(None, "Hi", "Hello").unwrap(),
+            "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n"
+        );
+    }
+
+    #[test]
+    fn no_template_leaves_texts_alone() {
+        let none = ChatTemplate::none();
+        assert_eq!(none.render(None, " <b>Hi</b>\n").unwrap(), " <b>Hi</b>\n");
+        assert_eq!(none.render(Some("Be kind."), "Hi").unwrap(), "Be kind.\n\nHi");
+        assert_eq!(none.suffix_text().unwrap(), "");
+        assert!(!none.adds_bos("<s>Hi"));
+    }
+
+    #[test]
+    fn the_suffix_is_what_follows_the_users_text() {
+        assert_eq!(template(CHATML).suffix_text().unwrap(), "<|im_end|>\n<|im_start|>assistant\n");
+        assert_eq!(template("[INST] {{ messages[0].content }}").suffix_text().unwrap(), "");
+    }
+
+    #[test]
+    fn a_bos_is_seen_where_the_template_puts_one() {
+        let with = template("{{ bos_token }}{{ messages[0].content }}{{ eos_token }}");
+        assert!(with.adds_bos(&with.render(None, "Hi").unwrap()));
+        let without = template("{{ messages[0].content }}{{ bos_token }}");
+        assert!(!without.adds_bos(&without.render(None, "Hi").unwrap()));
+        let special = SpecialTokens { bos: Some(String::new()), ..SpecialTokens::default() };
+        let empty = ChatTemplate::dated("{{ bos_token }}", special, 0).unwrap();
+        assert!(!empty.adds_bos(""));
+    }
+
+    #[test]
+    fn the_hash_is_that_of_the_source_and_a_date_is_told() {
+        // printf a | sha256sum
+        let expected = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb";
+        assert_eq!(template("a").sha256(), expected);
+        assert!(!template(CHATML).prints_date());
+        let dated = template("{{ strftime_now('%d %b %Y') }}");
+        assert!(dated.prints_date());
+        assert_eq!(dated.render(None, "").unwrap(), "01 Jan 1970");
+    }
+}

@@ -1,0 +1,141 @@
+//! `tojson` as Hugging Face has it: Python's `json.dumps`, with nothing escaped for HTML.
+
+use minijinja::value::{Kwargs, Value, ValueKind};
+use minijinja::{Error, ErrorKind};
+
+/// The filter: `tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
+pub(super) fn tojson(
+    value: &Value,
+    ensure_ascii: Option<bool>,
+    indent: Option<usize>,
+    args: Kwargs,
+) -> Result<Value, Error> {
+    let ensure_ascii = ensure_ascii.or(args.get("ensure_ascii")?).unwrap_or(false);
+    let indent = indent.or(args.get("indent")?);
+    let separators: Option<Vec<String>> = args.get("separators")?;
+    let sort_keys = args.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
+    args.assert_all_used()?;
+    let (item, key) = match separators.as_deref() {
+        Some([item, key]) => (item.as_str(), key.as_str()),
+        Some(_) => return Err(invalid("tojson takes two separators".into())),
+        None => (if indent.is_some() { "," } else { ", " }, ": "),
+    };
+    let mut writer = Writer { out: String::new(), ensure_ascii, indent, item, key, sort_keys };
+    writer.value(value, 0)?;
+    Ok(writer.out.into())
+}
+
+fn invalid(what: String) -> Error {
+    Error::new(ErrorKind::InvalidOperation, what)
+}
+
+struct Writer<'s> {
+    out: String,
+    ensure_ascii: bool,
+    indent: Option<usize>,
+    item: &'s str,
+    key: &'s str,
+    sort_keys: bool,
+}
+
+impl Writer<'_> {
+    fn value(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
+        match value.kind() {
+            ValueKind::None => self.out += "null",
+            ValueKind::Bool => self.out += if value.is_true() { "true" } else { "false" },
+            ValueKind::Number => self.out += &number(value),
+            ValueKind::String => self.string(value.as_str().unwrap_or_default()),
+            ValueKind::Seq | ValueKind::Iterable => {
+                let items: Vec<Value> = value.try_iter()?.collect();
+                self.items('[', ']', &items, depth, |writer, item| writer.value(item, depth + 1))?;
+            }
+            ValueKind::Map => {
+                let mut keys: Vec<Value> = value.try_iter()?.collect();
+                if self.sort_keys {
+                    keys.sort();
+                }
+                self.items('{', '}', &keys, depth, |writer, key| {
+                    writer.object_key(key)?;
+                    writer.out += writer.key;
+                    writer.value(&value.get_item(key)?, depth + 1)
+                })?;
+            }
+            other => return Err(invalid(format!("{other} is not JSON serializable"))),
+        }
+        Ok(())
+    }
+
+    fn items(
+        &mut self,
+        open: char,
+        close: char,
+        items: &[Value],
+        depth: usize,
+        mut write: impl FnMut(&mut Self, &Value) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.out.push(open);
+        for (n, item) in items.iter().enumerate() {
+            if n > 0 {
+                self.out += self.item;
+            }
+            self.new_line(depth + 1);
+            write(self, item)?;
+        }
+        if !items.is_empty() {
+            self.new_line(depth);
+        }
+        self.out.push(close);
+        Ok(())
+    }
+
+    fn new_line(&mut self, depth: usize) {
+        if let Some(indent) = self.indent {
+            self.out.push('\n');
+            self.out += &" ".repeat(indent * depth);
+        }
+    }
+
+    fn object_key(&mut self, key: &Value) -> Result<(), Error> {
+        match key.kind() {
+            ValueKind::String => self.string(key.as_str().unwrap_or_default()),
+            ValueKind::None | ValueKind::Bool | ValueKind::Number => {
+                self.out.push('"');
+                self.value(key, 0)?;
+                self.out.push('"');
+            }
+            other => return Err(invalid(format!("{other} is no key of a JSON object"))),
+        }
+        Ok(())
+    }
+
+    fn string(&mut self, text: &str) {
+        self.out.push('"');
+        for c in text.chars() {
+            match c {
+                '"' => self.out += "\\\"",
+                '\\' => self.out += "\\\\",
+                '\n' => self.out += "\\n",
+                '\r' => self.out += "\\r",
+                '\t' => self.out += "\\t",
+                '\u{8}' => self.out += "\\b",
+                '\u{c}' => self.out += "\\f",
+                c if c < ' ' || (self.ensure_ascii && c > '~') => {
+                    for unit in c.encode_utf16(&mut [0; 2]) {
+                        self.out += &format!("\\u{unit:04x}");
+                    }
+                }
+                c => self.out.push(c),
+            }
+        }
+        self.out.push('"');
+    }
+}
+
+/// A number as Python's `json` writes it.
+fn number(value: &Value) -> String {
+    match value.to_string().as_str() {
+        "inf" => "Infinity".into(),
+        "-inf" => "-Infinity".into(),
+        text => text.into(),
+    }
+}
