@@ -43,7 +43,7 @@ pub struct FindDirection {
     /// The direction file to write (safetensors).
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
-    /// Replace DIR if it exists.
+    /// Replace what exists.
     #[arg(long)]
     force: bool,
     /// Drop candidates whose removal changes harmless answers by more, in nats.
@@ -95,7 +95,9 @@ pub struct Report {
 
 impl FindDirection {
     pub fn run(self, ui: &Ui) -> Result<()> {
-        check_output(&self.output, self.force, &[&self.model])?;
+        for output in std::iter::once(&self.output).chain(&self.cvector) {
+            check_output(output, self.force, &[&self.model])?;
+        }
         let model = Model::open(&self.model)?;
         let chat = self.chat.chat(&model)?;
         let engine = Engine::load(&model.shards()[0].path, self.engine.options())?;
