@@ -49,16 +49,6 @@ pub fn first_line(text: &str) -> String {
 /// A header's value in a few words.
 pub fn value_text(value: &Value) -> String {
     match value {
-        Value::U8(v) => v.to_string(),
-        Value::I8(v) => v.to_string(),
-        Value::U16(v) => v.to_string(),
-        Value::I16(v) => v.to_string(),
-        Value::U32(v) => v.to_string(),
-        Value::I32(v) => v.to_string(),
-        Value::U64(v) => v.to_string(),
-        Value::I64(v) => v.to_string(),
-        Value::F32(v) => v.to_string(),
-        Value::F64(v) => v.to_string(),
         Value::Bool(v) => (*v != 0).to_string(),
         Value::String(text) => format!("'{}'", first_line(&String::from_utf8_lossy(text))),
         Value::Array(array) => {
@@ -66,6 +56,7 @@ pub fn value_text(value: &Value) -> String {
             let items = || array.iter().map(|v| value_text(&v)).collect::<Vec<_>>().join(", ");
             if few { format!("[{}]", items()) } else { array_text(array.element(), array.len()) }
         }
+        number => number.number_text().unwrap_or_default(),
     }
 }
 

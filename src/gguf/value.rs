@@ -271,11 +271,10 @@ impl Value {
         }
     }
 
-    /// Type and value for a message, short whatever a file holds.
-    pub(super) fn brief(&self) -> String {
-        const MAX_CHARS: usize = 40;
-        let text = match self {
-            Value::U8(v) | Value::Bool(v) => v.to_string(),
+    /// A number, whatever its type, in decimal; None for bools, strings and arrays.
+    pub fn number_text(&self) -> Option<String> {
+        Some(match self {
+            Value::U8(v) => v.to_string(),
             Value::I8(v) => v.to_string(),
             Value::U16(v) => v.to_string(),
             Value::I16(v) => v.to_string(),
@@ -285,11 +284,21 @@ impl Value {
             Value::I64(v) => v.to_string(),
             Value::F32(v) => v.to_string(),
             Value::F64(v) => v.to_string(),
+            Value::Bool(_) | Value::String(_) | Value::Array(_) => return None,
+        })
+    }
+
+    /// Type and value for a message, short whatever a file holds.
+    pub(super) fn brief(&self) -> String {
+        const MAX_CHARS: usize = 40;
+        let text = match self {
+            Value::Bool(v) => v.to_string(),
             Value::String(bytes) => {
                 let text = String::from_utf8_lossy(bytes);
                 format!("{:?}", text.chars().take(MAX_CHARS).collect::<String>())
             }
             Value::Array(array) => format!("of {} {}", array.len, array.element.name()),
+            number => number.number_text().unwrap_or_default(),
         };
         format!("{} {text}", self.value_type().name())
     }
