@@ -93,6 +93,9 @@ pub fn find(engine: &Engine, search: &Search, progress: &mut dyn Progress) -> Re
         n_embd: engine.n_embd(),
         refusal_tokens: tokens,
     };
+    if let Choice::Given(cell) = search.choice {
+        check_cell(cell, shape)?;
+    }
     let filter = search.choice != Choice::CaptureOnly;
     progress.part("reading prompts", 0, 4);
     let (harmful, harmless) = read(&mut prefill, &search.train, shape, filter)?;
@@ -102,11 +105,7 @@ pub fn find(engine: &Engine, search: &Search, progress: &mut dyn Progress) -> Re
     }
     let candidates = difference_of_means(&harmful, &harmless);
     let selection = match search.choice {
-        Choice::CaptureOnly => None,
-        Choice::Given(cell) => {
-            check_cell(cell, &candidates)?;
-            None
-        }
+        Choice::CaptureOnly | Choice::Given(_) => None,
         Choice::Select(limits) => {
             progress.part("reading prompts", 2, 4);
             let judges = judges(&mut prefill, &search.held_out, shape)?;
@@ -160,12 +159,12 @@ fn check_left(left: (usize, usize), of: &Kinds, needed: usize, part: &'static st
     Err(Error::TooFewLeft { harmful, of_harmful, harmless, of_harmless, needed, part })
 }
 
-fn check_cell(cell: Cell, candidates: &Grid<f32>) -> Result<()> {
-    if cell.layer < candidates.n_layer && cell.behind < candidates.n_pos {
+fn check_cell(cell: Cell, shape: Shape<'_>) -> Result<()> {
+    if cell.layer < shape.n_layer && cell.behind < shape.n_pos {
         return Ok(());
     }
     let (layer, position) = (cell.layer as u32, -1 - cell.behind as i32);
-    let (last, n) = (candidates.n_layer as u32 - 1, candidates.n_pos);
+    let (last, n) = (shape.n_layer as u32 - 1, shape.n_pos);
     Err(Error::NoSuchCell { layer, position, last, n })
 }
 

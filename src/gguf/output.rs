@@ -1,6 +1,7 @@
 //! A file that appears whole or not at all: written beside its place, synced, then renamed.
 
 use std::fs::File;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -95,7 +96,7 @@ impl Output {
             let written = write();
             done.store(true, Ordering::Relaxed);
             flusher.thread().unpark();
-            let flushed = flusher.join().unwrap_or(Ok(()));
+            let flushed = flusher.join().unwrap_or_else(|panic| resume_unwind(panic));
             let written = written?;
             flushed.map_err(io_error("cannot write", &self.path))?;
             Ok(written)

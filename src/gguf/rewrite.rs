@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -173,7 +174,7 @@ impl<'m> Rewrite<'m> {
         let (copied, produced) = std::thread::scope(|scope| {
             let copier = scope.spawn(|| linked.guard(copy_segments(model, file, output, &linked)));
             let produced = linked.guard(self.produce_segments(file, output, &linked));
-            (copier.join().unwrap_or(Err(Error::Interrupted)), produced)
+            (copier.join().unwrap_or_else(|panic| resume_unwind(panic)), produced)
         });
         // The one that failed first says why; the other was only told to stop.
         let digests = match (copied, produced) {
