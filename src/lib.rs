@@ -15,6 +15,12 @@ pub mod direction;
 /// Prompts and how a model is asked: sets of prompts, their file formats, chat templates.
 pub mod prompts;
 
+/// Compression: pruning, scale search and the references' quantizers, on rows and matrices.
+pub mod compress;
+
+/// Activation statistics: what goes into every linear layer, collected and kept in files.
+pub mod stats;
+
 /// LoRA adapters: read, checked against a model, merged into its weights.
 pub mod adapter;
 

@@ -2,6 +2,8 @@
 
 mod support;
 
+mod calibrate;
+mod compress;
 mod diff;
 mod direction;
 mod engine;
@@ -12,6 +14,8 @@ mod malformed;
 mod manners;
 mod merge;
 mod prompts;
+mod prune;
+mod quantize;
 mod readers;
 mod readme;
 mod tidy;

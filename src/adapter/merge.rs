@@ -2,7 +2,9 @@
 
 use super::error::{Error, Result};
 use super::lora::{Adapter, Pair};
-use crate::gguf::{Ask, BoxError, GgmlType, KvEdit, Model, Replacement, Rewrite, Tensor, Value};
+use crate::gguf::{
+    Ask, BoxError, GgmlType, KvEdit, Model, Replacement, Rewrite, Tensor, file_type_edit,
+};
 use crate::quant::{decode_rows, encode_rows, first_non_finite, is_convertible};
 
 /// Which type the matrices of a merged model get.
@@ -105,17 +107,5 @@ fn merged<'m>(
 /// `general.file_type` follows the matrices' type once most of them have a new one.
 fn type_edits(outcomes: &[Outcome]) -> Vec<KvEdit> {
     let named = outcomes.iter().find(|o| o.from != o.to).map(|o| o.to);
-    let Some(ftype) = named.and_then(file_type) else { return Vec::new() };
-    vec![KvEdit::Set("general.file_type".into(), Value::U32(ftype))]
-}
-
-/// `enum llama_ftype` of llama.cpp's `llama.h`, for files mostly of one type.
-fn file_type(ty: GgmlType) -> Option<u32> {
-    match ty {
-        GgmlType::F32 => Some(0),
-        GgmlType::F16 => Some(1),
-        GgmlType::Q8_0 => Some(7),
-        GgmlType::BF16 => Some(32),
-        _ => None,
-    }
+    named.and_then(file_type_edit).into_iter().collect()
 }

@@ -1,50 +1,13 @@
 //! Arguments that several verbs share.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use anyhow::Result;
 use clap::Args;
 
-use super::text::bytes_text;
 use super::ui::Ui;
-use crate::gguf::{Layout, Model, Plan};
-use crate::llama::Options;
-
-/// Where a model file goes.
-#[derive(Debug, Args)]
-pub struct OutputArgs {
-    /// The file to write.
-    #[arg(short, long, value_name = "OUT")]
-    pub output: PathBuf,
-    /// Replace OUT if it exists.
-    #[arg(long)]
-    pub force: bool,
-    /// Print what would be written, and write nothing.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Write as many shards as the model has, not one file.
-    #[arg(long)]
-    pub keep_shards: bool,
-}
-
-impl OutputArgs {
-    /// One file or as many as there were.
-    pub fn layout(&self) -> Layout {
-        if self.keep_shards { Layout::KeepShards } else { Layout::Single }
-    }
-
-    /// `--dry-run`: the files and their bytes.
-    pub fn plan_text(&self, plan: &Plan) -> String {
-        let line = |path: &Path, bytes| format!("{}  {}\n", path.display(), bytes_text(bytes));
-        let mut text = String::from("would write\n");
-        for file in &plan.files {
-            text += &format!("  {}", line(&file.path, file.bytes));
-        }
-        text + &format!(
-            "  of which {} of tensors made anew, the rest copied\n",
-            bytes_text(plan.produced_bytes())
-        )
-    }
-}
+use crate::gguf::Model;
+use crate::llama::{Engine, Options};
 
 /// How llama.cpp runs.
 #[derive(Debug, Args)]
@@ -62,6 +25,13 @@ impl EngineArgs {
     pub fn options(&self) -> Options {
         Options { threads: self.threads, gpu_layers: self.gpu_layers }
     }
+
+    /// Loads `model`; Ctrl-C ends what is then decoded.
+    pub fn load(&self, ui: &Ui, model: &Model) -> Result<Engine> {
+        let mut engine = Engine::load(&model.shards()[0].path, self.options())?;
+        engine.heed(ui.interrupt());
+        Ok(engine)
+    }
 }
 
 /// The file name alone, as titles show it.
@@ -72,11 +42,4 @@ pub fn file_name(path: &Path) -> String {
 /// The name of a model's file, of the first one if there are several.
 pub fn model_name(model: &Model) -> String {
     file_name(&model.shards()[0].path)
-}
-
-/// Says where the result is.
-pub fn say_written(ui: &Ui, files: &[(PathBuf, u64)]) {
-    for (path, bytes) in files {
-        ui.say(format_args!("wrote {} ({})", path.display(), bytes_text(*bytes)));
-    }
 }

@@ -65,7 +65,7 @@ impl Ask {
         }
         let model = Model::open(&self.model)?;
         let chat = self.chat.chat(&model)?;
-        let mut engine = Engine::load(&model.shards()[0].path, self.engine.options())?;
+        let mut engine = self.engine.load(ui, &model)?;
         if let Some(lora) = &self.lora {
             engine.set_adapter(lora, 1.0)?;
         }
@@ -141,9 +141,5 @@ impl Listener for Teller<'_> {
         if self.stream {
             let _ = self.ui.print("\n\n");
         }
-    }
-
-    fn interrupted(&self) -> bool {
-        self.ui.interrupted()
     }
 }

@@ -100,7 +100,7 @@ impl FindDirection {
         }
         let model = Model::open(&self.model)?;
         let chat = self.chat.chat(&model)?;
-        let engine = Engine::load(&model.shards()[0].path, self.engine.options())?;
+        let engine = self.engine.load(ui, &model)?;
         let (harmful, harmless) = self.prompt_sets()?;
         let search = self.search(&engine, &chat, [&harmful, &harmless])?;
         let found = find(&engine, &search, &mut ui.steps())?;

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 
 use super::ui::print_error;
-use crate::{adapter, direction, gguf, llama, quant};
+use crate::{adapter, direction, gguf, llama, quant, stats};
 
 /// Done.
 pub const DONE: u8 = 0;
@@ -37,10 +37,17 @@ fn is_interrupt(cause: Cause<'_>) -> bool {
         return true;
     }
     // Transparent wrappers show their inner error's sources, not the inner error itself.
+    if let Some(error) = cause.downcast_ref::<adapter::Error>() {
+        return match error {
+            adapter::Error::Gguf(e) => is_interrupt(e),
+            adapter::Error::Quant(e) => is_interrupt(e),
+            _ => false,
+        };
+    }
     match (cause.downcast_ref(), cause.downcast_ref(), cause.downcast_ref()) {
         (Some(quant::Error::Gguf(e)), ..) => is_interrupt(e),
-        (_, Some(adapter::Error::Gguf(e)), _) => is_interrupt(e),
-        (_, Some(adapter::Error::Quant(e)), _) => is_interrupt(e),
+        (_, Some(stats::Error::Gguf(e)), _) => is_interrupt(e),
+        (_, Some(stats::Error::Engine(e)), _) => is_interrupt(e),
         (.., Some(direction::Error::Gguf(e))) => is_interrupt(e),
         (.., Some(direction::Error::Llama(e))) => is_interrupt(e),
         _ => false,

@@ -6,11 +6,10 @@ use anyhow::{Result, bail};
 use clap::Args;
 use serde::Serialize;
 
-use super::args::{OutputArgs, say_written};
+use super::output::{FileReport, OutputArgs, no_sha256, sha256_of};
 use super::ui::Ui;
-use super::verify;
 use crate::adapter::{Adapter, MergedType, Outcome, merge, outcomes};
-use crate::gguf::{GgmlType, Model, Rewrite, Step, Watch, check_output, model_sha256};
+use crate::gguf::{GgmlType, Model, Rewrite, Step, Unwatched, check_output, model_sha256};
 
 /// Fold a LoRA adapter into the weights
 #[derive(Debug, Args)]
@@ -49,15 +48,6 @@ pub struct Report {
     pub ignored: Vec<String>,
 }
 
-/// One output file.
-#[derive(Debug, Serialize)]
-pub struct FileReport {
-    /// Where it is.
-    pub path: String,
-    /// Its size.
-    pub bytes: u64,
-}
-
 impl Merge {
     pub fn run(self, ui: &Ui) -> Result<()> {
         let model = Model::open(&self.model)?;
@@ -72,31 +62,29 @@ impl Merge {
 
         let mut rewrite = Rewrite::new(&model, self.out.layout());
         merge(&mut rewrite, &model, &adapter, &outcomes, self.scale)?;
-        if self.out.dry_run {
-            return self.print_plan(ui, rewrite, &adapter, &outcomes);
-        }
-        // Before minutes of hashing, and again as the file is made.
-        check_output(&self.out.output, self.out.force, &[&self.model, &self.lora])?;
-        let progress = ui.progress();
-        rewrite.record(self.step(&model, &outcomes, &progress)?);
-        let written = rewrite.write(&self.out.output, self.out.force, &progress)?;
-        drop(progress);
-        verify_written(ui, &written.files)?;
-        say_written(ui, &written.files);
-        self.print_report(ui, &written.files, &adapter, &outcomes)
+        let files = if self.out.dry_run {
+            rewrite.record(self.step(&outcomes, &no_sha256(), &no_sha256()));
+            self.out.plan(ui, &rewrite, self.json)?
+        } else {
+            // Before minutes of hashing, and again as the file is made.
+            check_output(&self.out.output, self.out.force, &[&self.model, &self.lora])?;
+            let source = sha256_of(ui, &model)?;
+            let adapter = model_sha256(&Model::open(&self.lora)?, &Unwatched)?;
+            rewrite.record(self.step(&outcomes, &source, &adapter));
+            self.out.write(ui, rewrite)?
+        };
+        self.print_report(ui, files, &adapter, &outcomes)
     }
 
-    fn step(&self, model: &Model, outcomes: &[Outcome], watch: &dyn Watch) -> Result<Step> {
-        watch.stage("sha256", model.file_bytes());
-        let adapter = Model::open(&self.lora)?;
+    fn step(&self, outcomes: &[Outcome], source: &str, adapter: &str) -> Step {
         let touched = outcomes.iter().filter(|o| o.touched).map(|o| o.name.as_str());
         let ty = type_name(self.ty.unwrap_or(MergedType::Auto));
-        Ok(Step::new("merge")
+        Step::new("merge")
             .parameter("scale", self.scale)
             .parameter("type", ty)
-            .source("model", &model_sha256(model, watch)?)
-            .source("adapter", &model_sha256(&adapter, watch)?)
-            .changed(touched))
+            .source("model", source)
+            .source("adapter", adapter)
+            .changed(touched)
     }
 
     fn tell(&self, ui: &Ui, adapter: &Adapter, ty: MergedType, outcomes: &[Outcome]) {
@@ -126,53 +114,24 @@ impl Merge {
         }
     }
 
-    fn print_plan(
-        &self,
-        ui: &Ui,
-        rewrite: Rewrite<'_>,
-        adapter: &Adapter,
-        outcomes: &[Outcome],
-    ) -> Result<()> {
-        let plan = rewrite.plan(&self.out.output)?;
-        if !self.json {
-            return ui.print(self.out.plan_text(&plan));
-        }
-        let files: Vec<_> = plan.files.iter().map(|f| (f.path.clone(), f.bytes)).collect();
-        self.print_report(ui, &files, adapter, outcomes)
-    }
-
     fn print_report(
         &self,
         ui: &Ui,
-        files: &[(PathBuf, u64)],
+        files: Vec<FileReport>,
         adapter: &Adapter,
         outcomes: &[Outcome],
     ) -> Result<()> {
         if !self.json {
             return Ok(());
         }
-        let file = |(path, bytes): &(PathBuf, u64)| FileReport {
-            path: path.display().to_string(),
-            bytes: *bytes,
-        };
         ui.print_json(&Report {
-            files: files.iter().map(file).collect(),
+            files,
             dry_run: self.out.dry_run,
             merged: outcomes.iter().filter(|o| o.touched).count(),
             converted: outcomes.iter().filter(|o| o.from != o.to).count(),
             ignored: adapter.ignored.clone(),
         })
     }
-}
-
-/// The bytes were compared while writing; here the numbers are looked at once more.
-fn verify_written(ui: &Ui, files: &[(PathBuf, u64)]) -> Result<()> {
-    let Some((path, _)) = files.first() else { return Ok(()) };
-    let report = verify::check(ui, &Model::open(path)?, None, false)?;
-    if !report.ok {
-        bail!("{} is not sound: {}", path.display(), report.complaint());
-    }
-    Ok(())
 }
 
 fn parse_type(name: &str) -> Result<MergedType, String> {

@@ -4,14 +4,21 @@
 
 mod args;
 mod ask;
+mod calibrate;
+mod calibration;
 mod chat;
 mod compare;
 mod diff;
 mod direction;
 mod exit;
 mod generate;
+mod given;
 mod inspect;
 mod merge;
+mod output;
+mod prune;
+mod quantize;
+mod select;
 mod text;
 mod ui;
 mod verify;
@@ -42,6 +49,9 @@ enum Verb {
     Diff(diff::Diff),
     Verify(verify::Verify),
     Merge(merge::Merge),
+    Calibrate(calibrate::Calibrate),
+    Prune(prune::Prune),
+    Quantize(quantize::Quantize),
     Direction(direction::FindDirection),
     Compare(compare::Compare),
     Ask(ask::Ask),
@@ -60,6 +70,9 @@ impl Cli {
             Verb::Diff(verb) => verb.run(&ui),
             Verb::Verify(verb) => verb.run(&ui),
             Verb::Merge(verb) => verb.run(&ui),
+            Verb::Calibrate(verb) => verb.run(&ui),
+            Verb::Prune(verb) => verb.run(&ui),
+            Verb::Quantize(verb) => verb.run(&ui),
             Verb::Direction(verb) => verb.run(&ui),
             Verb::Compare(verb) => verb.run(&ui),
             Verb::Ask(verb) => verb.run(&ui),

@@ -68,18 +68,18 @@ impl Ui {
         anstream::eprintln!("{YELLOW}warning:{YELLOW:#} {text}");
     }
 
-    /// True once the user asked to stop.
-    pub fn interrupted(&self) -> bool {
-        self.interrupted.load(Ordering::Relaxed)
+    /// Set once the user asked to stop.
+    pub fn interrupt(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.interrupted)
     }
 
     /// A bar that counts parts; hidden where stderr is no terminal.
-    pub fn steps(&self) -> Steps<'_> {
+    pub fn steps(&self) -> Steps {
         let bar = if self.quiet { ProgressBar::hidden() } else { ProgressBar::new(0) };
         if let Ok(style) = ProgressStyle::with_template("{msg:<18} [{bar:30}] {pos}/{len} {eta}") {
             bar.set_style(style.progress_chars("=> "));
         }
-        Steps { bar, interrupted: &self.interrupted }
+        Steps { bar }
     }
 
     /// A bar with bytes a second and time left; hidden where stderr is no terminal.
@@ -90,26 +90,28 @@ impl Ui {
 }
 
 /// A bar that counts the parts of a long search.
-pub struct Steps<'a> {
+pub struct Steps {
     bar: ProgressBar,
-    interrupted: &'a AtomicBool,
 }
 
-impl llama::Listener for Steps<'_> {
-    fn interrupted(&self) -> bool {
-        self.interrupted.load(Ordering::Relaxed)
-    }
-}
+impl llama::Listener for Steps {}
 
-impl direction::Progress for Steps<'_> {
-    fn part(&mut self, what: &str, done: usize, of: usize) {
+impl Steps {
+    /// `done` of `of` parts of `what`.
+    pub fn show(&mut self, what: &str, done: usize, of: usize) {
         self.bar.set_length(of as u64);
         self.bar.set_position(done as u64);
         self.bar.set_message(what.to_owned());
     }
 }
 
-impl Drop for Steps<'_> {
+impl direction::Progress for Steps {
+    fn part(&mut self, what: &str, done: usize, of: usize) {
+        self.show(what, done, of);
+    }
+}
+
+impl Drop for Steps {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }

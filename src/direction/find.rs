@@ -4,7 +4,7 @@ use super::capture::{Captured, Grid, Shape, capture, difference_of_means};
 use super::error::{Error, Result};
 use super::score::{RefusalTokens, find_refusal_tokens, known_refusal_tokens};
 use super::select::{Cell, Judges, Limits, Selection, select};
-use crate::llama::{Engine, Error as LlamaError, Listener, Prefill};
+use crate::llama::{Engine, Listener, Prefill};
 
 /// Prompts of each kind that the means need.
 const MIN_TRAIN: usize = 16;
@@ -61,7 +61,7 @@ pub struct Found {
     pub n_tokens: u64,
 }
 
-/// Told what is done; asked whether to go on.
+/// Told what is done.
 pub trait Progress: Listener {
     /// A stretch of work: `done` of `of` parts of `what`.
     fn part(&mut self, what: &str, done: usize, of: usize);
@@ -109,10 +109,7 @@ pub fn find(engine: &Engine, search: &Search, progress: &mut dyn Progress) -> Re
         Choice::Select(limits) => {
             progress.part("reading prompts", 2, 4);
             let judges = judges(&mut prefill, &search.held_out, shape)?;
-            let mut tell = |done, of| {
-                progress.part("trying candidates", done, of);
-                if progress.interrupted() { Err(LlamaError::Interrupted.into()) } else { Ok(()) }
-            };
+            let mut tell = |done, of| progress.part("trying candidates", done, of);
             Some(select(&mut prefill, &candidates, &judges, limits, &mut tell)?)
         }
     };

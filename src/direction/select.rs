@@ -87,7 +87,7 @@ pub fn select(
     candidates: &Grid<f32>,
     judges: &Judges<'_>,
     limits: Limits,
-    progress: &mut dyn FnMut(usize, usize) -> Result<()>,
+    progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Selection> {
     let start = prefill.n_tokens();
     let bench = Bench::new(prefill, candidates, judges)?;
@@ -107,7 +107,7 @@ pub fn select(
     let mut left: Vec<usize> = (0..tallies.len()).collect();
     for (n, go_on) in rungs {
         for (done, &i) in left.iter().enumerate() {
-            progress(done, left.len())?;
+            progress(done, left.len());
             bench.evaluate(prefill, &mut tallies[i], n)?;
         }
         left.sort_by(|&a, &b| {

@@ -62,11 +62,20 @@ impl Step {
         self
     }
 
-    /// The edits that record this step. JSON may end in spaces: `padding` of them let the header
-    /// end where the rewriter wants it to.
-    pub(super) fn edits(&self, padding: u64) -> [KvEdit; 2] {
-        let line = serde_json::to_string(self).unwrap_or_default();
-        let line = line + &" ".repeat(padding as usize);
+    /// Bytes of its line.
+    pub(super) fn width(&self) -> u64 {
+        self.line().len() as u64
+    }
+
+    fn line(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The edits that record this step. JSON may end in spaces: a line of at least `width` bytes
+    /// lets the header end where the rewriter wants it to.
+    pub(super) fn edits(&self, width: u64) -> [KvEdit; 2] {
+        let mut line = self.line();
+        line.extend(std::iter::repeat_n(' ', (width as usize).saturating_sub(line.len())));
         [
             KvEdit::Set(VERSION_KEY.into(), self.version.clone().into()),
             KvEdit::Append(HISTORY_KEY.into(), line.into()),

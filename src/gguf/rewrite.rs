@@ -34,6 +34,9 @@ const COMPARE_BYTES: usize = 4 << 20;
 pub type Producer<'a> =
     Box<dyn FnMut(Range<u64>, &mut [u8]) -> std::result::Result<(), BoxError> + 'a>;
 
+/// Adds to a step what is known only when all tensors are made.
+type Complete<'a> = Box<dyn FnOnce(Step) -> Step + 'a>;
+
 /// New bytes for a tensor; its name and shape stay.
 pub struct Replacement<'a> {
     /// Type of the new bytes.
@@ -59,6 +62,9 @@ pub struct Rewrite<'m> {
     layout: Layout,
     edits: Vec<KvEdit>,
     step: Option<Step>,
+    /// Bytes that the step may grow by once the tensors are made.
+    reserve: u64,
+    complete: Option<Complete<'m>>,
     replacements: HashMap<String, Replacement<'m>>,
 }
 
@@ -74,7 +80,15 @@ pub struct Written {
 impl<'m> Rewrite<'m> {
     /// Copies `model` as it is, until told otherwise.
     pub fn new(model: &'m Model, layout: Layout) -> Rewrite<'m> {
-        Rewrite { model, layout, edits: Vec::new(), step: None, replacements: HashMap::new() }
+        Rewrite {
+            model,
+            layout,
+            edits: Vec::new(),
+            step: None,
+            reserve: 0,
+            complete: None,
+            replacements: HashMap::new(),
+        }
     }
 
     /// Adds an edit of the model's keys; edits apply in the order they were added.
@@ -85,6 +99,18 @@ impl<'m> Rewrite<'m> {
     /// Records what is done in the file's history.
     pub fn record(&mut self, step: Step) {
         self.step = Some(step);
+    }
+
+    /// As [`Rewrite::record`]; when all tensors are made, `complete` adds what was measured on the
+    /// way, in at most `reserve` bytes of JSON.
+    pub fn record_measured(
+        &mut self,
+        step: Step,
+        reserve: u64,
+        complete: impl FnOnce(Step) -> Step + 'm,
+    ) {
+        (self.step, self.reserve) = (Some(step), reserve);
+        self.complete = Some(Box::new(complete));
     }
 
     /// Gives tensor `name` new bytes.
@@ -111,17 +137,26 @@ impl<'m> Rewrite<'m> {
     /// # Errors
     /// An edit does not fit the key's type.
     pub fn plan(&self, out: &Path) -> Result<Plan> {
-        let types = self.replacements.iter().map(|(name, r)| (name.clone(), r.ty)).collect();
-        let plan = |padding| {
-            let step = self.step.iter().flat_map(|step| step.edits(padding));
-            let edits: Vec<KvEdit> = self.edits.iter().cloned().chain(step).collect();
-            Plan::new(self.model, &edits, &types, self.layout, out)
-        };
-        let tight = plan(0)?;
+        Ok(self.laid_out(out)?.0)
+    }
+
+    /// The plan, and the width of the step's line in it.
+    fn laid_out(&self, out: &Path) -> Result<(Plan, u64)> {
+        let width = self.step.as_ref().map_or(0, Step::width) + self.reserve;
+        let tight = self.plan_with(out, width)?;
         match (&self.step, tight.page_shift()) {
-            (Some(_), shift) if shift > 0 => plan(shift),
-            _ => Ok(tight),
+            (Some(_), shift) if shift > 0 => {
+                Ok((self.plan_with(out, width + shift)?, width + shift))
+            }
+            _ => Ok((tight, width)),
         }
+    }
+
+    fn plan_with(&self, out: &Path, width: u64) -> Result<Plan> {
+        let types = self.replacements.iter().map(|(name, r)| (name.clone(), r.ty)).collect();
+        let step = self.step.iter().flat_map(|step| step.edits(width));
+        let edits: Vec<KvEdit> = self.edits.iter().cloned().chain(step).collect();
+        Plan::new(self.model, &edits, &types, self.layout, out)
     }
 
     /// Writes, reads back, renames.
@@ -129,7 +164,7 @@ impl<'m> Rewrite<'m> {
     /// # Errors
     /// Anything on the way: then no output was made or changed, and no temp file is left.
     pub fn write(mut self, out: &Path, force: bool, watch: &dyn Watch) -> Result<Written> {
-        let plan = self.plan(out)?;
+        let (mut plan, width) = self.laid_out(out)?;
         let inputs: Vec<&Path> = self.model.shards().iter().map(|s| s.path.as_path()).collect();
         for file in &plan.files {
             check_output(&file.path, force, &inputs)?;
@@ -139,36 +174,53 @@ impl<'m> Rewrite<'m> {
         for file in &plan.files {
             let output = Output::create(&file.path)?;
             let digests = output.flushing(|| self.write_file(file, &output, watch))?;
-            outputs.push((file, output, digests));
+            outputs.push((output, digests));
+        }
+        self.complete_step(&mut plan, out, width)?;
+        for (file, (output, _)) in plan.files.iter().zip(&outputs) {
+            if let Some(header) = &file.header {
+                let written = write_at(output.file(), &header.encode(), 0);
+                written.map_err(|e| write_error(e, &file.path))?;
+            }
         }
         watch.stage("syncing", 0);
-        for (_, output, _) in &outputs {
+        for (output, _) in &outputs {
             output.sync()?;
         }
         watch.stage("reading back", plan.bytes());
-        for (file, output, digests) in &outputs {
+        for (file, (output, digests)) in plan.files.iter().zip(&outputs) {
             read_back(self.model, file, output, digests, watch)?;
         }
         let files = plan.files.iter().map(|f| (f.path.clone(), f.bytes)).collect();
-        for (_, output, _) in outputs {
+        for (output, _) in outputs {
             output.commit()?;
         }
         Ok(Written { files, produced_bytes: plan.produced_bytes() })
     }
 
-    /// Fills one output; returns the digest of each produced tensor, in order. Untouched bytes are
-    /// copied by a thread of their own while this one produces.
+    /// Plans anew with the completed step; nothing but the text of its line may change.
+    fn complete_step(&mut self, plan: &mut Plan, out: &Path, width: u64) -> Result<()> {
+        let (Some(complete), Some(step)) = (self.complete.take(), self.step.take()) else {
+            return Ok(());
+        };
+        self.step = Some(complete(step));
+        let completed = self.plan_with(out, width)?;
+        let same = |(a, b): (&PlannedFile, &PlannedFile)| a.segments == b.segments;
+        if !plan.files.iter().zip(&completed.files).all(same) {
+            return Err(Error::ReadBack { path: out.into(), what: "the history's room".into() });
+        }
+        *plan = completed;
+        Ok(())
+    }
+
+    /// Fills one output behind its header; returns the digest of each produced tensor, in order.
+    /// Untouched bytes are copied by a thread of their own while this one produces.
     fn write_file(
         &mut self,
         file: &PlannedFile,
         output: &Output,
         watch: &dyn Watch,
     ) -> Result<Vec<[u8; 32]>> {
-        if let Some(header) = &file.header {
-            let header = header.encode();
-            write_at(output.file(), &header, 0).map_err(|e| write_error(e, &file.path))?;
-            watch.advance(header.len() as u64);
-        }
         let linked = Linked { watch, failed: AtomicBool::new(false) };
         let model = self.model;
         let (copied, produced) = std::thread::scope(|scope| {

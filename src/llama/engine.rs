@@ -2,7 +2,8 @@
 
 use std::cell::RefCell;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::llama_backend::LlamaBackend;
@@ -42,6 +43,8 @@ pub struct Engine {
     options: Options,
     /// Set into every context; llama-cpp-2 wants it mutable, though llama.cpp changes nothing.
     adapter: RefCell<Option<(LlamaLoraAdapter, f32)>>,
+    /// Set from outside to stop whatever is being decoded.
+    interrupt: Arc<AtomicBool>,
 }
 
 /// What came of decoding one token.
@@ -68,7 +71,17 @@ impl Engine {
         let params = LlamaModelParams::default().with_n_gpu_layers(options.gpu_layers);
         let model = LlamaModel::load_from_file(backend, path, &params)
             .map_err(|_| Error::Load { path: path.into(), said: log::last_words() })?;
-        Ok(Engine { model, options, adapter: RefCell::new(None) })
+        let interrupt = Arc::default();
+        Ok(Engine { model, options, adapter: RefCell::new(None), interrupt })
+    }
+
+    /// Ends every decode, also one under way, with [`Error::Interrupted`] once `flag` is set.
+    pub fn heed(&mut self, flag: Arc<AtomicBool>) {
+        self.interrupt = flag;
+    }
+
+    pub(super) fn interrupt(&self) -> &Arc<AtomicBool> {
+        &self.interrupt
     }
 
     pub(super) fn model(&self) -> &LlamaModel {
@@ -141,8 +154,14 @@ impl Engine {
     pub fn tokenize(&self, text: &str, add_bos: bool) -> Vec<i32> {
         let vocab = self.model.vocab();
         let tokens = vocab.tokenize(text.as_bytes(), false, true).into_iter().map(|t| t.0);
-        let bos = (add_bos && vocab.should_add_bos()).then(|| vocab.bos().0).filter(|t| *t >= 0);
+        let bos = self.bos_if_wanted().filter(|_| add_bos);
         bos.into_iter().chain(tokens).collect()
+    }
+
+    /// The token that the model wants in front of every text, if it wants one.
+    pub fn bos_if_wanted(&self) -> Option<i32> {
+        let vocab = self.model.vocab();
+        vocab.should_add_bos().then(|| vocab.bos().0).filter(|t| *t >= 0)
     }
 
     /// The bytes of a token; empty for special ones.

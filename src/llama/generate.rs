@@ -24,16 +24,12 @@ pub struct Generation {
     pub sampling: Sampling,
 }
 
-/// What a generation says and asks while it runs.
+/// What a generation says while it runs.
 pub trait Listener {
     /// A token of prompt `index`'s answer, end-of-answer tokens left out.
     fn token(&mut self, _index: usize, _token: i32) {}
     /// Prompt `index` has its whole answer.
     fn answered(&mut self, _index: usize) {}
-    /// True once the user asked to stop.
-    fn interrupted(&self) -> bool {
-        false
-    }
 }
 
 /// Hears nothing.
@@ -52,7 +48,7 @@ struct Slot {
 /// The tokens of an answer to each of `prompts`, in their order, end-of-answer tokens left out.
 ///
 /// # Errors
-/// A prompt is empty, or too long for the model; no memory; a hook failed; interrupted.
+/// A prompt is empty, or too long for the model; no memory; a hook failed; an interrupt.
 pub fn generate(
     engine: &Engine,
     prompts: &[Vec<i32>],
@@ -71,9 +67,6 @@ pub fn generate(
     let mut slots: Vec<Option<Slot>> = (0..size.n_seq - 1).map(|_| None).collect();
     let mut waiting = prompts.iter().enumerate().peekable();
     while waiting.peek().is_some() || slots.iter().any(Option::is_some) {
-        if listener.interrupted() {
-            return Err(Error::Interrupted);
-        }
         let mut inputs = next_tokens(&slots);
         for (sequence, slot) in (0u32..).zip(&mut slots).filter(|(_, slot)| slot.is_none()) {
             let room = size.n_batch as usize - inputs.len();

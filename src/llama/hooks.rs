@@ -8,10 +8,12 @@
 use std::collections::HashMap;
 use std::ffi::{CStr, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 
 use llama_cpp_sys_2 as sys;
 
 use super::error::{Error, Result};
+use super::linear::{LinearInput, get, read_input};
 use super::sites::{Site, SiteMap, plain_name};
 
 /// Which sites a hook is for.
@@ -21,11 +23,27 @@ pub type Read<'a> = Box<dyn FnMut(Site, usize, &[f32]) -> Result<()> + 'a>;
 /// Changes one row at a site.
 pub type Change<'a> = Box<dyn FnMut(Site, &mut [f32]) + 'a>;
 
+/// Which weights' inputs a hook is for.
+type Of<'a> = Box<dyn Fn(&str) -> bool + 'a>;
+/// Looks at the input of a linear layer; false: nothing behind it is needed.
+pub type ReadInput<'a> = Box<dyn FnMut(&LinearInput<'_>) -> Result<Go> + 'a>;
+
+/// Whether a decode goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Go {
+    /// To its end.
+    On,
+    /// No further: what the rest of the graph would compute, logits among it, is not needed, and
+    /// holds nothing of worth. (On several devices the rest may be computed all the same.)
+    Home,
+}
+
 /// What is done to a decode.
 #[derive(Default)]
 pub struct Hooks<'a> {
     reads: Vec<(At<'a>, Read<'a>)>,
     changes: Vec<(At<'a>, Change<'a>)>,
+    inputs: Option<(Of<'a>, ReadInput<'a>)>,
     /// Rows of the batch that are read; all if None.
     rows: Option<Vec<usize>>,
 }
@@ -56,6 +74,16 @@ impl<'a> Hooks<'a> {
         self
     }
 
+    /// Calls `read` with what the weights multiply that `of` accepts by name, in the blocks.
+    pub fn inputs(
+        mut self,
+        of: impl Fn(&str) -> bool + 'a,
+        read: impl FnMut(&LinearInput<'_>) -> Result<Go> + 'a,
+    ) -> Hooks<'a> {
+        self.inputs = Some((Box::new(of), Box::new(read)));
+        self
+    }
+
     /// Reads only these rows of each batch, ascending.
     pub fn set_rows(&mut self, rows: Vec<usize>) {
         self.rows = Some(rows);
@@ -63,6 +91,10 @@ impl<'a> Hooks<'a> {
 
     fn wants(&self, site: Site) -> bool {
         self.reads.iter().any(|(at, _)| at(site)) || self.changes.iter().any(|(at, _)| at(site))
+    }
+
+    fn wants_input(&self, weight: &str) -> bool {
+        self.inputs.as_ref().is_some_and(|(of, _)| of(weight))
     }
 }
 
@@ -75,6 +107,13 @@ pub(super) struct Shape {
     pub outputs: Vec<usize>,
 }
 
+impl Shape {
+    /// The batch row of row `row` of a node with `n_rows`: the last block keeps output rows alone.
+    pub fn place(&self, row: usize, n_rows: usize) -> Option<usize> {
+        if n_rows == self.n_tokens { Some(row) } else { self.outputs.get(row).copied() }
+    }
+}
+
 /// What the callback finds behind its user data.
 #[derive(Default)]
 pub(super) struct State {
@@ -85,9 +124,19 @@ pub(super) struct State {
     pub sites: SiteMap,
     pub shape: Shape,
     error: Option<Error>,
-    /// Sites by node address: asked for thousands of times a second, they are parsed once a graph.
-    cache: HashMap<(usize, u32), Option<Site>>,
+    /// Set by a hook that needs nothing more of this decode.
+    home: bool,
+    /// What nodes are, by address: asked for thousands of times a second, parsed once a graph.
+    cache: HashMap<(usize, u32), Known>,
     buffer: Vec<f32>,
+}
+
+/// What a node is to hooks.
+#[derive(Clone, Default)]
+struct Known {
+    site: Option<Site>,
+    /// The weight of a block that it multiplies with.
+    weight: Option<Rc<str>>,
 }
 
 impl State {
@@ -96,6 +145,7 @@ impl State {
         // Only an address until the callback runs, which it does between begin and finish alone.
         self.hooks = Some(std::ptr::from_mut(hooks).cast());
         self.error = None;
+        self.home = false;
     }
 
     /// Takes the hooks back, with what went wrong in them.
@@ -137,29 +187,62 @@ fn visit(state: &mut State, node: &mut sys::ggml_tensor, ask: bool) -> bool {
         return !ask;
     }
     let Some(hooks) = state.hooks else { return false };
-    if state.error.is_some() {
-        return !ask;
+    if state.error.is_some() || state.home {
+        return false;
     }
     let key = (std::ptr::from_ref(node) as usize, node.op);
-    let site = match state.cache.get(&key) {
-        Some(site) => *site,
+    let known = match state.cache.get(&key) {
+        Some(known) => known.clone(),
         None => {
-            let site = state.sites.site(plain_name(&name_of(node)), weight_of(node).as_deref());
-            state.cache.insert(key, site);
-            site
+            let known = state.know(node);
+            state.cache.insert(key, known.clone());
+            known
         }
     };
     // SAFETY: `begin` lent these hooks, exclusively, until `finish`, which comes after the decode.
     let hooks = unsafe { &mut *hooks };
-    match site {
-        Some(site) if ask => hooks.wants(site),
-        Some(site) => {
-            if let Err(error) = run(hooks, site, node, &state.shape, &mut state.buffer) {
-                state.error = Some(error);
-            }
-            true
+    let site = known.site.filter(|site| hooks.wants(*site));
+    let weight = known.weight.filter(|weight| hooks.wants_input(weight));
+    if ask {
+        return site.is_some() || weight.is_some();
+    }
+    match state.serve(hooks, node, site, weight.as_deref()) {
+        Ok(Go::On) => true,
+        Ok(Go::Home) => {
+            state.home = true;
+            false
         }
-        None => !ask,
+        Err(error) => {
+            state.error = Some(error);
+            false
+        }
+    }
+}
+
+impl State {
+    fn know(&self, node: &sys::ggml_tensor) -> Known {
+        let weight = weight_of(node);
+        let site = self.sites.site(plain_name(&name_of(node)), weight.as_deref());
+        let of_block = |w: &String| w.starts_with("blk.") && w.ends_with(".weight");
+        Known { site, weight: weight.filter(of_block).map(Rc::from) }
+    }
+
+    fn serve(
+        &mut self,
+        hooks: &mut Hooks<'_>,
+        node: &mut sys::ggml_tensor,
+        site: Option<Site>,
+        weight: Option<&str>,
+    ) -> Result<Go> {
+        if let Some(site) = site {
+            run(hooks, site, node, &self.shape, &mut self.buffer)?;
+        }
+        match (weight, &mut hooks.inputs) {
+            (Some(weight), Some((_, read))) => {
+                read_input(node, weight, &self.shape, &mut self.buffer, read)
+            }
+            _ => Ok(Go::On),
+        }
     }
 }
 
@@ -194,12 +277,10 @@ fn run(
         // SAFETY: the node is contiguous F32 of exactly `buffer`'s length (checked above).
         unsafe { sys::ggml_backend_tensor_set(node, buffer.as_ptr().cast(), 0, bytes) };
     }
-    let batch_row = |row: usize| match n_rows == shape.n_tokens {
-        true => Some(row),
-        false => shape.outputs.get(row).copied(),
-    };
-    for row in 0..n_rows {
-        let Some(place) = batch_row(row) else { continue };
+    // An expert's output is not yet weighted and summed: no row of a token.
+    let reading = node.op != sys::GGML_OP_MUL_MAT_ID && hooks.reads.iter().any(|(at, _)| at(site));
+    for row in 0..if reading { n_rows } else { 0 } {
+        let Some(place) = shape.place(row, n_rows) else { continue };
         if hooks.rows.as_ref().is_some_and(|rows| rows.binary_search(&place).is_err()) {
             continue;
         }
@@ -212,14 +293,6 @@ fn run(
         }
     }
     Ok(())
-}
-
-fn get(node: &sys::ggml_tensor, offset: usize, out: &mut [f32]) {
-    // SAFETY: the node is contiguous F32 and holds `offset` plus `out`'s bytes: callers ask for
-    // rows of it.
-    unsafe {
-        sys::ggml_backend_tensor_get(node, out.as_mut_ptr().cast(), offset, size_of_val(out));
-    }
 }
 
 fn name_of(node: &sys::ggml_tensor) -> String {

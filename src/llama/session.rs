@@ -1,6 +1,10 @@
 //! A context with its memory of past tokens: batches of many sequences in, logits out.
 
+use std::cell::UnsafeCell;
+use std::ffi::c_void;
 use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::LlamaContextParams;
@@ -10,7 +14,7 @@ use llama_cpp_sys_2 as sys;
 
 use super::engine::{Engine, backend};
 use super::error::{Error, Result};
-use super::hooks::{Hooks, State, callback};
+use super::hooks::{Hooks, Shape, State, callback};
 use super::log;
 use super::sites::SiteMap;
 
@@ -58,7 +62,9 @@ pub struct Session<'e> {
     // Dropped before the state that its callback points to.
     context: LlamaContext<'e>,
     batch: LlamaBatch<'static>,
-    state: Box<State>,
+    /// The callback writes to it while llama.cpp decodes; the session only between decodes.
+    state: Box<UnsafeCell<State>>,
+    interrupt: Arc<AtomicBool>,
     size: Size,
 }
 
@@ -73,7 +79,8 @@ impl<'e> Session<'e> {
     /// There is not enough memory, or the architecture gives no way to see its residual stream.
     pub fn new(engine: &'e Engine, size: Size) -> Result<Session<'e>> {
         let mut session = Session::unmapped(engine, size)?;
-        session.state.sites = session.look_over(engine)?;
+        let sites = session.look_over(engine)?;
+        session.state().sites = sites;
         Ok(session)
     }
 
@@ -92,31 +99,40 @@ impl<'e> Session<'e> {
             .with_n_threads(threads)
             .with_n_threads_batch(threads)
             .with_kv_unified(size.unified);
-        let mut state = Box::<State>::default();
+        let state = Box::<UnsafeCell<State>>::default();
+        let interrupt = Arc::clone(engine.interrupt());
         let raw = std::ptr::from_mut(&mut params).cast::<sys::llama_context_params>();
         // SAFETY: same size and alignment (asserted above), and LlamaContextParams documents that
-        // it holds the raw struct; a test sees the callback fire. The state is boxed, so that it
-        // stays where it is, and is dropped after the context.
+        // it holds the raw struct; a test sees the callback fire. State and flag are boxed, so that
+        // they stay where they are, and are dropped after the context.
         unsafe {
             (*raw).cb_eval = Some(callback);
-            (*raw).cb_eval_user_data = std::ptr::from_mut(state.as_mut()).cast();
+            (*raw).cb_eval_user_data = state.get().cast();
+            (*raw).abort_callback = Some(aborts);
+            (*raw).abort_callback_data = Arc::as_ptr(&interrupt).cast_mut().cast();
         }
         let context = engine.model().new_context(backend()?, params);
         let mut context =
             context.map_err(|_| Error::Context { n_ctx: cells, said: log::last_words() })?;
         engine.equip(&mut context)?;
         let batch = LlamaBatch::new(size.n_batch as usize, 1);
-        Ok(Session { context, batch, state, size })
+        Ok(Session { context, batch, state, interrupt, size })
+    }
+
+    /// What the callback works with. llama.cpp calls it inside `decode` alone, on this thread, so
+    /// that no one else looks while the session does.
+    fn state(&mut self) -> &mut State {
+        self.state.get_mut()
     }
 
     /// Decodes two tokens and notes every node's name.
     fn look_over(&mut self, engine: &Engine) -> Result<SiteMap> {
         let token = engine.any_token();
-        self.state.recorded = Some(Vec::new());
+        self.state().recorded = Some(Vec::new());
         let inputs =
             [0, 1].map(|position| Input { token, position, sequence: 0, logits: position == 1 });
         let decoded = self.run(&inputs);
-        let nodes = self.state.recorded.take().unwrap_or_default();
+        let nodes = self.state().recorded.take().unwrap_or_default();
         decoded?;
         self.clear();
         Ok(SiteMap::new(&nodes, engine.n_block()))
@@ -132,7 +148,8 @@ impl<'e> Session<'e> {
     /// # Errors
     /// [`Error::NoResidual`]: the architecture names no node for one of them.
     pub fn check_residual(&self, engine: &Engine) -> Result<()> {
-        match self.state.sites.missing_input() {
+        // SAFETY: no decode is under way while `self` is borrowed, so no callback writes.
+        match unsafe { &*self.state.get() }.sites.missing_input() {
             None => Ok(()),
             Some(block) => Err(Error::NoResidual { architecture: engine.architecture(), block }),
         }
@@ -141,12 +158,12 @@ impl<'e> Session<'e> {
     /// Decodes `inputs` (at most `n_batch`) under `hooks`.
     ///
     /// # Errors
-    /// llama.cpp cannot, memory is full, or a hook failed.
+    /// llama.cpp cannot, memory is full, a hook failed, or the engine was interrupted.
     pub fn decode(&mut self, inputs: &[Input], hooks: Option<&mut Hooks<'_>>) -> Result<()> {
         let Some(hooks) = hooks else { return self.run(inputs) };
-        self.state.begin(hooks);
+        self.state().begin(hooks);
         let decoded = self.run(inputs);
-        self.state.finish()?;
+        self.state().finish()?;
         decoded
     }
 
@@ -163,9 +180,20 @@ impl<'e> Session<'e> {
             self.batch.add(token, position, &[sequence], input.logits).map_err(|_| failed())?;
         }
         let wanted = inputs.iter().enumerate().filter(|(_, input)| input.logits);
-        self.state.shape.outputs = wanted.map(|(row, _)| row).collect();
-        self.state.shape.n_tokens = inputs.len();
-        self.context.decode(&mut self.batch).map_err(|_| failed())
+        let outputs = wanted.map(|(row, _)| row).collect();
+        self.state().shape = Shape { n_tokens: inputs.len(), outputs };
+        if self.interrupted() {
+            return Err(Error::Interrupted);
+        }
+        let decoded = self.context.decode(&mut self.batch);
+        if self.interrupted() {
+            return Err(Error::Interrupted);
+        }
+        decoded.map_err(|_| failed())
+    }
+
+    fn interrupted(&self) -> bool {
+        self.interrupt.load(Ordering::Relaxed)
     }
 
     /// Logits of batch row `row`, which must have asked for them; [n_vocab].
@@ -191,4 +219,10 @@ impl<'e> Session<'e> {
     pub fn clear(&mut self) {
         self.context.clear_kv_cache();
     }
+}
+
+/// llama.cpp's `ggml_abort_callback`: asked between the nodes of a graph on the CPU.
+unsafe extern "C" fn aborts(flag: *mut c_void) -> bool {
+    // SAFETY: the flag that the session holds by an Arc, dropped after the context.
+    unsafe { &*flag.cast::<AtomicBool>() }.load(Ordering::Relaxed)
 }

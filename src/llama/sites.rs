@@ -18,7 +18,9 @@ pub enum Site {
     Input(u32),
     /// The residual stream of a block between attention and MLP.
     Middle(u32),
-    /// What a block's half writes: the product with its output matrix, bias not yet added.
+    /// What a block's half writes: the product with its output matrix, bias not yet added. Of a
+    /// mixture each expert's, before they are weighted and summed: those can be changed, but not
+    /// read, as no row is a token's.
     Output(u32, Part),
 }
 

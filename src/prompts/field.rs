@@ -12,6 +12,13 @@ const ID: [&str; 2] = ["id", "BehaviorID"];
 /// HarmBench's name second, XSTest's third.
 const CATEGORY: [&str; 3] = ["category", "SemanticCategory", "type"];
 
+/// Alpaca's name first.
+const ANSWER: [&str; 4] = ["output", "response", "completion", "answer"];
+/// Alpaca's further text to an instruction.
+const INPUT: &str = "input";
+/// What some sets put around a prompt: Llama 2's template, which is the template's to add.
+const WRAPPER: (&str, &str) = ("[INST]", "[/INST]");
+
 /// The field that holds the prompt: the one named `wanted`, else the first that has one of the
 /// usual names, in that case or, failing that, in another.
 pub(super) fn prompt_field<'n>(names: &[&'n str], wanted: Option<&str>) -> Option<&'n str> {
@@ -27,6 +34,16 @@ pub(super) fn id_field<'n>(names: &[&'n str]) -> Option<&'n str> {
 
 pub(super) fn category_field<'n>(names: &[&'n str]) -> Option<&'n str> {
     first_of(&CATEGORY, names)
+}
+
+pub(super) fn answer_field<'n>(names: &[&'n str]) -> Option<&'n str> {
+    first_of(&ANSWER, names)
+}
+
+/// The field that goes on where an `instruction` ends.
+pub(super) fn input_field<'n>(names: &[&'n str], prompt: &str) -> Option<&'n str> {
+    let of_alpaca = prompt.eq_ignore_ascii_case(PROMPT[0]);
+    if of_alpaca { names.iter().find(|&&name| name == INPUT).copied() } else { None }
 }
 
 fn first_of<'n>(usual: &[&str], names: &[&'n str]) -> Option<&'n str> {
@@ -51,7 +68,10 @@ pub(super) struct Draft {
     pub place: String,
     pub id: Option<String>,
     pub text: String,
+    /// What belongs to the prompt, behind it.
+    pub input: Option<String>,
     pub category: Option<String>,
+    pub answer: Option<String>,
 }
 
 /// Prompts of `drafts`. The file's ids are kept if they tell all prompts apart; else prompts are
@@ -63,13 +83,24 @@ pub(super) fn settle(drafts: Vec<Draft>) -> Result<Vec<Prompt>> {
     let ids: std::collections::HashSet<_> = drafts.iter().filter_map(|d| d.id.as_ref()).collect();
     let keep_ids = ids.len() == drafts.len();
     let prompt = |(n, draft): (usize, Draft)| {
-        if draft.text.trim().is_empty() {
+        let mut text = bare(draft.text);
+        if text.trim().is_empty() {
             return Err(Error::EmptyPrompt { place: draft.place });
         }
+        if let Some(input) = draft.input.filter(|input| !input.trim().is_empty()) {
+            text = format!("{text}\n\n{input}");
+        }
         let id = draft.id.filter(|_| keep_ids).unwrap_or_else(|| n.to_string());
-        Ok(Prompt { id, text: draft.text, category: draft.category })
+        let answer = draft.answer.filter(|answer| !answer.trim().is_empty());
+        Ok(Prompt { id, text, category: draft.category, answer })
     };
     (1..).zip(drafts).map(prompt).collect()
+}
+
+/// The text without a wrapper around all of it.
+fn bare(text: String) -> String {
+    let inside = text.trim().strip_prefix(WRAPPER.0).and_then(|t| t.strip_suffix(WRAPPER.1));
+    inside.map_or(text.clone(), |inside| inside.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -95,7 +126,9 @@ mod tests {
                 place: String::new(),
                 id: id.map(str::to_owned),
                 text: "?".into(),
+                input: None,
                 category: None,
+                answer: None,
             };
             settle(ids.map(draft).into()).unwrap().into_iter().map(|p| p.id).collect()
         };

@@ -4,7 +4,9 @@
 use serde_json::{Map, Value as Json};
 
 use super::error::{Error, Result};
-use super::field::{Draft, category_field, expected_text, id_field, prompt_field};
+use super::field::{
+    Draft, answer_field, category_field, expected_text, id_field, input_field, prompt_field,
+};
 
 /// Every prompt of `text`, the prompts of objects taken from `field` or from a usual one.
 ///
@@ -45,7 +47,9 @@ struct Records<'f> {
 impl Records<'_> {
     fn push(&mut self, value: Json, place: String) -> Result<()> {
         let draft = match value {
-            Json::String(text) => Draft { place, id: None, text, category: None },
+            Json::String(text) => {
+                Draft { place, id: None, text, input: None, category: None, answer: None }
+            }
             Json::Object(object) => self.draft_of(&object, place)?,
             other => return Err(Error::NotARecord { place, found: kind(&other) }),
         };
@@ -72,8 +76,11 @@ impl Records<'_> {
             Json::Number(id) => Some(id.to_string()),
             _ => None,
         });
-        let category = category_field(&names).and_then(|name| object[name].as_str());
-        Ok(Draft { place, id, text, category: category.map(str::to_owned) })
+        let text_of = |name: Option<&str>| Some(object[name?].as_str()?.to_owned());
+        let category = text_of(category_field(&names));
+        let input = text_of(input_field(&names, field));
+        let answer = text_of(answer_field(&names).filter(|name| *name != field));
+        Ok(Draft { place, id, text, input, category, answer })
     }
 }
 

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use super::csv::parse_csv;
 use super::error::{Error, Result};
-use super::field::{Draft, category_field, expected_text, id_field, prompt_field, settle};
+use super::field::{
+    Draft, answer_field, category_field, expected_text, id_field, input_field, prompt_field, settle,
+};
 use super::json::{looks_like_json, parse_json};
 use super::part::{has_parts, parse_parts};
 use super::set::{Prompt, PromptSet};
@@ -24,6 +26,17 @@ pub fn load(path: &Path, field: Option<&str>) -> Result<PromptSet> {
     let prompts = parse(path, &bytes, field).map_err(|e| e.in_file(path))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     Ok(PromptSet::new(name, prompts))
+}
+
+/// The text of a file, which must be UTF-8.
+///
+/// # Errors
+/// The file cannot be read, is empty or not UTF-8.
+pub fn read_text(path: &Path) -> Result<String> {
+    let io = |source| Error::Io { path: path.to_owned(), source };
+    let bytes = std::fs::read(path).map_err(io)?;
+    let text = utf8(&bytes).map_err(|e| e.in_file(path))?;
+    if text.trim().is_empty() { Err(Error::Empty.in_file(path)) } else { Ok(text.to_owned()) }
 }
 
 enum Format {
@@ -79,6 +92,8 @@ fn parse_table(text: &str, field: Option<&str>) -> Result<Vec<Draft>> {
         return Err(Error::NoColumn { expected: expected_text(field), found });
     };
     let (id, category) = (index_of(id_field(&names)), index_of(category_field(&names)));
+    let input = index_of(input_field(&names, names[prompt]));
+    let answer = index_of(answer_field(&names)).filter(|index| *index != prompt);
     rows.map(|mut row| {
         let (line, found, expected) = (row.line, row.fields.len(), names.len());
         if found != expected {
@@ -88,7 +103,8 @@ fn parse_table(text: &str, field: Option<&str>) -> Result<Vec<Draft>> {
         let text = cell(prompt);
         let mut filled = |index| Some(cell(index?)).filter(|text| !text.is_empty());
         let (id, category) = (filled(id), filled(category));
-        Ok(Draft { place: format!("in line {line}"), id, text, category })
+        let (input, answer) = (filled(input), filled(answer));
+        Ok(Draft { place: format!("in line {line}"), id, text, input, category, answer })
     })
     .collect()
 }
@@ -100,7 +116,9 @@ fn parse_lines(text: &str) -> Vec<Draft> {
         place: format!("in line {line}"),
         id: None,
         text: text.into(),
+        input: None,
         category: None,
+        answer: None,
     };
     lines.map(draft).collect()
 }
@@ -146,6 +164,7 @@ mod tests {
             id: id.into(),
             text: text.into(),
             category: category.map(str::to_owned),
+            answer: None,
         };
         let expected = [prompt("x1", "How, so?", Some("homonyms")), prompt("x2", "Why?", None)];
         assert_eq!(prompts("a.csv", table), expected);

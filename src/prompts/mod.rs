@@ -23,7 +23,7 @@ mod tojson;
 
 pub use builtin::{borderline, harmful, harmless};
 pub use error::{Error, Result};
-pub use load::load;
+pub use load::{load, read_text};
 pub use part::Part;
 pub use set::{Prompt, PromptSet};
 pub use special::SpecialTokens;

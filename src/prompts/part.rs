@@ -72,7 +72,7 @@ pub(super) fn parse_parts(text: &str) -> Result<Vec<(Part, Prompt)>> {
         n_in_part += 1;
         let id = format!("{}-{n_in_part}", part.name());
         let category = category.map(str::to_owned);
-        prompts.push((part, Prompt { id, text: text.into(), category }));
+        prompts.push((part, Prompt { id, text: text.into(), category, answer: None }));
     }
     Ok(prompts)
 }

@@ -14,6 +14,8 @@ pub struct Prompt {
     pub text: String,
     /// What it is about, if the file says.
     pub category: Option<String>,
+    /// What was answered, if the file says.
+    pub answer: Option<String>,
 }
 
 /// Prompts in order.
@@ -85,6 +87,7 @@ mod tests {
             id: id.to_string(),
             text: (*text).into(),
             category: None,
+            answer: None,
         };
         PromptSet::new("set", (1..).zip(texts).map(prompt).collect())
     }

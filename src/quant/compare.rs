@@ -3,9 +3,9 @@
 use std::ops::{AddAssign, Range};
 
 use super::error::Result;
-use super::rows::decode_rows;
+use super::rows::{decode_rows, decoded};
 use super::stream::fold_rows;
-use crate::gguf::{Tensor, Watch};
+use crate::gguf::{GgmlType, Tensor, Watch};
 
 /// Sums over the elements of A and B, in f64.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -86,11 +86,31 @@ pub fn count_zeros(tensor: Tensor<'_>, watch: &dyn Watch) -> Result<u64> {
     Ok(zeros)
 }
 
-fn decoded(tensor: Tensor<'_>, rows: Range<u64>) -> Result<Vec<f32>> {
-    let n_cols = tensor.info.n_cols() as usize;
-    let mut values = vec![0.0; (rows.end - rows.start) as usize * n_cols];
-    decode_rows(tensor.info.ty, tensor.rows(rows), n_cols, &mut values)?;
-    Ok(values)
+/// Elements of encoded rows that are exactly zero.
+///
+/// # Errors
+/// Lengths disagree: see [`crate::llama::decode`].
+pub fn zeros_in(ty: GgmlType, bytes: &[u8], n_cols: usize) -> Result<u64> {
+    let count = |zeros: usize| Ok(zeros as u64);
+    match ty {
+        // Either sign's zero has no other bit.
+        GgmlType::F32 => {
+            count(words::<4>(bytes).filter(|b| u32::from_le_bytes(*b) << 1 == 0).count())
+        }
+        GgmlType::F16 | GgmlType::BF16 => {
+            count(words::<2>(bytes).filter(|b| u16::from_le_bytes(*b) << 1 == 0).count())
+        }
+        _ => {
+            let n = bytes.len() as u64 / ty.layout().block_bytes * ty.layout().block_len;
+            let mut values = vec![0.0; n as usize];
+            decode_rows(ty, bytes, n_cols, &mut values)?;
+            count(values.iter().filter(|x| **x == 0.0).count())
+        }
+    }
+}
+
+fn words<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> + '_ {
+    bytes.as_chunks::<N>().0.iter().copied()
 }
 
 #[cfg(test)]

@@ -10,9 +10,9 @@ mod finite;
 mod rows;
 mod stream;
 
-pub use compare::{Comparison, compare, count_zeros};
+pub use compare::{Comparison, compare, count_zeros, zeros_in};
 pub use convertible::{is_block_matrix, is_convertible};
 pub use error::{Error, Result};
 pub use finite::{find_non_finite, first_non_finite};
-pub use rows::{decode_rows, encode_rows};
-pub use stream::fold_rows;
+pub use rows::{decode_rows, decoded, encode_rows, keeps_zeros};
+pub use stream::{fold_range, fold_rows};

@@ -1,10 +1,12 @@
 //! Rows of any type to f32 and back, in parallel. Every row is worked on by itself, so results
 //! do not depend on the number of threads.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::error::Result;
-use crate::gguf::GgmlType;
+use crate::gguf::{GgmlType, Tensor};
 use crate::llama;
 
 /// Elements a thread takes at once: small enough to share work, large enough to hide its cost.
@@ -21,6 +23,17 @@ pub fn decode_rows(ty: GgmlType, bytes: &[u8], n_cols: usize, out: &mut [f32]) -
     }
     let tasks = bytes.par_chunks(row_bytes).zip(out.par_chunks_mut(cols));
     Ok(tasks.try_for_each(|(bytes, out)| llama::decode(ty, bytes, out))?)
+}
+
+/// `rows` of a tensor as numbers, [n_rows, n_cols].
+///
+/// # Errors
+/// The type cannot be decoded.
+pub fn decoded(tensor: Tensor<'_>, rows: Range<u64>) -> Result<Vec<f32>> {
+    let n_cols = tensor.info.n_cols() as usize;
+    let mut values = vec![0.0; (rows.end - rows.start) as usize * n_cols];
+    decode_rows(tensor.info.ty, tensor.rows(rows), n_cols, &mut values)?;
+    Ok(values)
 }
 
 /// Encodes rows of `n_cols` elements, [n_rows, n_cols], into the bytes of `ty`; `importance`
@@ -41,6 +54,20 @@ pub fn encode_rows(
     }
     let tasks = rows.par_chunks(cols).zip(out.par_chunks_mut(row_bytes));
     Ok(tasks.try_for_each(|(rows, out)| llama::encode(ty, rows, n_cols, importance, out))?)
+}
+
+/// True if zeros among other values come back as zeros from `ty`: not from types whose blocks have
+/// a minimum, nor from those whose grid has no zero.
+pub fn keeps_zeros(ty: GgmlType) -> bool {
+    const N: usize = 512;
+    // Blocks of many shapes, half of each zero.
+    let value = |i: usize| (i as f32 * 0.7).sin() * (1.0 + (i / 16) as f32) + 0.3;
+    let row: Vec<f32> = (0..N).map(|i| if i % 2 == 0 { 0.0 } else { value(i) }).collect();
+    let Some(n_bytes) = ty.bytes_for(N as u64) else { return false };
+    let (mut bytes, mut back) = (vec![0; n_bytes as usize], vec![0.0; N]);
+    let there = encode_rows(ty, &row, N, None, &mut bytes);
+    let and_back = there.and_then(|()| decode_rows(ty, &bytes, N, &mut back));
+    and_back.is_ok() && back.iter().step_by(2).all(|x| *x == 0.0)
 }
 
 /// Elements and bytes of the whole rows that a task takes; 0 bytes where rows are no blocks.
@@ -77,6 +104,17 @@ mod tests {
             let error: f64 = rows.iter().zip(&back).map(|(a, b)| f64::from(a - b).powi(2)).sum();
             let size: f64 = rows.iter().map(|a| f64::from(*a).powi(2)).sum();
             assert!((error / size).sqrt() < 0.7, "{ty}: {}", (error / size).sqrt());
+        }
+    }
+
+    #[test]
+    fn zeros_stay_in_types_without_a_minimum() {
+        use GgmlType as T;
+        for ty in [T::F32, T::F16, T::BF16, T::Q8_0, T::Q5_0, T::Q4_0, T::Q6_K] {
+            assert!(keeps_zeros(ty), "{ty}");
+        }
+        for ty in [T::Q4_1, T::Q5_1, T::Q4_K, T::Q5_K, T::Q2_K, T::IQ4_NL] {
+            assert!(!keeps_zeros(ty), "{ty}");
         }
     }
 

@@ -23,11 +23,26 @@ pub fn fold_rows<T: Send>(
     row_bytes: u64,
     watch: &dyn Watch,
     map: impl Fn(Range<u64>) -> Result<T> + Sync,
+    fold: impl FnMut(T),
+) -> Result<()> {
+    fold_range(info, 0..info.n_rows(), row_bytes, watch, map, fold)
+}
+
+/// As [`fold_rows`], with `rows` alone: one matrix of a stack of experts.
+///
+/// # Errors
+/// As [`fold_rows`].
+pub fn fold_range<T: Send>(
+    info: &TensorInfo,
+    rows: Range<u64>,
+    row_bytes: u64,
+    watch: &dyn Watch,
+    map: impl Fn(Range<u64>) -> Result<T> + Sync,
     mut fold: impl FnMut(T),
 ) -> Result<()> {
-    let n_rows = info.n_rows();
     let task_rows = (ELEMENTS_PER_TASK / info.n_cols().max(1)).max(1);
-    let starts: Vec<u64> = (0..n_rows).step_by(task_rows as usize).collect();
+    let starts: Vec<u64> = rows.clone().step_by(task_rows as usize).collect();
+    let n_rows = rows.end;
     for step in starts.chunks(TASKS_PER_STEP) {
         if watch.interrupted() {
             return Err(GgufError::Interrupted.into());

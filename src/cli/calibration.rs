@@ -1,0 +1,287 @@
+//! Calibration, for the verbs that need statistics: the data, the samples made of it, the pass.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+
+use super::args::file_name;
+use super::chat::{Chat, ChatArgs};
+use super::ui::Ui;
+use crate::direction::begins_refusal;
+use crate::gguf::{Model, hex, model_sha256};
+use crate::llama::{Engine, Generation, Hooks, Sampling, generate};
+use crate::prompts::{self, Part, Prompt, PromptSet};
+use crate::stats::{About, Collected, Sample, Stats, choose, collect, windows};
+
+/// Tokens of an answer that the model gives to a built-in prompt.
+const ANSWER_TOKENS: usize = 64;
+/// Answers under way at once.
+const PARALLEL: u32 = 32;
+/// Refusals that the built-in "align" data needs.
+const MIN_REFUSALS: usize = 16;
+
+/// What calibration reads.
+#[derive(Debug, Args)]
+pub struct CalibrationArgs {
+    /// Calibration data: a text, prompts with answers (JSON, JSON lines, CSV), prompts alone;
+    /// builtin:alpaca (harmless prompts and the model's answers) or builtin:align (harmful
+    /// prompts and the model's refusals).
+    #[arg(long, value_name = "FILE")]
+    pub data: Option<String>,
+    /// What FILE is; guessed if not said.
+    #[arg(long, value_enum, requires = "data")]
+    format: Option<Format>,
+    /// Which tokens count; default: those of answers, where there are any.
+    #[arg(long, value_enum, requires = "data")]
+    mask: Option<Mask>,
+    /// Samples to read, drawn from the data with --seed.
+    #[arg(long, default_value_t = 128, value_name = "N")]
+    samples: usize,
+    /// Tokens of a sample, at most; of a text's window, exactly.
+    #[arg(long, default_value_t = 512, value_name = "N")]
+    ctx: u32,
+    /// Seed of the draw.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    seed: u64,
+    #[command(flatten)]
+    chat: ChatArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Running text, read in windows.
+    Text,
+    /// instruction, input, output.
+    Alpaca,
+    /// prompt, response.
+    Align,
+    /// Prompts without answers.
+    Prompts,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Mask {
+    /// The answer's tokens.
+    Response,
+    /// Every token.
+    All,
+}
+
+/// Samples, and what will be said about them.
+pub struct Calibration {
+    pub samples: Vec<Sample>,
+    pub about: About,
+}
+
+impl CalibrationArgs {
+    /// Makes the samples for `engine`'s model.
+    pub fn samples(&self, ui: &Ui, model: &Model, engine: &Engine) -> Result<Calibration> {
+        let Some(data) = &self.data else { bail!("--data is missing: nothing to calibrate on") };
+        if self.samples == 0 || self.ctx < 2 {
+            bail!("--samples is at least 1 and --ctx at least 2");
+        }
+        if self.ctx > engine.n_ctx_train() {
+            let trained = engine.n_ctx_train();
+            bail!("--ctx is {}, the model was trained for {trained} tokens", self.ctx);
+        }
+        let (set, mask) = self.read(ui, model, engine, data)?;
+        let samples = match set {
+            Data::Text(text) => self.text_samples(engine, &text)?,
+            Data::Prompts(set) => self.chat_samples(model, engine, &set, mask)?,
+        };
+        let samples = choose(samples, self.samples, self.seed);
+        if samples.len() < self.samples {
+            ui.say(format_args!("{} samples in the data, all are read", samples.len()));
+        }
+        let about = About {
+            version: env!("CARGO_PKG_VERSION").into(),
+            model_sha256: model_sha256(model, &ui.progress())?,
+            architecture: model.architecture().into(),
+            data: data_name(data),
+            data_sha256: samples_sha256(&samples),
+            n_ctx: self.ctx,
+            n_samples: samples.len(),
+            mask: if mask == Mask::All { "all" } else { "response" }.into(),
+            seed: self.seed,
+        };
+        Ok(Calibration { samples, about })
+    }
+
+    fn read(&self, ui: &Ui, model: &Model, engine: &Engine, data: &str) -> Result<(Data, Mask)> {
+        let own = match data {
+            "builtin:alpaca" => Some(prompts::harmless(Part::Train)),
+            "builtin:align" => Some(prompts::harmful(Part::Train)),
+            _ if data.starts_with("builtin:") => {
+                bail!("there is no {data}, expected builtin:alpaca or builtin:align")
+            }
+            _ => None,
+        };
+        if let Some(set) = own {
+            let refusals = data == "builtin:align";
+            let set = answered(ui, engine, &self.chat.chat(model)?, set, refusals)?;
+            return Ok((Data::Prompts(set), self.mask.unwrap_or(Mask::Response)));
+        }
+        let path = Path::new(data);
+        let format = match self.format {
+            Some(format) => format,
+            None => guess(path)?,
+        };
+        if format == Format::Text {
+            if self.mask == Some(Mask::Response) {
+                bail!("--mask response needs answers, and {data} is read as text");
+            }
+            return Ok((Data::Text(text_of(path)?), Mask::All));
+        }
+        let set = prompts::load(path, None)?;
+        let answers = set.prompts.iter().filter(|p| p.answer.is_some()).count();
+        if format == Format::Prompts {
+            if self.mask == Some(Mask::Response) {
+                bail!("--mask response needs answers, and {data} is read as prompts alone");
+            }
+            return Ok((Data::Prompts(set), Mask::All));
+        }
+        if answers < set.len() {
+            bail!(
+                "{data}: {answers} of {} prompts have an answer (a field output, response, \
+                 completion or answer)\nhint: --format prompts reads the prompts alone",
+                set.len()
+            );
+        }
+        Ok((Data::Prompts(set), self.mask.unwrap_or(Mask::Response)))
+    }
+
+    fn text_samples(&self, engine: &Engine, text: &str) -> Result<Vec<Sample>> {
+        let tokens = engine.tokenize(text, true);
+        let bos = engine.bos_if_wanted();
+        Ok(windows(&tokens, self.ctx as usize, self.samples, bos)?)
+    }
+
+    fn chat_samples(
+        &self,
+        model: &Model,
+        engine: &Engine,
+        set: &PromptSet,
+        mask: Mask,
+    ) -> Result<Vec<Sample>> {
+        let chat = self.chat.chat(model)?;
+        let sample = |prompt: &Prompt| -> Result<Sample> {
+            let mut tokens = chat.tokens(engine, &prompt.text)?;
+            let counted_from = if mask == Mask::All { 0 } else { tokens.len() };
+            if let Some(answer) = &prompt.answer {
+                tokens.extend(engine.tokenize(answer.trim_start(), false));
+            }
+            tokens.truncate(self.ctx as usize);
+            Ok(Sample { tokens, counted_from })
+        };
+        let samples = set.prompts.iter().map(sample).collect::<Result<Vec<_>>>()?;
+        Ok(samples.into_iter().filter(|s| s.counted_from < s.tokens.len()).collect())
+    }
+}
+
+enum Data {
+    Text(String),
+    Prompts(PromptSet),
+}
+
+/// Reads the samples through `engine`, from where `so_far` ended.
+pub fn run(
+    ui: &Ui,
+    engine: &Engine,
+    calibration: &Calibration,
+    so_far: Collected,
+) -> Result<Collected> {
+    let mut steps = ui.steps();
+    let start = std::time::Instant::now();
+    let n_samples = calibration.samples.len();
+    let mut tell = |done: usize, n_tokens: usize| {
+        let rate = n_tokens as f64 / start.elapsed().as_secs_f64().max(1e-9);
+        steps.show(&format!("{rate:.0} tokens/s"), done, n_samples);
+    };
+    Ok(collect(engine, &calibration.samples, so_far, &mut tell)?)
+}
+
+/// What was collected, as it goes into a file.
+pub fn stats(calibration: &Calibration, collected: Collected) -> Stats {
+    let mut inputs = collected.inputs;
+    inputs.sort_keys();
+    let about = calibration.about.clone();
+    Stats { inputs, datasets: vec![about.data.clone()], about: Some(about) }
+}
+
+/// A JSON, JSON-lines or CSV file holds prompts, with or without answers, unless its usual field is
+/// `text`; anything else is text.
+fn guess(path: &Path) -> Result<Format> {
+    if !holds_records(path) {
+        return Ok(Format::Text);
+    }
+    let set = prompts::load(path, None)?;
+    if set.prompts.iter().all(|p| p.answer.is_some()) {
+        return Ok(Format::Align);
+    }
+    let as_text = prompts::load(path, Some("text"));
+    Ok(if as_text.is_ok_and(|t| t == set) { Format::Text } else { Format::Prompts })
+}
+
+/// A text, or the texts of a JSON-lines or similar file, whole documents joined.
+fn text_of(path: &Path) -> Result<String> {
+    match holds_records(path) {
+        true => Ok(prompts::load(path, Some("text"))?.texts().collect::<Vec<_>>().join("\n\n")),
+        false => Ok(prompts::read_text(path)?),
+    }
+}
+
+fn holds_records(path: &Path) -> bool {
+    let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    matches!(ending.as_str(), "json" | "jsonl" | "ndjson" | "csv")
+}
+
+/// The prompts with the model's own greedy answers; with `refusals`, those that it refuses.
+fn answered(
+    ui: &Ui,
+    engine: &Engine,
+    chat: &Chat,
+    set: PromptSet,
+    refusals: bool,
+) -> Result<PromptSet> {
+    let tokens: Vec<Vec<i32>> =
+        set.texts().map(|text| chat.tokens(engine, text)).collect::<Result<_>>()?;
+    let sampling = Sampling::Greedy;
+    let settings = Generation { max_tokens: ANSWER_TOKENS, parallel: PARALLEL, sampling };
+    let mut steps = ui.steps();
+    steps.show("answering", 0, set.len());
+    let answers = generate(engine, &tokens, settings, &mut Hooks::new(), &mut steps)?;
+    let mut prompts = Vec::new();
+    for (mut prompt, answer) in set.prompts.into_iter().zip(answers) {
+        let bytes: Vec<u8> = answer.iter().flat_map(|&t| engine.piece(t)).collect();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if !text.trim().is_empty() && (!refusals || begins_refusal(&text)) {
+            prompt.answer = Some(text);
+            prompts.push(prompt);
+        }
+    }
+    if refusals && prompts.len() < MIN_REFUSALS {
+        bail!(
+            "this model refuses {} of {} harmful prompts, builtin:align needs at least \
+             {MIN_REFUSALS} refusals\nhint: --data FILE with prompts and refusals",
+            prompts.len(),
+            tokens.len()
+        );
+    }
+    Ok(PromptSet::new(set.name, prompts))
+}
+
+fn data_name(data: &str) -> String {
+    if data.starts_with("builtin:") { data.into() } else { file_name(&PathBuf::from(data)) }
+}
+
+fn samples_sha256(samples: &[Sample]) -> String {
+    use sha2::{Digest, Sha256};
+    let mut digest = Sha256::new();
+    for sample in samples {
+        digest.update((sample.counted_from as u64).to_le_bytes());
+        digest.update((sample.tokens.len() as u64).to_le_bytes());
+        sample.tokens.iter().for_each(|t| digest.update(t.to_le_bytes()));
+    }
+    hex(&digest.finalize())
+}

@@ -1,0 +1,76 @@
+//! Statistics, for the verbs that compress: from a file, or collected first and kept beside.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use sha2::{Digest, Sha256};
+
+use super::args::EngineArgs;
+use super::calibrate::warn_of_unseen;
+use super::calibration::{self, CalibrationArgs};
+use super::ui::Ui;
+use crate::gguf::{Model, check_output, hex};
+use crate::llama;
+use crate::stats::{self, Collected, Stats};
+
+/// Where statistics come from.
+#[derive(Debug, Args)]
+pub struct StatsArgs {
+    /// Activation statistics: of aird calibrate or llama-imatrix.
+    #[arg(long, value_name = "FILE", conflicts_with = "data")]
+    pub stats: Option<PathBuf>,
+    #[command(flatten)]
+    calibration: CalibrationArgs,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+/// Statistics of the model, and the hash of their file.
+pub struct Given {
+    pub stats: Stats,
+    pub sha256: String,
+}
+
+impl StatsArgs {
+    /// True if there will be statistics.
+    pub fn any(&self) -> bool {
+        self.stats.is_some() || self.calibration.data.is_some()
+    }
+
+    /// Reads or collects the statistics of `model`; None if none are asked for. Collected ones are
+    /// kept beside `output`.
+    pub fn given(
+        &self,
+        ui: &Ui,
+        model: &Model,
+        output: &Path,
+        force: bool,
+    ) -> Result<Option<Given>> {
+        let path = match &self.stats {
+            Some(path) => path.clone(),
+            None if self.calibration.data.is_none() => return Ok(None),
+            None => self.collect(ui, model, output, force)?,
+        };
+        let (stats, _) = stats::read(&path)?;
+        let of = || format!("{}", path.display());
+        let stats = stats.fitted_to(model).with_context(of)?;
+        warn_of_unseen(ui, &stats);
+        let bytes = std::fs::read(&path).with_context(of)?;
+        Ok(Some(Given { stats, sha256: hex(&Sha256::digest(bytes)) }))
+    }
+
+    fn collect(&self, ui: &Ui, model: &Model, output: &Path, force: bool) -> Result<PathBuf> {
+        let beside = output.with_extension("imatrix.gguf");
+        check_output(&beside, force, &[])?;
+        let engine = self.engine.load(ui, model)?;
+        let calibration = self.calibration.samples(ui, model, &engine)?;
+        let collected = calibration::run(ui, &engine, &calibration, Collected::default())?;
+        if collected.interrupted {
+            return Err(llama::Error::Interrupted.into());
+        }
+        stats::write(&beside, &calibration::stats(&calibration, collected))?;
+        ui.say(format_args!("kept the statistics in {}", beside.display()));
+        Ok(beside)
+    }
+}

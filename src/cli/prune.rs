@@ -1,0 +1,236 @@
+//! `aird prune`: zero the weights that matter least.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use super::given::{Given, StatsArgs};
+use super::output::{FileReport, OutputArgs, no_sha256, sha256_of};
+use super::select::{TensorArgs, parse_type};
+use super::ui::Ui;
+use crate::compress::{Count, Method, Pattern, Target, owl_allocation, prune, targets};
+use crate::gguf::{GgmlType, Model, Rewrite, Step, check_output, file_type_edit};
+use crate::quant::keeps_zeros;
+
+/// Bytes of JSON for the sparsity that was reached.
+const RESERVE: u64 = 64;
+
+/// Zero the weights that matter least
+#[derive(Debug, Args)]
+pub struct Prune {
+    /// A GGUF file; any shard of a split one.
+    model: PathBuf,
+    /// How weights are judged.
+    #[arg(long, value_enum)]
+    method: MethodArg,
+    /// Part of the weights that become zero, between 0 and 1.
+    #[arg(long, value_name = "X", conflicts_with = "nm", required_unless_present = "nm")]
+    sparsity: Option<f64>,
+    /// Zero N of each M consecutive inputs, as 2:4. No runtime of today is faster for it.
+    #[arg(long, value_name = "N:M", value_parser = parse_nm)]
+    nm: Option<(usize, usize)>,
+    /// How the sparsity is spread over blocks: owl prunes blocks with many outliers less.
+    #[arg(long, value_enum, default_value = "uniform", conflicts_with = "nm")]
+    allocation: Allocation,
+    #[command(flatten)]
+    tensors: TensorArgs,
+    /// Type of the pruned matrices. Default: floats keep theirs, quantized ones get f16.
+    #[arg(long = "type", value_parser = parse_type, value_name = "TYPE")]
+    ty: Option<GgmlType>,
+    #[command(flatten)]
+    stats: StatsArgs,
+    #[command(flatten)]
+    out: OutputArgs,
+    /// Print the report as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum MethodArg {
+    /// By size, against one threshold a matrix.
+    Magnitude,
+    /// By size times input, within a row; needs statistics.
+    Wanda,
+    /// By relative size times the root of the input; needs statistics.
+    Ria,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Allocation {
+    Uniform,
+    Owl,
+}
+
+/// What `aird prune --json` prints.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Files that were (with `--dry-run`, would be) written.
+    pub files: Vec<FileReport>,
+    /// True if nothing was written.
+    pub dry_run: bool,
+    /// Matrices pruned.
+    pub pruned: usize,
+    /// Part of their elements that is zero in the file; null with `--dry-run`.
+    pub sparsity: Option<f64>,
+    /// Sparsity asked of each block, if they differ.
+    pub by_block: Option<Vec<f64>>,
+}
+
+impl Prune {
+    pub fn run(self, ui: &Ui) -> Result<()> {
+        let method = self.method();
+        if method.needs_stats() && !self.stats.any() {
+            bail!("--method {} needs --stats FILE or --data FILE", self.method_name());
+        }
+        let model = Model::open(&self.model)?;
+        if !self.out.dry_run {
+            check_output(&self.out.output, self.out.force, &[&self.model])?;
+        }
+        // What cannot be pruned is told before minutes of calibration.
+        self.targets(&model, None)?;
+        let given = match self.out.dry_run && self.stats.stats.is_none() {
+            true => None,
+            false => self.stats.given(ui, &model, &self.out.output, self.out.force)?,
+        };
+        let by_block = self.allocate(ui, &model, given.as_ref())?;
+        let targets = self.targets(&model, by_block.as_deref())?;
+        self.tell(ui, &targets)?;
+
+        let mut rewrite = Rewrite::new(&model, self.out.layout());
+        let count = Arc::new(Count::default());
+        let stats = given.as_ref().map(|g| &g.stats);
+        // Without statistics there is no more than a plan to make, and any method has the same.
+        let method = if stats.is_some() { method } else { Method::Magnitude };
+        prune(&mut rewrite, &model, stats, method, &targets, &count)?;
+        let converted = targets.iter().find(|t| t.from != t.to).map(|t| t.to);
+        converted.and_then(file_type_edit).into_iter().for_each(|edit| rewrite.edit(edit));
+        let files = if self.out.dry_run {
+            rewrite.record_measured(self.step(&targets, &no_sha256(), None), RESERVE, |s| s);
+            self.out.plan(ui, &rewrite, self.json)?
+        } else {
+            let step = self.step(&targets, &sha256_of(ui, &model)?, given.as_ref());
+            let counted = Arc::clone(&count);
+            let complete = move |step: Step| step.parameter("achieved", rounded(&counted));
+            rewrite.record_measured(step, RESERVE, complete);
+            self.out.write(ui, rewrite)?
+        };
+        self.print(ui, files, &targets, &count, by_block)
+    }
+
+    fn method(&self) -> Method {
+        match self.method {
+            MethodArg::Magnitude => Method::Magnitude,
+            MethodArg::Wanda => Method::Wanda,
+            MethodArg::Ria => Method::Ria,
+        }
+    }
+
+    fn method_name(&self) -> String {
+        self.method.to_possible_value().map_or_else(String::new, |v| v.get_name().into())
+    }
+
+    fn targets(&self, model: &Model, by_block: Option<&[f64]>) -> Result<Vec<Target>> {
+        let pattern = |block: u32| match (self.nm, by_block) {
+            (Some((n, m)), _) => Pattern::OfEach { n, m },
+            (None, Some(by_block)) => Pattern::Ratio(by_block[block as usize]),
+            (None, None) => Pattern::Ratio(self.sparsity.unwrap_or_default()),
+        };
+        let targets = targets(model, self.ty, pattern, |info| self.tensors.wants(info))?;
+        if targets.is_empty() {
+            bail!("no matrix of a block is left by --blocks, --include and --exclude");
+        }
+        Ok(targets)
+    }
+
+    fn allocate(&self, ui: &Ui, model: &Model, given: Option<&Given>) -> Result<Option<Vec<f64>>> {
+        if self.allocation == Allocation::Uniform {
+            return Ok(None);
+        }
+        let Some(given) = given else {
+            if self.out.dry_run {
+                return Ok(None);
+            }
+            bail!("--allocation owl needs --stats FILE or --data FILE");
+        };
+        let n_block = model.tensors().filter_map(|t| t.info.block()).max().map_or(0, |b| b + 1);
+        let sparsity = self.sparsity.unwrap_or_default();
+        let progress = ui.progress();
+        Ok(Some(owl_allocation(model, &given.stats, sparsity, n_block as usize, &progress)?))
+    }
+
+    fn tell(&self, ui: &Ui, targets: &[Target]) -> Result<()> {
+        for Target { name, from, to, pattern } in targets {
+            let much = match pattern {
+                Pattern::Ratio(ratio) => format!("{:.1} %", 100.0 * ratio),
+                Pattern::OfEach { n, m } => format!("{n} of {m}"),
+            };
+            ui.detail(format_args!("prune {name} {from} -> {to}, {much}"));
+        }
+        let mut lossy: Vec<GgmlType> = targets.iter().map(|t| t.to).collect();
+        lossy.sort_by_key(|ty| ty.id());
+        lossy.dedup();
+        for ty in lossy.into_iter().filter(|ty| !keeps_zeros(*ty)) {
+            ui.warn(format_args!(
+                "{ty} has no exact zero: most pruned weights come out near zero, not at it"
+            ));
+        }
+        if let Some(ty) = self.ty {
+            let fell_back = targets.iter().filter(|t| t.to != ty).count();
+            if fell_back > 0 {
+                let to = targets.iter().find(|t| t.to != ty).map_or(ty, |t| t.to);
+                ui.warn(format_args!("rows of {fell_back} tensors do not fit {ty}: {to} instead"));
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&self, targets: &[Target], source: &str, given: Option<&Given>) -> Step {
+        let mut step = Step::new("prune").parameter("method", self.method_name());
+        if let Some(sparsity) = self.sparsity {
+            step = step.parameter("sparsity", sparsity);
+        }
+        if let Some((n, m)) = self.nm {
+            step = step.parameter("pattern", format!("{n}:{m}"));
+        }
+        if self.allocation == Allocation::Owl {
+            step = step.parameter("allocation", "owl");
+        }
+        step = self.tensors.recorded(step).source("model", source);
+        if let Some(given) = given {
+            step = step.source("stats", &given.sha256);
+        }
+        step.changed(targets.iter().map(|t| t.name.as_str()))
+    }
+
+    fn print(
+        &self,
+        ui: &Ui,
+        files: Vec<FileReport>,
+        targets: &[Target],
+        count: &Count,
+        by_block: Option<Vec<f64>>,
+    ) -> Result<()> {
+        let sparsity = (!self.out.dry_run).then(|| count.sparsity());
+        let (dry_run, pruned) = (self.out.dry_run, targets.len());
+        if self.json {
+            return ui.print_json(&Report { files, dry_run, pruned, sparsity, by_block });
+        }
+        match sparsity {
+            Some(x) => ui.print(format_args!("{:.2} % of {pruned} matrices is zero\n", 100.0 * x)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn rounded(count: &Count) -> f64 {
+    (count.sparsity() * 1e6).round() / 1e6
+}
+
+fn parse_nm(text: &str) -> Result<(usize, usize), String> {
+    let pair = text.split_once(':').and_then(|(n, m)| Some((n.parse().ok()?, m.parse().ok()?)));
+    pair.ok_or_else(|| "expected N:M, as 2:4".into())
+}

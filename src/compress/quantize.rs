@@ -1,0 +1,273 @@
+//! Quantizes a model: which type each matrix gets and how it is rounded, and the new rows, a chunk
+//! at a time.
+
+use std::ops::Range;
+
+use super::error::{Error, Result};
+use super::faithful::{self, Scheme};
+use super::fold::Folds;
+use super::int8;
+use super::matrices::{by_matrix, n_matrices};
+use super::types::fitting;
+use crate::gguf::{Ask, BoxError, GgmlType, Model, Replacement, Rewrite, Tensor, TensorInfo};
+use crate::llama::{is_encodable, needs_importance};
+use crate::quant::{decode_rows, encode_rows, first_non_finite, is_block_matrix, is_convertible};
+use crate::stats::Stats;
+
+/// How the rows of a matrix become bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coding {
+    /// ggml's rounding to the type.
+    Ggml,
+    /// LLM.int8()'s row-wise scale, in Q8_0 blocks.
+    RowWise,
+    /// AWQ's reference grid; `clip` searches ranges first.
+    Faithful {
+        /// Its kind.
+        scheme: Scheme,
+        /// All but q and k.
+        clip: bool,
+    },
+}
+
+/// What a tensor becomes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    /// The tensor.
+    pub name: String,
+    /// Its type before.
+    pub from: GgmlType,
+    /// Its type after.
+    pub to: GgmlType,
+    /// How it gets there.
+    pub coding: Coding,
+    /// The type that it would have if its rows fitted.
+    pub wanted: GgmlType,
+}
+
+/// A type for a tensor of that name, or none in particular.
+pub type TypeOf<'a> = Box<dyn Fn(&str) -> Option<GgmlType> + 'a>;
+
+/// What is asked for. Names of tensors decide in this order: `for_names`, embeddings and output,
+/// all other matrices.
+pub struct Quantizing<'a> {
+    /// Type of the blocks' matrices, and of other matrices that are not named below.
+    pub ty: GgmlType,
+    /// Rounding of the blocks' matrices that get `ty`.
+    pub coding: Coding,
+    /// Type of `output.weight`; None: llama-quantize's default.
+    pub output: Option<GgmlType>,
+    /// Type of `token_embd.weight`; None: llama-quantize's default.
+    pub embedding: Option<GgmlType>,
+    /// True if embeddings and output stay as they are unless named: LLM.int8() is about linear
+    /// layers, and leaves the head out.
+    pub linear_only: bool,
+    /// Types by the tensor's name, where they are told apart.
+    pub for_names: TypeOf<'a>,
+    /// True if quantized tensors may be quantized once more.
+    pub requantize: bool,
+    /// True if statistics will say which errors matter.
+    pub has_importance: bool,
+}
+
+const EMBEDDING: &str = "token_embd.weight";
+const OUTPUT: &str = "output.weight";
+
+/// What becomes of each matrix of `model` that changes.
+///
+/// # Errors
+/// A type that ggml does not write, or not without statistics; or a matrix that is quantized.
+pub fn assign(model: &Model, asked: &Quantizing<'_>) -> Result<Vec<Assignment>> {
+    let mut assignments = Vec::new();
+    for Tensor { info, .. } in model.tensors().filter(|t| is_convertible(t.info)) {
+        let Some((wanted, coding)) = wanted(model, info, asked) else { continue };
+        check_type(wanted, asked.has_importance)?;
+        let to = fitting(info, wanted);
+        let coding = fitting_coding(info, wanted, to, coding);
+        if to == info.ty && coding == Coding::Ggml && !asked.requantize {
+            // Rounding to its own type would only lose.
+            continue;
+        }
+        if info.ty.is_quantized() && !asked.requantize {
+            return Err(Error::AlreadyQuantized { name: info.name.clone(), ty: info.ty });
+        }
+        let (name, from) = (info.name.clone(), info.ty);
+        assignments.push(Assignment { name, from, to, coding, wanted });
+    }
+    Ok(assignments)
+}
+
+fn wanted(model: &Model, info: &TensorInfo, asked: &Quantizing<'_>) -> Option<(GgmlType, Coding)> {
+    let tied = model.tensor(OUTPUT).is_none();
+    let plain = |ty| Some((ty, Coding::Ggml));
+    if let Some(ty) = (asked.for_names)(&info.name) {
+        return plain(ty);
+    }
+    let is_output = info.name == OUTPUT || (tied && info.name == EMBEDDING);
+    if info.name == EMBEDDING && asked.embedding.is_some() {
+        return asked.embedding.and_then(plain);
+    }
+    if is_output && asked.output.is_some() {
+        return asked.output.and_then(plain);
+    }
+    if asked.linear_only && !is_block_matrix(info) {
+        return None;
+    }
+    if is_output {
+        return plain(output_type(info, asked.ty));
+    }
+    match is_block_matrix(info) {
+        true => Some((asked.ty, asked.coding)),
+        false => plain(asked.ty),
+    }
+}
+
+/// llama-quantize's choice for the output head, and for embeddings that are the head as well
+/// (`llama_tensor_get_type_impl` of llama.cpp's `src/llama-quant.cpp`): finer than the rest.
+fn output_type(info: &TensorInfo, ty: GgmlType) -> GgmlType {
+    use GgmlType as T;
+    match ty {
+        T::F32 | T::F16 | T::BF16 | T::Q8_0 => ty,
+        _ if info.row_bytes_as(ty).is_none() => T::Q8_0,
+        T::IQ1_S | T::IQ1_M | T::IQ2_XXS | T::IQ2_XS | T::IQ2_S | T::IQ3_XXS => T::Q5_K,
+        _ => T::Q6_K,
+    }
+}
+
+fn check_type(ty: GgmlType, has_importance: bool) -> Result<()> {
+    if !is_encodable(ty) {
+        return Err(Error::NotEncodable { ty });
+    }
+    match needs_importance(ty) && !has_importance {
+        true => Err(Error::NeedsStats { ty }),
+        false => Ok(()),
+    }
+}
+
+/// The coding, or ggml's where it does not fit the rows or the type.
+fn fitting_coding(info: &TensorInfo, wanted: GgmlType, to: GgmlType, coding: Coding) -> Coding {
+    match coding {
+        _ if to != wanted => Coding::Ggml,
+        Coding::Faithful { scheme, clip }
+            if info.n_cols().is_multiple_of(faithful::GROUP as u64) =>
+        {
+            // What q and k make is multiplied with each other: the reference leaves them.
+            let of_query =
+                ["attn_q.", "attn_k.", "attn_qkv."].iter().any(|part| info.name.contains(part));
+            Coding::Faithful { scheme, clip: clip && !of_query }
+        }
+        Coding::Faithful { .. } => Coding::Ggml,
+        other => other,
+    }
+}
+
+/// Tells `rewrite` to quantize: `assignments` through their coding, everything in `folds` scaled
+/// on the way. `stats`, where given, say which errors matter.
+///
+/// # Errors
+/// Rows do not fit a type.
+pub fn quantize<'m>(
+    rewrite: &mut Rewrite<'m>,
+    model: &'m Model,
+    stats: Option<&'m Stats>,
+    assignments: &[Assignment],
+    folds: &'m Folds,
+) -> Result<()> {
+    for assignment in assignments {
+        let Some(tensor) = model.tensor(&assignment.name) else { continue };
+        let importance = importance(tensor.info, stats, folds);
+        let quantizer = Quantizer {
+            tensor,
+            to: assignment.to,
+            coding: assignment.coding,
+            importance,
+            folds,
+            values: Vec::new(),
+        };
+        rewrite.replace(&assignment.name, quantizer.replacement())?;
+    }
+    // Norms and biases that scales were taken out of.
+    let assigned = |name: &str| assignments.iter().any(|a| a.name == name);
+    for name in folds.names().filter(|name| !assigned(name)) {
+        let Some(tensor) = model.tensor(name) else { continue };
+        let (to, coding) = (tensor.info.ty, Coding::Ggml);
+        let importance = vec![None; n_matrices(tensor.info)];
+        let quantizer = Quantizer { tensor, to, coding, importance, folds, values: Vec::new() };
+        rewrite.replace(name, quantizer.replacement())?;
+    }
+    Ok(())
+}
+
+/// `E[x^2]` of each matrix's input channels, over the squares of their scales; None where no token
+/// went, or nothing is known.
+fn importance(info: &TensorInfo, stats: Option<&Stats>, folds: &Folds) -> Vec<Option<Vec<f32>>> {
+    let input = stats.and_then(|stats| stats.inputs.get(&info.name));
+    let of_matrix = |matrix: usize| {
+        let mean_sq = input?.mean_square(matrix)?;
+        Some(folds.importance(&info.name, matrix, &mean_sq))
+    };
+    (0..n_matrices(info)).map(of_matrix).collect()
+}
+
+/// Makes one tensor's new bytes.
+struct Quantizer<'m> {
+    tensor: Tensor<'m>,
+    to: GgmlType,
+    coding: Coding,
+    /// One a matrix.
+    importance: Vec<Option<Vec<f32>>>,
+    folds: &'m Folds,
+    values: Vec<f32>,
+}
+
+impl<'m> Quantizer<'m> {
+    fn replacement(mut self) -> Replacement<'m> {
+        let ty = self.to;
+        let produce =
+            move |rows: Range<u64>, out: &mut [u8]| self.produce(rows, out).map_err(BoxError::from);
+        Replacement { ty, ask: Ask::Chunks, produce: Box::new(produce) }
+    }
+
+    fn produce(&mut self, rows: Range<u64>, out: &mut [u8]) -> Result<()> {
+        let info = self.tensor.info;
+        let n_cols = info.n_cols() as usize;
+        let row_bytes = info.row_bytes_as(self.to).unwrap_or(0) as usize;
+        self.values.resize((rows.end - rows.start) as usize * n_cols, 0.0);
+        decode_rows(info.ty, self.tensor.rows(rows.clone()), n_cols, &mut self.values)?;
+        self.folds.apply(info, rows.clone(), &mut self.values);
+        for (matrix, part) in by_matrix(info, rows.clone()) {
+            let (first, last) = ((part.start - rows.start), (part.end - rows.start));
+            let values = &mut self.values[first as usize * n_cols..last as usize * n_cols];
+            let out = &mut out[first as usize * row_bytes..last as usize * row_bytes];
+            let importance = self.importance[matrix].as_deref();
+            encode(self.coding, self.to, values, n_cols, importance, out)?;
+        }
+        match first_non_finite(self.to, out, n_cols)? {
+            None => Ok(()),
+            Some(index) => {
+                let (name, index) = (info.name.clone(), rows.start * n_cols as u64 + index);
+                Err(Error::NonFiniteWeight { name, index, ty: self.to })
+            }
+        }
+    }
+}
+
+fn encode(
+    coding: Coding,
+    ty: GgmlType,
+    values: &mut [f32],
+    n_cols: usize,
+    importance: Option<&[f32]>,
+    out: &mut [u8],
+) -> Result<()> {
+    match coding {
+        Coding::Ggml => Ok(encode_rows(ty, values, n_cols, importance, out)?),
+        Coding::RowWise => int8::encode(values, n_cols, out),
+        Coding::Faithful { scheme, clip } => {
+            if let Some(mean_sq) = importance.filter(|_| clip) {
+                faithful::clip_rows(values, n_cols, mean_sq, scheme)?;
+            }
+            faithful::encode(values, n_cols, scheme, out)
+        }
+    }
+}

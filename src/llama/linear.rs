@@ -1,0 +1,120 @@
+//! What a linear layer multiplies: the rows at the input of a weight, experts apart.
+//!
+//! `MUL_MAT`'s second source holds a row a token. `MUL_MAT_ID` multiplies each token's row with
+//! some experts of a stack: its third source says which (`ggml_mul_mat_id` of
+//! `ggml/include/ggml.h`); rows are one a token, or one for every expert that it uses.
+
+use llama_cpp_sys_2 as sys;
+
+use super::error::Result;
+use super::hooks::{Go, ReadInput, Shape};
+
+/// The input of one linear layer in one decode.
+#[derive(Debug)]
+pub struct LinearInput<'a> {
+    /// The weight's name in the file.
+    pub weight: &'a str,
+    /// Equal for weights that multiply the same rows, within a decode.
+    pub source: usize,
+    /// Matrices in the weight: 1, or the number of experts.
+    pub n_expert: usize,
+    /// Channels.
+    pub n_cols: usize,
+    /// [n_rows, n_cols].
+    pub rows: &'a [f32],
+    /// Which row meets which matrix.
+    pub uses: &'a [Use],
+}
+
+/// One row that one matrix multiplies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Use {
+    /// Index into [`LinearInput::rows`].
+    pub row: usize,
+    /// Its token's place in the batch.
+    pub place: usize,
+    /// Which matrix; 0 where there is one.
+    pub expert: usize,
+}
+
+/// Fetches what `node` multiplies and shows it to `read`. Rows that are no F32, as the inputs of a
+/// few quantized lookups, are passed over, as llama-imatrix does.
+pub(super) fn read_input(
+    node: &sys::ggml_tensor,
+    weight: &str,
+    shape: &Shape,
+    buffer: &mut Vec<f32>,
+    read: &mut ReadInput<'_>,
+) -> Result<Go> {
+    // SAFETY: the sources of a node of a live graph are live, or null.
+    let (matrix, input, ids) =
+        unsafe { (node.src[0].as_ref(), node.src[1].as_ref(), node.src[2].as_ref()) };
+    let (Some(matrix), Some(input)) = (matrix, input) else { return Ok(Go::On) };
+    if input.type_ != sys::GGML_TYPE_F32 || input.nb[0] != size_of::<f32>() {
+        return Ok(Go::On);
+    }
+    fetch(input, buffer);
+    let n_rows = (input.ne[1] * input.ne[2] * input.ne[3]) as usize;
+    let uses = match ids.filter(|_| node.op == sys::GGML_OP_MUL_MAT_ID) {
+        Some(ids) => expert_uses(ids, input.ne[1] as usize, shape),
+        None => {
+            let place = |row| Some(Use { row, place: shape.place(row, n_rows)?, expert: 0 });
+            (0..n_rows).filter_map(place).collect()
+        }
+    };
+    read(&LinearInput {
+        weight,
+        source: std::ptr::from_ref(input) as usize,
+        n_expert: matrix.ne[2].max(1) as usize,
+        n_cols: input.ne[0] as usize,
+        rows: buffer,
+        uses: &uses,
+    })
+}
+
+/// All rows of `input`, whatever its strides.
+fn fetch(input: &sys::ggml_tensor, buffer: &mut Vec<f32>) {
+    let [n_cols, ne1, ne2, ne3] = input.ne.map(|n| n as usize);
+    buffer.resize(n_cols * ne1 * ne2 * ne3, 0.0);
+    // SAFETY: a pure function of a computed node.
+    if unsafe { sys::ggml_is_contiguous(input) } {
+        return get(input, 0, buffer);
+    }
+    for (row, out) in buffer.chunks_exact_mut(n_cols.max(1)).enumerate() {
+        let (i1, i2, i3) = (row % ne1, row / ne1 % ne2, row / ne1 / ne2);
+        get(input, i1 * input.nb[1] + i2 * input.nb[2] + i3 * input.nb[3], out);
+    }
+}
+
+/// `ids` is [n_used, n_tokens], I32, and need not be contiguous; `input` has `n_per_token` rows for
+/// each token, 1 or n_used.
+fn expert_uses(ids: &sys::ggml_tensor, n_per_token: usize, shape: &Shape) -> Vec<Use> {
+    let (n_used, n_tokens) = (ids.ne[0] as usize, ids.ne[1] as usize);
+    let mut uses = Vec::with_capacity(n_used * n_tokens);
+    for token in 0..n_tokens {
+        let Some(place) = shape.place(token, n_tokens) else { continue };
+        for used in 0..n_used {
+            let mut id = [0i32];
+            get(ids, token * ids.nb[1] + used * ids.nb[0], &mut id);
+            let row = token * n_per_token + used % n_per_token;
+            uses.push(Use { row, place, expert: id[0].unsigned_abs() as usize });
+        }
+    }
+    uses
+}
+
+/// What elements of nodes may be; any bits are a value of either.
+pub(super) trait Element {}
+
+impl Element for f32 {}
+
+impl Element for i32 {}
+
+/// Copies elements of a computed node, from byte `offset` on, from whatever device.
+pub(super) fn get<T: Element>(node: &sys::ggml_tensor, offset: usize, out: &mut [T]) {
+    // SAFETY: the node holds `offset` plus `out`'s bytes, of elements of that type: callers look
+    // at its type, and ask for rows and elements of it.
+    unsafe {
+        sys::ggml_backend_tensor_get(node, out.as_mut_ptr().cast(), offset, size_of_val(out));
+    }
+}

@@ -1,0 +1,154 @@
+//! Statistics of inputs, by weight, expert and channel.
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use super::error::{Error, Result};
+use crate::gguf::Model;
+
+/// What went into one linear layer; experts apart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InputStats {
+    /// Channels.
+    pub n_cols: usize,
+    /// Rows that each matrix saw: one, or one an expert. [n_expert]
+    pub counts: Vec<u64>,
+    /// Sum of x^2. [n_expert, n_cols]
+    pub sum2: Vec<f64>,
+    /// Sum of |x|, which other tools' files leave out. [n_expert, n_cols]
+    pub sum_abs: Option<Vec<f64>>,
+    /// Largest |x|, which other tools' files leave out. [n_expert, n_cols]
+    pub max_abs: Option<Vec<f32>>,
+}
+
+/// Where statistics come from; kept in the file.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct About {
+    /// The version of aird that wrote the file.
+    pub version: String,
+    /// sha256 of the model.
+    pub model_sha256: String,
+    /// `general.architecture` of the model.
+    pub architecture: String,
+    /// The data's name, and the hash of the samples' tokens.
+    pub data: String,
+    /// See [`About::data`].
+    pub data_sha256: String,
+    /// Tokens of a window at most.
+    pub n_ctx: u32,
+    /// Samples read.
+    pub n_samples: usize,
+    /// Rows that count: all, or the answers' alone.
+    pub mask: String,
+    /// Seed of the choice of samples.
+    pub seed: u64,
+}
+
+/// Statistics of a model.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Stats {
+    /// By weight name, `blk.0.attn_q.weight`, sorted.
+    pub inputs: IndexMap<String, InputStats>,
+    /// Names of the data sets.
+    pub datasets: Vec<String>,
+    /// None for files of other tools.
+    pub about: Option<About>,
+}
+
+impl InputStats {
+    /// No rows yet.
+    pub fn new(n_expert: usize, n_cols: usize) -> InputStats {
+        InputStats {
+            n_cols,
+            counts: vec![0; n_expert],
+            sum2: vec![0.0; n_expert * n_cols],
+            sum_abs: Some(vec![0.0; n_expert * n_cols]),
+            max_abs: Some(vec![0.0; n_expert * n_cols]),
+        }
+    }
+
+    /// Matrices in the weight.
+    pub fn n_expert(&self) -> usize {
+        self.counts.len()
+    }
+
+    /// `E[x^2]` of an expert's channels; None if it saw no row.
+    pub fn mean_square(&self, expert: usize) -> Option<Vec<f32>> {
+        self.mean(&self.sum2, expert)
+    }
+
+    /// `E|x|` of an expert's channels; None if it saw no row or the file has no such sums.
+    pub fn mean_abs(&self, expert: usize) -> Option<Vec<f32>> {
+        self.mean(self.sum_abs.as_ref()?, expert)
+    }
+
+    /// Largest |x| over all experts; None if the file does not say.
+    pub fn max_abs(&self) -> Option<Vec<f32>> {
+        let rows = self.max_abs.as_ref()?.chunks_exact(self.n_cols.max(1));
+        let mut highest = vec![0f32; self.n_cols];
+        for row in rows {
+            highest.iter_mut().zip(row).for_each(|(m, x)| *m = m.max(*x));
+        }
+        Some(highest)
+    }
+
+    fn mean(&self, sums: &[f64], expert: usize) -> Option<Vec<f32>> {
+        let n = *self.counts.get(expert).filter(|n| **n > 0)?;
+        let sums = &sums[expert * self.n_cols..(expert + 1) * self.n_cols];
+        Some(sums.iter().map(|s| (s / n as f64) as f32).collect())
+    }
+}
+
+impl Stats {
+    /// The statistics of weight `name`'s input.
+    ///
+    /// # Errors
+    /// There are none.
+    pub fn input(&self, name: &str) -> Result<&InputStats> {
+        self.inputs.get(name).ok_or_else(|| Error::NoInput { name: name.into() })
+    }
+
+    /// These statistics, checked to be of `model`'s weights: of its architecture if the file says,
+    /// and every entry of the name, width and experts of one of its tensors. Experts that a legacy
+    /// file holds in one row come apart.
+    ///
+    /// # Errors
+    /// What differs first.
+    pub fn fitted_to(mut self, model: &Model) -> Result<Stats> {
+        if let Some(about) = &self.about
+            && about.architecture != model.architecture()
+        {
+            let (found, expected) = (about.architecture.clone(), model.architecture().to_owned());
+            return Err(Error::Architecture { found, expected });
+        }
+        for (name, input) in &mut self.inputs {
+            let no_tensor = || Error::NoTensor { name: name.clone() };
+            let info = model.tensor(name).ok_or_else(no_tensor)?.info;
+            let (n_cols, n_expert) = (info.n_cols(), info.shape.get(2).copied().unwrap_or(1));
+            if input.n_expert() == 1 && input.n_cols as u64 == n_cols * n_expert {
+                input.n_cols = n_cols as usize;
+                input.counts = vec![input.counts[0]; n_expert as usize];
+            }
+            if input.n_cols as u64 != n_cols {
+                let (name, found) = (name.clone(), input.n_cols as u64);
+                return Err(Error::Width { name, found, expected: n_cols });
+            }
+            if input.n_expert() as u64 != n_expert {
+                let (name, found) = (name.clone(), input.n_expert() as u64);
+                return Err(Error::Experts { name, found, expected: n_expert });
+            }
+            if input.counts.iter().all(|n| *n == 0) {
+                return Err(Error::ZeroCount { name: name.clone() });
+            }
+        }
+        Ok(self)
+    }
+
+    /// Experts that saw no row: weight and index.
+    pub fn unseen_experts(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.inputs.iter().flat_map(|(name, input)| {
+            let unseen = input.counts.iter().enumerate().filter(|(_, n)| **n == 0);
+            unseen.map(move |(expert, _)| (name.as_str(), expert))
+        })
+    }
+}

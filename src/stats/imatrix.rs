@@ -1,0 +1,185 @@
+//! llama.cpp's importance-matrix file: a GGUF with two tensors for every weight, `NAME.in_sum2`
+//! [n_cols, n_expert] and `NAME.counts` [1, n_expert], both F32 (`save_imatrix` of llama.cpp's
+//! `tools/imatrix/imatrix.cpp`). Ours has `NAME.in_sum_abs` and `NAME.in_max_abs` beside, which
+//! llama.cpp passes over, and says in `aird.stats` where it comes from.
+//!
+//! What an interrupted run leaves is the same with sums in F64, so that going on ends in the same
+//! bytes as never having stopped. Only aird reads those.
+
+use std::path::Path;
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use super::activation::{About, InputStats, Stats};
+use super::collect::Collected;
+use super::error::{Error, Result};
+use super::legacy;
+use crate::gguf::{Builder, GgmlType, Shard, TensorInfo, Value};
+
+const ABOUT_KEY: &str = "aird.stats";
+const PARTIAL_KEY: &str = "aird.stats.partial";
+/// The keys of `common/imatrix-loader.cpp`.
+const DATASETS_KEY: &str = "imatrix.datasets";
+const CHUNK_COUNT_KEY: &str = "imatrix.chunk_count";
+const CHUNK_SIZE_KEY: &str = "imatrix.chunk_size";
+/// How every GGUF begins; the legacy format begins with a count.
+const MAGIC: &[u8] = b"GGUF";
+
+/// How far an interrupted run came.
+#[derive(Debug, Serialize, Deserialize)]
+struct Progress {
+    n_done: usize,
+}
+
+/// Writes statistics whole or not at all.
+///
+/// # Errors
+/// The disk's, or a name too long for a tensor.
+pub fn write(path: &Path, stats: &Stats) -> Result<()> {
+    Ok(builder(stats, GgmlType::F32)?.write(path)?)
+}
+
+/// Writes what an interrupted run gathered.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_partial(path: &Path, about: &About, so_far: &Collected) -> Result<()> {
+    let mut inputs = so_far.inputs.clone();
+    inputs.sort_keys();
+    let stats = Stats { inputs, datasets: vec![about.data.clone()], about: Some(about.clone()) };
+    let mut file = builder(&stats, GgmlType::F64)?;
+    file.kv(PARTIAL_KEY, json(path, &Progress { n_done: so_far.n_done })?);
+    Ok(file.write(path)?)
+}
+
+/// Reads statistics, ours or llama-imatrix's, GGUF or legacy; and how far it came, if the file is
+/// what an interrupted run left.
+///
+/// # Errors
+/// The file cannot be read, is no importance matrix, or its parts do not fit together.
+pub fn read(path: &Path) -> Result<(Stats, Option<Collected>)> {
+    let wrong = |what: String| Error::File { path: path.into(), what };
+    let bytes = std::fs::read(path).map_err(|e| wrong(format!("cannot read: {e}")))?;
+    if !bytes.starts_with(MAGIC) {
+        return Ok((legacy::parse(&bytes).map_err(wrong)?, None));
+    }
+    let file = Shard::open(path)?;
+    let kv = &file.header.kv;
+    let about = kv.get(ABOUT_KEY).and_then(Value::as_str).map(serde_json::from_str::<About>);
+    let about = about.transpose().map_err(|e| wrong(format!("its {ABOUT_KEY}: {e}")))?;
+    let datasets = kv.get(DATASETS_KEY).and_then(Value::as_array);
+    let name = |value: Value| value.as_str().map(str::to_owned);
+    let datasets = datasets.map(|a| a.iter().filter_map(name).collect()).unwrap_or_default();
+    let mut inputs = IndexMap::new();
+    for (name, _) in &file.header.tensors {
+        if let Some(weight) = name.strip_suffix(".in_sum2") {
+            inputs.insert(weight.to_owned(), input(&file, weight).map_err(wrong)?);
+        }
+    }
+    if inputs.is_empty() {
+        let what = "no importance matrix: no tensor is named *.in_sum2";
+        return Err(wrong(what.into()));
+    }
+    inputs.sort_keys();
+    let progress =
+        kv.get(PARTIAL_KEY).and_then(Value::as_str).map(serde_json::from_str::<Progress>);
+    let progress = progress.transpose().map_err(|e| wrong(format!("its {PARTIAL_KEY}: {e}")))?;
+    let partial =
+        progress.map(|p| Collected { inputs: inputs.clone(), n_done: p.n_done, interrupted: true });
+    Ok((Stats { inputs, datasets, about }, partial))
+}
+
+fn builder(stats: &Stats, sums: GgmlType) -> Result<Builder> {
+    let mut file = Builder::new();
+    let most = stats.inputs.values().flat_map(|i| i.counts.iter()).max().copied().unwrap_or(0);
+    let n_ctx = stats.about.as_ref().map_or(1, |a| a.n_ctx.max(1));
+    file.kv("general.type", "imatrix")
+        .kv(DATASETS_KEY, Value::strings(&stats.datasets))
+        .kv(CHUNK_COUNT_KEY, Value::U32(most.div_ceil(u64::from(n_ctx)) as u32))
+        .kv(CHUNK_SIZE_KEY, Value::U32(n_ctx));
+    if let Some(about) = &stats.about {
+        file.kv(ABOUT_KEY, json(Path::new(ABOUT_KEY), about)?);
+    }
+    for (name, input) in &stats.inputs {
+        let (n_cols, n_expert) = (input.n_cols as u64, input.n_expert() as u64);
+        let shape = [n_cols, n_expert];
+        let counts: Vec<f64> = input.counts.iter().map(|n| *n as f64).collect();
+        file.tensor(&format!("{name}.in_sum2"), &shape, sums, encode(sums, &input.sum2))?;
+        file.tensor(&format!("{name}.counts"), &[1, n_expert], sums, encode(sums, &counts))?;
+        if let Some(sum_abs) = &input.sum_abs {
+            file.tensor(&format!("{name}.in_sum_abs"), &shape, sums, encode(sums, sum_abs))?;
+        }
+        if let Some(max_abs) = &input.max_abs {
+            let wide: Vec<f64> = max_abs.iter().map(|x| f64::from(*x)).collect();
+            file.tensor(&format!("{name}.in_max_abs"), &shape, sums, encode(sums, &wide))?;
+        }
+    }
+    Ok(file)
+}
+
+fn encode(ty: GgmlType, values: &[f64]) -> Vec<u8> {
+    match ty {
+        GgmlType::F64 => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        _ => values.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect(),
+    }
+}
+
+fn json(path: &Path, value: &impl Serialize) -> Result<String> {
+    let failed = |e: serde_json::Error| Error::File { path: path.into(), what: e.to_string() };
+    serde_json::to_string(value).map_err(failed)
+}
+
+/// The tensors about one weight.
+fn input(file: &Shard, weight: &str) -> std::result::Result<InputStats, String> {
+    let find = |suffix: &str| file.header.tensors.get(&format!("{weight}.{suffix}"));
+    let sum2 = find("in_sum2").ok_or_else(|| format!("no {weight}.in_sum2"))?;
+    let counts = find("counts").ok_or_else(|| format!("no {weight}.counts beside its in_sum2"))?;
+    let (n_cols, n_expert) = (sum2.n_cols(), sum2.n_rows());
+    let values = |info: &TensorInfo| {
+        let values = decode(file, info)?;
+        let expected = n_cols * n_expert;
+        if values.len() as u64 != expected {
+            return Err(format!("{} has {} values, expected {expected}", info.name, values.len()));
+        }
+        match values.iter().find(|x| !x.is_finite() || **x < 0.0) {
+            Some(x) => Err(format!("{} holds {x}, expected a sum of squares or sizes", info.name)),
+            None => Ok(values),
+        }
+    };
+    let counts = decode(file, counts)?;
+    if counts.iter().any(|n| !(n.is_finite() && *n >= 0.0)) {
+        return Err(format!("{weight}.counts holds what is no count"));
+    }
+    let counts: Vec<u64> = counts.iter().map(|n| *n as u64).collect();
+    // One count for all experts: files that were converted from the legacy format.
+    let counts = match (counts.len() as u64, counts.first()) {
+        (n, _) if n == n_expert => counts,
+        (1, Some(&n)) => vec![n; n_expert as usize],
+        (n, _) => return Err(format!("{weight}.counts has {n} values, expected {n_expert}")),
+    };
+    let max_abs = find("in_max_abs").map(values).transpose()?;
+    Ok(InputStats {
+        n_cols: n_cols as usize,
+        counts,
+        sum2: values(sum2)?,
+        sum_abs: find("in_sum_abs").map(values).transpose()?,
+        max_abs: max_abs.map(|m| m.iter().map(|x| *x as f32).collect()),
+    })
+}
+
+fn decode(file: &Shard, info: &TensorInfo) -> std::result::Result<Vec<f64>, String> {
+    let range = file.range(info);
+    let bytes = &file.bytes()[range.start as usize..range.end as usize];
+    match info.ty {
+        GgmlType::F32 => {
+            let words = bytes.as_chunks::<4>().0.iter();
+            Ok(words.map(|b| f64::from(f32::from_le_bytes(*b))).collect())
+        }
+        GgmlType::F64 => {
+            let words = bytes.as_chunks::<8>().0.iter();
+            Ok(words.map(|b| f64::from_le_bytes(*b)).collect())
+        }
+        ty => Err(format!("{} is {ty}, expected F32", info.name)),
+    }
+}

@@ -1,0 +1,199 @@
+//! `aird prune`: as sparse as asked, no weight changed that stays, and everything else as it was.
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use aird::gguf::{GgmlType, Model, history};
+use aird::quant::decoded;
+
+use crate::support::{Arch, Tiny, aird, root, stderr, stdout, tempdir};
+
+fn text() -> String {
+    root().join("fixtures/imatrix/text.txt").display().to_string()
+}
+
+fn prune(model: &Path, out: &Path, more: &[&str]) -> Output {
+    aird().arg("prune").arg(model).arg("-o").arg(out).args(more).output().unwrap()
+}
+
+/// Statistics of `model`, made once.
+fn stats(model: &Path) -> String {
+    let out = model.with_extension("stats");
+    let text = text();
+    let output = aird()
+        .args(["calibrate", model.to_str().unwrap(), "-o", out.to_str().unwrap()])
+        .args(["--data", text.as_str(), "--ctx", "64", "--samples", "8", "--threads", "1"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    out.display().to_string()
+}
+
+fn pruned(model: &Path, folder: &Path, more: &[&str]) -> PathBuf {
+    let out = folder.join("pruned.gguf");
+    let output = prune(model, &out, &[more, &["--force"]].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    out
+}
+
+fn values(model: &Model, name: &str) -> Vec<f32> {
+    let tensor = model.tensor(name).unwrap();
+    decoded(tensor, 0..tensor.info.n_rows()).unwrap()
+}
+
+#[test]
+fn every_method_zeroes_its_share_of_every_matrix_and_keeps_the_rest() {
+    for arch in [Arch::Llama, Arch::Qwen3Moe] {
+        let folder = tempdir();
+        let path = Tiny::new(arch).seed(1).write(folder.path());
+        let stats = stats(&path);
+        for method in ["magnitude", "wanda", "ria"] {
+            let arguments = ["--method", method, "--sparsity", "0.5", "--stats", &stats];
+            let out = pruned(&path, folder.path(), &arguments);
+            let (before, after) = (Model::open(&path).unwrap(), Model::open(&out).unwrap());
+            for tensor in before.tensors() {
+                let name = &tensor.info.name;
+                let (a, b) = (values(&before, name), values(&after, name));
+                let linear = name.starts_with("blk.") && tensor.info.shape.len() > 1;
+                if !linear || name.contains("ffn_gate_inp") {
+                    assert_eq!(a, b, "{name}");
+                    continue;
+                }
+                let zeros = b.iter().filter(|x| **x == 0.0).count();
+                // Magnitude's threshold goes with the first element above the share.
+                let most = a.len() / 2 + if method == "magnitude" { 4 } else { 0 };
+                assert!((a.len() / 2..=most).contains(&zeros), "{method} {name}: {zeros}");
+                assert!(a.iter().zip(&b).all(|(a, b)| *b == 0.0 || a == b), "{method} {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn two_of_four_leaves_two_of_each_four() {
+    let folder = tempdir();
+    let path = Tiny::new(Arch::Llama).seed(1).write(folder.path());
+    let stats = stats(&path);
+    let out =
+        pruned(&path, folder.path(), &["--method", "wanda", "--nm", "2:4", "--stats", &stats]);
+    let model = Model::open(&out).unwrap();
+    let weights = values(&model, "blk.1.ffn_down.weight");
+    assert!(weights.chunks(4).all(|four| four.iter().filter(|x| **x == 0.0).count() == 2));
+}
+
+#[test]
+fn blocks_and_names_narrow_it_down() {
+    let folder = tempdir();
+    let path = Tiny::new(Arch::Llama).blocks(3).seed(1).write(folder.path());
+    let narrow = ["--blocks", "0,2", "--include", "ffn_", "--exclude", "ffn_up"];
+    let arguments = ["--method", "magnitude", "--sparsity", "0.3"];
+    let out = pruned(&path, folder.path(), &[&arguments[..], &narrow].concat());
+    let (before, after) = (Model::open(&path).unwrap(), Model::open(&out).unwrap());
+    let changed: Vec<String> = before
+        .tensors()
+        .map(|t| t.info.name.clone())
+        .filter(|name| values(&before, name) != values(&after, name))
+        .collect();
+    assert_eq!(
+        changed,
+        [
+            "blk.0.ffn_gate.weight",
+            "blk.0.ffn_down.weight",
+            "blk.2.ffn_gate.weight",
+            "blk.2.ffn_down.weight"
+        ]
+    );
+    let step = &history(after.kv())[0];
+    assert_eq!(step["verb"], "prune");
+    assert_eq!(step["parameters"]["blocks"], "0,2");
+    let achieved = step["parameters"]["achieved"].as_f64().unwrap();
+    assert!((achieved - 0.3).abs() < 1e-3, "{achieved}");
+}
+
+#[test]
+fn owl_spares_blocks_with_outliers_and_keeps_the_mean() {
+    let folder = tempdir();
+    let path = Tiny::new(Arch::Llama).blocks(4).seed(1).write(folder.path());
+    let stats = stats(&path);
+    let out = folder.path().join("out.gguf");
+    let arguments = ["--method", "wanda", "--sparsity", "0.5", "--allocation", "owl", "--json"];
+    let output = prune(&path, &out, &[&arguments[..], &["--stats", &stats]].concat());
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let by_block: Vec<f64> =
+        report["by_block"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
+    assert_eq!(by_block.len(), 4);
+    assert!((by_block.iter().sum::<f64>() / 4.0 - 0.5).abs() < 1e-9, "{by_block:?}");
+    assert!(by_block.iter().any(|s| (s - 0.5).abs() > 1e-3), "{by_block:?}");
+    assert!((report["sparsity"].as_f64().unwrap() - 0.5).abs() < 0.01);
+}
+
+#[test]
+fn quantized_models_come_out_as_f16_and_lossy_types_are_warned_of() {
+    let folder = tempdir();
+    let path = Tiny::new(Arch::Llama).ty(GgmlType::Q4_K).seed(1).write(folder.path());
+    let arguments = ["--method", "magnitude", "--sparsity", "0.5"];
+    let model = Model::open(&pruned(&path, folder.path(), &arguments)).unwrap();
+    assert_eq!(model.tensor("blk.0.attn_q.weight").unwrap().info.ty, GgmlType::F16);
+    assert_eq!(model.tensor("token_embd.weight").unwrap().info.ty, GgmlType::Q4_K);
+    let out = folder.path().join("q4.gguf");
+    let output = prune(&path, &out, &[&arguments[..], &["--type", "q4_k"]].concat());
+    assert!(stderr(&output).contains("Q4_K has no exact zero"), "{}", stderr(&output));
+    let achieved: f64 = stdout(&output).split_whitespace().next().unwrap().parse().unwrap();
+    assert!(achieved < 20.0, "counted before rounding: {achieved}");
+}
+
+#[test]
+fn a_dry_run_says_the_bytes_that_are_then_written() {
+    let folder = tempdir();
+    let path = Tiny::new(Arch::Llama).seed(1).write(folder.path());
+    let out = folder.path().join("out.gguf");
+    let arguments = ["--method", "magnitude", "--sparsity", "0.5", "--json"];
+    let dry = prune(&path, &out, &[&arguments[..], &["--dry-run"]].concat());
+    let dry: serde_json::Value = serde_json::from_slice(&dry.stdout).unwrap();
+    assert!(!out.exists());
+    prune(&path, &out, &arguments);
+    assert_eq!(dry["files"][0]["bytes"].as_u64().unwrap(), out.metadata().unwrap().len());
+}
+
+#[test]
+fn statistics_are_collected_first_where_data_is_given_and_kept_beside() {
+    let folder = tempdir();
+    let path = Tiny::new(Arch::Llama).seed(1).write(folder.path());
+    let data = ["--data", &text(), "--ctx", "64", "--samples", "8", "--threads", "1"];
+    let arguments = ["--method", "wanda", "--sparsity", "0.5"];
+    let out = pruned(&path, folder.path(), &[&arguments[..], &data].concat());
+    let first = std::fs::read(&out).unwrap();
+    let kept = folder.path().join("pruned.imatrix.gguf");
+    let kept = ["--stats", kept.to_str().unwrap()];
+    let again = pruned(&path, folder.path(), &[&arguments[..], &kept].concat());
+    assert!(first == std::fs::read(again).unwrap());
+}
+
+#[test]
+fn what_is_wrong_is_said_and_nothing_written() {
+    let folder = tempdir();
+    let path = Tiny::new(Arch::Llama).seed(1).write(folder.path());
+    let out = folder.path().join("out.gguf");
+    for (arguments, code, expected) in [
+        (&["--method", "wanda", "--sparsity", "0.5"][..], 1, "needs --stats FILE or --data FILE"),
+        (&["--method", "magnitude", "--sparsity", "1"][..], 1, "sparsity 1 lies outside 0 to 1"),
+        (&["--method", "magnitude", "--sparsity", "NaN"][..], 1, "lies outside 0 to 1"),
+        (&["--method", "magnitude", "--nm", "4:4"][..], 1, "4:4 zeroes 4 of each 4"),
+        (&["--method", "magnitude", "--nm", "2:5"][..], 1, "no whole number of runs of 5"),
+        (&["--method", "magnitude"][..], 2, "--sparsity"),
+        (&["--method", "magnitude", "--nm", "2"][..], 2, "expected N:M"),
+        (&["--method", "magnitude", "--sparsity", "0.5", "--blocks", "9-1"][..], 2, "as 0-9,12"),
+        (&["--method", "magnitude", "--sparsity", "0.5", "--blocks", "7"][..], 1, "no matrix"),
+        (&["--method", "magnitude", "--sparsity", "0.5", "--include", "("][..], 2, "regex"),
+    ] {
+        let output = prune(&path, &out, arguments);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+        assert!(stderr(&output).contains(expected), "{arguments:?}: {}", stderr(&output));
+        assert!(!out.exists());
+    }
+    crate::support::scribble(&path, "blk.1.attn_q.weight", 8, &f32::NAN.to_le_bytes());
+    let output = prune(&path, &out, &["--method", "magnitude", "--sparsity", "0.5"]);
+    let said = stderr(&output);
+    assert!(said.contains("blk.1.attn_q.weight") && said.contains("no finite number"), "{said}");
+    assert!(!out.exists());
+}
