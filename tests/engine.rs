@@ -50,7 +50,9 @@ fn the_residual_stream_is_seen_at_every_block_of_every_architecture() {
             assert_eq!(seen.get(&Site::Input(block)), Some(&n_tokens), "{arch:?} {block}");
         }
         let outputs = seen.keys().filter(|s| matches!(s, Site::Output(..))).count();
-        assert_eq!(outputs, 6, "{arch:?}: {:?}", seen.keys());
+        // Experts' outputs are no rows of tokens.
+        let expected = if arch == Arch::Qwen3Moe { 3 } else { 6 };
+        assert_eq!(outputs, expected, "{arch:?}: {:?}", seen.keys());
         let middles = seen.keys().filter(|s| matches!(s, Site::Middle(_))).count();
         assert_eq!(middles, 3, "{arch:?}");
     }
