@@ -6,7 +6,7 @@ use std::process::Output;
 use aird::gguf::{GgmlType, Model, history};
 use aird::quant::decoded;
 
-use crate::support::{Arch, Tiny, aird, root, stderr, stdout, tempdir};
+use crate::support::{Arch, Tiny, aird, names_in, root, stderr, stdout, tempdir};
 
 fn text() -> String {
     root().join("fixtures/imatrix/text.txt").display().to_string()
@@ -169,6 +169,81 @@ fn statistics_are_collected_first_where_data_is_given_and_kept_beside() {
     assert!(first == std::fs::read(again).unwrap());
 }
 
+/// Wanda with the text of the fixtures, collected on the way.
+fn wanda_on_text<'a>(text: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let data = ["--data", text, "--ctx", "64", "--samples", "8", "--threads", "1"];
+    [&["--method", "wanda", "--sparsity", "0.5"], &data[..], more].concat()
+}
+
+#[test]
+fn in_sequence_later_blocks_are_judged_by_what_pruned_ones_pass_on() {
+    let folder = tempdir();
+    let path = Tiny::new(Arch::Llama).blocks(3).seed(1).write(folder.path());
+    let text = text();
+    let weights = |more: &[&str]| {
+        let out = pruned(&path, folder.path(), &wanda_on_text(&text, more));
+        let model = Model::open(&out).unwrap();
+        let names: Vec<String> = model.tensors().map(|t| t.info.name.clone()).collect();
+        let weights: Vec<_> = names.into_iter().map(|n| (values(&model, &n), n)).collect();
+        (weights, history(model.kv()))
+    };
+    let (at_once, _) = weights(&[]);
+    let (whole, steps) = weights(&["--sequential", "3"]);
+    assert_eq!(steps[0]["parameters"]["sequential"], 3);
+    assert!(at_once == whole);
+    let (by_one, steps) = weights(&["--sequential", "1"]);
+    assert_eq!(steps.len(), 1);
+    let zeros = |values: &[f32]| values.iter().filter(|x| **x == 0.0).count();
+    let mut changed = Vec::new();
+    for ((a, name), (b, _)) in at_once.iter().zip(&by_one) {
+        assert_eq!(zeros(a), zeros(b), "{name}");
+        if a != b {
+            changed.push(name.split('.').nth(1).unwrap());
+        }
+    }
+    changed.dedup();
+    assert_eq!(changed, ["1", "2"]);
+    // The file kept beside holds what each block was judged by.
+    let kept = folder.path().join("pruned.imatrix.gguf");
+    let again = ["--method", "wanda", "--sparsity", "0.5", "--stats", kept.to_str().unwrap()];
+    let again = Model::open(&pruned(&path, folder.path(), &again)).unwrap();
+    assert!(by_one.iter().all(|(a, name)| *a == values(&again, name)));
+    let found = names_in(folder.path());
+    assert_eq!(found, ["pruned.gguf", "pruned.imatrix.gguf", "tiny-llama-F32.gguf"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_sequence_that_fails_or_is_interrupted_leaves_no_temp_file() {
+    let folder = tempdir();
+    let path = Tiny::new(Arch::Llama).blocks(6).seed(1).write(folder.path());
+    let (text, out) = (text(), folder.path().join("out.gguf"));
+    let arguments = wanda_on_text(&text, &["--sequential", "1", "--force"]);
+    let check = |code: i32, said: &str, output: &Output| {
+        assert_eq!(output.status.code(), Some(code), "{}", stderr(output));
+        assert!(stderr(output).contains(said), "{}", stderr(output));
+        assert_eq!(names_in(folder.path()), ["out.imatrix.gguf", "tiny-llama-F32.gguf"]);
+    };
+    // 200 blocks of 512 or 1024 bytes: more than the statistics, less than the model so far.
+    let output = std::process::Command::new("bash")
+        .args(["-c", "ulimit -f 200; exec \"$@\"", "bash", env!("CARGO_BIN_EXE_aird"), "prune"])
+        .args([&path, Path::new("-o"), &out])
+        .args(&arguments)
+        .output()
+        .unwrap();
+    check(1, "cannot write", &output);
+    let mut child = aird();
+    let child = child.arg("prune").arg(&path).arg("-o").arg(&out).args(&arguments);
+    let child = child.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    // The first model so far is being read: four more are to come.
+    let begun = || names_in(folder.path()).iter().any(|name| name.starts_with(".aird."));
+    while !begun() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    check(130, "interrupted", &child.wait_with_output().unwrap());
+}
+
 #[test]
 fn what_is_wrong_is_said_and_nothing_written() {
     let folder = tempdir();
@@ -181,6 +256,13 @@ fn what_is_wrong_is_said_and_nothing_written() {
         (&["--method", "magnitude", "--nm", "4:4"][..], 1, "4:4 zeroes 4 of each 4"),
         (&["--method", "magnitude", "--nm", "2:5"][..], 1, "no whole number of runs of 5"),
         (&["--method", "magnitude"][..], 2, "--sparsity"),
+        (&["--method", "wanda", "--nm", "2:4", "--sequential", "1"][..], 2, "--data"),
+        (&["--method", "wanda", "--nm", "2:4", "--sequential", "0", "--data", "x"][..], 2, "1.."),
+        (
+            &["--method", "magnitude", "--nm", "2:4", "--sequential", "1", "--data", "x"][..],
+            1,
+            "none",
+        ),
         (&["--method", "magnitude", "--nm", "2"][..], 2, "expected N:M"),
         (&["--method", "magnitude", "--sparsity", "0.5", "--blocks", "9-1"][..], 2, "as 0-9,12"),
         (&["--method", "magnitude", "--sparsity", "0.5", "--blocks", "7"][..], 1, "no matrix"),

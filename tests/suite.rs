@@ -20,4 +20,5 @@ mod readers;
 mod readme;
 mod tidy;
 mod tiny_models;
+mod undo;
 mod verify;

@@ -8,10 +8,10 @@ use sha2::{Digest, Sha256};
 
 use super::args::EngineArgs;
 use super::calibrate::warn_of_unseen;
-use super::calibration::{self, CalibrationArgs};
+use super::calibration::{self, Calibration, CalibrationArgs};
 use super::ui::Ui;
 use crate::gguf::{Model, check_output, hex};
-use crate::llama;
+use crate::llama::{self, Engine};
 use crate::stats::{self, Collected, Stats};
 
 /// Where statistics come from.
@@ -23,13 +23,17 @@ pub struct StatsArgs {
     #[command(flatten)]
     calibration: CalibrationArgs,
     #[command(flatten)]
-    engine: EngineArgs,
+    pub engine: EngineArgs,
 }
 
 /// Statistics of the model, and the hash of their file.
 pub struct Given {
     pub stats: Stats,
     pub sha256: String,
+    /// The file.
+    pub path: PathBuf,
+    /// What was read to collect them; None if they were there.
+    pub calibration: Option<Calibration>,
 }
 
 impl StatsArgs {
@@ -47,30 +51,49 @@ impl StatsArgs {
         output: &Path,
         force: bool,
     ) -> Result<Option<Given>> {
-        let path = match &self.stats {
-            Some(path) => path.clone(),
+        let (path, calibration) = match &self.stats {
+            Some(path) => (path.clone(), None),
             None if self.calibration.data.is_none() => return Ok(None),
             None => self.collect(ui, model, output, force)?,
         };
-        let (stats, _) = stats::read(&path)?;
-        let of = || format!("{}", path.display());
-        let stats = stats.fitted_to(model).with_context(of)?;
-        warn_of_unseen(ui, &stats);
-        let bytes = std::fs::read(&path).with_context(of)?;
-        Ok(Some(Given { stats, sha256: hex(&Sha256::digest(bytes)) }))
+        let given = Given::read(model, path, calibration)?;
+        warn_of_unseen(ui, &given.stats);
+        Ok(Some(given))
     }
 
-    fn collect(&self, ui: &Ui, model: &Model, output: &Path, force: bool) -> Result<PathBuf> {
+    fn collect(
+        &self,
+        ui: &Ui,
+        model: &Model,
+        output: &Path,
+        force: bool,
+    ) -> Result<(PathBuf, Option<Calibration>)> {
         let beside = output.with_extension("imatrix.gguf");
         check_output(&beside, force, &[])?;
         let engine = self.engine.load(ui, model)?;
         let calibration = self.calibration.samples(ui, model, &engine)?;
-        let collected = calibration::run(ui, &engine, &calibration, Collected::default())?;
-        if collected.interrupted {
-            return Err(llama::Error::Interrupted.into());
-        }
-        stats::write(&beside, &calibration::stats(&calibration, collected))?;
+        stats::write(&beside, &collected(ui, &engine, &calibration)?)?;
         ui.say(format_args!("kept the statistics in {}", beside.display()));
-        Ok(beside)
+        Ok((beside, Some(calibration)))
+    }
+}
+
+impl Given {
+    /// The statistics in a file, which must be of `model`.
+    pub fn read(model: &Model, path: PathBuf, calibration: Option<Calibration>) -> Result<Given> {
+        let of = || format!("{}", path.display());
+        let (stats, _) = stats::read(&path)?;
+        let stats = stats.fitted_to(model).with_context(of)?;
+        let sha256 = hex(&Sha256::digest(std::fs::read(&path).with_context(of)?));
+        Ok(Given { stats, sha256, path, calibration })
+    }
+}
+
+/// Statistics from all of the samples, or an interrupt.
+pub fn collected(ui: &Ui, engine: &Engine, calibration: &Calibration) -> Result<Stats> {
+    let collected = calibration::run(ui, engine, calibration, Collected::default())?;
+    match collected.interrupted {
+        true => Err(llama::Error::Interrupted.into()),
+        false => Ok(calibration::stats(calibration, collected)),
     }
 }

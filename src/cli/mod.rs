@@ -19,8 +19,10 @@ mod output;
 mod prune;
 mod quantize;
 mod select;
+mod sequential;
 mod text;
 mod ui;
+mod undo;
 mod verify;
 
 use anyhow::Result;
@@ -54,6 +56,7 @@ enum Verb {
     Quantize(quantize::Quantize),
     Direction(direction::FindDirection),
     Compare(compare::Compare),
+    Undo(undo::Undo),
     Ask(ask::Ask),
     Generate(generate::Generate),
 }
@@ -75,6 +78,7 @@ impl Cli {
             Verb::Quantize(verb) => verb.run(&ui),
             Verb::Direction(verb) => verb.run(&ui),
             Verb::Compare(verb) => verb.run(&ui),
+            Verb::Undo(verb) => verb.run(&ui),
             Verb::Ask(verb) => verb.run(&ui),
             Verb::Generate(verb) => verb.run(&ui),
         }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::given::{Given, StatsArgs};
 use super::output::{FileReport, OutputArgs, no_sha256, sha256_of};
 use super::select::{TensorArgs, parse_type};
+use super::sequential::{Sequence, recollected};
 use super::ui::Ui;
 use crate::compress::{Count, Method, Pattern, Target, owl_allocation, prune, targets};
 use crate::gguf::{GgmlType, Model, Rewrite, Step, check_output, file_type_edit};
@@ -42,6 +43,10 @@ pub struct Prune {
     ty: Option<GgmlType>,
     #[command(flatten)]
     stats: StatsArgs,
+    /// Collect statistics anew after every N blocks, from the model as pruned so far.
+    #[arg(long, value_name = "N", requires = "data", conflicts_with = "stats",
+        value_parser = clap::value_parser!(u32).range(1..))]
+    sequential: Option<u32>,
     #[command(flatten)]
     out: OutputArgs,
     /// Print the report as JSON.
@@ -86,6 +91,9 @@ impl Prune {
         if method.needs_stats() && !self.stats.any() {
             bail!("--method {} needs --stats FILE or --data FILE", self.method_name());
         }
+        if self.sequential.is_some() && !method.needs_stats() {
+            bail!("--sequential is about statistics, and --method magnitude reads none");
+        }
         let model = Model::open(&self.model)?;
         if !self.out.dry_run {
             check_output(&self.out.output, self.out.force, &[&self.model])?;
@@ -99,6 +107,7 @@ impl Prune {
         let by_block = self.allocate(ui, &model, given.as_ref())?;
         let targets = self.targets(&model, by_block.as_deref())?;
         self.tell(ui, &targets)?;
+        let given = self.in_sequence(ui, &model, &targets, given)?;
 
         let mut rewrite = Rewrite::new(&model, self.out.layout());
         let count = Arc::new(Count::default());
@@ -162,6 +171,19 @@ impl Prune {
         Ok(Some(owl_allocation(model, &given.stats, sparsity, n_block as usize, &progress)?))
     }
 
+    fn in_sequence(
+        &self,
+        ui: &Ui,
+        model: &Model,
+        targets: &[Target],
+        given: Option<Given>,
+    ) -> Result<Option<Given>> {
+        let Some(n_blocks) = self.sequential else { return Ok(given) };
+        let (method, engine) = (self.method(), &self.stats.engine);
+        let sequence = Sequence { model, method, targets, n_blocks: n_blocks as usize, engine };
+        given.map(|given| recollected(ui, &sequence, given)).transpose()
+    }
+
     fn tell(&self, ui: &Ui, targets: &[Target]) -> Result<()> {
         for Target { name, from, to, pattern } in targets {
             let much = match pattern {
@@ -199,9 +221,14 @@ impl Prune {
         if self.allocation == Allocation::Owl {
             step = step.parameter("allocation", "owl");
         }
+        if let Some(n_blocks) = self.sequential {
+            step = step.parameter("sequential", n_blocks);
+        }
         step = self.tensors.recorded(step).source("model", source);
         if let Some(given) = given {
             step = step.source("stats", &given.sha256);
+        } else if self.stats.any() {
+            step = step.source("stats", &no_sha256());
         }
         step.changed(targets.iter().map(|t| t.name.as_str()))
     }

@@ -1,7 +1,9 @@
 //! Which weights become zero: the lowest scores of a row, or of each run of its columns.
 //!
 //! Ties go as in a stable sort: the lowest index is zeroed first. Nothing is sorted, though:
-//! the k-th lowest score is selected, and all below it are zeroed.
+//! a threshold is found that k scores do not exceed, and those are zeroed.
+
+use std::cmp::Ordering;
 
 use rayon::prelude::*;
 
@@ -97,17 +99,14 @@ pub fn zero_lowest(row: &mut [f32], scores: &[f32], k: usize, scratch: &mut Vec<
     let bits = |score: &f32| score.to_bits() & WITHOUT_SIGN;
     scratch.clear();
     scratch.extend(scores.iter().map(bits));
-    let (_, &mut highest, _) = scratch.select_nth_unstable(k - 1);
-    let cells = || row.iter().zip(scores);
-    let below = scores.iter().filter(|s| bits(s) < highest).count();
-    let up_to = scores.iter().filter(|s| bits(s) <= highest).count();
-    debug_assert!(cells().len() == row.len() && below < k && k <= up_to);
+    let (highest, up_to) = threshold(scratch, k);
     if up_to == k {
         let cells = row.iter_mut().zip(scores);
         cells.for_each(|(w, s)| *w = if bits(s) <= highest { 0.0 } else { *w });
         return;
     }
     // More equals than places: the first ones go.
+    let below = scratch.iter().filter(|s| **s < highest).count();
     let mut places = k - below;
     for (w, s) in row.iter_mut().zip(scores) {
         let equal = bits(s) == highest;
@@ -116,6 +115,25 @@ pub fn zero_lowest(row: &mut [f32], scores: &[f32], k: usize, scratch: &mut Vec<
             places -= usize::from(equal);
         }
     }
+}
+
+/// A number that `k` of `keys` do not exceed, or, where equal ones allow none, the least that more
+/// do not exceed; and how many they are. Found by halving the range of numbers: each count runs
+/// over the row in vector registers, and a dozen or two of them take far less time than to move
+/// elements about, as selecting in place does.
+fn threshold(keys: &[u32], k: usize) -> (u32, usize) {
+    let up_to = |limit: u32| keys.iter().map(|key| u32::from(*key <= limit)).sum::<u32>() as usize;
+    // The least such number lies in low..=high.
+    let (mut low, mut high) = (0, WITHOUT_SIGN);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match up_to(middle).cmp(&k) {
+            Ordering::Equal => return (middle, k),
+            Ordering::Less => low = middle + 1,
+            Ordering::Greater => high = middle,
+        }
+    }
+    (low, up_to(low))
 }
 
 /// Zeroes the `n` lowest of each `m` consecutive elements; what [`Pattern::n_zeros`] checks must

@@ -2,7 +2,14 @@
 
 use std::ops::Range;
 
-use crate::gguf::TensorInfo;
+use rayon::prelude::*;
+
+use super::error::{Error, Result};
+use crate::gguf::{GgmlType, TensorInfo};
+use crate::quant::first_non_finite;
+
+/// Elements a thread takes at once: small enough to share work and to stay in its cache.
+const ELEMENTS_PER_TASK: u64 = 64 << 10;
 
 /// Matrices in a tensor.
 pub(super) fn n_matrices(info: &TensorInfo) -> usize {
@@ -26,6 +33,41 @@ pub(super) fn by_matrix(
         let (first, last) = (matrix * per_matrix, (matrix + 1) * per_matrix);
         (matrix as usize, first.max(rows.start)..last.min(rows.end))
     })
+}
+
+/// Makes `rows` of a matrix anew as `ty`, a few at a time, in parallel: `make` is called with them,
+/// a buffer of any content for their numbers, and the place of their bytes. What it returns comes
+/// back in the rows' order.
+///
+/// # Errors
+/// The first rows' error, whatever the number of threads: `make`'s, or a number that is not finite
+/// in `ty`.
+pub(super) fn make_rows<T: Send>(
+    info: &TensorInfo,
+    ty: GgmlType,
+    rows: Range<u64>,
+    out: &mut [u8],
+    make: impl Fn(Range<u64>, &mut [f32], &mut [u8]) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    let n_cols = info.n_cols() as usize;
+    let per_task = (ELEMENTS_PER_TASK / info.n_cols().max(1)).max(1);
+    let task_bytes = (per_task * info.row_bytes_as(ty).unwrap_or(0)).max(1) as usize;
+    let task = |buffer: &mut Vec<f32>, (i, out): (usize, &mut [u8])| {
+        let first = rows.start + i as u64 * per_task;
+        let rows = first..rows.end.min(first + per_task);
+        buffer.resize((rows.end - rows.start) as usize * n_cols, 0.0);
+        let made = make(rows, buffer, out)?;
+        match first_non_finite(ty, out, n_cols)? {
+            None => Ok(made),
+            Some(index) => {
+                let (name, index) = (info.name.clone(), first * n_cols as u64 + index);
+                Err(Error::NonFiniteWeight { name, index, ty })
+            }
+        }
+    };
+    let tasks = out.par_chunks_mut(task_bytes).enumerate();
+    let made: Vec<Result<T>> = tasks.map_init(Vec::new, task).collect();
+    made.into_iter().collect()
 }
 
 #[cfg(test)]

@@ -5,18 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::allocation::{ScoreMean, count_outliers, owl};
-use super::error::{Error, Result};
+use super::error::Result;
 use super::mask::{Pattern, prune_rows};
-use super::matrices::{by_matrix, matrix_rows, n_matrices};
+use super::matrices::{by_matrix, make_rows, matrix_rows, n_matrices};
 use super::score::{Score, add_column_sums, input_norms};
 use super::threshold::{HighCounts, threshold_rank, zero_up_to};
 use super::types::fitting;
 use crate::gguf::{
     Ask, BoxError, GgmlType, Model, Replacement, Rewrite, Tensor, TensorInfo, Unwatched, Watch,
 };
-use crate::quant::{
-    decode_rows, decoded, encode_rows, first_non_finite, fold_range, is_block_matrix, zeros_in,
-};
+use crate::quant::{decode_rows, decoded, encode_rows, fold_range, is_block_matrix, zeros_in};
 use crate::stats::Stats;
 
 /// How weights are judged.
@@ -214,34 +212,36 @@ enum Whole {
 
 impl<'m> Pruner<'m> {
     fn replacement(mut self, ty: GgmlType, count: Arc<Count>) -> Replacement<'m> {
-        let mut values = Vec::new();
         let produce = move |rows: Range<u64>, out: &mut [u8]| {
-            let info = self.tensor.info;
-            let n_cols = info.n_cols() as usize;
-            values.resize((rows.end - rows.start) as usize * n_cols, 0.0);
-            decode_rows(info.ty, self.tensor.rows(rows.clone()), n_cols, &mut values)?;
-            self.prune(rows.clone(), &mut values)?;
-            encode_rows(ty, &values, n_cols, None, out)?;
-            if let Some(index) = first_non_finite(ty, out, n_cols)? {
-                let index = rows.start * n_cols as u64 + index;
-                let name = info.name.clone();
-                return Err(BoxError::from(Error::NonFiniteWeight { name, index, ty }));
-            }
-            count.zeros.fetch_add(zeros_in(ty, out, n_cols)?, Ordering::Relaxed);
-            count.elements.fetch_add(values.len() as u64, Ordering::Relaxed);
-            Ok(())
+            self.produce(ty, rows, out, &count).map_err(BoxError::from)
         };
         Replacement { ty, ask: Ask::Chunks, produce: Box::new(produce) }
     }
 
-    /// Prunes `rows`, which may belong to several matrices.
-    fn prune(&mut self, rows: Range<u64>, values: &mut [f32]) -> Result<()> {
+    /// `rows`, which may belong to several matrices, pruned and encoded.
+    fn produce(
+        &mut self,
+        ty: GgmlType,
+        rows: Range<u64>,
+        out: &mut [u8],
+        count: &Count,
+    ) -> Result<()> {
         let info = self.tensor.info;
-        let n_cols = info.n_cols() as usize;
+        let (n_cols, row_bytes) = (info.n_cols() as usize, info.row_bytes_as(ty).unwrap_or(0));
         for (matrix, part) in by_matrix(info, rows.clone()) {
-            let place = |row: u64| (row - rows.start) as usize * n_cols;
             self.enter(matrix)?;
-            self.prune_matrix(matrix, &mut values[place(part.start)..place(part.end)])?;
+            let place = |row: u64| ((row - rows.start) * row_bytes) as usize;
+            let out = &mut out[place(part.start)..place(part.end)];
+            let make = |rows: Range<u64>, values: &mut [f32], out: &mut [u8]| {
+                decode_rows(info.ty, self.tensor.rows(rows), n_cols, values)?;
+                self.prune_matrix(matrix, values)?;
+                encode_rows(ty, values, n_cols, None, out)?;
+                Ok(zeros_in(ty, out, n_cols)?)
+            };
+            let n_elements = (part.end - part.start) * n_cols as u64;
+            let zeros: u64 = make_rows(info, ty, part, out, make)?.into_iter().sum();
+            count.zeros.fetch_add(zeros, Ordering::Relaxed);
+            count.elements.fetch_add(n_elements, Ordering::Relaxed);
         }
         Ok(())
     }

@@ -7,11 +7,11 @@ use super::error::{Error, Result};
 use super::faithful::{self, Scheme};
 use super::fold::Folds;
 use super::int8;
-use super::matrices::{by_matrix, n_matrices};
+use super::matrices::{by_matrix, make_rows, n_matrices};
 use super::types::fitting;
 use crate::gguf::{Ask, BoxError, GgmlType, Model, Replacement, Rewrite, Tensor, TensorInfo};
 use crate::llama::{is_encodable, needs_importance};
-use crate::quant::{decode_rows, encode_rows, first_non_finite, is_block_matrix, is_convertible};
+use crate::quant::{decode_rows, encode_rows, is_block_matrix, is_convertible};
 use crate::stats::Stats;
 
 /// How the rows of a matrix become bytes.
@@ -176,14 +176,8 @@ pub fn quantize<'m>(
     for assignment in assignments {
         let Some(tensor) = model.tensor(&assignment.name) else { continue };
         let importance = importance(tensor.info, stats, folds);
-        let quantizer = Quantizer {
-            tensor,
-            to: assignment.to,
-            coding: assignment.coding,
-            importance,
-            folds,
-            values: Vec::new(),
-        };
+        let quantizer =
+            Quantizer { tensor, to: assignment.to, coding: assignment.coding, importance, folds };
         rewrite.replace(&assignment.name, quantizer.replacement())?;
     }
     // Norms and biases that scales were taken out of.
@@ -192,7 +186,7 @@ pub fn quantize<'m>(
         let Some(tensor) = model.tensor(name) else { continue };
         let (to, coding) = (tensor.info.ty, Coding::Ggml);
         let importance = vec![None; n_matrices(tensor.info)];
-        let quantizer = Quantizer { tensor, to, coding, importance, folds, values: Vec::new() };
+        let quantizer = Quantizer { tensor, to, coding, importance, folds };
         rewrite.replace(name, quantizer.replacement())?;
     }
     Ok(())
@@ -217,38 +211,32 @@ struct Quantizer<'m> {
     /// One a matrix.
     importance: Vec<Option<Vec<f32>>>,
     folds: &'m Folds,
-    values: Vec<f32>,
 }
 
 impl<'m> Quantizer<'m> {
-    fn replacement(mut self) -> Replacement<'m> {
+    fn replacement(self) -> Replacement<'m> {
         let ty = self.to;
         let produce =
             move |rows: Range<u64>, out: &mut [u8]| self.produce(rows, out).map_err(BoxError::from);
         Replacement { ty, ask: Ask::Chunks, produce: Box::new(produce) }
     }
 
-    fn produce(&mut self, rows: Range<u64>, out: &mut [u8]) -> Result<()> {
+    fn produce(&self, rows: Range<u64>, out: &mut [u8]) -> Result<()> {
         let info = self.tensor.info;
         let n_cols = info.n_cols() as usize;
-        let row_bytes = info.row_bytes_as(self.to).unwrap_or(0) as usize;
-        self.values.resize((rows.end - rows.start) as usize * n_cols, 0.0);
-        decode_rows(info.ty, self.tensor.rows(rows.clone()), n_cols, &mut self.values)?;
-        self.folds.apply(info, rows.clone(), &mut self.values);
+        let row_bytes = info.row_bytes_as(self.to).unwrap_or(0);
         for (matrix, part) in by_matrix(info, rows.clone()) {
-            let (first, last) = ((part.start - rows.start), (part.end - rows.start));
-            let values = &mut self.values[first as usize * n_cols..last as usize * n_cols];
-            let out = &mut out[first as usize * row_bytes..last as usize * row_bytes];
+            let place = |row: u64| ((row - rows.start) * row_bytes) as usize;
+            let out = &mut out[place(part.start)..place(part.end)];
             let importance = self.importance[matrix].as_deref();
-            encode(self.coding, self.to, values, n_cols, importance, out)?;
+            let make = |rows: Range<u64>, values: &mut [f32], out: &mut [u8]| {
+                decode_rows(info.ty, self.tensor.rows(rows.clone()), n_cols, values)?;
+                self.folds.apply(info, rows, values);
+                encode(self.coding, self.to, values, n_cols, importance, out)
+            };
+            make_rows(info, self.to, part, out, make)?;
         }
-        match first_non_finite(self.to, out, n_cols)? {
-            None => Ok(()),
-            Some(index) => {
-                let (name, index) = (info.name.clone(), rows.start * n_cols as u64 + index);
-                Err(Error::NonFiniteWeight { name, index, ty: self.to })
-            }
-        }
+        Ok(())
     }
 }
 

@@ -109,6 +109,58 @@ pub enum Error {
          hint: the disk or the memory may be failing; nothing was left behind", path.display()
     )]
     ReadBack { path: PathBuf, what: String },
+
+    #[error("{} is read-only\nhint: chmod u+w lets it be changed in place", path.display())]
+    ReadOnly { path: PathBuf },
+    #[error("another aird is changing {}\nhint: wait until it is done", path.display())]
+    Busy { path: PathBuf },
+    #[error("{} was replaced while it was read\nhint: try again", path.display())]
+    Replaced { path: PathBuf },
+    #[error(
+        "tensor '{name}' is {from}, which cannot become {to} in place\n\
+         hint: write a new file with -o"
+    )]
+    TypeInPlace { name: String, from: &'static str, to: &'static str },
+    #[error(
+        "{} was changed in place before, and {} could still take that back\n\
+         hint: `aird undo` does; `aird undo --forget` keeps the change for good",
+        path.display(), journal.display()
+    )]
+    JournalExists { path: PathBuf, journal: PathBuf },
+    #[error(
+        "what was written differs from what was meant, in {what} of {}\n\
+         hint: the disk or the memory may be failing", path.display()
+    )]
+    WrittenWrong { path: PathBuf, what: String },
+    #[error(
+        "{source}\nhint: {} is changed in part; `aird undo` takes that back", path.display()
+    )]
+    HalfPatched { path: PathBuf, source: Box<Error> },
+    #[error(
+        "{} has no undo journal beside it\n\
+         hint: there is one from `aird repair --in-place` until `aird undo`", path.display()
+    )]
+    NoJournal { path: PathBuf },
+    #[error(
+        "undo journal {} is damaged: {what}; nothing was changed\n\
+         hint: get the model anew from where it came; removing the journal keeps it as it is",
+        path.display()
+    )]
+    DamagedJournal { path: PathBuf, what: &'static str },
+    #[error("undo journal {} is not of version 1\nhint: a newer aird may know it", path.display())]
+    JournalVersion { path: PathBuf },
+    #[error(
+        "undo journal {} is not of the file that is now {}; nothing was changed\n\
+         hint: if the model was replaced since, remove the journal",
+        journal.display(), path.display()
+    )]
+    JournalOfAnother { path: PathBuf, journal: PathBuf },
+    #[error(
+        "{} does not hold the whole change: {what} is missing or was changed since\n\
+         hint: `aird undo` takes back what there is", path.display()
+    )]
+    NotWhole { path: PathBuf, what: String },
+
     #[error("interrupted")]
     Interrupted,
 }

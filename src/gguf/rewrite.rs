@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -304,32 +305,72 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Asks for all rows and writes them; returns their sha256.
+    /// Asks for all rows and writes them; returns their sha256. While this thread asks for a chunk,
+    /// another hashes and writes the one before.
     fn fill(&self, new: &mut Replacement, n_rows: u64, watch: &dyn Watch) -> Result<[u8; 32]> {
+        let (full, filled) = sync_channel::<(u64, Vec<u8>)>(0);
+        let (empty, emptied) = channel();
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(move || self.write_chunks(&filled, &empty, watch));
+            let asked = self.ask_chunks(new, n_rows, watch, &full, &emptied);
+            // Without a sender the writer ends.
+            drop(full);
+            let written = writer.join().unwrap_or_else(|panic| resume_unwind(panic));
+            // A writer that fails ends the asking: its own error says why.
+            written.and_then(|digest| asked.map(|()| digest))
+        })
+    }
+
+    /// Asks for chunk after chunk, into a buffer of its own or one that the writer is done with,
+    /// until all are handed over or the writer is gone.
+    fn ask_chunks(
+        &self,
+        new: &mut Replacement,
+        n_rows: u64,
+        watch: &dyn Watch,
+        full: &SyncSender<(u64, Vec<u8>)>,
+        emptied: &Receiver<Vec<u8>>,
+    ) -> Result<()> {
         let chunk_rows = match new.ask {
             Ask::Whole => n_rows,
             Ask::Chunks => (CHUNK_BYTES / self.row_bytes.max(1)).max(1),
         };
-        let mut digest = Sha256::new();
-        let mut buffer = Vec::new();
         let mut first = 0;
         while first < n_rows {
             if watch.interrupted() {
                 return Err(Error::Interrupted);
             }
             let rows = first..n_rows.min(first + chunk_rows);
+            let mut buffer = emptied.try_recv().unwrap_or_default();
             buffer.resize(((rows.end - rows.start) * self.row_bytes) as usize, 0);
             (new.produce)(rows.clone(), &mut buffer).map_err(|source| Error::Producer {
                 name: self.name.into(),
                 first,
                 source,
             })?;
+            if full.send((first, buffer)).is_err() {
+                return Ok(());
+            }
+            first = rows.end;
+        }
+        Ok(())
+    }
+
+    /// Hashes and writes chunks as they come, and gives their buffers back.
+    fn write_chunks(
+        &self,
+        filled: &Receiver<(u64, Vec<u8>)>,
+        empty: &Sender<Vec<u8>>,
+        watch: &dyn Watch,
+    ) -> Result<[u8; 32]> {
+        let mut digest = Sha256::new();
+        while let Ok((first, buffer)) = filled.recv() {
             digest.update(&buffer);
-            let offset = self.to + first * self.row_bytes;
-            write_at(self.output.file(), &buffer, offset)
+            write_at(self.output.file(), &buffer, self.to + first * self.row_bytes)
                 .map_err(|e| write_error(e, self.output.path()))?;
             watch.advance(buffer.len() as u64);
-            first = rows.end;
+            // Nobody needs it after the last chunk.
+            let _ = empty.send(buffer);
         }
         Ok(digest.finalize().into())
     }
@@ -364,6 +405,7 @@ fn read_back(
         watch.advance(written.data_offset);
     }
     let mut digests = digests.iter();
+    let mut produced = Vec::new();
     for segment in &file.segments {
         match segment {
             Segment::Copy { shard, from, to } => {
@@ -377,10 +419,15 @@ fn read_back(
             Segment::Produce { name, to, row_bytes, n_rows } => {
                 let len = row_bytes * n_rows;
                 let bytes = &written.bytes()[*to as usize..][..len as usize];
-                if digests.next() != Some(&digest(bytes, watch)?) {
-                    return Err(differs(name));
-                }
+                produced.push((name, bytes, digests.next()));
             }
+        }
+    }
+    let same = |&(_, bytes, expected): &(_, &[u8], _)| Ok(expected == Some(&digest(bytes, watch)?));
+    let checked: Vec<Result<bool>> = produced.par_iter().map(same).collect();
+    for ((name, ..), same) in produced.into_iter().zip(checked) {
+        if !same? {
+            return Err(differs(name));
         }
     }
     Ok(())

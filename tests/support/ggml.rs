@@ -49,6 +49,32 @@ pub fn encode(ty: GgmlType, values: &[f32], n_cols: u64) -> Vec<u8> {
     out
 }
 
+/// llama.cpp's own quantizer: every matrix becomes `ty`, the output head `head`; `ftype` is the
+/// `llama_ftype` that the file says. False if it refuses.
+pub fn quantize_model(
+    source: &Path,
+    target: &Path,
+    ftype: u32,
+    ty: GgmlType,
+    head: GgmlType,
+    n_threads: u32,
+) -> bool {
+    silence();
+    let path = |path: &Path| CString::new(path.to_str().unwrap()).unwrap();
+    let (source, target) = (path(source), path(target));
+    // SAFETY: C strings and parameters that live through the call; what they point to is null.
+    unsafe {
+        sys::llama_backend_init();
+        let mut params = sys::llama_model_quantize_default_params();
+        params.nthread = n_threads as i32;
+        params.ftype = ftype;
+        params.pure_ = true;
+        params.token_embedding_type = ty.id();
+        params.output_tensor_type = head.id();
+        sys::llama_model_quantize(source.as_ptr(), target.as_ptr(), &params) == 0
+    }
+}
+
 /// A key as ggml's reader sees it. Text ends at its first NUL there.
 #[derive(Debug, PartialEq)]
 pub struct SeenKey {

@@ -1,0 +1,506 @@
+//! Takes a patch back, byte for byte, from its journals; or keeps it for good.
+//!
+//! Both may be cut off at any point and run again: a journal goes only when its file is whole and
+//! synced.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value as Json;
+
+use super::disk::{Disk, Handle, Real, exists};
+use super::error::{Error, Result, io_error};
+use super::journal::{Journal, Stretch, journal_path, part_path};
+use super::shards::ShardName;
+
+/// A patch that can be taken back. Nobody else can begin to patch or to undo while it lives.
+#[derive(Debug)]
+pub struct Pending {
+    files: Vec<PendingFile>,
+}
+
+#[derive(Debug)]
+struct PendingFile {
+    model: Handle,
+    /// None if the patch ended before it was whole, and so before the model was touched.
+    journal: Option<Journal>,
+}
+
+/// What was taken back, or kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Undone {
+    /// The model's files that had a journal.
+    pub files: Vec<PathBuf>,
+    /// Tensors that the patch changed, or meant to.
+    pub tensors: Vec<String>,
+    /// Bytes that the patch changed, or meant to, a few of the header among them.
+    pub bytes: u64,
+    /// Those of them in stretches that did not hold what they had held before: what there was to
+    /// take back. 0 if the patch ended before it began to write.
+    pub changed_bytes: u64,
+    /// The step, as a file's history would hold it.
+    pub step: Option<Json>,
+    /// Whether the patch put the step into the model's `aird.history`.
+    pub in_history: bool,
+}
+
+impl Pending {
+    /// Finds the journals of the model that `path` names: of a file, or, if it is named as a
+    /// shard, of all shards.
+    ///
+    /// # Errors
+    /// There is none; one is damaged, or does not belong to the file beside it; a file may not be
+    /// written, or somebody else is at work on it.
+    pub fn find(path: &Path) -> Result<Pending> {
+        let mut files = Vec::new();
+        for file in files_of(path) {
+            match file.canonicalize() {
+                Ok(file) => files.push(file),
+                // A shard that is gone can hold nothing to undo.
+                Err(e) if e.kind() == ErrorKind::NotFound && file != path => {}
+                Err(e) => return Err(io_error("cannot open", &file)(e)),
+            }
+        }
+        let mut handles = Vec::new();
+        for file in files {
+            if exists(&journal_path(&file))? || exists(&part_path(&file))? {
+                handles.push(Handle::open_to_change(&file)?);
+            }
+        }
+        if handles.is_empty() {
+            return Err(Error::NoJournal { path: path.into() });
+        }
+        Pending::of(handles)
+    }
+
+    pub(super) fn of(handles: Vec<Handle>) -> Result<Pending> {
+        let mut files = Vec::new();
+        for model in handles {
+            let path = journal_path(&model.path);
+            let journal = if exists(&path)? { Some(Journal::open(path)?) } else { None };
+            if let Some(Journal { handle, index }) = &journal
+                && (model.bytes()? != index.file_bytes
+                    || index.identity_of(&model)? != index.identity_sha256)
+            {
+                let (path, journal) = (model.path.clone(), handle.path.clone());
+                return Err(Error::JournalOfAnother { path, journal });
+            }
+            files.push(PendingFile { model, journal });
+        }
+        Ok(Pending { files })
+    }
+
+    /// What [`Pending::undo`] would do.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn look(&self) -> Result<Undone> {
+        let mut undone = Undone {
+            files: self.files.iter().map(|f| f.model.path.clone()).collect(),
+            tensors: Vec::new(),
+            bytes: 0,
+            changed_bytes: 0,
+            step: None,
+            in_history: false,
+        };
+        for file in &self.files {
+            let Some(Journal { index, .. }) = &file.journal else { continue };
+            undone.tensors.extend(index.stretches.iter().filter_map(|s| s.tensor.clone()));
+            undone.bytes += index.stretches.iter().map(|s| s.bytes).sum::<u64>();
+            undone.changed_bytes += file.changed()?.iter().map(|(_, s)| s.bytes).sum::<u64>();
+            undone.step = undone.step.or_else(|| index.step.clone());
+            undone.in_history |= index.stretches.iter().any(|s| s.tensor.is_none());
+        }
+        Ok(undone)
+    }
+
+    /// Gives every stretch its old bytes, whatever it holds, and removes the journals.
+    ///
+    /// # Errors
+    /// A journal is damaged: then nothing was written. The disk's own: then it can be run again.
+    pub fn undo(self) -> Result<Undone> {
+        let undone = self.look()?;
+        self.undo_on(&Real)?;
+        Ok(undone)
+    }
+
+    pub(super) fn undo_on(&self, disk: &dyn Disk) -> Result<()> {
+        let changed = self.files.iter().map(PendingFile::changed).collect::<Result<Vec<_>>>()?;
+        for (file, changed) in self.files.iter().zip(&changed) {
+            file.check_journal(changed)?;
+        }
+        for (file, changed) in self.files.iter().zip(&changed) {
+            file.restore(disk, changed)?;
+        }
+        self.remove_journals(disk)
+    }
+
+    /// Keeps the patch for good: removes the journals.
+    ///
+    /// # Errors
+    /// [`Error::NotWhole`] if a stretch holds anything but its new bytes; the disk's own.
+    pub fn forget(self) -> Result<Undone> {
+        self.forget_on(&Real)
+    }
+
+    pub(super) fn forget_on(self, disk: &dyn Disk) -> Result<Undone> {
+        let undone = self.look()?;
+        for file in &self.files {
+            let Some(journal) = &file.journal else {
+                return Err(Error::NotWhole { path: file.model.path.clone(), what: "all".into() });
+            };
+            for stretch in &journal.index.stretches {
+                if file.model.sha256(stretch.range())? != stretch.new_sha256 {
+                    let (path, what) = (file.model.path.clone(), stretch.name().into());
+                    return Err(Error::NotWhole { path, what });
+                }
+            }
+            // The patch may have been killed before it could.
+            file.sync(disk)?;
+        }
+        self.remove_journals(disk)?;
+        Ok(undone)
+    }
+
+    fn remove_journals(&self, disk: &dyn Disk) -> Result<()> {
+        for PendingFile { model, .. } in &self.files {
+            for path in [journal_path(&model.path), part_path(&model.path)] {
+                if exists(&path)? {
+                    disk.remove(&path).map_err(io_error("cannot remove", &path))?;
+                }
+            }
+        }
+        for PendingFile { model, .. } in &self.files {
+            disk.sync_folder(&model.path).map_err(io_error("cannot write beside", &model.path))?;
+        }
+        Ok(())
+    }
+}
+
+impl PendingFile {
+    /// The stretches that do not hold their old bytes, each with its place in the journal.
+    fn changed(&self) -> Result<Vec<(usize, &Stretch)>> {
+        let mut changed = Vec::new();
+        let stretches = self.journal.iter().flat_map(|journal| &journal.index.stretches);
+        for (i, stretch) in stretches.enumerate() {
+            if self.model.sha256(stretch.range())? != stretch.old_sha256 {
+                changed.push((i, stretch));
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Looks at the old bytes that will be needed, before any is written.
+    fn check_journal(&self, changed: &[(usize, &Stretch)]) -> Result<()> {
+        let Some(journal) = &self.journal else { return Ok(()) };
+        for &(i, stretch) in changed {
+            if journal.handle.sha256(journal.old(i))? != stretch.old_sha256 {
+                let path = journal.handle.path.clone();
+                return Err(Error::DamagedJournal { path, what: "old bytes are lost" });
+            }
+        }
+        Ok(())
+    }
+
+    fn restore(&self, disk: &dyn Disk, changed: &[(usize, &Stretch)]) -> Result<()> {
+        let Some(journal) = &self.journal else { return Ok(()) };
+        for &(i, stretch) in changed {
+            self.model.copy_from(disk, &journal.handle, journal.old(i), stretch.start)?;
+        }
+        // Even if nothing was left to write: an undo that was killed may not have come to it.
+        self.sync(disk)?;
+        match self.changed()?.first() {
+            Some((_, stretch)) => {
+                let (path, what) = (self.model.path.clone(), stretch.name().into());
+                Err(Error::WrittenWrong { path, what })
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn sync(&self, disk: &dyn Disk) -> Result<()> {
+        disk.sync(&self.model).map_err(io_error("cannot write", &self.model.path))
+    }
+}
+
+/// `path` itself, or by its name all shards; their keys may be torn.
+fn files_of(path: &Path) -> Vec<PathBuf> {
+    match ShardName::parse(path) {
+        Some(name) => (0..name.count).map(|index| name.path(index)).collect(),
+        None => vec![path.into()],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::disk::tests::{Files, Recorder, Stopping, after_power_loss};
+    use super::super::{
+        Ask, Builder, GgmlType, HISTORY_KEY, Model, Patch, Patched, Replacement, Step, Unwatched,
+        Value,
+    };
+    use super::*;
+
+    /// A model of one file or two, each with two tensors that are patched and two that are not.
+    struct Scene {
+        folder: tempfile::TempDir,
+        path: PathBuf,
+        before: Files,
+    }
+
+    const SHAPE: [u64; 2] = [64, 5];
+    const PATCHED: [&str; 4] = ["0.a", "0.c", "1.a", "1.c"];
+
+    impl Scene {
+        fn new(n_files: u64) -> Scene {
+            let folder = tempfile::tempdir().unwrap();
+            let name = ShardName { prefix: folder.path().join("m"), index: 0, count: n_files };
+            for i in 0..n_files {
+                let mut file = Builder::new();
+                // As aird leaves it: with room at the end of a line.
+                file.kv(HISTORY_KEY, Value::strings([format!("{{}}{:400}", "")]));
+                file.kv("split.no", i as u16).kv("split.count", n_files as u16);
+                for (j, tensor) in ["a", "b", "c", "d"].iter().enumerate() {
+                    let bytes = (0..SHAPE[0] * SHAPE[1] * 4).map(|k| (k + j as u64 + i) as u8);
+                    let tensor = format!("{i}.{tensor}");
+                    file.tensor(&tensor, &SHAPE, GgmlType::F32, bytes.collect()).unwrap();
+                }
+                file.write(&name.path(i)).unwrap();
+            }
+            let path = name.path(0);
+            let before = files_in(folder.path());
+            Scene { folder, path, before }
+        }
+
+        fn now(&self) -> Files {
+            files_in(self.folder.path())
+        }
+
+        fn set(&self, files: &Files) {
+            for name in self.now().keys().filter(|name| !files.contains_key(*name)) {
+                fs::remove_file(self.folder.path().join(name)).unwrap();
+            }
+            for (name, bytes) in files {
+                fs::write(self.folder.path().join(name), bytes).unwrap();
+            }
+        }
+
+        fn patch(&self, disk: &dyn Disk) -> Result<Patched> {
+            let model = Model::open(&self.path).unwrap();
+            let mut patch = Patch::new(&model);
+            for name in PATCHED {
+                let Some(tensor) = model.tensor(name) else { continue };
+                let produce = Box::new(move |rows, out: &mut [u8]| {
+                    let new = tensor.rows(rows).iter().map(|b| b ^ 0x55);
+                    out.iter_mut().zip(new).for_each(|(out, new)| *out = new);
+                    Ok(())
+                });
+                let new = Replacement { ty: GgmlType::F32, ask: Ask::Chunks, produce };
+                patch.replace(name, new).unwrap();
+            }
+            patch.produce(&Unwatched).unwrap().apply_on(disk, Some(Step::new("repair")))
+        }
+
+        /// The files with the patch applied and its journals.
+        fn patched(&self) -> Files {
+            let done = self.patch(&Recorder::default()).unwrap();
+            assert!(done.in_history && done.tensors == PATCHED[..done.files.len() * 2]);
+            let patched = self.now();
+            assert_eq!(patched.len(), 2 * self.before.len());
+            patched
+        }
+
+        fn undo(&self, disk: &dyn Disk) -> Result<()> {
+            Pending::find(&self.path)?.undo_on(disk)
+        }
+
+        /// Undoes what there is to undo: everything is then as it was.
+        fn check(&self, what: &str) {
+            match self.undo(&Recorder::default()) {
+                Ok(()) | Err(Error::NoJournal { .. }) => {}
+                Err(e) => panic!("{what}: {e}"),
+            }
+            assert!(self.now() == self.before, "{what}");
+        }
+    }
+
+    fn files_in(folder: &Path) -> Files {
+        let entries = fs::read_dir(folder).unwrap().map(|e| e.unwrap());
+        let named = entries.map(|e| (e.file_name().into_string().unwrap(), e.path()));
+        named.map(|(name, path)| (name, fs::read(path).unwrap())).collect()
+    }
+
+    fn random(mut state: u64) -> impl FnMut() -> u64 {
+        move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695);
+            state >> 33
+        }
+    }
+
+    /// Runs `act` with disks that stop ever later, until one does not; returns how many did.
+    fn each_stop(for_good: bool, mut act: impl FnMut(usize, &Stopping)) -> usize {
+        for cost in 0.. {
+            let disk = Stopping::after(cost, for_good);
+            act(cost, &disk);
+            if !disk.failed.get() {
+                return cost;
+            }
+        }
+        unreachable!("some disk is large enough")
+    }
+
+    #[test]
+    fn undo_after_a_patch_killed_anywhere_gives_back_what_was_there() {
+        for n_files in [1, 2] {
+            let scene = Scene::new(n_files);
+            let (mut early, mut late) = (0, 0);
+            let stops = each_stop(true, |cost, disk| {
+                scene.set(&scene.before);
+                let result = scene.patch(disk);
+                assert_eq!(result.is_err(), disk.failed.get(), "{cost}");
+                let now = scene.now();
+                let touched = scene.before.iter().any(|(name, bytes)| now[name] != *bytes);
+                let half = matches!(result, Err(Error::HalfPatched { .. }));
+                assert!(half || result.is_ok() || !touched, "{cost}: touched, and not said");
+                late += usize::from(half);
+                early += usize::from(!half);
+                scene.check(&format!("{n_files} files, stopped after {cost}"));
+            });
+            assert!(stops > 100 && early > 50 && late > 50, "{stops} {early} {late}");
+        }
+    }
+
+    #[test]
+    fn an_undo_killed_anywhere_can_be_run_again() {
+        for n_files in [1, 2] {
+            let scene = Scene::new(n_files);
+            let patched = scene.patched();
+            let stops = each_stop(true, |cost, disk| {
+                scene.set(&patched);
+                assert_eq!(scene.undo(disk).is_err(), disk.failed.get(), "{cost}");
+                scene.check(&format!("{n_files} files, stopped after {cost}"));
+            });
+            assert!(stops > 50, "{stops}");
+            // Both of them, and the undo more than once.
+            let mut random = random(n_files);
+            for _ in 0..300 {
+                scene.set(&scene.before);
+                let _ = scene.patch(&Stopping::after(random() as usize % 400, true));
+                for _ in 0..random() % 4 {
+                    let _ = scene.undo(&Stopping::after(random() as usize % 200, true));
+                }
+                scene.check("stopped again and again");
+            }
+        }
+    }
+
+    #[test]
+    fn a_patch_that_fails_takes_itself_back() {
+        for n_files in [1, 2] {
+            let scene = Scene::new(n_files);
+            each_stop(false, |cost, disk| match scene.patch(disk) {
+                Ok(_) => scene.check("the last"),
+                Err(Error::Io { .. }) => assert!(scene.now() == scene.before, "{cost}"),
+                Err(e) => panic!("{cost}: {e}"),
+            });
+        }
+    }
+
+    #[test]
+    fn a_power_loss_at_any_moment_loses_nothing() {
+        for n_files in [1, 2] {
+            let scene = Scene::new(n_files);
+            let patching = Recorder::default();
+            scene.patch(&patching).unwrap();
+            let patched = scene.now();
+            let undoing = Recorder::default();
+            scene.undo(&undoing).unwrap();
+            let mut random = random(7 + n_files);
+            for (start, recorder) in [(&scene.before, patching), (&patched, undoing)] {
+                let ops = recorder.ops.into_inner();
+                assert!(ops.len() >= 6, "{ops:?}");
+                for n in 0..=ops.len() {
+                    for _ in 0..60 {
+                        scene.set(&after_power_loss(start, &ops[..n], &mut random));
+                        scene.check(&format!("after {:?}", ops[..n].last()));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_power_loss_does_find_a_missing_sync() {
+        use super::super::disk::tests::Op;
+        let scene = Scene::new(1);
+        let patching = Recorder::default();
+        scene.patch(&patching).unwrap();
+        let ops = patching.ops.into_inner();
+        let is_sync = |op: &&Op| matches!(op, Op::Sync(_) | Op::SyncFolder);
+        // Those before the model is written; what is lost of the model itself undo puts back.
+        for skipped in 0..2 {
+            let nth = ops.iter().filter(is_sync).nth(skipped).unwrap();
+            let rest = ops.iter().filter(|op| !std::ptr::eq(*op, nth)).cloned();
+            let rest: Vec<Op> = rest.collect();
+            let mut random = random(1);
+            let lost = (0..300).any(|_| {
+                let n = rest.len() - 1;
+                scene.set(&after_power_loss(&scene.before, &rest[..n], &mut random));
+                let _ = scene.undo(&Recorder::default());
+                scene.now() != scene.before
+            });
+            assert!(lost, "sync {skipped} is not needed");
+        }
+    }
+
+    #[test]
+    fn a_damaged_journal_changes_nothing_and_stays() {
+        let scene = Scene::new(1);
+        let patched = scene.patched();
+        let name = patched.keys().find(|name| name.ends_with(".aird-undo")).unwrap();
+        let journal = &patched[name];
+        let mut files = patched.clone();
+        let mut check = |bytes: Vec<u8>, what: &str| {
+            files.insert(name.clone(), bytes);
+            scene.set(&files);
+            match scene.undo(&Recorder::default()) {
+                Err(Error::DamagedJournal { .. } | Error::JournalVersion { .. }) => {}
+                other => panic!("{what}: {other:?}"),
+            }
+            assert!(scene.now() == files, "{what}");
+        };
+        for at in 0..journal.len() {
+            let mut bytes = journal.clone();
+            bytes[at] ^= 1 << (at % 8);
+            check(bytes, &format!("byte {at}"));
+        }
+        for len in (0..journal.len()).step_by(13).chain([journal.len() - 1]) {
+            check(journal[..len].to_vec(), &format!("{len} bytes"));
+        }
+        check([&journal[..], &[0]].concat(), "a byte too many");
+    }
+
+    #[test]
+    fn a_patch_cut_off_by_hand_is_not_kept_but_taken_back() {
+        let scene = Scene::new(2);
+        let patched = scene.patched();
+        for name in scene.before.keys() {
+            let mut files = patched.clone();
+            // The last byte of the last tensor that is patched, before that of the last one.
+            let bytes = files.get_mut(name).unwrap();
+            let at = bytes.len() - (SHAPE[0] * SHAPE[1] * 4) as usize - 1;
+            bytes[at] ^= 0x55;
+            scene.set(&files);
+            let kept = Pending::find(&scene.path).unwrap().forget();
+            assert!(matches!(kept, Err(Error::NotWhole { .. })), "{kept:?}");
+            assert!(scene.now() == files);
+            scene.check("by hand");
+        }
+        scene.set(&patched);
+        let kept = Pending::find(&scene.path).unwrap().forget().unwrap();
+        assert_eq!(kept.tensors, PATCHED);
+        assert_eq!(scene.now().len(), scene.before.len());
+        assert!(scene.now().iter().all(|(name, bytes)| patched[name] == *bytes));
+    }
+}
