@@ -161,16 +161,22 @@ impl Bench {
 
     /// Greedy answers, many at once against one at a time and against the bare loop.
     fn generation(&self) -> Result<()> {
-        let prompts = &self.prompts[..self.prompts.len().min(N_ANSWERS)];
-        let alone: Vec<Vec<i32>> = prompts.iter().step_by(ALONE_EVERY).cloned().collect();
-        // The first answers warm up, and say who goes on for long: in lock step nobody may stop.
-        let answers =
-            generate(&self.engine, prompts, settings(PARALLEL), &mut Hooks::new(), &mut Deaf)?;
-        let mut by_length: Vec<usize> = (0..prompts.len()).collect();
+        // The first answers warm up, and say who goes on for long: those are timed, since refusals
+        // end after a sentence, and in lock step nobody may stop.
+        let answers = generate(
+            &self.engine,
+            &self.prompts,
+            settings(PARALLEL),
+            &mut Hooks::new(),
+            &mut Deaf,
+        )?;
+        let mut by_length: Vec<usize> = (0..self.prompts.len()).collect();
         by_length.sort_by_key(|&i| std::cmp::Reverse(answers[i].len()));
-        let long = by_length.iter().take(PARALLEL as usize).map(|&i| prompts[i].clone());
-        let long: Vec<Vec<i32>> = long.collect();
-        let n_tokens: usize = answers.iter().map(Vec::len).sum();
+        by_length.truncate(N_ANSWERS);
+        let n_tokens: usize = by_length.iter().map(|&i| answers[i].len()).sum();
+        let prompts: Vec<Vec<i32>> = by_length.iter().map(|&i| self.prompts[i].clone()).collect();
+        let (prompts, long) = (&prompts[..], prompts[..PARALLEL as usize].to_vec());
+        let alone: Vec<Vec<i32>> = prompts.iter().step_by(ALONE_EVERY).cloned().collect();
         let (n, mean) = (prompts.len(), n_tokens as f64 / prompts.len() as f64);
         println!("\ngeneration: {n} answers, {mean:.1} tokens of at most {N_NEW} on average");
 

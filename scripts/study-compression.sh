@@ -125,7 +125,11 @@ direction() {
         read -r layer position _ <<<"$(compared dense)"
         how=(--layer "${layer#*/}" --position "${position#*/}")
     fi
-    "$aird" -q direction "$(model_of "$1")" -o "$out/$1.safetensors" --force "${how[@]}" >/dev/null
+    "$aird" -q direction "$(model_of "$1")" -o "$out/$1.safetensors" --force "${how[@]}" \
+        >/dev/null && return
+    # A model that hardly refuses has none: what is left of it at the base's cell is still a figure.
+    [ "$1" != dense ] && "$aird" -q direction "$(model_of "$1")" -o "$out/$1.safetensors" \
+        --force --capture-only >/dev/null
 }
 
 table=$out/table.txt
@@ -163,7 +167,7 @@ awk '
     }
     NR > 1 { ppl[$1] = $3 + 0 }
     NR > 1 && $5 != "-" { cosine[$1] = $5 + 0 }
-    NR > 1 && $5 == "-" { print "no direction: " $1 " refuses too little to have one" }
+    NR > 1 && $4 == "-" { print "no direction: " $1 " refuses too little to have one" }
     END {
         # What rounding to 8 bits does is less than the noise of so short a text.
         if (ppl["int8"] > 0)

@@ -9,6 +9,9 @@ pub mod cli;
 /// Results as people look at them: pictures in SVG.
 pub mod report;
 
+/// AIRD itself: the edit that strengthens what a block says about refusal.
+pub mod repair;
+
 /// The refusal direction: captured, selected by what it does, compared, kept in a file.
 pub mod direction;
 

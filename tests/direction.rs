@@ -116,6 +116,12 @@ fn compare_draws_a_heatmap_and_refuses_other_widths() {
     let output = run(&[Path::new("compare"), &a, &a, Path::new("--svg"), &svg]);
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(std::fs::read_to_string(&svg).unwrap().starts_with("<svg"));
+    // A file of candidates alone has no chosen direction, but a cosine at the base's cell.
+    let bare = capture(folder.path(), &model, "c", &[]);
+    let report = json(&[Path::new("compare"), &a, &bare]);
+    assert!(report["others"][0]["cosine"].is_null());
+    assert!(report["others"][0]["cosine_at_base"].as_f64().unwrap() > 0.999);
+    assert_eq!(run(&[Path::new("compare"), &bare, &a]).status.code(), Some(1));
     let output = run(&[Path::new("compare"), &a, &b]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("64 wide, the other 256"), "{}", stderr(&output));

@@ -18,6 +18,7 @@ mod prune;
 mod quantize;
 mod readers;
 mod readme;
+mod repair;
 mod tidy;
 mod tiny_models;
 mod undo;

@@ -66,8 +66,8 @@ impl Compare {
         for (path, c) in self.others.iter().zip(&report.others) {
             rows.push(vec![
                 super::args::file_name(path),
-                format!("{}/{}", c.layer.0, c.layer.1),
-                format!("{}/{}", c.position.0, c.position.1),
+                format!("{}/{}", chosen(c.layer.0), c.layer.1),
+                format!("{}/{}", chosen(c.position.0), c.position.1),
                 number(c.cosine),
                 number(c.cosine_at_base),
             ]);
@@ -78,6 +78,11 @@ impl Compare {
         }
         text
     }
+}
+
+/// A layer or position; a file of candidates alone has none.
+fn chosen(x: Option<impl ToString>) -> String {
+    x.map_or("-".into(), |x| x.to_string())
 }
 
 /// Layers down, positions across.

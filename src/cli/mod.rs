@@ -18,6 +18,7 @@ mod merge;
 mod output;
 mod prune;
 mod quantize;
+mod repair;
 mod select;
 mod sequential;
 mod text;
@@ -56,6 +57,7 @@ enum Verb {
     Quantize(quantize::Quantize),
     Direction(direction::FindDirection),
     Compare(compare::Compare),
+    Repair(repair::Repair),
     Undo(undo::Undo),
     Ask(ask::Ask),
     Generate(generate::Generate),
@@ -78,6 +80,7 @@ impl Cli {
             Verb::Quantize(verb) => verb.run(&ui),
             Verb::Direction(verb) => verb.run(&ui),
             Verb::Compare(verb) => verb.run(&ui),
+            Verb::Repair(verb) => verb.run(&ui),
             Verb::Undo(verb) => verb.run(&ui),
             Verb::Ask(verb) => verb.run(&ui),
             Verb::Generate(verb) => verb.run(&ui),

@@ -11,10 +11,11 @@ use super::intervene::cosine;
 pub struct Comparison {
     /// The other file's model.
     pub model: String,
-    /// Chosen layer of the other over that of the base: the study's l^c/l.
-    pub layer: (usize, usize),
+    /// Chosen layer of the other over that of the base: the study's l^c/l. The other has none if
+    /// its file holds candidates alone: a model that hardly refuses has no direction to choose.
+    pub layer: (Option<usize>, usize),
     /// Chosen position of the other over that of the base: the study's i^c/i.
-    pub position: (i32, i32),
+    pub position: (Option<i32>, i32),
     /// Cosine of the two chosen directions.
     pub cosine: Option<f64>,
     /// Cosine of both models' candidates at the base's cell.
@@ -26,7 +27,7 @@ pub struct Comparison {
 /// Compares `other` with `base`.
 ///
 /// # Errors
-/// Different widths, numbers of layers or of positions; or one holds no choice.
+/// Different widths, numbers of layers or of positions; or the base holds no choice.
 pub fn compare(base: &Direction, other: &Direction) -> Result<Comparison> {
     let (a, b) = (&base.candidates, &other.candidates);
     let incomparable = |why: String| Error::Incomparable {
@@ -43,17 +44,15 @@ pub fn compare(base: &Direction, other: &Direction) -> Result<Comparison> {
             return Err(incomparable(format!("one is {x} {what}, the other {y}")));
         }
     }
-    let cell = |d: &Direction| {
-        let none = || incomparable("one of them has no chosen layer and position".into());
-        d.about.layer.zip(d.about.position).ok_or_else(none)
-    };
-    let ((l, i), (lc, ic)) = (cell(base)?, cell(other)?);
+    let none = || incomparable("the first has no chosen layer and position".into());
+    let (l, i) = base.about.layer.zip(base.about.position).ok_or_else(none)?;
+    let (lc, ic) = (other.about.layer, other.about.position);
     let at = |layer: usize, behind: usize| cosine(a.at(layer, behind), b.at(layer, behind));
     Ok(Comparison {
         model: other.about.model.clone(),
         layer: (lc, l),
         position: (ic, i),
-        cosine: cosine(base.chosen()?, other.chosen()?),
+        cosine: other.chosen().ok().zip(base.chosen().ok()).and_then(|(o, b)| cosine(b, o)),
         cosine_at_base: at(l, (-1 - i) as usize),
         cells: (0..a.n_layer).map(|l| (0..a.n_pos).map(|p| at(l, p)).collect()).collect(),
     })

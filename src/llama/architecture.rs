@@ -42,6 +42,48 @@ pub fn residual_writer(name: &str) -> Option<Part> {
     WRITERS.iter().find(|(writer, _)| *writer == stem).map(|&(_, part)| part)
 }
 
+/// Architectures whose graphs were read: what of theirs writes into the residual stream has the
+/// names of [`residual_writer`]. True where a norm with gains follows each writer.
+///
+/// In glm4moe, gpt-oss, seed_oss and others `post_attention_norm` stands before the MLP: names
+/// alone do not tell.
+const KNOWN: &[(&str, bool)] = &[
+    ("llama", false),
+    ("mistral3", false),
+    ("qwen2", false),
+    ("qwen2moe", false),
+    ("qwen3", false),
+    ("qwen3moe", false),
+    ("olmoe", false),
+    ("gemma", false),
+    ("granite", false),
+    ("internlm2", false),
+    ("smollm3", false),
+    ("seed_oss", false),
+    ("phi3", false),
+    ("command-r", false),
+    ("gemma2", true),
+    ("gemma3", true),
+    ("olmo2", true),
+    ("exaone4", true),
+    ("glm4", true),
+];
+
+/// True if it is known what writes into the residual stream of `architecture`'s models, and how.
+pub fn writers_are_known(architecture: &str) -> bool {
+    KNOWN.iter().any(|(name, _)| *name == architecture)
+}
+
+/// The norm, without `blk.N.` and `.weight`, between what half `part` writes and the residual
+/// stream; None if there is none.
+pub fn output_norm(architecture: &str, part: Part) -> Option<&'static str> {
+    let (_, normed) = KNOWN.iter().find(|(name, _)| *name == architecture)?;
+    normed.then_some(match part {
+        Part::Attention => "post_attention_norm",
+        Part::Mlp => "post_ffw_norm",
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

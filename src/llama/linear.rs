@@ -53,7 +53,10 @@ pub(super) fn read_input(
     if input.type_ != sys::GGML_TYPE_F32 || input.nb[0] != size_of::<f32>() {
         return Ok(Go::On);
     }
-    fetch(input, buffer);
+    let rows = match in_place(input) {
+        Some(rows) => rows,
+        None => fetch(input, buffer),
+    };
     let n_rows = (input.ne[1] * input.ne[2] * input.ne[3]) as usize;
     let uses = match ids.filter(|_| node.op == sys::GGML_OP_MUL_MAT_ID) {
         Some(ids) => expert_uses(ids, input.ne[1] as usize, shape),
@@ -67,23 +70,41 @@ pub(super) fn read_input(
         source: std::ptr::from_ref(input) as usize,
         n_expert: matrix.ne[2].max(1) as usize,
         n_cols: input.ne[0] as usize,
-        rows: buffer,
+        rows,
         uses: &uses,
     })
 }
 
-/// All rows of `input`, whatever its strides.
-fn fetch(input: &sys::ggml_tensor, buffer: &mut Vec<f32>) {
+/// The rows where they lie, if the CPU can read them there: most of a pass's cost would be copying.
+fn in_place(input: &sys::ggml_tensor) -> Option<&[f32]> {
+    let n = input.ne.iter().product::<i64>() as usize;
+    let data = input.data.cast::<f32>();
+    // SAFETY: pure functions of a computed node and its buffer, where it has one.
+    let readable = unsafe {
+        sys::ggml_is_contiguous(input)
+            && !input.buffer.is_null()
+            && sys::ggml_backend_buffer_is_host(input.buffer)
+    };
+    // SAFETY: a computed, contiguous F32 node in host memory holds its elements at `data`, and the
+    // scheduler computes nothing that could change them before the callback returns.
+    (readable && data.is_aligned() && !data.is_null())
+        .then(|| unsafe { std::slice::from_raw_parts(data, n) })
+}
+
+/// Copies all rows of `input`, whatever its strides.
+fn fetch<'b>(input: &sys::ggml_tensor, buffer: &'b mut Vec<f32>) -> &'b [f32] {
     let [n_cols, ne1, ne2, ne3] = input.ne.map(|n| n as usize);
     buffer.resize(n_cols * ne1 * ne2 * ne3, 0.0);
     // SAFETY: a pure function of a computed node.
     if unsafe { sys::ggml_is_contiguous(input) } {
-        return get(input, 0, buffer);
+        get(input, 0, buffer);
+        return buffer;
     }
     for (row, out) in buffer.chunks_exact_mut(n_cols.max(1)).enumerate() {
         let (i1, i2, i3) = (row % ne1, row / ne1 % ne2, row / ne1 / ne2);
         get(input, i1 * input.nb[1] + i2 * input.nb[2] + i3 * input.nb[3], out);
     }
+    buffer
 }
 
 /// `ids` is [n_used, n_tokens], I32, and need not be contiguous; `input` has `n_per_token` rows for

@@ -7,6 +7,7 @@ mod compare;
 mod convertible;
 mod error;
 mod finite;
+mod preserve;
 mod rows;
 mod stream;
 
@@ -14,5 +15,6 @@ pub use compare::{Comparison, compare, count_zeros, zeros_in};
 pub use convertible::{is_block_matrix, is_convertible};
 pub use error::{Error, Result};
 pub use finite::{find_non_finite, first_non_finite};
+pub use preserve::{Strengthened, strengthen};
 pub use rows::{decode_rows, decoded, encode_rows, keeps_zeros};
 pub use stream::{fold_range, fold_rows};

@@ -1,0 +1,398 @@
+//! Direction-preserving rounding: `W + alpha r r^T W` in a type so coarse that rounding each weight
+//! by itself would take the edit back.
+//!
+//! ```text
+//! g   = r^T W                     what the matrix writes along r, by input channel
+//! t_i = W_i + alpha r_i g         the row that is wanted
+//! q_i = Q(t_i - p r_i / S_i)      with the error so far along r taken along
+//! p  += r_i (q_i - t_i)           S_i: sum of r^2 over the rows not yet done, this one included
+//! ```
+//! Rows go in ascending `|r_i|`: the last ones can take what is left in few steps of their grid.
+//! Blocks lie within rows, so chunks of columns are worked on by themselves, in parallel, always
+//! the same ones: results do not depend on threads. Errors are carried in f64.
+//!
+//! Rows whose part of the edit is smaller than the noise of rounding them anew keep their bytes;
+//! the others carry their share, which is no more than [`KEPT_SHARE`] of the edit.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::error::Result;
+use crate::gguf::{GgmlType, Tensor};
+use crate::llama;
+
+/// Columns worked on together: the longest block.
+const CHUNK: usize = 256;
+/// Part of `|r|^2` that rows which keep their bytes may hold together.
+const KEPT_SHARE: f64 = 0.05;
+/// Every so many rows the mean of two is rounded, to see how coarse the type is.
+const SAMPLED: usize = 8;
+
+/// A matrix that was edited and rounded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Strengthened {
+    /// Its rows in the type that was asked for.
+    pub bytes: Vec<u8>,
+    /// `<dW, r r^T W> / |r r^T W|^2`: the alpha that is really in there. NaN where `r^T W` is zero.
+    pub realised_alpha: f64,
+    /// `|W' - (W + alpha r r^T W)| / |W|`, Frobenius: what rounding added.
+    pub noise: f64,
+    /// The same of rounding weights of this matrix that lie on no grid: the type's own coarseness.
+    pub own_noise: f64,
+}
+
+/// `W + alpha r r^T W` as `ty`, of the rows `rows` of a tensor: one matrix W, [n_rows, n_cols], of
+/// which r, `direction`, [n_rows], is a unit vector on the outputs' side.
+///
+/// # Errors
+/// A type that ggml does not decode or write, or rows that do not fit it.
+///
+/// # Panics
+/// `direction` has another length than `rows`.
+pub fn strengthen(
+    tensor: Tensor<'_>,
+    rows: Range<u64>,
+    direction: &[f32],
+    alpha: f64,
+    ty: GgmlType,
+) -> Result<Strengthened> {
+    assert_eq!(direction.len() as u64, rows.end - rows.start, "an element of r for every row");
+    let n_cols = tensor.info.n_cols() as usize;
+    let (from, bytes) = (tensor.info.ty, tensor.rows(rows));
+    let matrix = Matrix { from, to: ty, n_cols, bytes, direction, alpha };
+    let starts = (0..n_cols).into_par_iter().step_by(CHUNK);
+    let chunks = starts.map(|start| start..n_cols.min(start + CHUNK));
+    let surveys = chunks.clone().map(|cols| matrix.survey(cols));
+    let mut sums = Sums::default();
+    surveys.collect::<Result<Vec<Sums>>>()?.iter().for_each(|part| sums.add(part));
+    let order = Order::new(direction, matrix.keepable_square(&sums));
+    let parts = chunks.map(|cols| matrix.round(cols, &order)).collect::<Result<Vec<Part>>>()?;
+    let row_bytes = ty.bytes_for(n_cols as u64).unwrap_or(0) as usize;
+    let mut bytes = vec![0; direction.len() * row_bytes];
+    let mut at = 0;
+    for part in parts {
+        let len = part.bytes.len() / direction.len().max(1);
+        let rows =
+            bytes.chunks_exact_mut(row_bytes.max(1)).zip(part.bytes.chunks_exact(len.max(1)));
+        rows.for_each(|(row, new)| row[at..at + len].copy_from_slice(new));
+        at += len;
+        sums.add(&part.sums);
+    }
+    Ok(Strengthened {
+        bytes,
+        realised_alpha: sums.along / sums.gg,
+        noise: (sums.noise / sums.ww).sqrt(),
+        own_noise: (sums.own_noise / sums.sampled).sqrt(),
+    })
+}
+
+/// Rows by ascending `|r_i|`.
+struct Order {
+    /// Row numbers.
+    rows: Vec<usize>,
+    /// Sum of r^2 from each of them on.
+    left: Vec<f64>,
+    /// How many of the first keep their bytes.
+    n_kept: usize,
+}
+
+impl Order {
+    /// Rows with r^2 of no more than `keepable` may keep their bytes.
+    fn new(direction: &[f32], keepable: f64) -> Order {
+        let mut rows: Vec<usize> = (0..direction.len()).collect();
+        rows.sort_by(|&a, &b| direction[a].abs().total_cmp(&direction[b].abs()).then(a.cmp(&b)));
+        let square = |i: usize| f64::from(direction[i]).powi(2);
+        let mut left = vec![0.0; rows.len()];
+        let mut sum = 0.0;
+        for (place, &row) in rows.iter().enumerate().rev() {
+            sum += square(row);
+            left[place] = sum;
+        }
+        let is_kept = |place: &usize| {
+            let own = square(rows[*place]);
+            own <= keepable && sum - left[*place] + own <= KEPT_SHARE * sum
+        };
+        let n_kept = (0..rows.len()).take_while(is_kept).count();
+        Order { rows, left, n_kept }
+    }
+}
+
+struct Matrix<'a> {
+    from: GgmlType,
+    to: GgmlType,
+    n_cols: usize,
+    bytes: &'a [u8],
+    direction: &'a [f32],
+    alpha: f64,
+}
+
+/// Sums over elements.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sums {
+    /// `<dW, r g>`.
+    along: f64,
+    /// `|g|^2`.
+    gg: f64,
+    /// `|W|^2`.
+    ww: f64,
+    /// `|W' - T|^2`.
+    noise: f64,
+    /// Of the sampled rows: `|Q(x) - x|^2` and `|x|^2`.
+    own_noise: f64,
+    sampled: f64,
+}
+
+impl Sums {
+    fn add(&mut self, other: &Sums) {
+        self.along += other.along;
+        self.gg += other.gg;
+        self.ww += other.ww;
+        self.noise += other.noise;
+        self.own_noise += other.own_noise;
+        self.sampled += other.sampled;
+    }
+}
+
+/// A chunk of columns, all rows of it.
+struct Part {
+    /// Row by row.
+    bytes: Vec<u8>,
+    sums: Sums,
+}
+
+impl Matrix<'_> {
+    /// `|W|^2`, `|g|^2` and the type's own noise, of some columns.
+    fn survey(&self, cols: Range<usize>) -> Result<Sums> {
+        let (weights, g) = self.weights(&cols)?;
+        let mut sums = Sums { gg: g.iter().map(|g| g * g).sum(), ..Sums::default() };
+        sums.ww = weights.iter().map(|w| f64::from(*w).powi(2)).sum();
+        self.sample(&weights, cols.len(), &mut sums)?;
+        Ok(sums)
+    }
+
+    /// r^2 of rows that change by less than what rounding them anew would; below 0 if none may keep
+    /// their bytes.
+    fn keepable_square(&self, sums: &Sums) -> f64 {
+        if self.from != self.to || !self.to.is_quantized() || sums.sampled <= 0.0 {
+            return -1.0;
+        }
+        let row_noise = sums.own_noise / sums.sampled * sums.ww / self.direction.len() as f64;
+        let change = self.alpha * self.alpha * sums.gg;
+        if change > 0.0 { row_noise / change } else { f64::INFINITY }
+    }
+
+    /// Some columns, [n_rows, width], and their g.
+    fn weights(&self, cols: &Range<usize>) -> Result<(Vec<f32>, Vec<f64>)> {
+        let width = cols.len();
+        let mut weights = vec![0f32; self.direction.len() * width];
+        let mut g = vec![0f64; width];
+        for (row, values) in weights.chunks_exact_mut(width).enumerate() {
+            llama::decode(self.from, self.row_bytes(row, cols), values)?;
+            let r = f64::from(self.direction[row]);
+            g.iter_mut().zip(&*values).for_each(|(g, w)| *g += r * f64::from(*w));
+        }
+        Ok((weights, g))
+    }
+
+    fn round(&self, cols: Range<usize>, order: &Order) -> Result<Part> {
+        let (n_rows, width) = (self.direction.len(), cols.len());
+        let (weights, g) = self.weights(&cols)?;
+        let len = self.to.bytes_for(width as u64).unwrap_or(0) as usize;
+        let mut part = Part { bytes: vec![0; n_rows * len], sums: Sums::default() };
+        let mut error = vec![0f64; width];
+        let (mut wanted, mut found) = (vec![0f32; width], vec![0f32; width]);
+        for (place, &row) in order.rows.iter().enumerate() {
+            let (r, values) = (f64::from(self.direction[row]), &weights[row * width..][..width]);
+            let target = |j: usize| f64::from(values[j]) + self.alpha * r * g[j];
+            let out = &mut part.bytes[row * len..(row + 1) * len];
+            if place < order.n_kept {
+                out.copy_from_slice(self.row_bytes(row, &cols));
+                found.copy_from_slice(values);
+            } else {
+                let left = order.left[place];
+                let carried = if left > 0.0 && self.to != GgmlType::F32 { r / left } else { 0.0 };
+                for (j, x) in wanted.iter_mut().enumerate() {
+                    *x = (target(j) - error[j] * carried) as f32;
+                }
+                llama::encode(self.to, &wanted, width, None, out)?;
+                llama::decode(self.to, out, &mut found)?;
+            }
+            for j in 0..width {
+                let (x, w) = (f64::from(found[j]), f64::from(values[j]));
+                let missed = x - target(j);
+                error[j] += r * missed;
+                part.sums.noise += missed * missed;
+                part.sums.along += g[j] * r * (x - w);
+            }
+        }
+        Ok(part)
+    }
+
+    /// Rounds the mean of two rows here and there: as large as a row, and on no grid.
+    fn sample(&self, weights: &[f32], width: usize, sums: &mut Sums) -> Result<()> {
+        let mut bytes = vec![0; self.to.bytes_for(width as u64).unwrap_or(0) as usize];
+        let (mut mixed, mut back) = (vec![0f32; width], vec![0f32; width]);
+        for rows in weights.chunks_exact(2 * width).step_by(SAMPLED / 2) {
+            let (a, b) = rows.split_at(width);
+            let pairs = mixed.iter_mut().zip(a.iter().zip(b));
+            pairs.for_each(|(x, (a, b))| *x = (a + b) * std::f32::consts::FRAC_1_SQRT_2);
+            llama::encode(self.to, &mixed, width, None, &mut bytes)?;
+            llama::decode(self.to, &bytes, &mut back)?;
+            for (x, q) in mixed.iter().zip(&back) {
+                sums.own_noise += (f64::from(*q) - f64::from(*x)).powi(2);
+                sums.sampled += f64::from(*x).powi(2);
+            }
+        }
+        Ok(())
+    }
+
+    fn row_bytes(&self, row: usize, cols: &Range<usize>) -> &[u8] {
+        let bytes = |n: usize| self.from.bytes_for(n as u64).unwrap_or(0) as usize;
+        let start = row * bytes(self.n_cols) + bytes(cols.start);
+        &self.bytes[start..start + bytes(cols.len())]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gguf::{Builder, Model};
+    use crate::quant::encode_rows;
+
+    const N: usize = 512;
+
+    /// A model with one matrix of `ty`, [N, N], and the random weights that were rounded into it.
+    fn model(ty: GgmlType, folder: &std::path::Path) -> Model {
+        let mut state = 1u64;
+        let mut uniform = || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+        };
+        // Nearly normal: sums of four.
+        let values: Vec<f32> =
+            (0..N * N).map(|_| uniform() + uniform() + uniform() + uniform()).collect();
+        let mut bytes = vec![0; ty.bytes_for((N * N) as u64).unwrap() as usize];
+        encode_rows(ty, &values, N, None, &mut bytes).unwrap();
+        let mut file = Builder::new();
+        file.kv("general.architecture", "llama");
+        let name = "blk.0.ffn_down.weight";
+        file.tensor(name, &[N as u64, N as u64], ty, bytes).unwrap();
+        let path = folder.join("model.gguf");
+        file.write(&path).unwrap();
+        Model::open(&path).unwrap()
+    }
+
+    /// Spread over all rows, or most of it on a few.
+    fn direction(concentrated: bool) -> Vec<f32> {
+        let size = |i: usize| if concentrated && i % 50 != 7 { 0.02 } else { 1.0 };
+        let raw: Vec<f64> = (0..N).map(|i| (i as f64 * 1.7).sin() * size(i)).collect();
+        let length = raw.iter().map(|x| x * x).sum::<f64>().sqrt();
+        raw.iter().map(|x| (x / length) as f32).collect()
+    }
+
+    fn run(ty: GgmlType, to: GgmlType, r: &[f32], alpha: f64) -> Strengthened {
+        let folder = tempfile::tempdir().unwrap();
+        let model = model(ty, folder.path());
+        let tensor = model.tensors().next().unwrap();
+        strengthen(tensor, 0..N as u64, r, alpha, to).unwrap()
+    }
+
+    #[test]
+    fn the_edit_survives_in_every_type() {
+        use GgmlType as T;
+        let tight = [
+            T::F16,
+            T::BF16,
+            T::Q8_0,
+            T::Q6_K,
+            T::Q5_K,
+            T::Q4_K,
+            T::Q4_0,
+            T::Q4_1,
+            T::Q5_0,
+            T::Q5_1,
+            T::IQ4_NL,
+            T::IQ4_XS,
+        ];
+        let loose = [T::Q3_K, T::Q2_K];
+        let all = tight.map(|ty| (ty, 0.05)).into_iter().chain(loose.map(|ty| (ty, 0.10)));
+        for (ty, tolerance) in all {
+            for (concentrated, alpha) in [(false, 0.5), (false, 3.0), (true, 1.0)] {
+                let found = run(ty, ty, &direction(concentrated), alpha);
+                let off = (found.realised_alpha / alpha - 1.0).abs();
+                assert!(off < tolerance, "{ty} {concentrated} {alpha}: off by {off}");
+                let ratio = found.noise / found.own_noise;
+                assert!(ratio < 1.35, "{ty} {concentrated} {alpha}: noise {ratio}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_f32_matrix_gets_the_formula() {
+        let r = direction(false);
+        let folder = tempfile::tempdir().unwrap();
+        let model = model(GgmlType::F32, folder.path());
+        let tensor = model.tensors().next().unwrap();
+        let before = crate::quant::decoded(tensor, 0..N as u64).unwrap();
+        let found = strengthen(tensor, 0..N as u64, &r, 2.0, GgmlType::F32).unwrap();
+        let mut g = vec![0f64; N];
+        for (row, r) in before.chunks(N).zip(&r) {
+            g.iter_mut().zip(row).for_each(|(g, w)| *g += f64::from(*r) * f64::from(*w));
+        }
+        for (i, bytes) in found.bytes.chunks(4 * N).enumerate() {
+            for (j, b) in bytes.as_chunks::<4>().0.iter().enumerate() {
+                let exact = f64::from(before[i * N + j]) + 2.0 * f64::from(r[i]) * g[j];
+                assert_eq!(f32::from_le_bytes(*b), exact as f32, "{i} {j}");
+            }
+        }
+    }
+
+    #[test]
+    fn rows_with_nothing_of_the_direction_keep_their_bytes() {
+        let mut r = vec![0f32; N];
+        (r[3], r[100]) = (0.6, -0.8);
+        let folder = tempfile::tempdir().unwrap();
+        let model = model(GgmlType::Q4_K, folder.path());
+        let tensor = model.tensors().next().unwrap();
+        let found = strengthen(tensor, 0..N as u64, &r, 1.0, GgmlType::Q4_K).unwrap();
+        let row_bytes = found.bytes.len() / N;
+        for row in 0..N {
+            let range = row * row_bytes..(row + 1) * row_bytes;
+            let same = found.bytes[range] == *tensor.rows(row as u64..row as u64 + 1);
+            assert_eq!(same, row != 3 && row != 100, "row {row}");
+        }
+    }
+
+    #[test]
+    fn plain_rounding_would_lose_most_of_it() {
+        // What this file is for: the same edit, rounded weight by weight.
+        let r = direction(false);
+        let folder = tempfile::tempdir().unwrap();
+        let model = model(GgmlType::Q4_0, folder.path());
+        let tensor = model.tensors().next().unwrap();
+        let exact = strengthen(tensor, 0..N as u64, &r, 1.0, GgmlType::F32).unwrap();
+        let words = exact.bytes.as_chunks::<4>().0.iter();
+        let target: Vec<f32> = words.map(|b| f32::from_le_bytes(*b)).collect();
+        let before = crate::quant::decoded(tensor, 0..N as u64).unwrap();
+        let mut bytes = vec![0; tensor.data().len()];
+        encode_rows(GgmlType::Q4_0, &target, N, None, &mut bytes).unwrap();
+        let mut after = vec![0f32; N * N];
+        crate::quant::decode_rows(GgmlType::Q4_0, &bytes, N, &mut after).unwrap();
+        let dot = |a: &dyn Fn(usize) -> f64, b: &dyn Fn(usize) -> f64| -> f64 {
+            (0..N * N).map(|i| a(i) * b(i)).sum()
+        };
+        let change = |i: usize| f64::from(target[i]) - f64::from(before[i]);
+        let kept = |i: usize| f64::from(after[i]) - f64::from(before[i]);
+        let realised = dot(&kept, &change) / dot(&change, &change);
+        assert!(realised < 0.7, "{realised}");
+    }
+
+    #[test]
+    fn bytes_do_not_depend_on_the_number_of_threads() {
+        let r = direction(false);
+        let pool = |n| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();
+        let run = || run(GgmlType::Q4_K, GgmlType::Q4_K, &r, 1.0);
+        assert_eq!(pool(1).install(run), pool(4).install(run));
+    }
+}

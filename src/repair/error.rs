@@ -1,0 +1,46 @@
+//! What can be wrong with a repair.
+
+use crate::gguf::GgmlType;
+use crate::{gguf, quant};
+
+/// A result of this folder.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Everything that can go wrong between a direction and an edited matrix.
+#[allow(missing_docs)] // the sentence of each variant is its documentation
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Gguf(#[from] gguf::Error),
+    #[error(transparent)]
+    Quant(#[from] quant::Error),
+
+    #[error(
+        "alpha is {alpha}, expected more than 0\n\
+         hint: aird makes models refuse more; it does not remove a refusal direction"
+    )]
+    Alpha { alpha: f64 },
+    #[error("the direction is {found} wide, the model {expected}: it is of another model")]
+    Width { found: usize, expected: u64 },
+    #[error("there is no block {block}: the model has blocks 0 to {last}")]
+    NoBlock { block: u32, last: u32 },
+    #[error(
+        "it is not known here what writes into the residual stream of architecture '{found}', and \
+         through which norms\n\
+         hint: --any-architecture edits what has the usual names, without norms"
+    )]
+    Architecture { found: String },
+    #[error("block {block} has no matrix that writes into the residual stream")]
+    NoWriter { block: u32 },
+    #[error("the matrix {name} has rows of {found} outputs, expected {expected}")]
+    Rows { name: String, found: u64, expected: u64 },
+    #[error("{name} is missing, the norm that {matrix} is followed by")]
+    NoNorm { name: String, matrix: String },
+    #[error("what {name} writes has nothing of the direction: there is nothing to strengthen")]
+    NothingThere { name: String },
+    #[error(
+        "{name}: an alpha of {realised:.3} comes out in {ty}, {asked} was asked for\n\
+         hint: --type auto stores the tensor in a finer type"
+    )]
+    Lost { name: String, ty: GgmlType, realised: f64, asked: f64 },
+}
