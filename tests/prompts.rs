@@ -87,7 +87,6 @@ fn the_real_models_template_adds_its_system_prompt() {
         template.render_answered(None, "Hi", "Hello").unwrap(),
         format!("{own}{user}Hello<|im_end|>\n")
     );
-    assert_eq!(template.suffix_text().unwrap(), "<|im_end|>\n<|im_start|>assistant\n");
     // Its BOS is <|im_start|>, which begins every turn.
     assert!(template.adds_bos(&template.render(None, "Hi").unwrap()));
     assert!(!template.prints_date());
@@ -104,7 +103,6 @@ fn special_tokens_are_those_of_the_vocabulary() {
     fs::write(&path, "{{ bos_token }}{{ messages[0].content }}{{ eos_token }}").unwrap();
     let own = ChatTemplate::from_file(&path, &model).unwrap();
     assert_eq!(own.render(None, "Hi").unwrap(), "<s>Hi<|im_end|>");
-    assert_eq!(own.suffix_text().unwrap(), "<|im_end|>");
     assert_ne!(own.sha256(), ChatTemplate::from_model(&model).unwrap().sha256());
 }
 

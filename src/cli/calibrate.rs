@@ -55,14 +55,26 @@ pub struct Report {
 impl Calibrate {
     pub fn run(self, ui: &Ui) -> Result<()> {
         check_output(&self.output, self.force, &[&self.model])?;
+        self.calibration.check()?;
+        let partial = partial_path(&self.output);
+        if partial.exists() && !self.resume && !self.force {
+            bail!(
+                "{} is what an interrupted run left\n\
+                 hint: --resume goes on with it, --force begins anew",
+                partial.display()
+            );
+        }
         let model = Model::open(&self.model)?;
         let engine = self.engine.load(ui, &model)?;
         let calibration = self.calibration.samples(ui, &model, &engine)?;
-        let partial = partial_path(&self.output);
         let so_far =
             if self.resume { resumed(&partial, &calibration)? } else { Collected::default() };
         let collected = calibration::run(ui, &engine, &calibration, so_far)?;
         if collected.interrupted {
+            if collected.n_done == 0 {
+                ui.warn("interrupted before the first samples were read: nothing is kept");
+                return Err(llama::Error::Interrupted.into());
+            }
             stats::write_partial(&partial, &calibration.about, &collected)?;
             let (done, of) = (collected.n_done, calibration.samples.len());
             ui.warn(format_args!(

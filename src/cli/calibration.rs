@@ -75,12 +75,22 @@ pub struct Calibration {
 }
 
 impl CalibrationArgs {
-    /// Makes the samples for `engine`'s model.
-    pub fn samples(&self, ui: &Ui, model: &Model, engine: &Engine) -> Result<Calibration> {
+    /// What can be wrong without a look at the model.
+    pub fn check(&self) -> Result<()> {
         let Some(data) = &self.data else { bail!("--data is missing: nothing to calibrate on") };
         if self.samples == 0 || self.ctx < 2 {
             bail!("--samples is at least 1 and --ctx at least 2");
         }
+        if !data.starts_with("builtin:") && !Path::new(data).is_file() {
+            bail!("there is no file {data}");
+        }
+        Ok(())
+    }
+
+    /// Makes the samples for `engine`'s model.
+    pub fn samples(&self, ui: &Ui, model: &Model, engine: &Engine) -> Result<Calibration> {
+        self.check()?;
+        let data = self.data.as_deref().unwrap_or_default();
         if self.ctx > engine.n_ctx_train() {
             let trained = engine.n_ctx_train();
             bail!("--ctx is {}, the model was trained for {trained} tokens", self.ctx);
@@ -88,7 +98,17 @@ impl CalibrationArgs {
         let (set, mask) = self.read(ui, model, engine, data)?;
         let samples = match set {
             Data::Text(text) => self.text_samples(engine, &text)?,
-            Data::Prompts(set) => self.chat_samples(model, engine, &set, mask)?,
+            Data::Prompts(set) => {
+                let samples = self.chat_samples(model, engine, &set, mask)?;
+                let left_out = set.len() - samples.len();
+                if left_out > 0 {
+                    let (n, ctx) = (set.len(), self.ctx);
+                    ui.warn(format_args!(
+                        "{left_out} of {n} prompts fill --ctx {ctx} and leave no token that counts"
+                    ));
+                }
+                samples
+            }
         };
         let samples = choose(samples, self.samples, self.seed);
         if samples.len() < self.samples {
@@ -133,12 +153,13 @@ impl CalibrationArgs {
             }
             return Ok((Data::Text(text_of(path)?), Mask::All));
         }
-        let set = prompts::load(path, None)?;
+        let mut set = prompts::load(path, None)?;
         let answers = set.prompts.iter().filter(|p| p.answer.is_some()).count();
         if format == Format::Prompts {
             if self.mask == Some(Mask::Response) {
                 bail!("--mask response needs answers, and {data} is read as prompts alone");
             }
+            set.prompts.iter_mut().for_each(|p| p.answer = None);
             return Ok((Data::Prompts(set), Mask::All));
         }
         if answers < set.len() {

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 
 use super::ui::print_error;
-use crate::{adapter, direction, gguf, llama, quant, stats};
+use crate::{adapter, compress, direction, gguf, llama, quant, repair, stats};
 
 /// Done.
 pub const DONE: u8 = 0;
@@ -36,20 +36,49 @@ fn is_interrupt(cause: Cause<'_>) -> bool {
     if let Some(llama::Error::Interrupted) = cause.downcast_ref() {
         return true;
     }
-    // Transparent wrappers show their inner error's sources, not the inner error itself.
-    if let Some(error) = cause.downcast_ref::<adapter::Error>() {
+    inside(cause).is_some_and(is_interrupt)
+}
+
+/// What a transparent wrapper wraps: it shows its inner error's sources, not the error itself.
+fn inside(cause: Cause<'_>) -> Option<Cause<'_>> {
+    if let Some(error) = cause.downcast_ref() {
         return match error {
-            adapter::Error::Gguf(e) => is_interrupt(e),
-            adapter::Error::Quant(e) => is_interrupt(e),
-            _ => false,
+            quant::Error::Gguf(e) => Some(e),
+            _ => None,
         };
     }
-    match (cause.downcast_ref(), cause.downcast_ref(), cause.downcast_ref()) {
-        (Some(quant::Error::Gguf(e)), ..) => is_interrupt(e),
-        (_, Some(stats::Error::Gguf(e)), _) => is_interrupt(e),
-        (_, Some(stats::Error::Engine(e)), _) => is_interrupt(e),
-        (.., Some(direction::Error::Gguf(e))) => is_interrupt(e),
-        (.., Some(direction::Error::Llama(e))) => is_interrupt(e),
-        _ => false,
+    if let Some(error) = cause.downcast_ref() {
+        return match error {
+            adapter::Error::Gguf(e) => Some(e),
+            adapter::Error::Quant(e) => Some(e),
+            _ => None,
+        };
+    }
+    if let Some(error) = cause.downcast_ref() {
+        return match error {
+            stats::Error::Gguf(e) => Some(e),
+            stats::Error::Engine(e) => Some(e),
+            _ => None,
+        };
+    }
+    if let Some(error) = cause.downcast_ref() {
+        return match error {
+            compress::Error::Gguf(e) => Some(e),
+            compress::Error::Quant(e) => Some(e),
+            compress::Error::Stats(e) => Some(e),
+            _ => None,
+        };
+    }
+    if let Some(error) = cause.downcast_ref() {
+        return match error {
+            direction::Error::Gguf(e) => Some(e),
+            direction::Error::Llama(e) => Some(e),
+            _ => None,
+        };
+    }
+    match cause.downcast_ref()? {
+        repair::Error::Gguf(e) => Some(e),
+        repair::Error::Quant(e) => Some(e),
+        _ => None,
     }
 }

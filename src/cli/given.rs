@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use sha2::{Digest, Sha256};
 
@@ -82,7 +82,14 @@ impl Given {
     /// The statistics in a file, which must be of `model`.
     pub fn read(model: &Model, path: PathBuf, calibration: Option<Calibration>) -> Result<Given> {
         let of = || format!("{}", path.display());
-        let (stats, _) = stats::read(&path)?;
+        let (stats, partial) = stats::read(&path)?;
+        if let Some(partial) = partial {
+            let (path, done) = (path.display(), partial.n_done);
+            bail!(
+                "{path} is of an interrupted run, after {done} samples\n\
+                 hint: aird calibrate --resume"
+            );
+        }
         let stats = stats.fitted_to(model).with_context(of)?;
         let sha256 = hex(&Sha256::digest(std::fs::read(&path).with_context(of)?));
         Ok(Given { stats, sha256, path, calibration })

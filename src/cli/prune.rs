@@ -94,6 +94,9 @@ impl Prune {
         if self.sequential.is_some() && !method.needs_stats() {
             bail!("--sequential is about statistics, and --method magnitude reads none");
         }
+        if self.stats.any() && !method.needs_stats() && self.allocation == Allocation::Uniform {
+            bail!("--method magnitude needs no statistics: leave --stats and --data out");
+        }
         let model = Model::open(&self.model)?;
         if !self.out.dry_run {
             check_output(&self.out.output, self.out.force, &[&self.model])?;

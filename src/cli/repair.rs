@@ -11,7 +11,9 @@ use super::output::{FileReport, OutputArgs, no_sha256, sha256_of};
 use super::text::table;
 use super::ui::Ui;
 use crate::direction::Direction;
-use crate::gguf::{GgmlType, Layout, Model, Patch, Rewrite, Step, check_output, check_patch, hex};
+use crate::gguf::{
+    GgmlType, Layout, Model, Patch, Rewrite, ShardName, Step, check_output, check_patch, hex,
+};
 use crate::llama::architecture::Part;
 use crate::repair::{Edit, Edited, Storage, adapter, apply, edit, replacement};
 
@@ -112,7 +114,9 @@ impl Repair {
         let output = self.output();
         let target = self.lora.as_ref().or((!self.in_place).then_some(&output));
         if let Some(target) = target.filter(|_| !self.dry_run) {
-            check_output(target, self.force, &[&self.model, &self.direction])?;
+            let shards = model.shards().iter().map(|s| s.path.as_path());
+            let inputs: Vec<&Path> = shards.chain([self.direction.as_path()]).collect();
+            check_output(target, self.force, &inputs)?;
         }
         let parts: Vec<Part> = self.parts.iter().map(|p| p.part()).collect();
         let mut blocks = self.block.clone();
@@ -128,7 +132,7 @@ impl Repair {
         };
         let edited = edit(&model, asked, &ui.progress())?;
         if let Some(path) = &self.lora {
-            return self.write_adapter(ui, &model, asked, path);
+            return self.write_adapter(ui, &model, asked, &edited, path);
         }
         self.tell(ui, &edited);
         let direction = hex(&Sha256::digest(std::fs::read(&self.direction)?));
@@ -194,6 +198,10 @@ impl Repair {
                 );
             }
         }
+        if patched.files.is_empty() {
+            ui.say("nothing to change: the file holds these very bytes");
+            return self.print(ui, Vec::new(), Vec::new(), edited);
+        }
         if !patched.in_history {
             ui.say("the header has no room for the step: it is in the journal alone");
         }
@@ -206,8 +214,18 @@ impl Repair {
         self.print(ui, patched.files.iter().map(file).collect(), journals, edited)
     }
 
-    fn write_adapter(&self, ui: &Ui, model: &Model, asked: Edit<'_>, path: &Path) -> Result<()> {
+    fn write_adapter(
+        &self,
+        ui: &Ui,
+        model: &Model,
+        asked: Edit<'_>,
+        edited: &[Edited],
+        path: &Path,
+    ) -> Result<()> {
         let file = adapter(model, asked)?;
+        if edited.iter().any(|e| e.name.ends_with(".bias")) {
+            ui.warn("an adapter reaches no biases: theirs is left out of the edit");
+        }
         if !self.dry_run {
             file.write(path)?;
             ui.say(format_args!("wrote {}", path.display()));
@@ -224,7 +242,12 @@ impl Repair {
 
     fn tell(&self, ui: &Ui, edited: &[Edited]) {
         for e in edited.iter().filter(|e| e.from != e.to) {
-            ui.say(format_args!("{} becomes {}: too much is lost in {}", e.name, e.to, e.from));
+            let why = match self.storage {
+                Storage::Auto => format!("too much is lost in {}", e.from),
+                Storage::Named(ty) if ty == e.to => "as asked".into(),
+                _ => "its rows do not fit the type asked for".into(),
+            };
+            ui.say(format_args!("{} becomes {}: {why}", e.name, e.to));
         }
     }
 
@@ -235,6 +258,7 @@ impl Repair {
             .parameter("alpha", self.alpha)
             .parameter("blocks", blocks.to_vec())
             .parameter("parts", parts)
+            .parameter("type", storage_name(self.storage))
             .parameter("realised", realised.collect::<Vec<f64>>())
             .source("direction", direction)
             .changed(edited.iter().map(|e| e.name.as_str()))
@@ -288,12 +312,29 @@ fn parse_storage(name: &str) -> Result<Storage, String> {
     }
 }
 
+fn storage_name(storage: Storage) -> String {
+    match storage {
+        Storage::Auto => "auto".into(),
+        Storage::Keep => "keep".into(),
+        Storage::Named(ty) => ty.name().to_lowercase(),
+    }
+}
+
 /// The model's name with `-AIRD` before its last part, if that names a quant; else at its end.
 fn repaired_name(model: &Path) -> PathBuf {
-    let stem = model.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    // Shards are joined: the new file is not one of several.
+    let shard = ShardName::parse(model).map(|shard| shard.prefix);
+    let stem = match &shard {
+        Some(prefix) => prefix.file_name(),
+        None => model.file_stem(),
+    };
+    let stem = stem.unwrap_or_default().to_string_lossy().into_owned();
     let is_quant = |part: &str| {
-        let ty = part.trim_end_matches("_S").trim_end_matches("_M").trim_end_matches("_L");
-        GgmlType::from_name(ty).is_some() || GgmlType::from_name(part).is_some()
+        let part = part.to_uppercase();
+        let sizes = ["_XXS", "_XS", "_XL", "_S", "_M", "_L", "_MOE"];
+        let bare = sizes.iter().find_map(|size| part.strip_suffix(size)).unwrap_or(&part);
+        let known = ["IQ1", "IQ2", "IQ3", "FP16", "FP32"].contains(&bare);
+        known || [&part, bare].into_iter().any(|name| GgmlType::from_name(name).is_some())
     };
     let (base, quant) = match stem.rsplit_once(['-', '.']) {
         Some((base, quant)) if is_quant(quant) => (base.to_owned(), format!("-{quant}")),
@@ -313,6 +354,9 @@ mod tests {
             ("Model.Q8_0.gguf", "Model-AIRD-Q8_0.gguf"),
             ("Model-Instruct.gguf", "Model-Instruct-AIRD.gguf"),
             ("model.gguf", "model-AIRD.gguf"),
+            ("qwen2.5-7b-instruct-q4_k_m.gguf", "qwen2.5-7b-instruct-AIRD-q4_k_m.gguf"),
+            ("M-IQ3_XS.gguf", "M-AIRD-IQ3_XS.gguf"),
+            ("M-Q4_K_M-00001-of-00003.gguf", "M-AIRD-Q4_K_M.gguf"),
         ] {
             assert_eq!(repaired_name(Path::new(model)), Path::new(repaired));
         }

@@ -10,7 +10,7 @@ use super::mask::{Pattern, prune_rows};
 use super::matrices::{by_matrix, make_rows, matrix_rows, n_matrices};
 use super::score::{Score, add_column_sums, input_norms};
 use super::threshold::{HighCounts, threshold_rank, zero_up_to};
-use super::types::fitting;
+use super::types::{check_type, fitting};
 use crate::gguf::{
     Ask, BoxError, GgmlType, Model, Replacement, Rewrite, Tensor, TensorInfo, Unwatched, Watch,
 };
@@ -80,9 +80,14 @@ pub fn targets(
             continue;
         };
         let pattern = pattern(block);
+        // OWL may leave a block whole.
+        if pattern == Pattern::Ratio(0.0) {
+            continue;
+        }
         pattern.n_zeros(info.n_cols() as usize)?;
         let own = if info.ty.is_quantized() { GgmlType::F16 } else { info.ty };
         let to = fitting(info, ty.unwrap_or(own));
+        check_type(to, false)?;
         targets.push(Target { name: info.name.clone(), from: info.ty, to, pattern });
     }
     Ok(targets)

@@ -8,9 +8,8 @@ use super::faithful::{self, Scheme};
 use super::fold::Folds;
 use super::int8;
 use super::matrices::{by_matrix, make_rows, n_matrices};
-use super::types::fitting;
+use super::types::{check_type, fitting};
 use crate::gguf::{Ask, BoxError, GgmlType, Model, Replacement, Rewrite, Tensor, TensorInfo};
-use crate::llama::{is_encodable, needs_importance};
 use crate::quant::{decode_rows, encode_rows, is_block_matrix, is_convertible};
 use crate::stats::Stats;
 
@@ -134,16 +133,6 @@ fn output_type(info: &TensorInfo, ty: GgmlType) -> GgmlType {
     }
 }
 
-fn check_type(ty: GgmlType, has_importance: bool) -> Result<()> {
-    if !is_encodable(ty) {
-        return Err(Error::NotEncodable { ty });
-    }
-    match needs_importance(ty) && !has_importance {
-        true => Err(Error::NeedsStats { ty }),
-        false => Ok(()),
-    }
-}
-
 /// The coding, or ggml's where it does not fit the rows or the type.
 fn fitting_coding(info: &TensorInfo, wanted: GgmlType, to: GgmlType, coding: Coding) -> Coding {
     match coding {
@@ -184,6 +173,9 @@ pub fn quantize<'m>(
     let assigned = |name: &str| assignments.iter().any(|a| a.name == name);
     for name in folds.names().filter(|name| !assigned(name)) {
         let Some(tensor) = model.tensor(name) else { continue };
+        if tensor.info.ty.is_quantized() {
+            return Err(Error::AlreadyQuantized { name: name.into(), ty: tensor.info.ty });
+        }
         let (to, coding) = (tensor.info.ty, Coding::Ggml);
         let importance = vec![None; n_matrices(tensor.info)];
         let quantizer = Quantizer { tensor, to, coding, importance, folds };

@@ -16,6 +16,8 @@ use crate::stats::{InputStats, Stats};
 /// Rows of a matrix that the search rounds at every point of the grid, evenly spread: they rank
 /// the points nearly as all rows do.
 const MAX_ROWS: u64 = 512;
+/// Of each expert at least so many: memory must not grow with their number.
+const MIN_ROWS: u64 = 16;
 
 /// What the search found for one group.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -131,11 +133,12 @@ fn sampled(
     Ok(all)
 }
 
-/// At most [`MAX_ROWS`] rows of a matrix, evenly spread.
+/// At most [`MAX_ROWS`] rows of a tensor's matrices together, evenly spread over this one.
 fn spread_rows(tensor: Tensor<'_>, matrix: usize) -> Result<Vec<f32>> {
     let rows = matrix_rows(tensor.info, matrix);
     let n_rows = rows.end - rows.start;
-    let step = n_rows.div_ceil(MAX_ROWS).max(1);
+    let most = (MAX_ROWS / n_matrices(tensor.info).max(1) as u64).max(MIN_ROWS);
+    let step = n_rows.div_ceil(most).max(1);
     let mut values = Vec::new();
     for row in rows.step_by(step as usize) {
         values.extend(decoded(tensor, row..row + 1)?);

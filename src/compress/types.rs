@@ -1,6 +1,8 @@
 //! Which type a compressed tensor gets.
 
+use super::error::{Error, Result};
 use crate::gguf::{GgmlType, TensorInfo};
+use crate::llama::{is_encodable, needs_importance};
 
 /// The type that rows of `info` can be written in: `wanted`, else what llama.cpp falls back to
 /// (`tensor_type_fallback` of its `src/llama-quant.cpp`), in the end F16.
@@ -25,6 +27,20 @@ pub fn fitting(info: &TensorInfo, wanted: GgmlType) -> GgmlType {
         _ => T::F16,
     };
     if info.row_bytes_as(smaller_block).is_some() { smaller_block } else { T::F16 }
+}
+
+/// Checks that ggml writes the type, with or without statistics.
+///
+/// # Errors
+/// It does not.
+pub(super) fn check_type(ty: GgmlType, has_importance: bool) -> Result<()> {
+    if !is_encodable(ty) {
+        return Err(Error::NotEncodable { ty });
+    }
+    match needs_importance(ty) && !has_importance {
+        true => Err(Error::NeedsStats { ty }),
+        false => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -119,6 +119,11 @@ impl Engine {
         self.options
     }
 
+    /// True if some blocks keep a state instead of past tokens: mamba, rwkv, and hybrids.
+    pub fn is_recurrent(&self) -> bool {
+        self.model.is_recurrent() || self.model.is_hybrid()
+    }
+
     /// Number of blocks.
     pub fn n_block(&self) -> u32 {
         self.model.n_layer()

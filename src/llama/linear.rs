@@ -61,7 +61,12 @@ pub(super) fn read_input(
     let uses = match ids.filter(|_| node.op == sys::GGML_OP_MUL_MAT_ID) {
         Some(ids) => expert_uses(ids, input.ne[1] as usize, shape),
         None => {
-            let place = |row| Some(Use { row, place: shape.place(row, n_rows)?, expert: 0 });
+            let stacked = matrix.ne[2] > 1;
+            let place = |row| {
+                let (token, expert) = if stacked { head_use(input, row, shape) } else { (row, 0) };
+                let n_rows = if stacked { shape.n_tokens } else { n_rows };
+                Some(Use { row, place: shape.place(token, n_rows)?, expert })
+            };
             (0..n_rows).filter_map(place).collect()
         }
     };
@@ -105,6 +110,14 @@ fn fetch<'b>(input: &sys::ggml_tensor, buffer: &'b mut Vec<f32>) -> &'b [f32] {
         get(input, i1 * input.nb[1] + i2 * input.nb[2] + i3 * input.nb[3], out);
     }
     buffer
+}
+
+/// Token and matrix of a row where each head has a matrix of its own (`attn_k_b`, `attn_v_b`): the
+/// input is [n, n_tokens, n_head] or [n, 1, n_head, n_tokens].
+fn head_use(input: &sys::ggml_tensor, row: usize, shape: &Shape) -> (usize, usize) {
+    let [_, ne1, ne2, ne3] = input.ne.map(|n| n as usize);
+    let (i1, i2, i3) = (row % ne1, row / ne1 % ne2, row / ne1 / ne2);
+    if ne1 == shape.n_tokens && ne3 == 1 { (i1, i2) } else { (i3, i2) }
 }
 
 /// `ids` is [n_used, n_tokens], I32, and need not be contiguous; `input` has `n_per_token` rows for

@@ -9,7 +9,6 @@ use super::clock::Moment;
 use super::error::{Error, Result};
 use super::jinja;
 use super::special::SpecialTokens;
-use super::suffix::common_suffix_len;
 use crate::gguf::{Model, hex};
 
 /// The key of a model's own template. Further ones, `tokenizer.chat_template.tool_use` and the
@@ -140,17 +139,6 @@ impl ChatTemplate {
         jinja::render(environment, Value::from_pairs(given.into_iter().chain(special)))
     }
 
-    /// What the template puts after the user's text: what two rendered prompts end in alike.
-    ///
-    /// # Errors
-    /// See [`ChatTemplate::render`].
-    pub fn suffix_text(&self) -> Result<String> {
-        // Of different letters, so that no letter of theirs counts as the template's.
-        let [a, b] = ["One", "tWO"].map(|user| self.render(None, user));
-        let [a, b] = [a?, b?].map(|text| text.chars().collect::<Vec<_>>());
-        Ok(a[a.len() - common_suffix_len(&a, &b)..].iter().collect())
-    }
-
     /// True if `rendered` begins with the text of the BOS token: the tokenizer must then not put
     /// another in front.
     pub fn adds_bos(&self, rendered: &str) -> bool {
@@ -208,14 +196,7 @@ mod tests {
         let none = ChatTemplate::none();
         assert_eq!(none.render(None, " <b>Hi</b>\n").unwrap(), " <b>Hi</b>\n");
         assert_eq!(none.render(Some("Be kind."), "Hi").unwrap(), "Be kind.\n\nHi");
-        assert_eq!(none.suffix_text().unwrap(), "");
         assert!(!none.adds_bos("<s>Hi"));
-    }
-
-    #[test]
-    fn the_suffix_is_what_follows_the_users_text() {
-        assert_eq!(template(CHATML).suffix_text().unwrap(), "<|im_end|>\n<|im_start|>assistant\n");
-        assert_eq!(template("[INST] {{ messages[0].content }}").suffix_text().unwrap(), "");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::gguf::{
     Ask, BoxError, Error as GgufError, GgmlType, Model, Replacement, Rewrite, Tensor, Watch,
 };
 use crate::llama::architecture::{Part, output_norm, residual_writer, writers_are_known};
-use crate::quant::{Strengthened, decoded, strengthen};
+use crate::quant::{Strengthened, decoded, encode_rows, first_non_finite, strengthen};
 
 /// Off by this part of itself, an alpha is not what was asked for.
 const ALPHA_TOLERANCE: f64 = 0.03;
@@ -183,20 +183,27 @@ fn edit_matrix(model: &Model, tensor: Tensor<'_>, edit: Edit<'_>) -> Result<Edit
         let edited = strengthened(tensor, &along, edit.alpha, ty)?;
         let exact = (edited.realised_alpha / edit.alpha - 1.0).abs() <= ALPHA_TOLERANCE;
         let quiet = edited.noise <= NOISE_LIMIT * edited.own_noise;
-        // The last type there is may be noisy; one that was asked for may be off as well.
+        // The last type there is, and one that was asked for, may be noisy; none may lose the edit.
         let last = i + 1 == fits.len();
-        let good = if last { exact || edit.storage != Storage::Auto } else { exact && quiet };
-        if good {
+        if exact && (last || quiet || edit.storage != Storage::Auto) {
             return Ok(edited);
         }
         lost = Some(edited);
     }
-    let (name, realised) = (info.name.clone(), lost.map_or(f64::NAN, |e| e.realised_alpha));
-    Err(Error::Lost { name, ty: info.ty, realised, asked: edit.alpha })
+    let (name, asked) = (info.name.clone(), edit.alpha);
+    let (ty, realised) = lost.map_or((info.ty, f64::NAN), |e| (e.to, e.realised_alpha));
+    let hint = match edit.storage {
+        Storage::Auto => {
+            "this matrix writes next to nothing along the direction: choose another block"
+        }
+        _ => "--type auto stores the tensor in a finer type",
+    };
+    Err(Error::Lost { name, ty, realised, asked, hint })
 }
 
 fn strengthened(tensor: Tensor<'_>, along: &[f32], alpha: f64, ty: GgmlType) -> Result<Edited> {
     let info = tensor.info;
+    let n_cols = info.n_cols() as usize;
     let (name, from) = (info.name.clone(), info.ty);
     let mut edited = Edited {
         name,
@@ -213,6 +220,9 @@ fn strengthened(tensor: Tensor<'_>, along: &[f32], alpha: f64, ty: GgmlType) -> 
         edited.noise = edited.noise.max(one.noise);
         edited.own_noise = edited.own_noise.max(one.own_noise);
         let off = |x: f64| (x - alpha).abs();
+        if !(one.noise.is_finite() && first_non_finite(ty, &one.bytes, n_cols)?.is_none()) {
+            return Err(Error::NotFinite { name: edited.name, ty });
+        }
         // An expert that writes nothing along r has no alpha: NaN is not further off.
         let further =
             edited.realised_alpha.is_nan() || off(one.realised_alpha) > off(edited.realised_alpha);
@@ -232,18 +242,18 @@ fn edit_bias(model: &Model, matrix: Tensor<'_>, edit: Edit<'_>) -> Result<Option
     let Some(bias) = model.tensor(&format!("{stem}.bias")) else { return Ok(None) };
     let along = along(model, matrix, edit.unit)?;
     let values = decoded(bias, 0..bias.info.n_rows())?;
-    let mut bytes = Vec::new();
+    let mut new = Vec::with_capacity(values.len());
     for values in values.chunks(along.len()) {
         let pairs = values.iter().zip(&along);
         let part: f64 = pairs.map(|(b, r)| f64::from(*b) * f64::from(*r)).sum();
-        for (b, r) in values.iter().zip(&along) {
-            let new = (f64::from(*b) + edit.alpha * f64::from(*r) * part) as f32;
-            bytes.extend(new.to_le_bytes());
-        }
+        let row = values.iter().zip(&along);
+        new.extend(row.map(|(b, r)| (f64::from(*b) + edit.alpha * f64::from(*r) * part) as f32));
     }
     let (name, from) = (bias.info.name.clone(), bias.info.ty);
+    let to = if from.is_quantized() { GgmlType::F32 } else { from };
+    let mut bytes = vec![0; to.bytes_for(new.len() as u64).unwrap_or(0) as usize];
+    encode_rows(to, &new, bias.info.n_cols() as usize, None, &mut bytes)?;
     let (noise, own_noise, realised_alpha) = (0.0, 0.0, edit.alpha);
-    let to = GgmlType::F32;
     Ok(Some(Edited { name, from, to, realised_alpha, noise, own_noise, bytes }))
 }
 

@@ -39,8 +39,11 @@ pub enum Error {
     #[error("what {name} writes has nothing of the direction: there is nothing to strengthen")]
     NothingThere { name: String },
     #[error(
-        "{name}: an alpha of {realised:.3} comes out in {ty}, {asked} was asked for\n\
-         hint: --type auto stores the tensor in a finer type"
+        "{name} would hold a NaN or an infinity as {ty}\nhint: aird verify MODEL; a smaller --alpha"
     )]
-    Lost { name: String, ty: GgmlType, realised: f64, asked: f64 },
+    NotFinite { name: String, ty: GgmlType },
+    #[error(
+        "{name}: an alpha of {realised:.3} comes out in {ty}, {asked} was asked for\nhint: {hint}"
+    )]
+    Lost { name: String, ty: GgmlType, realised: f64, asked: f64, hint: &'static str },
 }

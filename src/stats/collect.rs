@@ -62,7 +62,8 @@ pub fn collect(
     let mut plan = Plan::default();
     let mut n_tokens = 0;
     while collected.n_done < samples.len() {
-        let taken = batch_len(&samples[collected.n_done..]);
+        // llama.cpp cuts batches of several sequences for these, in an order of its own.
+        let taken = if engine.is_recurrent() { 1 } else { batch_len(&samples[collected.n_done..]) };
         let batch = &samples[collected.n_done..collected.n_done + taken];
         // Into sums of their own: a batch that is cut off must leave no trace.
         let mut sums = IndexMap::new();
