@@ -9,11 +9,17 @@ pub mod cli;
 /// Results as people look at them: pictures in SVG.
 pub mod report;
 
+/// What a model does, measured: attack success, benchmarks, intervals.
+pub mod eval;
+
 /// AIRD itself: the edit that strengthens what a block says about refusal.
 pub mod repair;
 
 /// The refusal direction: captured, selected by what it does, compared, kept in a file.
 pub mod direction;
+
+/// What an answer is: a refusal, compliance, or no answer at all.
+pub mod judge;
 
 /// Prompts and how a model is asked: sets of prompts, their file formats, chat templates.
 pub mod prompts;

@@ -13,13 +13,14 @@ const MAX_LINE_CHARS: usize = 100;
 const MAX_MAIN_LINES: usize = 80;
 
 /// Folders of `src/` from the top: each may use those after it, never those before.
-const LAYERS: [&str; 13] = [
+const LAYERS: [&str; 14] = [
     "cli",
     "study",
     "report",
     "eval",
     "repair",
     "direction",
+    "judge",
     "prompts",
     "compress",
     "stats",

@@ -1,0 +1,130 @@
+//! How sure a figure is: intervals for shares and means, exact p-values for pairs.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use serde::Serialize;
+
+/// The normal distribution's 97.5 % quantile.
+const Z: f64 = 1.959_963_984_540_054;
+/// Resamples of a bootstrap.
+const RESAMPLES: usize = 2000;
+
+/// A share of `n` cases with its 95 % interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Rate {
+    /// Cases that count.
+    pub k: usize,
+    /// All cases.
+    pub n: usize,
+    /// `k / n`; null where there are no cases.
+    pub rate: Option<f64>,
+    /// Lower end of the interval.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+/// `k` of `n` with the Wilson score interval, 95 % (Wilson 1927; method 3 of Newcombe 1998).
+pub fn wilson(k: usize, n: usize) -> Rate {
+    if n == 0 {
+        return Rate { k, n, rate: None, low: 0.0, high: 1.0 };
+    }
+    let (p, m) = (k as f64 / n as f64, n as f64);
+    let centre = p + Z * Z / (2.0 * m);
+    let half = Z * (p * (1.0 - p) / m + Z * Z / (4.0 * m * m)).sqrt();
+    let scale = 1.0 + Z * Z / m;
+    // At the ends the interval touches 0 and 1 exactly, which floats miss by a little.
+    let low = if k == 0 { 0.0 } else { (centre - half) / scale };
+    let high = if k == n { 1.0 } else { (centre + half) / scale };
+    Rate { k, n, rate: Some(p), low, high }
+}
+
+/// The exact two-sided p-value of McNemar's test: pairs that changed one way (`b`) and the other
+/// (`c`), under the binomial distribution with one half (McNemar 1947; exact form, Fay 2010).
+pub fn mcnemar(b: usize, c: usize) -> f64 {
+    let n = b + c;
+    // ln C(n, i) grows from ln C(n, 0) = 0 by ln((n - i) / (i + 1)).
+    let mut ln_choose = 0.0;
+    let mut total = 0.0;
+    for i in 0..=b.min(c) {
+        total += (ln_choose - n as f64 * std::f64::consts::LN_2).exp();
+        ln_choose += ((n - i) as f64 / (i + 1) as f64).ln();
+    }
+    (2.0 * total).min(1.0)
+}
+
+/// A mean with its 95 % interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Mean {
+    /// Values.
+    pub n: usize,
+    /// Their mean; null where there are none.
+    pub mean: Option<f64>,
+    /// Lower end of the interval.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+/// The mean of `values` with its percentile bootstrap interval, 95 % (Efron 1979); of differences
+/// between pairs, too. The same seed gives the same interval.
+pub fn bootstrap(values: &[f64], seed: u64) -> Mean {
+    let n = values.len();
+    if n == 0 {
+        return Mean { n, mean: None, low: f64::NEG_INFINITY, high: f64::INFINITY };
+    }
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut means: Vec<f64> = (0..RESAMPLES)
+        .map(|_| {
+            let drawn = (0..n).map(|_| values[(random.next_u64() % n as u64) as usize]);
+            drawn.sum::<f64>() / n as f64
+        })
+        .collect();
+    means.sort_by(f64::total_cmp);
+    let at = |share: f64| means[(share * (RESAMPLES - 1) as f64).round() as usize];
+    let mean = Some(values.iter().sum::<f64>() / n as f64);
+    Mean { n, mean, low: at(0.025), high: at(0.975) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn near(a: f64, b: f64, within: f64) -> bool {
+        (a - b).abs() <= within
+    }
+
+    /// Newcombe, Statistics in Medicine 17 (1998), table I, method 3.
+    #[test]
+    fn wilson_intervals_are_the_published_ones() {
+        for (k, n, low, high) in [
+            (81, 263, 0.2553, 0.3662),
+            (15, 148, 0.0624, 0.1605),
+            (0, 20, 0.0, 0.1611),
+            (1, 29, 0.0061, 0.1718),
+        ] {
+            let rate = wilson(k, n);
+            assert!(near(rate.low, low, 5e-5) && near(rate.high, high, 5e-5), "{rate:?}");
+        }
+        assert_eq!((wilson(0, 0).rate, wilson(0, 0).high, wilson(4, 4).high), (None, 1.0, 1.0));
+    }
+
+    /// By hand: 2 (C(10,0) + C(10,1)) / 2^10, 2 * 1 / 2^5.
+    #[test]
+    fn mcnemar_is_exact() {
+        assert!(near(mcnemar(9, 1), 22.0 / 1024.0, 1e-12));
+        assert!(near(mcnemar(0, 5), 2.0 / 32.0, 1e-12));
+        assert_eq!((mcnemar(0, 0), mcnemar(3, 3)), (1.0, 1.0));
+        assert!(mcnemar(0, 2000) < 1e-300);
+    }
+
+    #[test]
+    fn a_bootstrap_is_as_wide_as_the_normal_interval_and_repeats_itself() {
+        let values: Vec<f64> = (0..400).map(|i| f64::from(i % 2)).collect();
+        let mean = bootstrap(&values, 1);
+        // Of a fair coin: 1.96 * 0.5 / 20.
+        assert!(near(mean.low, 0.451, 0.006) && near(mean.high, 0.549, 0.006), "{mean:?}");
+        assert_eq!((mean, mean.mean), (bootstrap(&values, 1), Some(0.5)));
+        assert_eq!(bootstrap(&[], 1).mean, None);
+    }
+}

@@ -1,0 +1,7 @@
+//! What a model does, measured: with intervals, resumable, the same bytes for the same settings.
+
+mod error;
+pub mod interval;
+pub mod segments;
+
+pub use error::{Error, Result};
