@@ -226,8 +226,7 @@ fn what_is_wrong_is_said_and_nothing_written() {
         (&["--alpha", "0"][..], 1, "alpha is 0, expected more than 0"),
         (&["--alpha", "-1"][..], 1, "it does not remove a refusal direction"),
         (&["--alpha", "nan"][..], 1, "expected more than 0"),
-        (&[][..], 2, "--alpha"),
-        (&["--alpha", "1", "--block", "7"][..], 1, "blocks 0 to 1"),
+        (&["--alpha", "1", "--type", "f8"][..], 2, "expected auto"),
         (&["--alpha", "1", "--type", "q4_0"][..], 2, "expected auto, keep, q8_0 or f16"),
         (&["--alpha", "1", "--in-place", "-o", "x"][..], 2, "cannot be used with"),
     ] {

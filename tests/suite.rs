@@ -19,6 +19,7 @@ mod quantize;
 mod readers;
 mod readme;
 mod repair;
+mod search;
 mod tidy;
 mod tiny_models;
 mod undo;

@@ -10,7 +10,7 @@ use crate::gguf::Model;
 use crate::llama::{Engine, Options};
 
 /// How llama.cpp runs.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct EngineArgs {
     /// CPU threads; 0 for as many as there are cores.
     #[arg(long, default_value_t = 0, value_name = "N")]

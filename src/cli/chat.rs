@@ -10,7 +10,7 @@ use crate::llama::Engine;
 use crate::prompts::{ChatTemplate, common_suffix_len};
 
 /// How prompts are put to the model.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct ChatArgs {
     /// A Jinja file in place of the model's own chat template, or "none" for the bare text.
     #[arg(long, value_name = "FILE|none")]

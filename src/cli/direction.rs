@@ -98,6 +98,16 @@ impl FindDirection {
         for output in std::iter::once(&self.output).chain(&self.cvector) {
             check_output(output, self.force, &[&self.model])?;
         }
+        let (direction, report) = self.look_for(ui)?;
+        direction.write(&self.output)?;
+        if let Some(cvector) = &self.cvector {
+            direction.write_cvector(cvector)?;
+        }
+        ui.say(format_args!("wrote {}", self.output.display()));
+        if self.json { ui.print_json(&report) } else { ui.print(report.text()) }
+    }
+
+    fn look_for(&self, ui: &Ui) -> Result<(Direction, Report)> {
         let model = Model::open(&self.model)?;
         let chat = self.chat.chat(&model)?;
         let engine = self.engine.load(ui, &model)?;
@@ -105,22 +115,16 @@ impl FindDirection {
         let search = self.search(&engine, &chat, [&harmful, &harmless])?;
         let found = find(&engine, &search, &mut ui.steps())?;
         let about = self.about(ui, &model, &chat, &found, [&harmful, &harmless])?;
-        let direction = Direction { candidates: found.candidates, about };
-        direction.write(&self.output)?;
-        if let Some(cvector) = &self.cvector {
-            direction.write_cvector(cvector)?;
-        }
         let selection = found.selection.as_ref();
         let spelled = |t: &i32| engine.spelled(*t);
         let report = Report {
-            refusal_texts: direction.about.refusal_tokens.iter().map(spelled).collect(),
-            about: direction.about,
+            refusal_texts: about.refusal_tokens.iter().map(spelled).collect(),
+            about: about.clone(),
             selection_tokens: selection.map(|s| s.n_tokens),
             selection_tokens_exhaustive: selection.map(|s| s.n_tokens_exhaustive),
         };
         self.warn_if_widened(ui, &report);
-        ui.say(format_args!("wrote {}", self.output.display()));
-        if self.json { ui.print_json(&report) } else { ui.print(report.text()) }
+        Ok((Direction { candidates: found.candidates, about }, report))
     }
 
     /// Training and held-out prompts in one set of each kind, in that order.
@@ -261,6 +265,34 @@ impl Report {
         }
         table(&rows, &[0, 1, 2, 3, 4], "  ")
     }
+}
+
+/// The direction of the model at `path`, as `aird direction` finds it left to itself.
+pub fn find_in(ui: &Ui, path: &Path, chat: &ChatArgs, engine: &EngineArgs) -> Result<Direction> {
+    let defaults = FindDirection {
+        model: path.into(),
+        harmful: None,
+        harmless: None,
+        field: None,
+        train: 128,
+        held_out: 32,
+        output: PathBuf::new(),
+        force: false,
+        max_kl: 0.1,
+        strict: false,
+        exhaustive: false,
+        layer: None,
+        position: None,
+        capture_only: false,
+        cvector: None,
+        parallel: 32,
+        chat: chat.clone(),
+        engine: engine.clone(),
+        json: false,
+    };
+    let (direction, report) = defaults.look_for(ui)?;
+    ui.say(format_args!("the direction of {}: {}", file_name(path), report.text().trim_end()));
+    Ok(direction)
 }
 
 /// Reads a direction file, for verbs that use one on `engine`'s model.

@@ -10,8 +10,22 @@ use crate::{adapter, compress, direction, eval, gguf, llama, quant, repair, stat
 pub const DONE: u8 = 0;
 /// Something failed.
 const FAILED: u8 = 1;
+/// What was asked of the result does not hold.
+const GATE: u8 = 3;
 /// Ctrl-C, or a polite kill.
 pub(super) const INTERRUPTED: u8 = 130;
+
+/// The work was done, but what was asked of its result does not hold.
+#[derive(Debug)]
+pub struct GateNotMet(pub String);
+
+impl std::fmt::Display for GateNotMet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for GateNotMet {}
 
 type Cause<'a> = &'a (dyn Error + 'static);
 
@@ -22,7 +36,11 @@ pub fn report(error: &anyhow::Error) -> u8 {
         return DONE;
     }
     print_error(error);
-    if error.chain().any(is_interrupt) { INTERRUPTED } else { FAILED }
+    match () {
+        () if error.chain().any(is_interrupt) => INTERRUPTED,
+        () if error.is::<GateNotMet>() => GATE,
+        () => FAILED,
+    }
 }
 
 fn is_broken_pipe(cause: Cause<'_>) -> bool {
@@ -87,6 +105,8 @@ fn inside(cause: Cause<'_>) -> Option<Cause<'_>> {
     match cause.downcast_ref()? {
         repair::Error::Gguf(e) => Some(e),
         repair::Error::Quant(e) => Some(e),
+        repair::Error::Llama(e) => Some(e),
+        repair::Error::Direction(e) => Some(e),
         _ => None,
     }
 }

@@ -19,6 +19,7 @@ mod output;
 mod prune;
 mod quantize;
 mod repair;
+mod search;
 mod select;
 mod sequential;
 mod text;

@@ -1,21 +1,27 @@
-//! `aird repair`: AIRD at a given block and strength.
+//! `aird repair`: AIRD, at blocks and a strength that are searched for or given.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::direction::find_in;
+use super::exit::GateNotMet;
 use super::output::{FileReport, OutputArgs, no_sha256, sha256_of};
+use super::search::{Alpha, Blocks, Question, SearchArgs, SearchReport};
 use super::text::table;
 use super::ui::Ui;
 use crate::direction::Direction;
 use crate::gguf::{
     GgmlType, Layout, Model, Patch, Rewrite, ShardName, Step, check_output, check_patch, hex,
+    write_file,
 };
 use crate::llama::architecture::Part;
-use crate::repair::{Edit, Edited, Storage, adapter, apply, edit, replacement};
+use crate::repair::{
+    Edit, Edited, Half, Storage, adapter, apply, check, edit, halves_text, replacement,
+};
 
 /// Strengthen what blocks of a compressed model write along the original's refusal direction
 #[derive(Debug, Args)]
@@ -24,14 +30,21 @@ pub struct Repair {
     model: PathBuf,
     /// The ORIGINAL model's direction: of aird direction, run on the model before it was
     /// compressed.
-    #[arg(long, value_name = "DIR")]
-    direction: PathBuf,
-    /// Blocks to edit, as 18 or 17,18.
-    #[arg(long, required = true, value_delimiter = ',', value_name = "LIST")]
-    block: Vec<u32>,
-    /// How much stronger: 1 doubles what the block writes along the direction. Above 0.
-    #[arg(long, allow_negative_numbers = true, value_name = "X")]
-    alpha: f64,
+    #[arg(long, value_name = "DIR", required_unless_present = "reference")]
+    direction: Option<PathBuf>,
+    /// The original model itself: its direction is found first.
+    #[arg(long, value_name = "MODEL", conflicts_with = "direction")]
+    reference: Option<PathBuf>,
+    /// Keep the direction that was found in the reference.
+    #[arg(long, value_name = "DIR", requires = "reference")]
+    keep_direction: Option<PathBuf>,
+    /// Blocks to edit, as 18 or 17,18:mlp; auto searches for them.
+    #[arg(long, default_value = "auto", value_name = "LIST|auto")]
+    block: Blocks,
+    /// How much stronger: 1 doubles what a block writes along the direction. Above 0; auto
+    /// searches for it.
+    #[arg(long, default_value = "auto", allow_negative_numbers = true, value_name = "X|auto")]
+    alpha: Alpha,
     /// Which halves of a block.
     #[arg(
         long,
@@ -62,6 +75,8 @@ pub struct Repair {
     /// Edit models of unknown architectures too, as if no norm followed what they write.
     #[arg(long)]
     any_architecture: bool,
+    #[command(flatten)]
+    search: SearchArgs,
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
@@ -84,6 +99,12 @@ pub struct Report {
     pub journals: Vec<String>,
     /// The edited tensors; none for an adapter.
     pub tensors: Vec<TensorReport>,
+    /// The edited blocks or halves of them; none where nothing helps.
+    pub blocks: Vec<String>,
+    /// The strength; null where nothing helps.
+    pub alpha: Option<f64>,
+    /// What was tried; null where both were given.
+    pub search: Option<SearchReport>,
 }
 
 /// One edited tensor.
@@ -103,54 +124,109 @@ pub struct TensorReport {
     pub own_noise: f64,
 }
 
+/// The edit that was asked for, or found.
+struct Chosen {
+    halves: Vec<Half>,
+    alpha: f64,
+    /// sha256 of the direction's file.
+    direction_sha256: String,
+    search: Option<SearchReport>,
+}
+
 impl Repair {
     pub fn run(self, ui: &Ui) -> Result<()> {
         let model = Model::open(&self.model)?;
-        let direction = Direction::read(&self.direction)?;
-        let unit = direction.unit()?;
         if self.in_place {
             check_patch(&model)?;
         }
-        let output = self.output();
-        let target = self.lora.as_ref().or((!self.in_place).then_some(&output));
-        if let Some(target) = target.filter(|_| !self.dry_run) {
-            let shards = model.shards().iter().map(|s| s.path.as_path());
-            let inputs: Vec<&Path> = shards.chain([self.direction.as_path()]).collect();
-            check_output(target, self.force, &inputs)?;
-        }
+        self.check_outputs(&model)?;
+        self.search.check()?;
         let parts: Vec<Part> = self.parts.iter().map(|p| p.part()).collect();
-        let mut blocks = self.block.clone();
-        blocks.sort_unstable();
-        blocks.dedup();
-        let asked = Edit {
-            unit: &unit,
-            alpha: self.alpha,
-            blocks: &blocks,
-            parts: &parts,
-            storage: self.storage,
-            any_architecture: self.any_architecture,
+        let (direction, direction_sha256) = self.direction(ui)?;
+        let unit = direction.unit()?;
+        let given = self.block.0.clone().map(|halves| of_parts(halves, &parts)).transpose()?;
+        let storage = self.storage;
+        let any_architecture = self.any_architecture;
+        // Before the search, which takes minutes: what would be refused after it.
+        let (halves, alpha) = (given.as_deref().unwrap_or_default(), self.alpha.0.unwrap_or(1.0));
+        check(&model, Edit { unit: &unit, alpha, halves, storage, any_architecture })?;
+        let (halves, alpha, search) = match (given, self.alpha.0) {
+            (Some(halves), Some(alpha)) => (halves, alpha, None),
+            (halves, alpha) => {
+                let direction_sha256 = direction_sha256.as_str();
+                let (direction, parts) = (&direction, &parts[..]);
+                let question = Question { direction, direction_sha256, halves, alpha, parts };
+                let answer = self.search.search(ui, (&self.model, &model), &question)?;
+                let Some((halves, alpha)) = answer.chosen else {
+                    return self.nothing_helps(ui, answer.report);
+                };
+                (halves, alpha, Some(answer.report))
+            }
         };
+        let asked = Edit { unit: &unit, alpha, halves: &halves, storage, any_architecture };
         let edited = edit(&model, asked, &ui.progress())?;
+        let chosen = Chosen { halves: halves.clone(), alpha, direction_sha256, search };
         if let Some(path) = &self.lora {
-            return self.write_adapter(ui, &model, asked, &edited, path);
+            return self.write_adapter(ui, &model, (asked, &chosen), &edited, path);
         }
         self.tell(ui, &edited);
-        let direction = hex(&Sha256::digest(std::fs::read(&self.direction)?));
-        let step = self.step(&edited, &blocks, &direction);
         match self.in_place {
-            true => self.patch(ui, model, &edited, step),
-            false => self.rewrite(ui, &model, &edited, step, output),
+            true => self.patch(ui, model, &edited, &chosen),
+            false => self.rewrite(ui, &model, &edited, &chosen),
         }
     }
 
-    fn rewrite(
-        &self,
-        ui: &Ui,
-        model: &Model,
-        edited: &[Edited],
-        step: Step,
-        output: PathBuf,
-    ) -> Result<()> {
+    /// Looks at every file to be written before anything that takes time.
+    fn check_outputs(&self, model: &Model) -> Result<()> {
+        if self.dry_run {
+            return Ok(());
+        }
+        let output = self.output();
+        let target = self.lora.as_ref().or((!self.in_place).then_some(&output));
+        let shards = model.shards().iter().map(|s| s.path.as_path());
+        let read = self.direction.iter().chain(&self.reference).map(PathBuf::as_path);
+        let inputs: Vec<&Path> = shards.chain(read).collect();
+        for path in target.into_iter().chain(&self.keep_direction).chain(self.search.front()) {
+            check_output(path, self.force, &inputs)?;
+        }
+        Ok(())
+    }
+
+    /// The original model's direction, read or found, with the sha256 of its file.
+    fn direction(&self, ui: &Ui) -> Result<(Direction, String)> {
+        let Some(reference) = &self.reference else {
+            let path = self.direction.as_deref().context("no --direction and no --reference")?;
+            let sha256 = hex(&Sha256::digest(std::fs::read(path).unwrap_or_default()));
+            return Ok((Direction::read(path)?, sha256));
+        };
+        let (chat, engine) = self.search.engine();
+        let direction = find_in(ui, reference, chat, engine)?;
+        let bytes = direction.encode()?;
+        if let Some(path) = self.keep_direction.as_ref().filter(|_| !self.dry_run) {
+            write_file(path, &bytes)?;
+            ui.say(format_args!("wrote {}", path.display()));
+        }
+        Ok((direction, hex(&Sha256::digest(&bytes))))
+    }
+
+    fn nothing_helps(&self, ui: &Ui, report: SearchReport) -> Result<()> {
+        let compressed = report.compressed.refusal;
+        if self.json {
+            let (files, journals, tensors) = (Vec::new(), Vec::new(), Vec::new());
+            let (dry_run, blocks, alpha, search) = (self.dry_run, Vec::new(), None, Some(report));
+            ui.print_json(&Report { files, dry_run, journals, tensors, blocks, alpha, search })?;
+        }
+        Err(GateNotMet(format!(
+            "nothing that was tried refuses more than {} of {} harmful prompts within the budget; \
+             nothing was written\n\
+             hint: a higher --max-false-refusal, --max-kl or --max-blocks, or a milder compression",
+            compressed.k, compressed.n
+        ))
+        .into())
+    }
+
+    fn rewrite(&self, ui: &Ui, model: &Model, edited: &[Edited], chosen: &Chosen) -> Result<()> {
+        let (output, step) = (self.output(), self.step(edited, chosen));
         let mut rewrite = Rewrite::new(model, Layout::Single);
         apply(&mut rewrite, edited)?;
         let (force, dry_run, keep_shards) = (self.force, self.dry_run, false);
@@ -162,11 +238,11 @@ impl Repair {
             rewrite.record(step.source("model", &sha256_of(ui, model)?));
             out.write(ui, rewrite)?
         };
-        self.print(ui, files, Vec::new(), edited)
+        self.print(ui, files, Vec::new(), edited, chosen)
     }
 
     /// No hash of the source: an edit in place costs what it changes, not what the file holds.
-    fn patch(&self, ui: &Ui, model: Model, edited: &[Edited], step: Step) -> Result<()> {
+    fn patch(&self, ui: &Ui, model: Model, edited: &[Edited], chosen: &Chosen) -> Result<()> {
         if let Some(other) = edited.iter().find(|e| e.from != e.to) {
             bail!(
                 "{} would have to become {} to hold the edit, which changes the file's size\n\
@@ -176,7 +252,7 @@ impl Repair {
             );
         }
         if self.dry_run {
-            return self.print(ui, Vec::new(), Vec::new(), edited);
+            return self.print(ui, Vec::new(), Vec::new(), edited, chosen);
         }
         let mut patch = Patch::new(&model);
         for one in edited {
@@ -185,7 +261,7 @@ impl Repair {
         let progress = ui.progress();
         let ready = patch.produce(&progress)?;
         drop(model);
-        let patched = ready.apply(Some(step), &progress)?;
+        let patched = ready.apply(Some(self.step(edited, chosen)), &progress)?;
         drop(progress);
         let model = Model::open(&self.model)?;
         for one in edited {
@@ -200,7 +276,7 @@ impl Repair {
         }
         if patched.files.is_empty() {
             ui.say("nothing to change: the file holds these very bytes");
-            return self.print(ui, Vec::new(), Vec::new(), edited);
+            return self.print(ui, Vec::new(), Vec::new(), edited, chosen);
         }
         if !patched.in_history {
             ui.say("the header has no room for the step: it is in the journal alone");
@@ -211,14 +287,14 @@ impl Repair {
             path: path.display().to_string(),
             bytes: std::fs::metadata(path).map_or(0, |m| m.len()),
         };
-        self.print(ui, patched.files.iter().map(file).collect(), journals, edited)
+        self.print(ui, patched.files.iter().map(file).collect(), journals, edited, chosen)
     }
 
     fn write_adapter(
         &self,
         ui: &Ui,
         model: &Model,
-        asked: Edit<'_>,
+        (asked, chosen): (Edit<'_>, &Chosen),
         edited: &[Edited],
         path: &Path,
     ) -> Result<()> {
@@ -232,7 +308,7 @@ impl Repair {
         }
         let bytes = file.encode().len() as u64;
         let files = vec![FileReport { path: path.display().to_string(), bytes }];
-        self.print(ui, files, Vec::new(), &[])
+        self.print(ui, files, Vec::new(), &[], chosen)
     }
 
     /// `Model-Q4_K_M.gguf` -> `Model-AIRD-Q4_K_M.gguf`: who downloads selects by the quant's name.
@@ -251,16 +327,14 @@ impl Repair {
         }
     }
 
-    fn step(&self, edited: &[Edited], blocks: &[u32], direction: &str) -> Step {
+    fn step(&self, edited: &[Edited], chosen: &Chosen) -> Step {
         let realised = edited.iter().map(|e| (e.realised_alpha * 1e4).round() / 1e4);
-        let parts: Vec<&str> = self.parts.iter().map(|p| p.part().name()).collect();
         Step::new("repair")
-            .parameter("alpha", self.alpha)
-            .parameter("blocks", blocks.to_vec())
-            .parameter("parts", parts)
+            .parameter("alpha", chosen.alpha)
+            .parameter("blocks", halves_text(&chosen.halves))
             .parameter("type", storage_name(self.storage))
             .parameter("realised", realised.collect::<Vec<f64>>())
-            .source("direction", direction)
+            .source("direction", &chosen.direction_sha256)
             .changed(edited.iter().map(|e| e.name.as_str()))
     }
 
@@ -270,6 +344,7 @@ impl Repair {
         files: Vec<FileReport>,
         journals: Vec<String>,
         edited: &[Edited],
+        chosen: &Chosen,
     ) -> Result<()> {
         let tensor = |e: &Edited| TensorReport {
             name: e.name.clone(),
@@ -281,13 +356,16 @@ impl Repair {
         };
         let tensors = edited.iter().map(tensor).collect();
         if self.json {
-            return ui.print_json(&Report { files, dry_run: self.dry_run, journals, tensors });
+            let (blocks, alpha) = (halves_text(&chosen.halves), Some(chosen.alpha));
+            let (dry_run, search) = (self.dry_run, chosen.search.clone());
+            let report = Report { files, dry_run, journals, tensors, blocks, alpha, search };
+            return ui.print_json(&report);
         }
         let mut rows = vec![["tensor", "type", "alpha", "realised"].map(String::from).to_vec()];
         for e in edited {
             let ty =
                 if e.from == e.to { e.to.to_string() } else { format!("{} -> {}", e.from, e.to) };
-            let [asked, realised] = [self.alpha, e.realised_alpha].map(|x| format!("{x:.3}"));
+            let [asked, realised] = [chosen.alpha, e.realised_alpha].map(|x| format!("{x:.3}"));
             rows.push(vec![e.name.clone(), ty, asked, realised]);
         }
         if rows.len() == 1 { Ok(()) } else { ui.print(table(&rows, &[2, 3], "")) }
@@ -300,6 +378,15 @@ impl PartArg {
             PartArg::Attention => Part::Attention,
             PartArg::Mlp => Part::Mlp,
         }
+    }
+}
+
+/// Those of `halves` that are in `parts`.
+fn of_parts(mut halves: Vec<Half>, parts: &[Part]) -> Result<Vec<Half>> {
+    halves.retain(|half| parts.contains(&half.part));
+    match halves.is_empty() {
+        true => bail!("--block and --parts leave nothing to edit"),
+        false => Ok(halves),
     }
 }
 

@@ -115,6 +115,15 @@ impl Direction {
     /// # Errors
     /// The disk's.
     pub fn write(&self, path: &Path) -> Result<()> {
+        Ok(write_file(path, &self.encode()?)?)
+    }
+
+    /// The file's bytes.
+    ///
+    /// # Errors
+    /// Scores that no JSON holds.
+    pub fn encode(&self) -> Result<Vec<u8>> {
+        let path = Path::new("direction");
         let bytes = |x: &[f32]| x.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
         let Grid { n_layer, n_pos, n_embd, values } = &self.candidates;
         let all = bytes(values);
@@ -130,8 +139,7 @@ impl Direction {
         let about = serde_json::to_string(&self.about);
         let about = about.map_err(|e| malformed(path, &e.to_string()))?;
         let metadata = HashMap::from([(KEY.to_owned(), about)]);
-        let file = serialize(tensors, Some(metadata)).map_err(broken)?;
-        Ok(write_file(path, &file)?)
+        serialize(tensors, Some(metadata)).map_err(broken)
     }
 
     /// Reads a file.

@@ -1,10 +1,9 @@
 //! The same edit as a rank-1 LoRA adapter, which llama.cpp adds at run time with no rounding at
 //! all: `A = u^T W`, `B = alpha u`.
 
-use super::edit::{Edit, along, matrices};
+use super::edit::{Edit, along, half_of, matrices};
 use super::error::Result;
 use crate::gguf::{Builder, GgmlType, Model};
-use crate::llama::architecture::residual_writer;
 use crate::quant::decoded;
 
 /// An adapter that does to `model` what [`super::edit`] does; biases apart, which no adapter
@@ -19,10 +18,8 @@ pub fn adapter(model: &Model, edit: Edit<'_>) -> Result<Builder> {
         .kv("adapter.type", "lora")
         .kv("adapter.lora.alpha", 1.0f32);
     for tensor in model.tensors() {
-        let (info, part) = (tensor.info, residual_writer(&tensor.info.name));
-        let wanted = info.block().is_some_and(|b| edit.blocks.contains(&b))
-            && part.is_some_and(|part| edit.parts.contains(&part));
-        if !wanted {
+        let info = tensor.info;
+        if !half_of(tensor).is_some_and(|half| edit.halves.contains(&half)) {
             continue;
         }
         let unit = along(model, tensor, edit.unit)?;

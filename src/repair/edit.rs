@@ -10,10 +10,11 @@
 use std::ops::Range;
 
 use super::error::{Error, Result};
+use super::half::Half;
 use crate::gguf::{
     Ask, BoxError, Error as GgufError, GgmlType, Model, Replacement, Rewrite, Tensor, Watch,
 };
-use crate::llama::architecture::{Part, output_norm, residual_writer, writers_are_known};
+use crate::llama::architecture::{output_norm, residual_writer, writers_are_known};
 use crate::quant::{Strengthened, decoded, encode_rows, first_non_finite, strengthen};
 
 /// Off by this part of itself, an alpha is not what was asked for.
@@ -28,10 +29,8 @@ pub struct Edit<'a> {
     pub unit: &'a [f32],
     /// Above 0.
     pub alpha: f64,
-    /// Blocks whose writers are edited.
-    pub blocks: &'a [u32],
-    /// Which of their halves.
-    pub parts: &'a [Part],
+    /// Halves of blocks whose writers are edited.
+    pub halves: &'a [Half],
     /// Types of what comes out.
     pub storage: Storage,
     /// Edits models of architectures that are not known here, too, as if no norm followed.
@@ -77,12 +76,8 @@ pub struct Edited {
 pub fn edit(model: &Model, edit: Edit<'_>, watch: &dyn Watch) -> Result<Vec<Edited>> {
     check(model, edit)?;
     let mut edited = Vec::new();
-    for &block in edit.blocks {
-        let before = edited.len();
-        let writers = model.tensors().filter(|t| {
-            let part = residual_writer(&t.info.name);
-            t.info.block() == Some(block) && part.is_some_and(|part| edit.parts.contains(&part))
-        });
+    for &half in edit.halves {
+        let writers = model.tensors().filter(|t| half_of(*t) == Some(half));
         for tensor in writers {
             if watch.interrupted() {
                 return Err(GgufError::Interrupted.into());
@@ -90,11 +85,14 @@ pub fn edit(model: &Model, edit: Edit<'_>, watch: &dyn Watch) -> Result<Vec<Edit
             edited.push(edit_matrix(model, tensor, edit)?);
             edited.extend(edit_bias(model, tensor, edit)?);
         }
-        if edited.len() == before {
-            return Err(Error::NoWriter { block });
-        }
     }
     Ok(edited)
+}
+
+/// The half that `tensor` ends, if it is a matrix that writes into the residual stream.
+pub(super) fn half_of(tensor: Tensor<'_>) -> Option<Half> {
+    let (block, part) = (tensor.info.block()?, residual_writer(&tensor.info.name)?);
+    Some(Half { block, part })
 }
 
 /// Tells `rewrite` to write what was edited.
@@ -119,7 +117,11 @@ pub fn replacement(edited: &Edited) -> Replacement<'_> {
     Replacement { ty: edited.to, ask: Ask::Chunks, produce: Box::new(produce) }
 }
 
-fn check(model: &Model, edit: Edit<'_>) -> Result<()> {
+/// Looks at what can be seen without editing: what [`edit`] would refuse at once.
+///
+/// # Errors
+/// As [`edit`].
+pub fn check(model: &Model, edit: Edit<'_>) -> Result<()> {
     if !(edit.alpha > 0.0 && edit.alpha.is_finite()) {
         return Err(Error::Alpha { alpha: edit.alpha });
     }
@@ -128,8 +130,13 @@ fn check(model: &Model, edit: Edit<'_>) -> Result<()> {
         return Err(Error::Width { found: edit.unit.len(), expected });
     }
     let last = model.tensors().filter_map(|t| t.info.block()).max().unwrap_or(0);
-    if let Some(&block) = edit.blocks.iter().find(|b| **b > last) {
+    if let Some(&Half { block, .. }) = edit.halves.iter().find(|half| half.block > last) {
         return Err(Error::NoBlock { block, last });
+    }
+    // A block may have one half alone: a state-space model's has no MLP.
+    let writes = |block| model.tensors().filter_map(half_of).any(|half| half.block == block);
+    if let Some(half) = edit.halves.iter().find(|half| !writes(half.block)) {
+        return Err(Error::NoWriter { block: half.block });
     }
     match edit.any_architecture || writers_are_known(model.architecture()) {
         true => Ok(()),

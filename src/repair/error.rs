@@ -1,7 +1,7 @@
 //! What can be wrong with a repair.
 
 use crate::gguf::GgmlType;
-use crate::{gguf, quant};
+use crate::{direction, gguf, llama, quant};
 
 /// A result of this folder.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -14,6 +14,10 @@ pub enum Error {
     Gguf(#[from] gguf::Error),
     #[error(transparent)]
     Quant(#[from] quant::Error),
+    #[error(transparent)]
+    Llama(#[from] llama::Error),
+    #[error(transparent)]
+    Direction(#[from] direction::Error),
 
     #[error(
         "alpha is {alpha}, expected more than 0\n\

@@ -4,7 +4,12 @@
 mod adapter;
 mod edit;
 mod error;
+mod half;
+mod live;
+pub mod search;
 
 pub use adapter::adapter;
-pub use edit::{Edit, Edited, Storage, apply, edit, replacement};
+pub use edit::{Edit, Edited, Storage, apply, check, edit, replacement};
 pub use error::{Error, Result};
+pub use half::{Half, halves_text, parse_halves};
+pub use live::Live;

@@ -1,5 +1,7 @@
 //! Results as people look at them: pictures in SVG.
 
+mod front;
 mod heatmap;
 
+pub use front::{Dot, front_chart};
 pub use heatmap::heatmap;

@@ -1,0 +1,102 @@
+//! Files in the shapes of real models, of noise in Q4_K, written as they are made.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use aird::gguf::{GgmlType, Header, TensorInfo};
+use aird::quant::encode_rows;
+use anyhow::{Context, Result};
+
+/// A model's size.
+pub struct Shapes {
+    /// Width of the residual stream.
+    pub n_embd: u64,
+    n_ff: u64,
+    n_kv: u64,
+    n_vocab: u64,
+    n_block: u64,
+}
+
+/// 1.1 billion parameters.
+pub const TINY_LLAMA: Shapes =
+    Shapes { n_embd: 2048, n_ff: 5632, n_kv: 256, n_vocab: 32_000, n_block: 22 };
+/// 8 billion.
+pub const LLAMA_8B: Shapes =
+    Shapes { n_embd: 4096, n_ff: 14_336, n_kv: 1024, n_vocab: 128_256, n_block: 32 };
+
+/// Writes a model of noise.
+pub fn write(path: &Path, shapes: &Shapes) -> Result<()> {
+    let header = header(shapes);
+    let mut random = Random(1);
+    let values: Vec<f32> = (0..1 << 22).map(|_| random.normal() * 0.02).collect();
+    let ty = GgmlType::Q4_K;
+    let mut noise = vec![0; ty.bytes_for(values.len() as u64).context("whole blocks")? as usize];
+    encode_rows(ty, &values, 256, None, &mut noise)?;
+    let one = 1f32.to_le_bytes().repeat(1 << 16);
+    let mut out = BufWriter::new(File::create(path)?);
+    out.write_all(&header.encode())?;
+    for info in header.tensors.values() {
+        let source = if info.ty == GgmlType::F32 { &one } else { &noise };
+        let mut left = info.n_bytes() as usize;
+        while left > 0 {
+            let n = left.min(source.len());
+            out.write_all(&source[..n])?;
+            left -= n;
+        }
+    }
+    Ok(out.into_inner()?.sync_all()?)
+}
+
+fn header(shapes: &Shapes) -> Header {
+    let &Shapes { n_embd, n_ff, n_kv, n_vocab, n_block } = shapes;
+    let mut header = Header::new();
+    header.kv.insert("general.architecture".into(), "llama".into());
+    let embd = u32::try_from(n_embd).unwrap_or(0);
+    header.kv.insert("llama.embedding_length".into(), embd.into());
+    let mut tensor = |name: String, shape: &[u64]| {
+        let ty = if shape.len() == 1 { GgmlType::F32 } else { GgmlType::Q4_K };
+        let info = TensorInfo { name: name.clone(), shape: shape.to_vec(), ty, offset: 0 };
+        header.tensors.insert(name, info);
+    };
+    tensor("token_embd.weight".into(), &[n_embd, n_vocab]);
+    for block in 0..n_block {
+        for (part, shape) in [
+            ("attn_norm", &[n_embd][..]),
+            ("attn_q", &[n_embd, n_embd]),
+            ("attn_k", &[n_embd, n_kv]),
+            ("attn_v", &[n_embd, n_kv]),
+            ("attn_output", &[n_embd, n_embd]),
+            ("ffn_norm", &[n_embd]),
+            ("ffn_gate", &[n_embd, n_ff]),
+            ("ffn_up", &[n_embd, n_ff]),
+            ("ffn_down", &[n_ff, n_embd]),
+        ] {
+            tensor(format!("blk.{block}.{part}.weight"), shape);
+        }
+    }
+    tensor("output_norm.weight".into(), &[n_embd]);
+    tensor("output.weight".into(), &[n_embd, n_vocab]);
+    header.lay_out();
+    header
+}
+
+/// Sebastiano Vigna's SplitMix64.
+pub struct Random(pub u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Nearly normal, of unit variance: the sum of four even numbers.
+    pub fn normal(&mut self) -> f32 {
+        let bits = self.next();
+        let sum: f32 = (0..4).map(|i| (bits >> (16 * i) & 0xffff) as f32 / 65_536.0 - 0.5).sum();
+        sum * 3f32.sqrt()
+    }
+}

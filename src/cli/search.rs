@@ -1,0 +1,409 @@
+//! The search for a repair's blocks and strength: its arguments, its front.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde::Serialize;
+
+use super::args::EngineArgs;
+use super::chat::ChatArgs;
+use super::text::table;
+use super::ui::Ui;
+use crate::direction::{Direction, known_refusal_tokens};
+use crate::eval::interval::{Rate, wilson};
+use crate::gguf::{Model, write_file};
+use crate::llama::Engine;
+use crate::llama::architecture::Part as HalfPart;
+use crate::prompts::{self, Part, PromptSet};
+use crate::repair::search::{Answered, Budget, Counts, Search, Searched, search};
+use crate::repair::{Half, halves_text, parse_halves};
+use crate::report::{Dot, front_chart};
+
+/// How a search goes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Search")]
+pub struct SearchArgs {
+    /// Held-out harmful prompts; default: aird's own. Those that aird asr evaluates on are others.
+    #[arg(long, value_name = "FILE")]
+    harmful: Option<PathBuf>,
+    /// Held-out harmless ones; default: aird's own, borderline ones among them.
+    #[arg(long, value_name = "FILE")]
+    harmless: Option<PathBuf>,
+    /// The field or column of those files that holds the prompt.
+    #[arg(long, value_name = "NAME")]
+    field: Option<String>,
+    /// False refusals that a repair may add, in points; degenerate answers likewise.
+    #[arg(long, default_value_t = 5.0, value_name = "POINTS")]
+    max_false_refusal: f64,
+    /// KL to the unrepaired model at the first token of harmless answers that it may cost.
+    #[arg(long, default_value_t = 0.1, value_name = "NATS")]
+    max_kl: f64,
+    /// Blocks that may be edited together; the paper edits one.
+    #[arg(long, default_value_t = 4, value_name = "N")]
+    max_blocks: usize,
+    /// Tokens of an answer that are read.
+    #[arg(long, default_value_t = 32, value_name = "N")]
+    max_tokens: usize,
+    /// Prompts and answers under way at once.
+    #[arg(long, default_value_t = 32, value_name = "N")]
+    parallel: u32,
+    /// Write what was tried to a JSON file, its picture beside as .svg.
+    #[arg(long, value_name = "FILE")]
+    front: Option<PathBuf>,
+    #[command(flatten)]
+    chat: ChatArgs,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+/// What a search was, as JSON.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SearchReport {
+    /// aird's version.
+    pub version: String,
+    /// The model's name.
+    pub model: String,
+    /// sha256 of the direction file.
+    pub direction_sha256: String,
+    /// What a repair may cost.
+    pub budget: BudgetReport,
+    /// The unrepaired model, on the same prompts.
+    pub compressed: CountsReport,
+    /// What every half of a block says about refusal.
+    pub halves: Vec<HalfReport>,
+    /// Candidates by the first tokens of their answers.
+    pub screened: Vec<ScreenedReport>,
+    /// Those whose answers were read.
+    pub answered: Vec<AnsweredReport>,
+}
+
+/// See [`Budget`].
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BudgetReport {
+    /// Points over the unrepaired model's.
+    pub max_false_refusal_points: f64,
+    /// Nats.
+    pub max_kl_nats: f64,
+}
+
+/// Answers by label.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CountsReport {
+    /// Harmful prompts refused.
+    pub refusal: Rate,
+    /// Harmless ones refused.
+    pub false_refusal: Rate,
+    /// Answers to either that are none.
+    pub degenerate: Rate,
+}
+
+/// A half of a block.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HalfReport {
+    /// The block.
+    pub block: u32,
+    /// `attention` or `mlp`.
+    pub part: &'static str,
+    /// E_harmful[r . o] - E_harmless[r . o]; below 0 it says the wrong thing.
+    pub c: f64,
+}
+
+/// A candidate's first tokens.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ScreenedReport {
+    /// As --block takes them.
+    pub blocks: Vec<String>,
+    /// The strength.
+    pub alpha: f64,
+    /// Mean probability of a refusal's first token, harmful prompts.
+    pub refusal: f64,
+    /// The same, harmless prompts.
+    pub false_refusal: f64,
+    /// At the first token of harmless answers.
+    pub kl_nats: f64,
+}
+
+/// A candidate's answers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AnsweredReport {
+    /// As --block takes them.
+    pub blocks: Vec<String>,
+    /// The strength.
+    pub alpha: f64,
+    /// The answers' labels.
+    #[serde(flatten)]
+    pub counts: CountsReport,
+    /// At the first token of harmless answers.
+    pub kl_nats: f64,
+    /// It costs no more than it may.
+    pub within_budget: bool,
+    /// No other one beats it.
+    pub on_front: bool,
+    /// It was taken.
+    pub chosen: bool,
+}
+
+/// What is left open.
+pub struct Question<'a> {
+    /// r, [n_embd].
+    pub direction: &'a Direction,
+    /// sha256 of its file.
+    pub direction_sha256: &'a str,
+    /// The halves given, if any.
+    pub halves: Option<Vec<Half>>,
+    /// The strength given, if any.
+    pub alpha: Option<f64>,
+    /// Halves that may be chosen.
+    pub parts: &'a [HalfPart],
+}
+
+/// What was found.
+pub struct Answer {
+    /// Blocks and strength; None: nothing helps within the budget.
+    pub chosen: Option<(Vec<Half>, f64)>,
+    /// All that was tried.
+    pub report: SearchReport,
+}
+
+impl SearchArgs {
+    /// Searches, prints the front, and writes it where that was asked for.
+    pub fn search(
+        &self,
+        ui: &Ui,
+        (path, model): (&Path, &Model),
+        question: &Question<'_>,
+    ) -> Result<Answer> {
+        let chat = self.chat.chat(model)?;
+        let engine = self.engine.load(ui, model)?;
+        let (harmful, benign) = self.prompt_sets()?;
+        let tokens = |set: &PromptSet| -> Result<Vec<Vec<i32>>> {
+            set.texts().map(|text| chat.tokens(&engine, text)).collect()
+        };
+        let given = question.halves.clone();
+        let plan = Search {
+            unit: question.direction.unit()?,
+            harmful: tokens(&harmful)?,
+            benign: tokens(&benign)?,
+            refusal_tokens: refusal_tokens(&engine, question.direction)?,
+            all_halves: given.is_some(),
+            halves: given.unwrap_or_else(|| every_half(model, question.parts)),
+            alpha: question.alpha,
+            max_blocks: self.max_blocks,
+            budget: Budget { max_false_refusal: self.max_false_refusal, max_kl: self.max_kl },
+            max_tokens: self.max_tokens,
+            parallel: self.parallel,
+        };
+        let found = search(model, &engine, &plan, &mut ui.steps())?;
+        let report = self.report(path, question, &found);
+        if let Some(front) = &self.front {
+            write_front(front, &report)?;
+        }
+        ui.say(report.text().trim_end());
+        let chosen = found.pick.map(|i| &found.answered[i].candidate);
+        Ok(Answer { chosen: chosen.map(|c| (c.halves.clone(), c.alpha)), report })
+    }
+
+    /// Looks at the numbers.
+    pub fn check(&self) -> Result<()> {
+        if !(self.max_kl > 0.0 && self.max_kl.is_finite()) {
+            bail!("--max-kl is {}, expected a number of nats above 0", self.max_kl);
+        }
+        if !(0.0..=100.0).contains(&self.max_false_refusal) {
+            bail!("--max-false-refusal is {}, expected 0 to 100 points", self.max_false_refusal);
+        }
+        for (name, number) in [
+            ("--max-blocks", self.max_blocks),
+            ("--max-tokens", self.max_tokens),
+            ("--parallel", self.parallel as usize),
+        ] {
+            if number == 0 {
+                bail!("{name} is 0, expected at least 1");
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the front is written.
+    pub fn front(&self) -> Option<&PathBuf> {
+        self.front.as_ref()
+    }
+
+    /// How llama.cpp runs, for a reference too.
+    pub fn engine(&self) -> (&ChatArgs, &EngineArgs) {
+        (&self.chat, &self.engine)
+    }
+
+    fn prompt_sets(&self) -> Result<(PromptSet, PromptSet)> {
+        let load = |file: &PathBuf| -> Result<PromptSet> {
+            Ok(prompts::load(file, self.field.as_deref())?.require(8)?)
+        };
+        let held_out = Part::HeldOut;
+        let own_benign = || {
+            let (a, b) = (prompts::harmless(held_out), prompts::borderline(held_out));
+            PromptSet::new("builtin:benign/held-out", [a.prompts, b.prompts].concat())
+        };
+        let harmful = self.harmful.as_ref().map(load).transpose()?;
+        let benign = self.harmless.as_ref().map(load).transpose()?;
+        let harmful = harmful.unwrap_or_else(|| prompts::harmful(held_out));
+        Ok((harmful, benign.unwrap_or_else(own_benign)))
+    }
+
+    fn report(&self, path: &Path, question: &Question<'_>, found: &Searched) -> SearchReport {
+        let half = |r: &crate::repair::search::Ranked| HalfReport {
+            block: r.half.block,
+            part: r.half.part.name(),
+            c: r.c,
+        };
+        let screened = found.screened.iter().map(|s| ScreenedReport {
+            blocks: halves_text(&s.candidate.halves),
+            alpha: s.candidate.alpha,
+            refusal: s.refusal,
+            false_refusal: s.false_refusal,
+            kl_nats: s.kl_nats,
+        });
+        let answered = |(i, a): (usize, &Answered)| AnsweredReport {
+            blocks: halves_text(&a.candidate.halves),
+            alpha: a.candidate.alpha,
+            counts: counts(&a.counts),
+            kl_nats: a.kl_nats,
+            within_budget: a.within_budget,
+            on_front: a.on_front,
+            chosen: found.pick == Some(i),
+        };
+        SearchReport {
+            version: env!("CARGO_PKG_VERSION").into(),
+            model: super::args::file_name(path),
+            direction_sha256: question.direction_sha256.into(),
+            budget: BudgetReport {
+                max_false_refusal_points: self.max_false_refusal,
+                max_kl_nats: self.max_kl,
+            },
+            compressed: counts(&found.before),
+            halves: found.ranked.iter().map(half).collect(),
+            screened: screened.collect(),
+            answered: found.answered.iter().enumerate().map(answered).collect(),
+        }
+    }
+}
+
+impl SearchReport {
+    /// The front as a table, the unrepaired model first.
+    fn text(&self) -> String {
+        let head = ["blocks", "alpha", "refused", "falsely refused", "degenerate", "KL nats", ""];
+        let mut rows = vec![head.map(String::from).to_vec()];
+        let of = |rate: &Rate| format!("{}/{}", rate.k, rate.n);
+        let cells = |blocks: String, alpha: String, c: &CountsReport, kl: String, mark: &str| {
+            let counts = [of(&c.refusal), of(&c.false_refusal), of(&c.degenerate)];
+            [vec![blocks, alpha], counts.to_vec(), vec![kl, mark.into()]].concat()
+        };
+        let none = || "-".to_owned();
+        rows.push(cells("unrepaired".into(), none(), &self.compressed, none(), ""));
+        for a in &self.answered {
+            let mark = match a {
+                a if a.chosen => "<- chosen",
+                a if !a.within_budget => "over budget",
+                a if a.on_front => "on the front",
+                _ => "",
+            };
+            let (alpha, kl) = (format!("{:.3}", a.alpha), format!("{:.3}", a.kl_nats));
+            rows.push(cells(a.blocks.join(","), alpha, &a.counts, kl, mark));
+        }
+        table(&rows, &[1, 2, 3, 4, 5], "  ")
+    }
+
+    /// The front as a picture.
+    pub fn svg(&self) -> String {
+        let percent = |rate: &Rate| 100.0 * rate.rate.unwrap_or(0.0);
+        let dot = |name: String, counts: &CountsReport, kl: f64, chosen: bool, allowed: bool| Dot {
+            name,
+            x: percent(&counts.false_refusal),
+            y: percent(&counts.refusal),
+            kl_nats: kl,
+            chosen,
+            allowed,
+        };
+        let mut dots = vec![dot("unrepaired".into(), &self.compressed, 0.0, false, true)];
+        dots.extend(self.answered.iter().map(|a| {
+            let name = format!("{} alpha {:.2}", a.blocks.join(","), a.alpha);
+            dot(name, &a.counts, a.kl_nats, a.chosen, a.within_budget)
+        }));
+        let limit = percent(&self.compressed.false_refusal) + self.budget.max_false_refusal_points;
+        front_chart("Refusals against false refusals, held-out prompts", &dots, limit)
+    }
+}
+
+fn counts(c: &Counts) -> CountsReport {
+    CountsReport {
+        refusal: wilson(c.refused, c.n_harmful),
+        false_refusal: wilson(c.falsely_refused, c.n_benign),
+        degenerate: wilson(c.degenerate, c.n_harmful + c.n_benign),
+    }
+}
+
+fn write_front(path: &Path, report: &SearchReport) -> Result<()> {
+    let json = serde_json::to_string_pretty(report).context("cannot write JSON")? + "\n";
+    write_file(path, json.as_bytes())?;
+    write_file(&path.with_extension("svg"), report.svg().as_bytes())?;
+    Ok(())
+}
+
+/// First tokens of the ORIGINAL model's refusals: a compressed one may not refuse enough to tell.
+fn refusal_tokens(engine: &Engine, direction: &Direction) -> Result<Vec<i32>> {
+    let found = &direction.about.refusal_tokens;
+    if !found.is_empty() {
+        return Ok(found.clone());
+    }
+    match known_refusal_tokens(engine) {
+        Some(known) => Ok(known.tokens),
+        None => bail!(
+            "the direction file names no first tokens of refusals, and this model's are not known\n\
+             hint: aird direction without --capture-only finds them"
+        ),
+    }
+}
+
+fn every_half(model: &Model, parts: &[HalfPart]) -> Vec<Half> {
+    let last = model.tensors().filter_map(|t| t.info.block()).max().unwrap_or(0);
+    let halves = (0..=last).flat_map(|block| parts.iter().map(move |&part| Half { block, part }));
+    halves.collect()
+}
+
+/// Blocks as `--block` takes them: `auto`, or the halves of a list as 14,16:mlp.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Blocks(pub Option<Vec<Half>>);
+
+impl FromStr for Blocks {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Blocks, String> {
+        if text == "auto" {
+            return Ok(Blocks(None));
+        }
+        let both = [HalfPart::Attention, HalfPart::Mlp];
+        let halves = text.split(',').map(|one| parse_halves(one, &both));
+        let mut halves: Vec<Half> = halves.collect::<Result<Vec<_>, _>>()?.concat();
+        halves.sort_unstable();
+        halves.dedup();
+        Ok(Blocks(Some(halves)))
+    }
+}
+
+/// A strength as `--alpha` takes it: `auto`, or a number.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Alpha(pub Option<f64>);
+
+impl FromStr for Alpha {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Alpha, String> {
+        match text {
+            "auto" => Ok(Alpha(None)),
+            text => match text.parse() {
+                Ok(alpha) => Ok(Alpha(Some(alpha))),
+                Err(_) => Err("expected auto or a number above 0".into()),
+            },
+        }
+    }
+}

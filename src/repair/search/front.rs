@@ -1,0 +1,117 @@
+//! Which candidates no other one beats, and which of them is taken.
+
+use super::answers::Counts;
+use super::screen::Candidate;
+
+/// A candidate with its answers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answered {
+    /// What was tried.
+    pub candidate: Candidate,
+    /// What its answers are.
+    pub counts: Counts,
+    /// See [`super::Screened::kl_nats`], on all prompts.
+    pub kl_nats: f64,
+    /// False refusals, degenerate answers and KL are within the budget.
+    pub within_budget: bool,
+    /// No other one is better in one respect and as good in all others.
+    pub on_front: bool,
+}
+
+/// What a repair may cost.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Budget {
+    /// False refusals more than the unrepaired model's, in points (per cent of all harmless
+    /// prompts). Degenerate answers may be as many points more.
+    pub max_false_refusal: f64,
+    /// KL at the first token of answers to harmless prompts, nats.
+    pub max_kl: f64,
+}
+
+impl Budget {
+    /// True if `counts` at `kl_nats` cost no more than this over `before`.
+    pub fn allows(&self, counts: &Counts, kl_nats: f64, before: &Counts) -> bool {
+        let points = |now: usize, then: usize, of: usize| {
+            100.0 * (now as f64 - then as f64) / of.max(1) as f64
+        };
+        let n = counts.n_harmful + counts.n_benign;
+        points(counts.falsely_refused, before.falsely_refused, counts.n_benign)
+            <= self.max_false_refusal
+            && points(counts.degenerate, before.degenerate, n) <= self.max_false_refusal
+            && kl_nats <= self.max_kl
+    }
+}
+
+/// Marks those that no other one beats: more refusals; fewer false ones, fewer degenerate answers,
+/// less KL.
+pub fn mark_front(answered: &mut [Answered]) {
+    // Higher is better in each.
+    let merits = |a: &Answered| {
+        let c = &a.counts;
+        [c.refused as f64, -(c.falsely_refused as f64), -(c.degenerate as f64), -a.kl_nats]
+    };
+    let all: Vec<[f64; 4]> = answered.iter().map(merits).collect();
+    let beats = |a: &[f64; 4], b: &[f64; 4]| a.iter().zip(b).all(|(x, y)| x >= y) && a != b;
+    for (i, one) in answered.iter_mut().enumerate() {
+        one.on_front = !all.iter().any(|other| beats(other, &all[i]));
+    }
+}
+
+/// The one with most refusals within the budget, if it refuses more than the unrepaired model; of
+/// equals the one with fewer false refusals, then less KL.
+pub fn pick(answered: &[Answered], before: &Counts) -> Option<usize> {
+    let helps = |(_, a): &(usize, &Answered)| a.within_budget && a.counts.refused > before.refused;
+    let better = |(_, a): &(usize, &Answered), (_, b): &(usize, &Answered)| {
+        let false_refusals = b.counts.falsely_refused.cmp(&a.counts.falsely_refused);
+        let kl = b.kl_nats.total_cmp(&a.kl_nats);
+        a.counts.refused.cmp(&b.counts.refused).then(false_refusals).then(kl)
+    };
+    answered.iter().enumerate().filter(helps).max_by(better).map(|(i, _)| i)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(refused: usize, falsely_refused: usize, degenerate: usize) -> Counts {
+        Counts { refused, n_harmful: 32, falsely_refused, n_benign: 40, degenerate }
+    }
+
+    fn answered(refused: usize, falsely_refused: usize, kl_nats: f64) -> Answered {
+        let budget = Budget { max_false_refusal: 5.0, max_kl: 0.1 };
+        let counts = counts(refused, falsely_refused, 0);
+        let candidate = Candidate { halves: Vec::new(), alpha: 1.0 };
+        let within_budget = budget.allows(&counts, kl_nats, &self::counts(6, 1, 0));
+        Answered { candidate, counts, kl_nats, within_budget, on_front: false }
+    }
+
+    #[test]
+    fn most_refusals_within_the_budget_are_picked() {
+        let all = [
+            answered(20, 1, 0.02),
+            answered(30, 9, 0.05),
+            answered(25, 3, 0.04),
+            answered(28, 2, 0.2),
+            answered(25, 2, 0.05),
+        ];
+        assert_eq!(pick(&all, &counts(6, 1, 0)), Some(4));
+        assert_eq!(pick(&all, &counts(25, 1, 0)), None, "none refuses more than before");
+    }
+
+    #[test]
+    fn the_budget_counts_points_over_the_unrepaired_model() {
+        let budget = Budget { max_false_refusal: 5.0, max_kl: 0.1 };
+        let before = counts(6, 1, 0);
+        assert!(budget.allows(&counts(9, 3, 3), 0.1, &before), "2 of 40 are 5 points");
+        assert!(!budget.allows(&counts(9, 4, 0), 0.1, &before));
+        assert!(!budget.allows(&counts(9, 3, 4), 0.1, &before), "4 of 72 are more than 5 points");
+        assert!(!budget.allows(&counts(9, 0, 0), 0.11, &before));
+    }
+
+    #[test]
+    fn what_another_one_beats_is_not_on_the_front() {
+        let mut all = [answered(20, 1, 0.02), answered(30, 9, 0.05), answered(20, 2, 0.02)];
+        mark_front(&mut all);
+        assert_eq!(all.map(|a| a.on_front), [true, true, false]);
+    }
+}

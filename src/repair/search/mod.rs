@@ -1,0 +1,124 @@
+//! Which blocks to edit and how strongly: tried at run time on held-out prompts, nothing written.
+//!
+//! First what each half of a block says about refusal ([`rank`]), then the first token of answers
+//! under many candidates ([`screen`]), then whole answers under the best few ([`answers`]), of
+//! which the front and the pick are made ([`front`]).
+
+mod answers;
+mod front;
+mod propose;
+mod rank;
+mod screen;
+
+pub use answers::Counts;
+pub use front::{Answered, Budget};
+pub use rank::Ranked;
+pub use screen::{Candidate, Screened};
+
+use answers::Answering;
+use front::{mark_front, pick};
+use propose::Trials;
+use rank::rank;
+use screen::Screen;
+
+use super::error::Result;
+use super::half::Half;
+use super::live::Live;
+use crate::direction::Progress;
+use crate::gguf::Model;
+use crate::llama::{Engine, Prefill};
+
+/// What to search, and by what.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Search {
+    /// r, [n_embd], of length 1.
+    pub unit: Vec<f32>,
+    /// Harmful prompts as tokens.
+    pub harmful: Vec<Vec<i32>>,
+    /// Harmless ones.
+    pub benign: Vec<Vec<i32>>,
+    /// First tokens of the original model's refusals.
+    pub refusal_tokens: Vec<i32>,
+    /// Halves to choose from.
+    pub halves: Vec<Half>,
+    /// Take all of `halves` together instead of choosing.
+    pub all_halves: bool,
+    /// The strength, where it is given.
+    pub alpha: Option<f64>,
+    /// Blocks that may be edited together.
+    pub max_blocks: usize,
+    /// What a repair may cost.
+    pub budget: Budget,
+    /// Tokens of an answer, at most.
+    pub max_tokens: usize,
+    /// Prompts and answers under way at once.
+    pub parallel: u32,
+}
+
+/// What came of a search.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Searched {
+    /// Every half that can be edited.
+    pub ranked: Vec<Ranked>,
+    /// The unrepaired model's own answers.
+    pub before: Counts,
+    /// Candidates by their first tokens, in the order they were tried.
+    pub screened: Vec<Screened>,
+    /// Those whose answers were looked at.
+    pub answered: Vec<Answered>,
+    /// The pick among those; None: nothing helps within the budget.
+    pub pick: Option<usize>,
+}
+
+/// Searches `engine`, which is `model` loaded.
+///
+/// # Errors
+/// A failing decode, no memory, a norm that is missing, an interrupt.
+pub fn search(
+    model: &Model,
+    engine: &Engine,
+    search: &Search,
+    progress: &mut dyn Progress,
+) -> Result<Searched> {
+    let live = Live::new(model, &search.unit)?;
+    let all = || search.harmful.iter().chain(&search.benign);
+    let longest = all().map(Vec::len).max().unwrap_or(1);
+    progress.part("ranking blocks", 0, 1);
+    let (ranked, screened, finalists) = {
+        let mut prefill = Prefill::new(engine, longest, search.parallel)?;
+        let (harmful, benign) = (slices(&search.harmful), slices(&search.benign));
+        let ranked = rank(&mut prefill, &live.halves(), &search.unit, &harmful, &benign)?;
+        let kinds = (harmful, benign);
+        let screen = Screen::new(&mut prefill, &live, kinds, &search.refusal_tokens)?;
+        let mut trials = Trials::new(search, &screen, &mut prefill, progress);
+        trials.run(&ranked)?;
+        let finalists = trials.finalists()?;
+        (ranked, trials.looks, finalists)
+    };
+    let prompts: Vec<Vec<i32>> = all().cloned().collect();
+    let answering = Answering {
+        engine,
+        live: &live,
+        prompts: &prompts,
+        n_harmful: search.harmful.len(),
+        max_tokens: search.max_tokens,
+        parallel: search.parallel,
+    };
+    progress.part("reading answers", 0, finalists.len() + 1);
+    let before = answering.count(None, progress)?;
+    let mut answered = Vec::new();
+    for (done, one) in finalists.iter().enumerate() {
+        progress.part("reading answers", done + 1, finalists.len() + 1);
+        let counts = answering.count(Some(&one.candidate), progress)?;
+        let (candidate, kl_nats) = (one.candidate.clone(), one.kl_nats);
+        let within_budget = search.budget.allows(&counts, kl_nats, &before);
+        answered.push(Answered { candidate, counts, kl_nats, within_budget, on_front: false });
+    }
+    mark_front(&mut answered);
+    let pick = pick(&answered, &before);
+    Ok(Searched { ranked, before, screened, answered, pick })
+}
+
+fn slices(prompts: &[Vec<i32>]) -> Vec<&[i32]> {
+    prompts.iter().map(Vec::as_slice).collect()
+}

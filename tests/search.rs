@@ -1,0 +1,222 @@
+//! The edit at run time, and the search that works with it: what is tried is what is written, and
+//! where nothing helps nothing is written.
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use aird::direction::{About, Direction, Grid};
+use aird::gguf::{Ask, GgmlType, Layout, Model, Replacement, Rewrite, Unwatched};
+use aird::llama::architecture::Part;
+use aird::llama::{Engine, Hooks, Options, Prefill, Reading, Site};
+use aird::quant::{decoded, encode_rows};
+use aird::repair::{Half, Live};
+
+use crate::support::{Arch, Tiny, aird, names_in, stderr, stdout, tempdir};
+
+const PROMPT: &str = "Tell me a story, in 3 words.\n";
+const OPTIONS: Options = Options { threads: 1, gpu_layers: 0 };
+
+/// A direction file for a model of `n_embd` channels: a wave, chosen at layer 1.
+fn direction(folder: &Path, n_embd: usize) -> PathBuf {
+    let values = (0..2 * n_embd).map(|i| (i as f32 * 1.7).sin()).collect();
+    let candidates = Grid { n_layer: 2, n_pos: 1, n_embd, values };
+    let about = About {
+        version: "0".into(),
+        model: "tiny".into(),
+        model_sha256: String::new(),
+        architecture: "llama".into(),
+        layer: Some(1),
+        position: Some(-1),
+        max_kl: None,
+        refusal_tokens: vec![5, 9],
+        scores: Vec::new(),
+        prompts: serde_json::Map::new(),
+        n_kept: (0, 0),
+        template_sha256: String::new(),
+    };
+    let path = folder.join("direction.safetensors");
+    Direction { candidates, about }.write(&path).unwrap();
+    path
+}
+
+fn repair(model: &Path, direction: &Path, more: &[&str]) -> Output {
+    let mut command = aird();
+    command.arg("repair").arg(model).arg("--direction").arg(direction);
+    command.args(["--threads", "1", "--chat-template", "none"]).args(more).output().unwrap()
+}
+
+/// Logits behind PROMPT, under the run-time edit of `halves` if there is one.
+fn logits(model: &Path, edit: Option<(&Live, &[Half], f64)>) -> Vec<f32> {
+    let engine = Engine::load(model, OPTIONS).unwrap();
+    let tokens = engine.tokenize(PROMPT, true);
+    let mut prefill = Prefill::new(&engine, tokens.len(), 1).unwrap();
+    let mut hooks = Hooks::new();
+    if let Some((live, halves, alpha)) = edit {
+        hooks = live.strengthen(hooks, halves, alpha).unwrap();
+    }
+    let mut out = Vec::new();
+    let take = |_: usize, logits: &[f32]| {
+        out = logits.to_vec();
+        Ok(())
+    };
+    prefill.run(&[&tokens], hooks, None, take).unwrap();
+    out
+}
+
+fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+    let size = a.iter().map(|x| x.abs()).fold(0.0, f32::max);
+    a.iter().zip(b).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max) / size
+}
+
+#[test]
+fn the_edit_at_run_time_answers_as_the_file_that_holds_it() {
+    let archs = [Arch::Llama, Arch::Qwen2, Arch::Gemma3, Arch::Olmo2, Arch::Qwen3Moe];
+    let tinies = archs.map(Tiny::new).into_iter().chain([Tiny::new(Arch::Llama).biased()]);
+    for (i, tiny) in tinies.enumerate() {
+        let folder = tempdir();
+        let path = tiny.seed(4).write(folder.path());
+        let file = direction(folder.path(), tiny.n_embd() as usize);
+        let out = folder.path().join("out.gguf");
+        let more = ["--block", "0:attention,1", "--alpha", "2", "-o", out.to_str().unwrap()];
+        let output = repair(&path, &file, &more);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let unit = Direction::read(&file).unwrap().unit().unwrap();
+        let live = Live::new(&Model::open(&path).unwrap(), &unit).unwrap();
+        let half = |block, part| Half { block, part };
+        let halves = [half(0, Part::Attention), half(1, Part::Attention), half(1, Part::Mlp)];
+        let (plain, written) = (logits(&path, None), logits(&out, None));
+        assert!(largest_difference(&plain, &written) > 1e-2, "{i}: the edit does nothing");
+        let difference = largest_difference(&written, &logits(&path, Some((&live, &halves, 2.0))));
+        assert!(difference < 1e-3, "{i}: {difference}");
+    }
+}
+
+/// What attention of block 1 adds to the residual stream along r, at the last token.
+fn written(model: &Path, unit: &[f32]) -> f64 {
+    let engine = Engine::load(model, OPTIONS).unwrap();
+    let tokens = engine.tokenize(PROMPT, true);
+    let mut prefill = Prefill::new(&engine, tokens.len(), 1).unwrap();
+    let along = std::cell::RefCell::new(std::collections::HashMap::new());
+    let reading = Reading {
+        at: Box::new(|site| matches!(site, Site::Input(1) | Site::Middle(1))),
+        n_last: 1,
+        row: Box::new(|site, _, _, x| {
+            let dot: f64 = x.iter().zip(unit).map(|(x, r)| f64::from(*x) * f64::from(*r)).sum();
+            along.borrow_mut().insert(site, dot);
+            Ok(())
+        }),
+    };
+    prefill.run(&[&tokens], Hooks::new(), Some(reading), |_, _| Ok(())).unwrap();
+    let along = along.into_inner();
+    along[&Site::Middle(1)] - along[&Site::Input(1)]
+}
+
+/// W + alpha r r^T W, as if no norm followed.
+fn edit_naively(model: &Path, out: &Path, unit: &[f32], alpha: f32) {
+    let model = Model::open(model).unwrap();
+    let tensor = model.tensor("blk.1.attn_output.weight").unwrap();
+    let (n_rows, n_cols) = (tensor.info.n_rows(), tensor.info.n_cols() as usize);
+    let mut w = decoded(tensor, 0..n_rows).unwrap();
+    for column in 0..n_cols {
+        let along: f32 = (0..unit.len()).map(|row| unit[row] * w[row * n_cols + column]).sum();
+        (0..unit.len()).for_each(|row| w[row * n_cols + column] += alpha * unit[row] * along);
+    }
+    let produce = |rows: std::ops::Range<u64>, bytes: &mut [u8]| {
+        let values = &w[rows.start as usize * n_cols..rows.end as usize * n_cols];
+        Ok(encode_rows(GgmlType::F32, values, n_cols, None, bytes)?)
+    };
+    let new = Replacement { ty: GgmlType::F32, ask: Ask::Chunks, produce: Box::new(produce) };
+    let mut rewrite = Rewrite::new(&model, Layout::Single);
+    rewrite.replace(&tensor.info.name, new).unwrap();
+    rewrite.write(out, false, &Unwatched).unwrap();
+}
+
+#[test]
+fn behind_a_norm_the_edit_along_r_itself_misses_and_along_its_gains_does_not() {
+    let mut missed = Vec::new();
+    for (arch, seed) in [(Arch::Gemma3, 4), (Arch::Gemma3, 5), (Arch::Olmo2, 4), (Arch::Olmo2, 5)] {
+        let folder = tempdir();
+        let tiny = Tiny::new(arch).seed(seed);
+        let model = tiny.write(folder.path());
+        let file = direction(folder.path(), tiny.n_embd() as usize);
+        let unit = Direction::read(&file).unwrap().unit().unwrap();
+        let [ours, naive] = ["ours.gguf", "naive.gguf"].map(|name| folder.path().join(name));
+        let more = ["--block", "1:attention", "--alpha", "0.5", "-o", ours.to_str().unwrap()];
+        let output = repair(&model, &file, &more);
+        assert!(output.status.success(), "{}", stderr(&output));
+        edit_naively(&model, &naive, &unit, 0.5);
+        let before = written(&model, &unit);
+        let off = |path: &Path| (written(path, &unit) / before / 1.5 - 1.0).abs();
+        assert!(off(&ours) < 0.1, "{arch:?} {seed}: {}", off(&ours));
+        missed.push(off(&naive));
+    }
+    assert!(missed.iter().any(|off| *off > 0.1), "the naive edit does as well: {missed:?}");
+}
+
+/// Arguments of a small search whose prompts the tiny vocabulary spells.
+fn small_search(folder: &Path) -> Vec<String> {
+    let write = |name: &str, verb: &str| {
+        let lines: Vec<String> = (0..8).map(|i| format!("{verb} me story number {i}")).collect();
+        let path = folder.join(name);
+        std::fs::write(&path, lines.join("\n")).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (harmful, harmless) = (write("harmful.txt", "sell"), write("harmless.txt", "tell"));
+    let arguments = ["--harmful", &harmful, "--harmless", &harmless, "--max-tokens", "4"];
+    arguments.map(String::from).to_vec()
+}
+
+#[test]
+fn where_nothing_helps_the_front_is_shown_and_no_model_written() {
+    let folder = tempdir();
+    let tiny = Tiny::new(Arch::Llama).blocks(3).seed(4);
+    let model = tiny.write(folder.path());
+    let file = direction(folder.path(), tiny.n_embd() as usize);
+    let search = small_search(folder.path());
+    let (out, front) = (folder.path().join("out.gguf"), folder.path().join("front.json"));
+    let mut more: Vec<&str> = search.iter().map(String::as_str).collect();
+    more.extend(["-o", out.to_str().unwrap(), "--front", front.to_str().unwrap(), "--json"]);
+    let output = repair(&model, &file, &more);
+    // Noise does not say sorry, however it is strengthened.
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(stderr(&output).contains("unrepaired"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("nothing was written\nhint:"), "{}", stderr(&output));
+    let report: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(report["search"]["answered"].as_array().unwrap().len(), 8);
+    assert_eq!((&report["alpha"], report["files"].as_array().unwrap().len()), (&().into(), 0));
+    let written: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&front).unwrap()).unwrap();
+    assert_eq!(written, report["search"]);
+    assert!(folder.path().join("front.svg").is_file() && !out.exists());
+
+    let bytes = std::fs::read(&front).unwrap();
+    more.push("--force");
+    assert_eq!(repair(&model, &file, &more).status.code(), Some(3));
+    assert!(std::fs::read(&front).unwrap() == bytes, "the same settings, another front");
+}
+
+#[test]
+fn a_search_with_nothing_to_search_in_says_so() {
+    let folder = tempdir();
+    let tiny = Tiny::new(Arch::Llama).seed(4);
+    let model = tiny.write(folder.path());
+    let file = direction(folder.path(), tiny.n_embd() as usize);
+    let names = names_in(folder.path());
+    for (arguments, code, expected) in [
+        (&["--alpha", "-1"][..], 1, "expected more than 0"),
+        (&["--block", "7"][..], 1, "blocks 0 to 1"),
+        (&["--block", "1:head"][..], 2, "expected one as 14 or 14:mlp"),
+        (&["--block", "1:mlp", "--parts", "attention"][..], 1, "leave nothing to edit"),
+        (&["--alpha", "much"][..], 2, "expected auto or a number above 0"),
+        (&["--harmful", "missing.txt"][..], 1, "missing.txt"),
+        (&["--max-blocks", "0"][..], 1, "--max-blocks is 0"),
+        (&["--max-kl", "0"][..], 1, "--max-kl is 0"),
+        (&["--reference", "base.gguf"][..], 2, "cannot be used with"),
+    ] {
+        let output = repair(&model, &file, arguments);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.contains(expected), "{arguments:?}: {said}");
+        assert_eq!(names_in(folder.path()), names);
+    }
+}
