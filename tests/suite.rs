@@ -9,6 +9,7 @@ mod direction;
 mod engine;
 mod inspect;
 mod interrupted;
+mod judge;
 mod lossless;
 mod malformed;
 mod manners;
