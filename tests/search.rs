@@ -74,7 +74,8 @@ fn the_edit_at_run_time_answers_as_the_file_that_holds_it() {
     let tinies = archs.map(Tiny::new).into_iter().chain([Tiny::new(Arch::Llama).biased()]);
     for (i, tiny) in tinies.enumerate() {
         let folder = tempdir();
-        let path = tiny.seed(4).write(folder.path());
+        let tiny = tiny.seed(4);
+        let path = tiny.write(folder.path());
         let file = direction(folder.path(), tiny.n_embd() as usize);
         let out = folder.path().join("out.gguf");
         let more = ["--block", "0:attention,1", "--alpha", "2", "-o", out.to_str().unwrap()];

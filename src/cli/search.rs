@@ -11,10 +11,9 @@ use super::args::EngineArgs;
 use super::chat::ChatArgs;
 use super::text::table;
 use super::ui::Ui;
-use crate::direction::{Direction, known_refusal_tokens};
+use crate::direction::Direction;
 use crate::eval::interval::{Rate, wilson};
 use crate::gguf::{Model, write_file};
-use crate::llama::Engine;
 use crate::llama::architecture::Part as HalfPart;
 use crate::prompts::{self, Part, PromptSet};
 use crate::repair::search::{Answered, Budget, Counts, Search, Searched, search};
@@ -73,7 +72,7 @@ pub struct SearchReport {
     pub compressed: CountsReport,
     /// What every half of a block says about refusal.
     pub halves: Vec<HalfReport>,
-    /// Candidates by the first tokens of their answers.
+    /// Candidates by how their answers begin.
     pub screened: Vec<ScreenedReport>,
     /// Those whose answers were read.
     pub answered: Vec<AnsweredReport>,
@@ -110,14 +109,14 @@ pub struct HalfReport {
     pub c: f64,
 }
 
-/// A candidate's first tokens.
+/// How a candidate's answers begin.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ScreenedReport {
     /// As --block takes them.
     pub blocks: Vec<String>,
     /// The strength.
     pub alpha: f64,
-    /// Mean probability of a refusal's first token, harmful prompts.
+    /// Mean probability that an answer begins as refusals do, harmful prompts.
     pub refusal: f64,
     /// The same, harmless prompts.
     pub false_refusal: f64,
@@ -186,7 +185,6 @@ impl SearchArgs {
             unit: question.direction.unit()?,
             harmful: tokens(&harmful)?,
             benign: tokens(&benign)?,
-            refusal_tokens: refusal_tokens(&engine, question.direction)?,
             all_halves: given.is_some(),
             halves: given.unwrap_or_else(|| every_half(model, question.parts)),
             alpha: question.alpha,
@@ -347,21 +345,6 @@ fn write_front(path: &Path, report: &SearchReport) -> Result<()> {
     write_file(path, json.as_bytes())?;
     write_file(&path.with_extension("svg"), report.svg().as_bytes())?;
     Ok(())
-}
-
-/// First tokens of the ORIGINAL model's refusals: a compressed one may not refuse enough to tell.
-fn refusal_tokens(engine: &Engine, direction: &Direction) -> Result<Vec<i32>> {
-    let found = &direction.about.refusal_tokens;
-    if !found.is_empty() {
-        return Ok(found.clone());
-    }
-    match known_refusal_tokens(engine) {
-        Some(known) => Ok(known.tokens),
-        None => bail!(
-            "the direction file names no first tokens of refusals, and this model's are not known\n\
-             hint: aird direction without --capture-only finds them"
-        ),
-    }
 }
 
 fn every_half(model: &Model, parts: &[HalfPart]) -> Vec<Half> {

@@ -17,18 +17,13 @@ const MIN_REFUSED: f64 = 0.2;
 /// `log(P + e) - log(1 - P + e)`, P the total probability of `refusal_tokens`: above 0 where a
 /// refusal is likelier than not.
 pub fn refusal_score(logits: &[f32], refusal_tokens: &[i32]) -> f64 {
-    let p = refusal_probability(logits, refusal_tokens);
-    (p + EPSILON).ln() - (1.0 - p + EPSILON).ln()
-}
-
-/// P: the total probability of `refusal_tokens`.
-pub fn refusal_probability(logits: &[f32], refusal_tokens: &[i32]) -> f64 {
     let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let weight = |x: f32| (f64::from(x) - f64::from(highest)).exp();
     let total: f64 = logits.iter().map(|&x| weight(x)).sum();
     let at = |t: &i32| usize::try_from(*t).ok().and_then(|t| logits.get(t)).copied();
     let refusing: f64 = refusal_tokens.iter().filter_map(at).map(weight).sum();
-    refusing / total
+    let p = refusing / total;
+    (p + EPSILON).ln() - (1.0 - p + EPSILON).ln()
 }
 
 /// `KL(p || q)` in nats of two distributions given as logits.

@@ -14,4 +14,4 @@ mod sentences;
 
 pub use babble::is_babble;
 pub use label::{Label, label};
-pub use phrases::begins_refusal;
+pub use phrases::{COMMON_OPENINGS, begins_refusal};

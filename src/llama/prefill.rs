@@ -15,6 +15,8 @@ use super::sites::Site;
 const N_BATCH: u32 = 512;
 /// Prompts in a batch, at most.
 const MAX_PARALLEL: u32 = 63;
+/// Tokens that may be tried behind a prompt.
+const MAX_CONTINUATION: u32 = 8;
 
 /// Called with the site, the prompt, the tokens that follow in it (0: its last), and the row.
 pub type ReadRow<'a> = Box<dyn FnMut(Site, usize, usize, &[f32]) -> Result<()> + 'a>;
@@ -33,6 +35,7 @@ pub struct Reading<'a> {
 pub struct Prefill<'e> {
     session: Session<'e>,
     n_tokens: u64,
+    is_recurrent: bool,
 }
 
 impl<'e> Prefill<'e> {
@@ -43,11 +46,12 @@ impl<'e> Prefill<'e> {
     pub fn new(engine: &'e Engine, longest: usize, parallel: u32) -> Result<Prefill<'e>> {
         let parallel = parallel.clamp(1, MAX_PARALLEL);
         let n_batch = N_BATCH.min(parallel * longest as u32).max(longest as u32);
-        let n_ctx = (longest as u32 + n_batch).next_multiple_of(256);
+        let behind = parallel * MAX_CONTINUATION;
+        let n_ctx = (longest as u32 + n_batch + behind).next_multiple_of(256);
         let size = Size { n_ctx, n_batch, n_seq: parallel + 1, unified: true };
         let session = Session::new(engine, size)?;
         session.check_residual(engine)?;
-        Ok(Prefill { session, n_tokens: 0 })
+        Ok(Prefill { session, n_tokens: 0, is_recurrent: engine.is_recurrent() })
     }
 
     /// Tokens that a run over `prompts` decodes.
@@ -74,6 +78,25 @@ impl<'e> Prefill<'e> {
         reading: Option<Reading<'h>>,
         mut logits: impl FnMut(usize, &[f32]) -> Result<()>,
     ) -> Result<()> {
+        self.run_on(prompts, &[], hooks, reading, |prompt, _, values| logits(prompt, values))
+    }
+
+    /// As [`Prefill::run`], and goes on behind each prompt with each of `continuations` in turn (of
+    /// at most 8 tokens): `logits` also gets what follows each of their tokens, with the tokens so
+    /// far; none for the prompt alone. Models that keep a state cannot go back: for them this is
+    /// [`Prefill::run`].
+    ///
+    /// # Errors
+    /// As [`Prefill::run`].
+    pub fn run_on<'h>(
+        &mut self,
+        prompts: &[&[i32]],
+        continuations: &[Vec<i32>],
+        hooks: Hooks<'h>,
+        reading: Option<Reading<'h>>,
+        mut logits: impl FnMut(usize, &[i32], &[f32]) -> Result<()>,
+    ) -> Result<()> {
+        let continuations = if self.is_recurrent { &[] } else { continuations };
         self.check(prompts)?;
         self.session.clear();
         let places = RefCell::new(HashMap::<usize, (usize, usize)>::new());
@@ -114,9 +137,44 @@ impl<'e> Prefill<'e> {
             self.n_tokens += inputs.len() as u64;
             let wanted = inputs.iter().enumerate().filter(|(_, input)| input.logits);
             for (index, (row, _)) in (first..).zip(wanted) {
-                logits(index, self.session.logits(row))?;
+                logits(index, &[], self.session.logits(row))?;
+            }
+            hooks.set_rows(Vec::new());
+            for tokens in continuations {
+                self.go_on(&prompts[first..next], tokens, &mut hooks, |place, so_far, values| {
+                    logits(first + place, so_far, values)
+                })?;
             }
             (0..(next - first) as u32).for_each(|sequence| self.session.forget(sequence, 0));
+        }
+        Ok(())
+    }
+
+    /// Decodes `tokens` behind each of `prompts`, the batch under way, and forgets them again.
+    fn go_on(
+        &mut self,
+        prompts: &[&[i32]],
+        tokens: &[i32],
+        hooks: &mut Hooks<'_>,
+        mut logits: impl FnMut(usize, &[i32], &[f32]) -> Result<()>,
+    ) -> Result<()> {
+        let tokens = &tokens[..tokens.len().min(MAX_CONTINUATION as usize)];
+        let at_once = (self.session.size().n_batch as usize / tokens.len().max(1)).max(1);
+        for (chunk, start) in prompts.chunks(at_once).zip((0..).step_by(at_once)) {
+            let mut inputs = Vec::new();
+            for (sequence, prompt) in (start as u32..).zip(chunk) {
+                let more = prompt_inputs(tokens, sequence, prompt.len() as u32);
+                inputs.extend(more.into_iter().map(|input| Input { logits: true, ..input }));
+            }
+            self.session.decode(&inputs, Some(hooks))?;
+            self.n_tokens += inputs.len() as u64;
+            for row in 0..inputs.len() {
+                let (place, so_far) = (row / tokens.len(), &tokens[..=row % tokens.len()]);
+                logits(start + place, so_far, self.session.logits(row))?;
+            }
+            for (sequence, prompt) in (start as u32..).zip(chunk) {
+                self.session.forget(sequence, prompt.len() as u32);
+            }
         }
         Ok(())
     }

@@ -1,11 +1,12 @@
 //! Which blocks to edit and how strongly: tried at run time on held-out prompts, nothing written.
 //!
-//! First what each half of a block says about refusal ([`rank`]), then the first token of answers
+//! First what each half of a block says about refusal ([`rank`]), then how answers begin
 //! under many candidates ([`screen`]), then whole answers under the best few ([`answers`]), of
 //! which the front and the pick are made ([`front`]).
 
 mod answers;
 mod front;
+mod opening;
 mod propose;
 mod rank;
 mod screen;
@@ -17,6 +18,7 @@ pub use screen::{Candidate, Screened};
 
 use answers::Answering;
 use front::{mark_front, pick};
+use opening::Openings;
 use propose::Trials;
 use rank::rank;
 use screen::Screen;
@@ -37,8 +39,6 @@ pub struct Search {
     pub harmful: Vec<Vec<i32>>,
     /// Harmless ones.
     pub benign: Vec<Vec<i32>>,
-    /// First tokens of the original model's refusals.
-    pub refusal_tokens: Vec<i32>,
     /// Halves to choose from.
     pub halves: Vec<Half>,
     /// Take all of `halves` together instead of choosing.
@@ -89,7 +89,7 @@ pub fn search(
         let (harmful, benign) = (slices(&search.harmful), slices(&search.benign));
         let ranked = rank(&mut prefill, &live.halves(), &search.unit, &harmful, &benign)?;
         let kinds = (harmful, benign);
-        let screen = Screen::new(&mut prefill, &live, kinds, &search.refusal_tokens)?;
+        let screen = Screen::new(&mut prefill, &live, kinds, Openings::new(engine))?;
         let mut trials = Trials::new(search, &screen, &mut prefill, progress);
         trials.run(&ranked)?;
         let finalists = trials.finalists()?;

@@ -1,8 +1,9 @@
-//! The cheap look at a candidate: what the first token of each answer says.
+//! The cheap look at a candidate: how likely its answers begin as refusals do.
 
 use super::super::half::Half;
 use super::super::live::Live;
-use crate::direction::{kl_nats, refusal_probability};
+use super::opening::{Openings, Seen};
+use crate::direction::kl_nats;
 use crate::llama::{Hooks, Prefill};
 use crate::repair::Result;
 
@@ -15,7 +16,7 @@ pub struct Candidate {
     pub alpha: f64,
 }
 
-/// A candidate's first tokens.
+/// How a candidate's answers begin.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Screened {
     /// What was tried.
@@ -33,10 +34,11 @@ pub struct Screen<'a> {
     live: &'a Live,
     harmful: Vec<&'a [i32]>,
     benign: Vec<&'a [i32]>,
-    refusal_tokens: &'a [i32],
+    openings: Openings,
+    continuations: Vec<Vec<i32>>,
     /// Logits behind each harmless prompt, unrepaired.
     base: Vec<Vec<f32>>,
-    /// The unrepaired model's own first tokens: refusal, false refusal.
+    /// How the unrepaired model's own answers begin: refusal, false refusal.
     pub before: (f64, f64),
 }
 
@@ -49,21 +51,15 @@ impl<'a> Screen<'a> {
         prefill: &mut Prefill<'_>,
         live: &'a Live,
         (harmful, benign): (Vec<&'a [i32]>, Vec<&'a [i32]>),
-        refusal_tokens: &'a [i32],
+        openings: Openings,
     ) -> Result<Screen<'a>> {
-        let (mut base, mut refusal) = (Vec::new(), Vec::new());
-        let both: Vec<&[i32]> = harmful.iter().chain(&benign).copied().collect();
-        let run = prefill.run(&both, Hooks::new(), None, |i, logits| {
-            refusal.push(refusal_probability(logits, refusal_tokens));
-            if i >= harmful.len() {
-                base.push(logits.to_vec());
-            }
-            Ok(())
-        });
-        run?;
-        let (of_harmful, of_benign) = refusal.split_at(harmful.len());
-        let before = (mean(of_harmful), mean(of_benign));
-        Ok(Screen { live, harmful, benign, refusal_tokens, base, before })
+        let (continuations, base, before) = (openings.continuations(), Vec::new(), (0.0, 0.0));
+        let mut screen = Screen { live, harmful, benign, openings, continuations, base, before };
+        let mut base = Vec::new();
+        let read = screen.read(prefill, Hooks::new(), 1, |_, logits| base.push(logits.to_vec()));
+        screen.before = read?;
+        screen.base = base;
+        Ok(screen)
     }
 
     /// What `candidate` does, seen on every `step`-th prompt.
@@ -76,28 +72,44 @@ impl<'a> Screen<'a> {
         candidate: &Candidate,
         step: usize,
     ) -> Result<Screened> {
-        let harmful: Vec<&[i32]> = self.harmful.iter().step_by(step).copied().collect();
-        let benign: Vec<&[i32]> = self.benign.iter().step_by(step).copied().collect();
-        let both: Vec<&[i32]> = harmful.iter().chain(&benign).copied().collect();
-        let (mut refusal, mut kl) = (Vec::new(), Vec::new());
         let hooks = self.live.strengthen(Hooks::new(), &candidate.halves, candidate.alpha)?;
-        prefill.run(&both, hooks, None, |i, logits| {
-            refusal.push(refusal_probability(logits, self.refusal_tokens));
-            if let Some(i) = i.checked_sub(harmful.len()) {
-                kl.push(kl_nats(&self.base[i * step], logits));
+        let mut kl = Vec::new();
+        let (refusal, false_refusal) = self.read(prefill, hooks, step, |i, logits| {
+            kl.push(kl_nats(&self.base[i], logits));
+        })?;
+        let kl_nats = mean(kl.into_iter());
+        Ok(Screened { candidate: candidate.clone(), refusal, false_refusal, kl_nats })
+    }
+
+    /// Mean probabilities of a refusal, harmful and harmless; `benign` gets each harmless prompt's
+    /// number and the logits behind it.
+    fn read(
+        &self,
+        prefill: &mut Prefill<'_>,
+        hooks: Hooks<'_>,
+        step: usize,
+        mut benign: impl FnMut(usize, &[f32]),
+    ) -> Result<(f64, f64)> {
+        let some = |prompts: &[&'a [i32]]| -> Vec<&'a [i32]> {
+            prompts.iter().step_by(step).copied().collect()
+        };
+        let harmful = some(&self.harmful);
+        let both = [&harmful[..], &some(&self.benign)].concat();
+        let mut seen = vec![Seen::default(); both.len()];
+        prefill.run_on(&both, &self.continuations, hooks, None, |i, so_far, logits| {
+            seen[i].note(&self.openings, so_far, logits);
+            if let Some(i) = i.checked_sub(harmful.len()).filter(|_| so_far.is_empty()) {
+                benign(i * step, logits);
             }
             Ok(())
         })?;
-        let (of_harmful, of_benign) = refusal.split_at(harmful.len());
-        Ok(Screened {
-            candidate: candidate.clone(),
-            refusal: mean(of_harmful),
-            false_refusal: mean(of_benign),
-            kl_nats: mean(&kl),
-        })
+        let (of_harmful, of_benign) = seen.split_at(harmful.len());
+        let refusal = |seen: &[Seen]| mean(seen.iter().map(|one| one.refusal(&self.openings)));
+        Ok((refusal(of_harmful), refusal(of_benign)))
     }
 }
 
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
+fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
+    let n = values.len().max(1) as f64;
+    values.sum::<f64>() / n
 }

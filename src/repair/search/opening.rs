@@ -1,0 +1,137 @@
+//! How likely an answer begins as refusals do, in whole words: the first token alone says little.
+//! A pruned model that is pushed towards "I" may go on "I am not here".
+
+use std::collections::HashMap;
+
+use crate::judge::COMMON_OPENINGS;
+use crate::llama::Engine;
+
+/// The commonest beginnings of refusals, as tokens.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Openings {
+    /// Each at most 8 tokens long; none begins with another.
+    whole: Vec<Vec<i32>>,
+    /// Every proper beginning of them, the empty one among them, with the tokens that may follow.
+    nodes: HashMap<Vec<i32>, Vec<i32>>,
+}
+
+impl Openings {
+    /// As `engine`'s model spells them.
+    pub fn new(engine: &Engine) -> Openings {
+        Openings::of(COMMON_OPENINGS.iter().map(|text| engine.tokenize(text, false)))
+    }
+
+    fn of(openings: impl Iterator<Item = Vec<i32>>) -> Openings {
+        let mut whole: Vec<Vec<i32>> = openings.filter(|tokens| !tokens.is_empty()).collect();
+        whole.sort_by_key(Vec::len);
+        // Of two, one of which begins with the other, the shorter one says it all.
+        let mut kept: Vec<Vec<i32>> = Vec::new();
+        for tokens in whole {
+            if !kept.iter().any(|short| tokens.starts_with(short)) {
+                kept.push(tokens);
+            }
+        }
+        let mut nodes = HashMap::<Vec<i32>, Vec<i32>>::new();
+        for tokens in &kept {
+            for (i, &next) in tokens.iter().enumerate() {
+                let follows = nodes.entry(tokens[..i].to_vec()).or_default();
+                if !follows.contains(&next) {
+                    follows.push(next);
+                }
+            }
+        }
+        Openings { whole: kept, nodes }
+    }
+
+    /// What must be read behind a prompt so that every beginning is seen: the longest ones.
+    pub fn continuations(&self) -> Vec<Vec<i32>> {
+        let longer = |tokens: &[i32]| {
+            self.nodes.keys().any(|other| other.len() > tokens.len() && other.starts_with(tokens))
+        };
+        let mut longest: Vec<Vec<i32>> = self
+            .nodes
+            .keys()
+            .filter(|tokens| !tokens.is_empty() && !longer(tokens))
+            .cloned()
+            .collect();
+        longest.sort();
+        longest
+    }
+}
+
+/// Probabilities seen behind one prompt.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    by_beginning: HashMap<Vec<i32>, HashMap<i32, f64>>,
+}
+
+impl Seen {
+    /// Notes what `logits`, [n_vocab], say may follow `so_far`.
+    pub fn note(&mut self, openings: &Openings, so_far: &[i32], logits: &[f32]) {
+        let Some(follows) = openings.nodes.get(so_far) else { return };
+        if self.by_beginning.contains_key(so_far) {
+            return;
+        }
+        let highest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+        let total: f64 = logits.iter().map(|&x| (f64::from(x) - highest).exp()).sum();
+        let share = |token: i32| {
+            let logit = usize::try_from(token).ok().and_then(|t| logits.get(t));
+            logit.map_or(0.0, |&x| (f64::from(x) - highest).exp() / total)
+        };
+        let shares = follows.iter().map(|&token| (token, share(token))).collect();
+        self.by_beginning.insert(so_far.to_vec(), shares);
+    }
+
+    /// The probability that an answer begins with one of `openings`. What was not read on (in
+    /// models that cannot go back) counts as certain.
+    pub fn refusal(&self, openings: &Openings) -> f64 {
+        let of = |tokens: &Vec<i32>| {
+            let step = |i: usize| {
+                let shares = self.by_beginning.get(&tokens[..i]);
+                shares.map_or(1.0, |shares| shares.get(&tokens[i]).copied().unwrap_or(0.0))
+            };
+            (0..tokens.len()).map(step).product::<f64>()
+        };
+        match self.by_beginning.len() {
+            // Only the first token was seen: each counts once.
+            1 => self.by_beginning.get(&[][..]).map_or(0.0, |first| first.values().sum()),
+            _ => openings.whole.iter().map(of).sum(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// I'm sorry, I can't, Sorry; "I'm sorry indeed" says no more than "I'm sorry".
+    fn openings() -> Openings {
+        Openings::of([vec![0, 1, 2], vec![0, 3, 4], vec![5], vec![0, 1, 2, 6]].into_iter())
+    }
+
+    /// Logits of the shares given, in ten-thousandths.
+    fn logits(shares: [u32; 8]) -> Vec<f32> {
+        shares.iter().map(|&s| (s.max(1) as f32).ln()).collect()
+    }
+
+    #[test]
+    fn the_probability_is_that_of_all_openings_together() {
+        let openings = openings();
+        assert_eq!(openings.continuations(), [vec![0, 1], vec![0, 3]]);
+        let mut seen = Seen::default();
+        seen.note(&openings, &[], &logits([6000, 0, 0, 0, 0, 1000, 0, 3000]));
+        seen.note(&openings, &[0], &logits([0, 5000, 0, 2500, 0, 0, 0, 2500]));
+        seen.note(&openings, &[0, 1], &logits([0, 0, 8000, 0, 0, 0, 0, 2000]));
+        seen.note(&openings, &[0, 3], &logits([0, 0, 0, 0, 4000, 0, 0, 6000]));
+        // 0.6 (0.5 0.8 + 0.25 0.4) + 0.1
+        assert!((seen.refusal(&openings) - 0.4).abs() < 2e-3, "{}", seen.refusal(&openings));
+    }
+
+    #[test]
+    fn where_only_the_first_token_was_read_it_counts() {
+        let openings = openings();
+        let mut seen = Seen::default();
+        seen.note(&openings, &[], &logits([6000, 0, 0, 0, 0, 1000, 0, 3000]));
+        assert!((seen.refusal(&openings) - 0.7).abs() < 2e-3);
+    }
+}
