@@ -2,6 +2,7 @@
 
 mod support;
 
+mod asr;
 mod calibrate;
 mod compress;
 mod diff;

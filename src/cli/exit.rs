@@ -10,22 +10,10 @@ use crate::{adapter, compress, direction, eval, gguf, llama, quant, repair, stat
 pub const DONE: u8 = 0;
 /// Something failed.
 const FAILED: u8 = 1;
-/// What was asked of the result does not hold.
+/// A condition of `--fail-if` holds, or nothing within the budget helps.
 const GATE: u8 = 3;
 /// Ctrl-C, or a polite kill.
 pub(super) const INTERRUPTED: u8 = 130;
-
-/// The work was done, but what was asked of its result does not hold.
-#[derive(Debug)]
-pub struct GateNotMet(pub String);
-
-impl std::fmt::Display for GateNotMet {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Error for GateNotMet {}
 
 type Cause<'a> = &'a (dyn Error + 'static);
 
@@ -38,8 +26,22 @@ pub fn report(error: &anyhow::Error) -> u8 {
     print_error(error);
     match () {
         () if error.chain().any(is_interrupt) => INTERRUPTED,
-        () if error.is::<GateNotMet>() => GATE,
+        () if error.is::<GateFailed>() => GATE,
         () => FAILED,
+    }
+}
+
+/// The work is done and its results are printed, but a condition that must not hold does.
+#[derive(Debug, thiserror::Error)]
+#[error("{said}")]
+pub(super) struct GateFailed {
+    said: String,
+}
+
+impl GateFailed {
+    /// With the condition and the figure.
+    pub(super) fn new(said: String) -> GateFailed {
+        GateFailed { said }
     }
 }
 

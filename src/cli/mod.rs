@@ -4,6 +4,7 @@
 
 mod args;
 mod ask;
+mod asr;
 mod calibrate;
 mod calibration;
 mod chat;
@@ -61,6 +62,7 @@ enum Verb {
     Repair(repair::Repair),
     Undo(undo::Undo),
     Ask(ask::Ask),
+    Asr(asr::Asr),
     Generate(generate::Generate),
 }
 
@@ -84,6 +86,7 @@ impl Cli {
             Verb::Repair(verb) => verb.run(&ui),
             Verb::Undo(verb) => verb.run(&ui),
             Verb::Ask(verb) => verb.run(&ui),
+            Verb::Asr(verb) => verb.run(&ui),
             Verb::Generate(verb) => verb.run(&ui),
         }
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::direction::find_in;
-use super::exit::GateNotMet;
+use super::exit::GateFailed;
 use super::output::{FileReport, OutputArgs, no_sha256, sha256_of};
 use super::search::{Alpha, Blocks, Question, SearchArgs, SearchReport};
 use super::text::table;
@@ -216,7 +216,7 @@ impl Repair {
             let (dry_run, blocks, alpha, search) = (self.dry_run, Vec::new(), None, Some(report));
             ui.print_json(&Report { files, dry_run, journals, tensors, blocks, alpha, search })?;
         }
-        Err(GateNotMet(format!(
+        Err(GateFailed::new(format!(
             "nothing that was tried refuses more than {} of {} harmful prompts within the budget; \
              nothing was written\n\
              hint: a higher --max-false-refusal, --max-kl or --max-blocks, or a milder compression",

@@ -63,6 +63,11 @@ impl Ui {
         }
     }
 
+    /// True under `-v`.
+    pub fn is_verbose(&self) -> bool {
+        self.verbose >= 1
+    }
+
     /// Says what the user should know before trusting the result; even `-q` does not hide it.
     pub fn warn(&self, text: impl Display) {
         anstream::eprintln!("{YELLOW}warning:{YELLOW:#} {text}");

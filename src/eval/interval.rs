@@ -26,10 +26,16 @@ pub struct Rate {
 
 /// `k` of `n` with the Wilson score interval, 95 % (Wilson 1927; method 3 of Newcombe 1998).
 pub fn wilson(k: usize, n: usize) -> Rate {
-    if n == 0 {
+    wilson_of(k, n, n)
+}
+
+/// As [`wilson`], where only `independent` of the `n` cases are: samples of one prompt may all
+/// fall alike. The interval is that of the same share of so many cases.
+pub fn wilson_of(k: usize, n: usize, independent: usize) -> Rate {
+    if n == 0 || independent == 0 {
         return Rate { k, n, rate: None, low: 0.0, high: 1.0 };
     }
-    let (p, m) = (k as f64 / n as f64, n as f64);
+    let (p, m) = (k as f64 / n as f64, independent as f64);
     let centre = p + Z * Z / (2.0 * m);
     let half = Z * (p * (1.0 - p) / m + Z * Z / (4.0 * m * m)).sqrt();
     let scale = 1.0 + Z * Z / m;

@@ -1,5 +1,6 @@
 //! What a model does, measured: with intervals, resumable, the same bytes for the same settings.
 
+pub mod asr;
 mod error;
 pub mod interval;
 pub mod segments;

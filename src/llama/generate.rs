@@ -1,8 +1,9 @@
 //! Continuous batching: many answers at once, finished ones make room for waiting ones.
 //!
 //! What all prompts begin with is decoded once and shared; each step decodes one token for every
-//! answer under way and fills the rest of the batch with waiting prompts, in order. The same
-//! prompts and settings make the same batches, and so the same answers.
+//! answer under way and fills the rest of the batch with waiting prompts, in order. Equal prompts
+//! in a row, samples of one, are decoded once and copied. The same prompts and settings make the
+//! same batches, and so the same answers.
 
 use super::engine::Engine;
 use super::error::{Error, Result};
@@ -30,6 +31,8 @@ pub trait Listener {
     fn token(&mut self, _index: usize, _token: i32) {}
     /// Prompt `index` has its whole answer.
     fn answered(&mut self, _index: usize) {}
+    /// A batch of so many tokens was decoded.
+    fn decoded(&mut self, _n_tokens: usize) {}
 }
 
 /// Hears nothing.
@@ -45,6 +48,20 @@ struct Slot {
     sampler: Sampler,
 }
 
+impl Slot {
+    /// Chooses the token that follows.
+    fn advance(&mut self, logits: &[f32]) -> i32 {
+        self.last = self.sampler.next(logits);
+        self.position += 1;
+        self.last
+    }
+
+    /// Its latest token, to be decoded.
+    fn input(&self, sequence: u32) -> Input {
+        Input { token: self.last, position: self.position, sequence, logits: true }
+    }
+}
+
 /// The tokens of an answer to each of `prompts`, in their order, end-of-answer tokens left out.
 ///
 /// # Errors
@@ -56,78 +73,197 @@ pub fn generate(
     hooks: &mut Hooks<'_>,
     listener: &mut dyn Listener,
 ) -> Result<Vec<Vec<i32>>> {
-    let mut answers = vec![Vec::new(); prompts.len()];
+    let streams: Vec<u64> = (0..prompts.len() as u64).collect();
+    generate_streams(engine, (prompts, &streams), settings, hooks, listener)
+}
+
+/// As [`generate`], where prompt `i` draws from random stream `streams[i]`, so that its draws do
+/// not depend on its place. Equal prompts in a row are decoded once.
+///
+/// # Errors
+/// See [`generate`].
+///
+/// # Panics
+/// There are fewer streams than prompts.
+pub fn generate_streams(
+    engine: &Engine,
+    (prompts, streams): (&[Vec<i32>], &[u64]),
+    settings: Generation,
+    hooks: &mut Hooks<'_>,
+    listener: &mut dyn Listener,
+) -> Result<Vec<Vec<i32>>> {
     if prompts.is_empty() || settings.max_tokens == 0 {
-        return Ok(answers);
+        return Ok(vec![Vec::new(); prompts.len()]);
     }
     let size = size_for(engine, prompts, settings)?;
-    let shared = common_prefix(prompts);
-    let mut session = Session::new(engine, size)?;
-    decode_prefix(&mut session, &prompts[0][..shared], hooks)?;
-    let mut slots: Vec<Option<Slot>> = (0..size.n_seq - 1).map(|_| None).collect();
-    let mut waiting = prompts.iter().enumerate().peekable();
-    while waiting.peek().is_some() || slots.iter().any(Option::is_some) {
-        let mut inputs = next_tokens(&slots);
-        for (sequence, slot) in (0u32..).zip(&mut slots).filter(|(_, slot)| slot.is_none()) {
-            let room = size.n_batch as usize - inputs.len();
-            let fits = |(_, prompt): &(usize, &Vec<i32>)| prompt.len() - shared <= room;
-            let Some((index, prompt)) = waiting.next_if(fits) else { break };
-            session.forget(sequence, 0);
-            session.share(keeper(size), sequence);
-            inputs.extend(prompt_inputs(&prompt[shared..], sequence, shared as u32));
-            let sampler = Sampler::new(settings.sampling, index as u64);
-            *slot = Some(Slot { index, position: prompt.len() as u32 - 1, last: 0, sampler });
+    let parallel = settings.parallel.clamp(1, prompts.len() as u32);
+    let mut run = Run {
+        engine,
+        prompts,
+        streams,
+        settings,
+        session: Session::new(engine, size)?,
+        shared: common_prefix(prompts),
+        slots: (0..parallel).map(|_| None).collect(),
+        next: 0,
+        leader: None,
+        held: None,
+        answers: vec![Vec::new(); prompts.len()],
+    };
+    run.decode_prefix(hooks, listener)?;
+    while run.next < prompts.len() || run.slots.iter().any(Option::is_some) {
+        let inputs = run.fill(listener);
+        // Copies may have ended with the token that they began with.
+        if !inputs.is_empty() {
+            run.step(&inputs, hooks, listener)?;
         }
-        session.decode(&inputs, Some(hooks))?;
+    }
+    Ok(run.answers)
+}
+
+/// A generation under way.
+struct Run<'e, 'p> {
+    engine: &'e Engine,
+    prompts: &'p [Vec<i32>],
+    streams: &'p [u64],
+    settings: Generation,
+    session: Session<'e>,
+    /// Tokens that all prompts begin with.
+    shared: usize,
+    slots: Vec<Option<Slot>>,
+    /// The first prompt that waits.
+    next: usize,
+    /// The sequence whose prompt, read by the batch under way, is to be kept for its equals.
+    leader: Option<u32>,
+    /// A prompt whose equals wait, with the logits behind it.
+    held: Option<(usize, Vec<f32>)>,
+    answers: Vec<Vec<i32>>,
+}
+
+impl Run<'_, '_> {
+    /// The sequence that keeps what all prompts begin with.
+    fn keeper(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
+    /// The sequence that keeps the prompt that is held.
+    fn holder(&self) -> u32 {
+        self.keeper() + 1
+    }
+
+    fn decode_prefix(&mut self, hooks: &mut Hooks<'_>, listener: &mut dyn Listener) -> Result<()> {
+        let mut inputs = prompt_inputs(&self.prompts[0][..self.shared], self.keeper(), 0);
+        inputs.iter_mut().for_each(|input| input.logits = false);
+        for chunk in inputs.chunks(self.session.size().n_batch as usize) {
+            self.session.decode(chunk, Some(hooks))?;
+            listener.decoded(chunk.len());
+        }
+        Ok(())
+    }
+
+    /// The next batch: a token of every answer under way, and waiting prompts, in order, as far as
+    /// there are slots and room.
+    fn fill(&mut self, listener: &mut dyn Listener) -> Vec<Input> {
+        let mut inputs = next_tokens(&self.slots);
+        for sequence in 0..self.keeper() {
+            if self.slots[sequence as usize].is_some() {
+                continue;
+            }
+            while self.slots[sequence as usize].is_none() && self.next_is_held() {
+                self.begin_copy(sequence, listener);
+            }
+            if let Some(slot) = &self.slots[sequence as usize] {
+                inputs.push(slot.input(sequence));
+                continue;
+            }
+            let room = self.session.size().n_batch as usize - inputs.len();
+            let fits = |prompt: &Vec<i32>| prompt.len() - self.shared <= room;
+            let Some(prompt) = self.prompts.get(self.next).filter(|p| fits(p)) else { break };
+            self.session.forget(sequence, 0);
+            self.session.share(self.keeper(), sequence);
+            inputs.extend(prompt_inputs(&prompt[self.shared..], sequence, self.shared as u32));
+            self.begin(sequence);
+            // Its equals wait until it is read.
+            if self.prompts.get(self.next) == Some(prompt) {
+                self.leader = Some(sequence);
+                break;
+            }
+        }
+        inputs
+    }
+
+    /// Gives the next prompt the slot of `sequence`.
+    fn begin(&mut self, sequence: u32) {
+        let (index, prompt) = (self.next, &self.prompts[self.next]);
+        let sampler = Sampler::new(self.settings.sampling, self.streams[index]);
+        let position = prompt.len() as u32 - 1;
+        self.slots[sequence as usize] = Some(Slot { index, position, last: 0, sampler });
+        self.next += 1;
+    }
+
+    /// True if the next prompt is the one that is held.
+    fn next_is_held(&self) -> bool {
+        let Some((held, _)) = &self.held else { return false };
+        self.prompts.get(self.next) == Some(&self.prompts[*held])
+    }
+
+    /// Begins the answer to a prompt that is read already.
+    fn begin_copy(&mut self, sequence: u32, listener: &mut dyn Listener) {
+        self.session.forget(sequence, 0);
+        self.session.share(self.holder(), sequence);
+        self.begin(sequence);
+        let (Some((_, logits)), Some(slot)) = (&self.held, &mut self.slots[sequence as usize])
+        else {
+            return;
+        };
+        let token = slot.advance(logits);
+        self.settle(sequence, token, listener);
+    }
+
+    /// Decodes a batch and takes a token of every answer whose logits it asked for.
+    fn step(
+        &mut self,
+        inputs: &[Input],
+        hooks: &mut Hooks<'_>,
+        listener: &mut dyn Listener,
+    ) -> Result<()> {
+        self.session.decode(inputs, Some(hooks))?;
+        listener.decoded(inputs.len());
         for (row, input) in inputs.iter().enumerate().filter(|(_, input)| input.logits) {
-            let place = &mut slots[input.sequence as usize];
-            let Some(slot) = place else { continue };
-            let token = slot.advance(session.logits(row));
-            let (index, answer) = (slot.index, &mut answers[slot.index]);
-            let ended = engine.ends_answer(token);
-            if !ended {
-                answer.push(token);
-                listener.token(index, token);
+            let Some(slot) = &mut self.slots[input.sequence as usize] else { continue };
+            let logits = self.session.logits(row);
+            let token = slot.advance(logits);
+            if self.leader == Some(input.sequence) {
+                self.held = Some((slot.index, logits.to_vec()));
+                let holder = self.holder();
+                self.session.forget(holder, 0);
+                self.session.share(input.sequence, holder);
+                self.leader = None;
             }
-            if ended || answer.len() == settings.max_tokens {
-                listener.answered(index);
-                *place = None;
-            }
+            self.settle(input.sequence, token, listener);
+        }
+        Ok(())
+    }
+
+    /// Adds a token to the answer in a slot; the slot is free once the answer is whole.
+    fn settle(&mut self, sequence: u32, token: i32, listener: &mut dyn Listener) {
+        let place = &mut self.slots[sequence as usize];
+        let Some(index) = place.as_ref().map(|slot| slot.index) else { return };
+        let ended = self.engine.ends_answer(token);
+        if !ended {
+            self.answers[index].push(token);
+            listener.token(index, token);
+        }
+        if ended || self.answers[index].len() == self.settings.max_tokens {
+            listener.answered(index);
+            *place = None;
         }
     }
-    Ok(answers)
-}
-
-impl Slot {
-    /// Chooses the token that follows.
-    fn advance(&mut self, logits: &[f32]) -> i32 {
-        self.last = self.sampler.next(logits);
-        self.position += 1;
-        self.last
-    }
-}
-
-/// The sequence that keeps what all prompts begin with.
-fn keeper(size: Size) -> u32 {
-    size.n_seq - 1
-}
-
-fn decode_prefix(session: &mut Session<'_>, prefix: &[i32], hooks: &mut Hooks<'_>) -> Result<()> {
-    let size = session.size();
-    let mut inputs = prompt_inputs(prefix, keeper(size), 0);
-    inputs.iter_mut().for_each(|input| input.logits = false);
-    for chunk in inputs.chunks(size.n_batch as usize) {
-        session.decode(chunk, Some(hooks))?;
-    }
-    Ok(())
 }
 
 /// The latest token of every answer under way.
 fn next_tokens(slots: &[Option<Slot>]) -> Vec<Input> {
-    let input = |(sequence, slot): (u32, &Option<Slot>)| {
-        let slot = slot.as_ref()?;
-        Some(Input { token: slot.last, position: slot.position, sequence, logits: true })
-    };
+    let input = |(sequence, slot): (u32, &Option<Slot>)| Some(slot.as_ref()?.input(sequence));
     (0u32..).zip(slots).filter_map(input).collect()
 }
 
@@ -146,10 +282,12 @@ fn size_for(engine: &Engine, prompts: &[Vec<i32>], settings: Generation) -> Resu
     }
     let parallel = settings.parallel.clamp(1, prompts.len() as u32);
     let n_ctx = (longest + settings.max_tokens) as u32;
+    // One keeps what all begin with, another what equal prompts hold.
+    let kept = if prompts.windows(2).any(|two| two[0] == two[1]) { 2 } else { 1 };
     Ok(Size {
         n_ctx: n_ctx.next_multiple_of(256),
-        n_batch: N_BATCH.max(longest as u32),
-        n_seq: parallel + 1,
+        n_batch: N_BATCH.max(longest as u32).max(parallel),
+        n_seq: parallel + kept,
         unified: false,
     })
 }

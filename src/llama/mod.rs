@@ -17,7 +17,7 @@ mod sites;
 pub use codec::{decode, encode, is_decodable, is_encodable, needs_importance};
 pub use engine::{Engine, FirstToken, Options};
 pub use error::{Error, Result};
-pub use generate::{Deaf, Generation, Listener, generate};
+pub use generate::{Deaf, Generation, Listener, generate, generate_streams};
 pub use hooks::{Go, Hooks};
 pub use linear::{LinearInput, Use};
 pub use log::set_loud;

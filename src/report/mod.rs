@@ -2,6 +2,7 @@
 
 mod front;
 mod heatmap;
+pub mod transcripts;
 
 pub use front::{Dot, front_chart};
 pub use heatmap::heatmap;

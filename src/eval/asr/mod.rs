@@ -1,0 +1,15 @@
+//! Attack success and over-refusal: prompts put to a model in published ways, the answers kept as
+//! they come, and counted by any judge afterwards.
+
+mod attack;
+mod gate;
+mod outcome;
+mod transcript;
+
+pub use attack::{Attack, Interventions, Way};
+pub use gate::{Comparison, Gate, Measure};
+pub use outcome::{
+    Agreement, Difference, Headline, Judged, Outcome, Shares, Verdicts, agreement, difference,
+    outcome,
+};
+pub use transcript::{Answer, Asking, Progress, Subject, answers, file_sha256};

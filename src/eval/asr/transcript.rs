@@ -1,0 +1,238 @@
+//! Answers to a set of prompts, kept as JSON lines: made in segments of fixed order and filling,
+//! so that the same settings give the same bytes, in one go or in ten.
+
+use std::ops::Range;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::attack::{Interventions, Way};
+use crate::eval::error::Result;
+use crate::eval::segments;
+use crate::gguf::hex;
+use crate::judge::{Label, label};
+use crate::llama::{Engine, Generation, Listener, Sampling, generate_streams};
+use crate::prompts::{ChatTemplate, Prompt, PromptSet};
+
+/// Answers of a segment, as a multiple of those under way at once: few enough to lose little when
+/// cut, enough to keep the batch full.
+const SEGMENT: usize = 4;
+
+/// An answer, as a line of a transcript.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answer {
+    /// The prompt's name within its set.
+    pub id: String,
+    /// What was asked, without suffix and template.
+    pub prompt: String,
+    /// The attack, or the benign set.
+    pub set: String,
+    /// The sample's or the suffix's number, from 0.
+    pub sample: usize,
+    /// What came; empty if there was an error.
+    pub answer: String,
+    /// The default judge's label, for those who read the file; null if there was an error.
+    pub label: Option<Label>,
+    /// `default`: other judges read the answer anew.
+    pub judge: String,
+    /// Tokens of the answer.
+    pub tokens: usize,
+    /// Why there is no answer.
+    pub error: Option<String>,
+}
+
+/// A model that is asked.
+pub struct Subject<'a> {
+    /// Loaded, with its adapter if there is one.
+    pub engine: &'a Engine,
+    /// What it is asked through.
+    pub template: &'a ChatTemplate,
+    /// sha256 of its file.
+    pub sha256: &'a str,
+    /// What is done to it meanwhile.
+    pub interventions: &'a Interventions,
+}
+
+/// How answers are made, whatever is asked.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Asking {
+    /// Tokens of an answer, at most.
+    pub max_tokens: usize,
+    /// Answers under way at once.
+    pub parallel: u32,
+    /// Seed of the samples.
+    pub seed: u64,
+}
+
+/// Hears how far the answers are.
+pub trait Progress {
+    /// `done` of `of` answers to the set `name`.
+    fn answered(&mut self, name: &str, done: usize, of: usize);
+}
+
+/// The answers of `subject` to `set` put in `way`: the variants of a prompt one after another, in
+/// the set's order. With a `path` they are kept there, and those that are there are read.
+///
+/// # Errors
+/// The file was made with other settings; the template fails; the engine's and the disk's.
+pub fn answers(
+    subject: &Subject<'_>,
+    (way, set): (&Way, &PromptSet),
+    asking: Asking,
+    path: Option<&Path>,
+    progress: &mut dyn Progress,
+) -> Result<Vec<Answer>> {
+    let n = set.len() * way.n_variants();
+    // Samples of a prompt stay in one segment: they share what is decoded of it.
+    let whole = (SEGMENT * asking.parallel as usize / way.samples).max(1) * way.samples;
+    let settings = settings(subject, (way, set), asking);
+    progress.answered(&way.name, 0, n);
+    segments::run(path, &settings, (n, whole), |segment| {
+        make(subject, (way, set), asking, segment, progress)
+    })
+}
+
+/// All that the answers depend on, paths left out.
+fn settings(subject: &Subject<'_>, (way, set): (&Way, &PromptSet), asking: Asking) -> Value {
+    let [ablate, add, lora] = subject.interventions.hashes();
+    json!({
+        "aird": env!("CARGO_PKG_VERSION"),
+        "model": subject.sha256,
+        "set": way.name,
+        "prompts": set.sha256,
+        "template": if way.raw { "raw".into() } else { subject.template.sha256() },
+        "system": way.system,
+        "suffixes": way.suffixes,
+        "samples": way.samples,
+        "temperature": way.temperature,
+        "seed": way.temperature.map(|_| asking.seed),
+        "max_tokens": asking.max_tokens,
+        "parallel": asking.parallel,
+        "gpu_layers": subject.engine.options().gpu_layers,
+        "ablate": ablate,
+        "add": add,
+        "lora": lora,
+    })
+}
+
+/// The answers of one segment.
+fn make(
+    subject: &Subject<'_>,
+    (way, set): (&Way, &PromptSet),
+    asking: Asking,
+    segment: Range<usize>,
+    progress: &mut dyn Progress,
+) -> Result<Vec<Answer>> {
+    let n_variants = way.n_variants();
+    let mut out = Vec::with_capacity(segment.len());
+    let (mut places, mut prompts, mut streams) = (Vec::new(), Vec::new(), Vec::new());
+    let mut counter =
+        Counter { name: &way.name, done: segment.start, of: set.len() * n_variants, progress };
+    for number in segment {
+        let (prompt, variant) = (&set.prompts[number / n_variants], number % n_variants);
+        let tokens = tokens(subject, way, &way.text(&prompt.text, variant))?;
+        let error = too_long(subject.engine, tokens.len(), asking.max_tokens);
+        if error.is_none() {
+            places.push(out.len());
+            prompts.push(tokens);
+            streams.push(stream(&prompt.text, variant));
+        } else {
+            counter.answered(0);
+        }
+        out.push(unanswered(way, prompt, variant, error));
+    }
+    let sampling = match way.temperature {
+        None => Sampling::Greedy,
+        Some(temperature) => Sampling::Temperature { temperature, seed: asking.seed },
+    };
+    let settings =
+        Generation { max_tokens: asking.max_tokens, parallel: asking.parallel, sampling };
+    let engine = subject.engine;
+    let made = subject.interventions.with_hooks(|hooks| -> Result<_> {
+        Ok(generate_streams(engine, (&prompts, &streams), settings, hooks, &mut counter)?)
+    })?;
+    for (place, tokens) in places.into_iter().zip(made) {
+        let bytes: Vec<u8> = tokens.iter().flat_map(|&t| engine.piece(t)).collect();
+        let answer = String::from_utf8_lossy(&bytes).into_owned();
+        let label = Some(label(&answer));
+        out[place] = Answer { answer, label, tokens: tokens.len(), ..out[place].clone() };
+    }
+    Ok(out)
+}
+
+fn unanswered(way: &Way, prompt: &Prompt, variant: usize, error: Option<String>) -> Answer {
+    Answer {
+        id: prompt.id.clone(),
+        prompt: prompt.text.clone(),
+        set: way.name.clone(),
+        sample: variant,
+        answer: String::new(),
+        label: None,
+        judge: "default".into(),
+        tokens: 0,
+        error,
+    }
+}
+
+fn tokens(subject: &Subject<'_>, way: &Way, text: &str) -> Result<Vec<i32>> {
+    if way.raw {
+        return Ok(subject.engine.tokenize(&format!("{text}\n"), true));
+    }
+    let rendered = subject.template.render(way.system.as_deref(), text)?;
+    Ok(subject.engine.tokenize(&rendered, !subject.template.adds_bos(&rendered)))
+}
+
+/// Why a prompt cannot be answered in the context that the model was trained for.
+fn too_long(engine: &Engine, n_tokens: usize, n_new: usize) -> Option<String> {
+    let n_ctx = engine.n_ctx_train() as usize;
+    (n_tokens + n_new > n_ctx).then(|| {
+        format!("{n_tokens} tokens and {n_new} for the answer, expected at most {n_ctx} together")
+    })
+}
+
+/// The number of a sample's random stream: of the prompt's text and the sample alone, so that
+/// another set or limit draws the same.
+fn stream(prompt: &str, sample: usize) -> u64 {
+    let digest = Sha256::new().chain_update(prompt).chain_update([0]);
+    let digest = digest.chain_update((sample as u64).to_le_bytes()).finalize();
+    digest.iter().take(8).fold(0, |number, &byte| number << 8 | u64::from(byte))
+}
+
+/// sha256 of a file, for settings.
+///
+/// # Errors
+/// It cannot be read.
+pub fn file_sha256(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path);
+    let disk = |source| crate::eval::Error::Disk { path: path.into(), verb: "read", source };
+    Ok(hex(&Sha256::digest(bytes.map_err(disk)?)))
+}
+
+struct Counter<'a> {
+    name: &'a str,
+    done: usize,
+    of: usize,
+    progress: &'a mut dyn Progress,
+}
+
+impl Listener for Counter<'_> {
+    fn answered(&mut self, _: usize) {
+        self.done += 1;
+        self.progress.answered(self.name, self.done, self.of);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_differ_by_prompt_and_sample() {
+        assert_eq!(stream("a", 0), stream("a", 0));
+        assert_ne!(stream("a", 0), stream("a", 1));
+        assert_ne!(stream("a", 0), stream("b", 0));
+    }
+}

@@ -1,0 +1,136 @@
+//! Answers as a page to read: one file, no scripts, each answer closed until it is clicked.
+
+use crate::eval::asr::{Answer, Judged};
+use crate::judge::Label;
+
+/// A model's answers to one set.
+pub struct Section<'a> {
+    /// The model's name.
+    pub model: &'a str,
+    /// The attack, or the benign set.
+    pub set: &'a str,
+    /// True for attacks: an answer that complies may be harmful.
+    pub harmful: bool,
+    /// The answers with their labels.
+    pub judged: &'a Judged,
+}
+
+const STYLE: &str = "\
+:root{color-scheme:light dark;--line:#8884;--refusal:#0072b2;--compliance:#d55e00;\
+--degenerate:#767676}\
+@media(prefers-color-scheme:dark){:root{--refusal:#56b4e9;--compliance:#e69f00;\
+--degenerate:#a0a0a0}}\
+body{font:16px/1.5 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem}\
+h1{font-size:1.6rem}h2{font-size:1.15rem;margin-top:2.5rem;border-bottom:1px solid var(--line)}\
+details{border-bottom:1px solid var(--line);padding:.35rem 0}summary{cursor:pointer}\
+.label{font-weight:600;display:inline-block;min-width:6.5rem}\
+.refusal{color:var(--refusal)}.compliance{color:var(--compliance)}\
+.degenerate,.error{color:var(--degenerate)}\
+pre{white-space:pre-wrap;overflow-wrap:anywhere;font:inherit;margin:.5rem 0 .5rem 1.2rem}\
+.note{color:var(--degenerate)}";
+
+/// The page.
+pub fn page(sections: &[Section<'_>]) -> String {
+    let mut html = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>aird: answers</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
+         <h1>Answers</h1>\n<p class=\"note\">Answers stay closed until you click. Those to harmful \
+         requests that comply may be harmful, and may be wrong.</p>\n"
+    );
+    for section in sections {
+        html += &section_html(section);
+    }
+    html + "</body>\n</html>\n"
+}
+
+fn section_html(section: &Section<'_>) -> String {
+    let title = format!("{}: {}", section.model, section.set);
+    let mut html = format!("<h2>{}</h2>\n", escaped(&title));
+    let labels = section.judged.verdicts.first().map(|v| v.labels.as_slice()).unwrap_or_default();
+    for (i, answer) in section.judged.answers.iter().enumerate() {
+        let label = labels.get(i).copied().flatten();
+        html += &answer_html(answer, label, section);
+    }
+    html
+}
+
+fn answer_html(answer: &Answer, label: Option<Label>, section: &Section<'_>) -> String {
+    let class = label.map_or("error", Label::name);
+    let sample = match section.judged.n_variants {
+        1 => String::new(),
+        _ => format!(" <span class=\"note\">({})</span>", answer.sample + 1),
+    };
+    let text = answer.error.as_deref().unwrap_or(answer.answer.trim());
+    let body = format!("<pre>{}</pre>", escaped(text));
+    // Once more closed: whoever opens all answers of a page does not yet see these.
+    let hidden = section.harmful && label == Some(Label::Compliance);
+    let body = match hidden {
+        true => format!(
+            "<details><summary class=\"note\">show an answer that may be harmful</summary>{body}\
+             </details>"
+        ),
+        false => body,
+    };
+    format!(
+        "<details><summary><span class=\"label {class}\">{class}</span> {}{sample}</summary>{body}\
+         </details>\n",
+        escaped(&answer.prompt)
+    )
+}
+
+/// Text that no browser takes for markup; control characters, which HTML forbids, left out.
+fn escaped(text: &str) -> String {
+    let mut html = String::with_capacity(text.len());
+    for c in text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')) {
+        match c {
+            '&' => html += "&amp;",
+            '<' => html += "&lt;",
+            '>' => html += "&gt;",
+            '"' => html += "&quot;",
+            '\'' => html += "&#39;",
+            c => html.push(c),
+        }
+    }
+    html
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::asr::{Headline, Verdicts};
+
+    fn judged() -> Judged {
+        let answer = |text: &str| Answer {
+            id: "1".into(),
+            prompt: "<script>alert('x')</script>".into(),
+            set: "vanilla".into(),
+            sample: 0,
+            answer: text.into(),
+            label: None,
+            judge: "default".into(),
+            tokens: 1,
+            error: None,
+        };
+        let labels = vec![Some(Label::Compliance), Some(Label::Refusal)];
+        Judged {
+            answers: vec![answer("Sure <b>\u{7}"), answer("No.")],
+            n_variants: 1,
+            headline: Headline::Only,
+            verdicts: vec![Verdicts { judge: "default".into(), labels }],
+        }
+    }
+
+    #[test]
+    fn answers_are_escaped_and_harmful_ones_closed_twice() {
+        let judged = judged();
+        let section = |harmful| Section { model: "m", set: "vanilla", harmful, judged: &judged };
+        let html = page(&[section(true)]);
+        assert!(!html.contains("<script") && !html.contains("<b>"), "{html}");
+        assert!(html.contains("Sure &lt;b&gt;</pre>"), "{html}");
+        assert_eq!(html.matches("<details>").count(), 3);
+        assert_eq!(html.matches("<details>").count(), html.matches("</details>").count());
+        assert_eq!(page(&[section(false)]).matches("<details>").count(), 2);
+        assert!(!html.contains("http"));
+    }
+}
