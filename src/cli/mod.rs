@@ -23,6 +23,8 @@ mod repair;
 mod search;
 mod select;
 mod sequential;
+mod tasks;
+mod tasks_table;
 mod text;
 mod ui;
 mod undo;
@@ -61,6 +63,7 @@ enum Verb {
     Compare(compare::Compare),
     Repair(repair::Repair),
     Undo(undo::Undo),
+    Tasks(tasks::Tasks),
     Ask(ask::Ask),
     Asr(asr::Asr),
     Generate(generate::Generate),
@@ -85,6 +88,7 @@ impl Cli {
             Verb::Compare(verb) => verb.run(&ui),
             Verb::Repair(verb) => verb.run(&ui),
             Verb::Undo(verb) => verb.run(&ui),
+            Verb::Tasks(verb) => verb.run(&ui),
             Verb::Ask(verb) => verb.run(&ui),
             Verb::Asr(verb) => verb.run(&ui),
             Verb::Generate(verb) => verb.run(&ui),

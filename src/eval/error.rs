@@ -30,4 +30,33 @@ pub enum Error {
         path.display()
     )]
     OtherSettings { path: PathBuf, key: String, found: String, expected: String },
+    #[error(
+        "{}: no data for task {task}, expected one of {}\n\
+         hint: the set is published at {source_url}",
+        folder.display(), names.join(", ")
+    )]
+    NoData {
+        task: &'static str,
+        folder: PathBuf,
+        names: &'static [&'static str],
+        source_url: &'static str,
+    },
+    #[error("no task is called '{name}', expected some of {}", expected.join(", "))]
+    NoSuchTask { name: String, expected: Vec<&'static str> },
+    #[error(
+        "the model's scores are no numbers ({what})\n\
+         hint: `aird verify` looks for what is broken"
+    )]
+    NoNumbers { what: String },
+    #[error(
+        "{}: {found} tokens, expected at least {expected} for a window of {n_ctx}\n\
+         hint: a longer text, or a smaller --ctx",
+        path.display()
+    )]
+    TooLittleText { path: PathBuf, found: usize, expected: usize, n_ctx: usize },
+    #[error(
+        "the reference cuts this text into other tokens: {found} kinds there, {expected} here\n\
+         hint: KL compares models of one vocabulary, such as a model and its quants"
+    )]
+    OtherVocabulary { found: usize, expected: usize },
 }

@@ -4,5 +4,7 @@ pub mod asr;
 mod error;
 pub mod interval;
 pub mod segments;
+pub mod tasks;
+pub mod text;
 
 pub use error::{Error, Result};

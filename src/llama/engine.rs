@@ -163,6 +163,14 @@ impl Engine {
         bos.into_iter().chain(tokens).collect()
     }
 
+    /// Tokens of a text in which nothing is special, behind the model's BOS if it wants one: as
+    /// llama-perplexity reads its files.
+    pub fn tokenize_plain(&self, text: &str) -> Vec<i32> {
+        let vocab = self.model.vocab();
+        let tokens = vocab.tokenize(text.as_bytes(), false, false).into_iter().map(|t| t.0);
+        self.bos_if_wanted().into_iter().chain(tokens).collect()
+    }
+
     /// The token that the model wants in front of every text, if it wants one.
     pub fn bos_if_wanted(&self) -> Option<i32> {
         let vocab = self.model.vocab();

@@ -1,0 +1,244 @@
+//! Data files: found by name, read row by row; what is wrong with a row is said with its line.
+
+use std::path::{Path, PathBuf};
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use super::super::error::{Error, Result};
+use super::Task;
+use super::hellaswag::rows_of_six;
+use super::item::Item;
+use crate::gguf::hex;
+
+/// A task with the items to score.
+pub struct TaskData {
+    /// The task.
+    pub task: &'static dyn Task,
+    /// sha256 of the data file.
+    pub sha256: String,
+    /// Items in the whole file.
+    pub n_original: usize,
+    /// The items, in the order in which they are scored.
+    pub items: Vec<Item>,
+}
+
+/// A row of a data file.
+pub struct Row<'a> {
+    path: &'a Path,
+    /// Its line, from 1.
+    pub line: usize,
+    /// Its fields.
+    pub fields: Map<String, Value>,
+}
+
+/// Reads `task`'s data from `folder`: the first `limit` items of the file's order, or of that which
+/// `seed` shuffles them into.
+///
+/// # Errors
+/// No file of the expected names is there; a row is malformed, wherever in the file it stands.
+pub fn load(
+    task: &'static dyn Task,
+    folder: &Path,
+    limit: usize,
+    seed: Option<u64>,
+) -> Result<TaskData> {
+    let path = find(task, folder)?;
+    let bytes = std::fs::read(&path).map_err(|source| Error::Disk {
+        path: path.clone(),
+        verb: "read",
+        source,
+    })?;
+    let sha256 = hex(&Sha256::digest(&bytes));
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + before.iter().filter(|b| **b == b'\n').count();
+        malformed(&path, line, "bytes that are no UTF-8 text")
+    })?;
+    let rows =
+        if is_lines_of_six(&path) { rows_of_six(&path, &text) } else { json_rows(&path, &text) }?;
+    let mut items = rows.iter().map(|row| task.item(row)).collect::<Result<Vec<Item>>>()?;
+    if items.is_empty() {
+        return Err(Error::File { path, what: "no rows".into() });
+    }
+    let n_original = items.len();
+    if let Some(seed) = seed {
+        shuffle(&mut items, seed);
+    }
+    items.truncate(limit);
+    Ok(TaskData { task, sha256, n_original, items })
+}
+
+fn find(task: &'static dyn Task, folder: &Path) -> Result<PathBuf> {
+    let paths = task.files().iter().map(|name| folder.join(name));
+    paths.into_iter().find(|path| path.is_file()).ok_or_else(|| Error::NoData {
+        task: task.name(),
+        folder: folder.into(),
+        names: task.files(),
+        source_url: task.source(),
+    })
+}
+
+fn is_lines_of_six(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "txt")
+}
+
+/// The objects of JSON lines. A line of lm-evaluation-harness's samples holds the row as `doc`.
+fn json_rows<'a>(path: &'a Path, text: &str) -> Result<Vec<Row<'a>>> {
+    let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+    let row = |(line, json): (usize, &str)| {
+        let value = serde_json::from_str(json)
+            .map_err(|error| malformed(path, line, &format!("no JSON ({error})")))?;
+        let Value::Object(mut fields) = value else {
+            return Err(malformed(path, line, "no JSON object"));
+        };
+        let inner = fields.get_mut("doc").and_then(Value::as_object_mut).map(std::mem::take);
+        Ok(Row { path, line, fields: inner.unwrap_or(fields) })
+    };
+    lines.map(row).collect()
+}
+
+/// Fisher and Yates, from the end.
+fn shuffle<T>(items: &mut [T], seed: u64) {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    for i in (1..items.len()).rev() {
+        items.swap(i, (random.next_u64() % (i as u64 + 1)) as usize);
+    }
+}
+
+pub(super) fn malformed(path: &Path, line: usize, what: &str) -> Error {
+    Error::File { path: path.into(), what: format!("line {line}: {what}") }
+}
+
+impl<'a> Row<'a> {
+    pub(super) fn new(path: &'a Path, line: usize, fields: Map<String, Value>) -> Row<'a> {
+        Row { path, line, fields }
+    }
+
+    /// An error about this row.
+    pub(super) fn error(&self, what: &str) -> Error {
+        malformed(self.path, self.line, what)
+    }
+
+    /// The first of `names` that is a field.
+    ///
+    /// # Errors
+    /// None is.
+    pub(super) fn field(&self, names: &[&str]) -> Result<(String, &Value)> {
+        let found =
+            names.iter().find_map(|name| Some(((*name).to_owned(), self.fields.get(*name)?)));
+        found.ok_or_else(|| {
+            let quoted: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
+            let there: Vec<&str> = self.fields.keys().map(String::as_str).collect();
+            let there = if there.is_empty() { "none".into() } else { there.join(", ") };
+            self.error(&format!("no field {}, found {there}", quoted.join(" or ")))
+        })
+    }
+
+    /// The text of the first of `names` that is a field.
+    ///
+    /// # Errors
+    /// None is, or it is no text.
+    pub(super) fn text(&self, names: &[&str]) -> Result<&str> {
+        let (name, value) = self.field(names)?;
+        value
+            .as_str()
+            .ok_or_else(|| self.error(&format!("field '{name}' is {value}, expected text")))
+    }
+
+    /// The whole number of field `name`, also one that is spelled as a text.
+    ///
+    /// # Errors
+    /// There is none, or it is no number below `n`.
+    pub(super) fn index(&self, name: &str, n: usize) -> Result<usize> {
+        let (_, value) = self.field(&[name])?;
+        let number = value.as_u64().or_else(|| value.as_str()?.trim().parse().ok());
+        let index = number.and_then(|x| usize::try_from(x).ok()).filter(|x| *x < n);
+        index.ok_or_else(|| {
+            self.error(&format!("field '{name}' is {value}, expected a number from 0 to {}", n - 1))
+        })
+    }
+}
+
+/// Rows of JSON lines for tests.
+#[cfg(test)]
+pub(super) fn rows(values: &[Value]) -> Vec<Row<'static>> {
+    let lines: Vec<String> = values.iter().map(Value::to_string).collect();
+    json_rows(Path::new("rows.jsonl"), &lines.join("\n")).unwrap()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::task;
+    use super::*;
+
+    const RTE: &str =
+        "{\"premise\": \"It rains.\", \"hypothesis\": \"It is wet.\", \"label\": 0}\n\n";
+
+    fn load_rte(name: &str, text: &[u8]) -> Result<TaskData> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(name), text).unwrap();
+        load(task("rte").unwrap(), folder.path(), 2, None)
+    }
+
+    fn said(text: &[u8]) -> String {
+        load_rte("rte_val.jsonl", text).err().unwrap().to_string()
+    }
+
+    #[test]
+    fn malformed_rows_are_named_by_their_line() {
+        assert_eq!(load_rte("rte_val.jsonl", RTE.repeat(3).as_bytes()).unwrap().items.len(), 2);
+        let long = RTE.repeat(3);
+        for (broken, expected) in [
+            ("{\"premise\": ", "line 7: no JSON"),
+            ("[1]", "line 7: no JSON object"),
+            (
+                "{\"premise\": \"a\", \"label\": 0}",
+                "line 7: no field 'hypothesis' or 'sentence2', found",
+            ),
+            (
+                "{\"premise\": 3, \"hypothesis\": \"b\"}",
+                "line 7: field 'premise' is 3, expected text",
+            ),
+            (
+                "{\"premise\": \"a\", \"hypothesis\": \"b\", \"label\": 2}",
+                "line 7: field 'label' is 2",
+            ),
+        ] {
+            let said = said(format!("{long}{broken}\n").as_bytes());
+            assert!(said.contains("rte_val.jsonl") && said.contains(expected), "{said}");
+        }
+        assert!(said(b"{}\n\xff\n").contains("line 2: bytes"), "bytes");
+        assert!(said(b"\n").contains("no rows"));
+    }
+
+    #[test]
+    fn a_missing_file_names_the_task_the_names_and_the_source() {
+        let said = load_rte("other.jsonl", b"").err().unwrap().to_string();
+        for expected in ["task rte", "rte_val.jsonl", "hint: the set is published at"] {
+            assert!(said.contains(expected), "{said}");
+        }
+    }
+
+    #[test]
+    fn rows_of_the_harness_samples_are_unwrapped() {
+        let rows = rows(&[serde_json::json!({"doc_id": 3, "doc": {"a": "b"}})]);
+        assert_eq!(rows[0].text(&["a"]).unwrap(), "b");
+    }
+
+    #[test]
+    fn a_shuffle_depends_on_its_seed_alone() {
+        let shuffled = |seed| {
+            let mut items: Vec<u32> = (0..50).collect();
+            shuffle(&mut items, seed);
+            items
+        };
+        assert_eq!(shuffled(1), shuffled(1));
+        assert_ne!(shuffled(1), shuffled(2));
+        let mut sorted = shuffled(1);
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..50).collect::<Vec<_>>());
+    }
+}

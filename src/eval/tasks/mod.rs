@@ -1,0 +1,74 @@
+//! Benchmarks of choices: a context, ways to go on, and which of them a model finds likeliest.
+//!
+//! Prompts have the forms of EleutherAI's lm-evaluation-harness, zero-shot, so that figures can be
+//! laid beside published ones. One file a task; the data is the sets' own, from a folder.
+
+mod arc;
+mod boolq;
+mod data;
+mod hellaswag;
+mod item;
+mod rte;
+mod score;
+mod tally;
+mod winogrande;
+
+use self::data::Row;
+pub use self::data::{TaskData, load};
+pub use self::item::{Item, Pair};
+pub use self::score::{Run, Scored, evaluate, settings, texts};
+pub use self::tally::{Difference, Metric, Tally, difference, tally};
+use super::error::{Error, Result};
+
+/// A benchmark.
+pub trait Task: Sync {
+    /// Its name in lm-evaluation-harness.
+    fn name(&self) -> &'static str;
+
+    /// The version that the harness gives its form.
+    fn version(&self) -> f64;
+
+    /// Files that hold it, below the data folder; the first that is there is read.
+    fn files(&self) -> &'static [&'static str];
+
+    /// Where the set is published.
+    fn source(&self) -> &'static str;
+
+    /// Whether `acc_norm` is one of its figures.
+    fn has_norm(&self) -> bool {
+        false
+    }
+
+    /// Whether llama.cpp's figure, likelihood a token, is one.
+    fn has_per_token(&self) -> bool {
+        false
+    }
+
+    /// A row as it is put to a model.
+    ///
+    /// # Errors
+    /// A field is missing or is not what it should be; the message says where.
+    fn item(&self, row: &Row<'_>) -> Result<Item>;
+}
+
+/// Every task, in the order in which they are shown.
+pub const TASKS: [&dyn Task; 6] = [
+    &rte::Rte,
+    &arc::CHALLENGE,
+    &arc::EASY,
+    &boolq::BoolQ,
+    &winogrande::Winogrande,
+    &hellaswag::HellaSwag,
+];
+
+/// The task called `name`.
+///
+/// # Errors
+/// There is none; all names are said.
+pub fn task(name: &str) -> Result<&'static dyn Task> {
+    let found = TASKS.into_iter().find(|task| task.name() == name);
+    found.ok_or_else(|| Error::NoSuchTask {
+        name: name.into(),
+        expected: TASKS.iter().map(|task| task.name()).collect(),
+    })
+}
