@@ -15,14 +15,16 @@ use crate::repair::half::Half;
 const PROBE: f64 = 2.0;
 /// Blocks that are tried at several strengths.
 const PROMISING: usize = 6;
+/// Blocks that are tried together with the best one.
+const PARTNERS: usize = 3;
 /// The strengths they are tried at, until one goes far over the budget.
-const STRENGTHS: [f64; 5] = [1.0, 2.0, 4.0, 8.0, 16.0];
+const STRENGTHS: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
 /// Over the budget by this many times, a greater strength is not tried.
 const FAR_OVER: f64 = 3.0;
 /// Factors to the best strengths that are tried at the end.
-const BETWEEN: [f64; 4] = [0.75, 1.25, 1.5, 0.9];
+const BETWEEN: [f64; 3] = [0.75, 1.25, 1.5];
 /// Sets of blocks whose strength is refined.
-const REFINED: usize = 3;
+const REFINED: usize = 2;
 /// Candidates whose whole answers are read.
 pub const FINALISTS: usize = 8;
 /// Of these, at most so many with the same blocks.
@@ -126,7 +128,7 @@ impl<'a, 'e> Trials<'a, 'e> {
         for n in 2..=self.search.max_blocks {
             self.progress.part("trying together", n, self.search.max_blocks + 1);
             let before = self.merit(&best);
-            for more in sets {
+            for more in sets.iter().take(PARTNERS) {
                 let mut halves = [&best.candidate.halves[..], more].concat();
                 halves.sort_unstable();
                 halves.dedup();
