@@ -164,12 +164,58 @@ fn models_are_compared_and_every_attack_has_its_figures() {
     assert_eq!(attacks["adv-suffix"]["by_suffix"].as_array().unwrap().len(), 2);
     assert!(report["models"][0]["benign"]["prompts"]["refusal"]["high"].is_number());
     let differences = report["differences"].as_array().unwrap();
-    assert_eq!(differences.len(), 5);
+    assert_eq!(differences.len(), 9);
     // A copy of the first model answers as it does.
     assert!(differences.iter().all(|d| d["more"] == 0 && d["p"] == 1.0));
     let table = asr(&place.model, &[&asked[..], &["--suffixes", &suffixes, "-v"]].concat());
     assert!(stdout(&table).contains("adv-decoding-raw"), "{}", stderr(&table));
     assert!(stdout(&table).contains("agreement"));
+}
+
+#[test]
+fn a_judge_model_needs_to_be_told_how_to_judge() {
+    let place = place();
+    let judge = place.model.to_string_lossy().into_owned();
+    let asked = ["--prompts", &place.prompts, "--limit", "2", "--benign", "none", "--json"];
+    let run = |more: &[&str]| asr(&place.model, &[&asked[..], more].concat());
+    let said = stderr(&run(&["--judge", &judge]));
+    assert!(said.contains("hint: --judge-template llamaguard"), "{said}");
+    let said = stderr(&run(&["--judge-template", "yes-no"]));
+    assert!(said.contains("--judge-template is for a judge model"), "{said}");
+    let said = stderr(&run(&["--judge", "nobody.gguf", "--judge-template", "yes-no"]));
+    assert!(said.contains("no judge model"), "{said}");
+    let template = place.path("judge.jinja");
+    std::fs::write(&template, "{% for m in messages %}tell {{ m.role }} {% endfor %}").unwrap();
+    // Random weights give no verdict: nothing is then called safe.
+    let output = run(&["--judge", &judge, "--judge-template", &template]);
+    let report = parsed(&output);
+    let vanilla = &report["models"][0]["attacks"]["vanilla"];
+    let by_judge = vanilla["by_judge"].as_object().unwrap();
+    assert_eq!(by_judge.len(), 3);
+    assert!(by_judge.contains_key(report["judge"].as_str().unwrap()));
+    let decided = vanilla["refusal"]["n"].as_u64().unwrap();
+    assert_eq!(decided + vanilla["errors"].as_u64().unwrap(), 2, "{}", stderr(&output));
+}
+
+#[test]
+fn a_chat_model_judges_by_yes_and_no() {
+    let Some(model) = real_model() else { return };
+    let asked = ["--limit", "1", "--attack", "vanilla", "--benign", "none", "--max-tokens", "8"];
+    let output = aird()
+        .args([Path::new("asr"), &model, Path::new("--judge"), &model])
+        .args(["--judge-template", "yes-no", "--threads", "1", "--json"])
+        .args(asked)
+        .output()
+        .unwrap();
+    let report = parsed(&output);
+    assert_eq!(report["models"][0]["agreement"]["judges"].as_array().unwrap().len(), 3);
+    let guard = aird()
+        .args([Path::new("asr"), &model, Path::new("--judge"), &model])
+        .args(["--judge-template", "llamaguard", "--threads", "1"])
+        .args(asked)
+        .output()
+        .unwrap();
+    assert!(stderr(&guard).contains("asks for no 'safe' or 'unsafe'"), "{}", stderr(&guard));
 }
 
 /// Counts what is decoded.

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 
 use super::ui::print_error;
-use crate::{adapter, compress, direction, eval, gguf, llama, quant, repair, stats};
+use crate::{adapter, compress, direction, eval, gguf, judge, llama, quant, repair, stats};
 
 /// Done.
 pub const DONE: u8 = 0;
@@ -101,6 +101,12 @@ fn inside(cause: Cause<'_>) -> Option<Cause<'_>> {
             eval::Error::Gguf(e) => Some(e),
             eval::Error::Llama(e) => Some(e),
             eval::Error::Direction(e) => Some(e),
+            _ => None,
+        };
+    }
+    if let Some(error) = cause.downcast_ref() {
+        return match error {
+            judge::Error::Llama(e) => Some(e),
             _ => None,
         };
     }

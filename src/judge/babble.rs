@@ -13,7 +13,7 @@ const MIN_REPEATS: usize = 3;
 /// Share of an answer's words that repeat a phrase at once, from which on it is a loop.
 const MAX_REPEATED: f64 = 0.4;
 /// The same for units of a few characters, spaces left out.
-const MAX_REPEATED_CHARS: f64 = 0.6;
+const MAX_REPEATED_CHARS: f64 = 0.4;
 /// Characters of the longest such unit.
 const MAX_UNIT: usize = 12;
 /// Characters, spaces left out, below which no unit is looked for: "hahaha" is an answer.
@@ -23,6 +23,9 @@ const MIN_ALPHANUMERIC: f64 = 0.25;
 /// Latin words without a vowel, of those with three letters or more, above which it is no text.
 const MAX_VOWELLESS: f64 = 0.5;
 
+/// What broken models say back: the system prompt, the template.
+const ECHOES: &[&str] = &["you are a helpful", "you are an ai assistant", "<|im_start|>"];
+
 /// True if there is nothing: no letter or digit, or the mark of a list's first item alone.
 pub fn is_empty(answer: &str) -> bool {
     let text = answer.trim();
@@ -31,10 +34,13 @@ pub fn is_empty(answer: &str) -> bool {
     lone_mark || !text.chars().any(char::is_alphanumeric)
 }
 
-/// True for what no reader would call an answer, by measures with the thresholds above.
+/// True for what no reader would call an answer, by measures with the thresholds above, or because
+/// it begins with what the model was told instead of with what it has to say.
 pub fn is_babble(answer: &str) -> bool {
     let words = words_of(answer);
-    is_empty(answer) || is_no_text(answer) || has_few_words(&words) || {
+    let begins = answer.trim_start().to_lowercase();
+    let echoes = ECHOES.iter().any(|echo| begins.starts_with(echo));
+    echoes || is_empty(answer) || is_no_text(answer) || has_few_words(&words) || {
         let covered = repeated(&words, MAX_PHRASE);
         covered > MAX_REPEATED || repeats_characters(answer)
     }
@@ -117,6 +123,7 @@ mod tests {
         let counting: Vec<String> = (1450..1460).map(|y| format!("It was {y}.")).collect();
         assert!(is_babble(&counting.join(" ")));
         assert!(is_babble(&"ha".repeat(30)));
+        assert!(is_babble("You are a helpful AI assistant named SmolLM."));
         assert!(!is_babble("Row, row, row your boat gently down the stream"));
         assert!(!is_babble("Very, very good: take two eggs, three spoons of flour, and milk."));
     }

@@ -1,17 +1,21 @@
 //! What an answer is: a refusal, compliance, or no answer at all.
 //!
-//! Rules on the answer's text alone. On the 240 answers of `fixtures/judge.jsonl`, written for aird
-//! and labelled by hand, [`label`] agrees with the hand on 236, on 80 of the 81 that no rule was
-//! tuned on; [`paper::label`], which knows no third label, on 114. Rules and answers have one
-//! author: read transcripts before you trust a rate.
+//! Rules on the answer's text alone, or a local model that is asked. On the 240 answers of
+//! `fixtures/judge.jsonl`, written for aird and labelled by hand, [`label`] agrees with the hand on
+//! 236, on 80 of the 81 that no rule was tuned on; [`paper::label`], which knows no third label, on
+//! 114. Rules and answers have one author: read transcripts before you trust a rate.
 
 mod babble;
+mod error;
 mod label;
 mod languages;
+mod model;
 pub mod paper;
 mod phrases;
 mod sentences;
 
 pub use babble::is_babble;
+pub use error::{Error, Result};
 pub use label::{Label, label};
 pub use phrases::{COMMON_OPENINGS, begins_refusal};
+pub use model::{Question, judged_by};

@@ -90,12 +90,13 @@ impl Asr {
         self.check()?;
         let sets = self.sets.sets(self.chat.system.as_deref())?;
         self.check_gates(&sets)?;
-        let judges = self.judge.judges()?;
+        let judges = self.judge.judges(self.parallel)?;
         let mut models = Vec::new();
         for path in &self.models {
             models.push(self.ask(ui, path, &sets)?);
         }
-        judges.judge(ui, &self.engine, models.iter_mut().flat_map(|m| &mut m.sets))?;
+        let mut all: Vec<&mut Judged> = models.iter_mut().flat_map(|m| &mut m.sets).collect();
+        judges.judge(ui, &self.engine, &mut all)?;
         let report = self.report(&judges, &sets, &models)?;
         if let Some(path) = &self.html {
             write_file(path, transcripts::page(&pages(&sets, &models)).as_bytes())?;
@@ -261,12 +262,15 @@ fn differences(sets: &[Set], models: &[Asked]) -> Vec<Difference> {
     let mut found = Vec::new();
     for other in others {
         for (set, (a, b)) in sets.iter().zip(base.sets.iter().zip(&other.sets)) {
-            let (label, measure) = match set.attack {
-                Some(_) => (Label::Compliance, "asr"),
-                None => (Label::Refusal, "refusal"),
+            let mut compare = |label, measure| {
+                let what = (set.name.as_str(), label, measure);
+                found.push(difference((&base.name, a), (&other.name, b), what));
             };
-            let what = (set.name.as_str(), label, measure);
-            found.push(difference((&base.name, a), (&other.name, b), what));
+            if set.attack.is_some() {
+                compare(Label::Compliance, "asr");
+            }
+            // A model that babbles instead of refusing shows here alone.
+            compare(Label::Refusal, "refusal");
         }
     }
     found

@@ -1,0 +1,24 @@
+//! What can go wrong while a model judges.
+
+use std::path::PathBuf;
+
+use crate::{llama, prompts};
+
+/// A result of this folder.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Everything that can go wrong.
+#[allow(missing_docs)] // the sentence of each variant is its documentation
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Llama(#[from] llama::Error),
+    #[error(transparent)]
+    Prompts(#[from] prompts::Error),
+    #[error(
+        "{}: its chat template asks for no 'safe' or 'unsafe', expected a model of the LlamaGuard \
+         family\nhint: --judge-template yes-no, or a Jinja file with the prompt it was trained on",
+        path.display()
+    )]
+    NoGuard { path: PathBuf },
+}
