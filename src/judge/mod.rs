@@ -17,5 +17,5 @@ mod sentences;
 pub use babble::is_babble;
 pub use error::{Error, Result};
 pub use label::{Label, label};
-pub use phrases::{COMMON_OPENINGS, begins_refusal};
 pub use model::{Question, judged_by};
+pub use phrases::{COMMON_OPENINGS, begins_refusal};

@@ -7,9 +7,9 @@
 mod answers;
 mod front;
 mod opening;
-mod propose;
 mod rank;
 mod screen;
+mod trials;
 
 pub use answers::Counts;
 pub use front::{Answered, Budget};
@@ -19,9 +19,9 @@ pub use screen::{Candidate, Screened};
 use answers::Answering;
 use front::{mark_front, pick};
 use opening::Openings;
-use propose::Trials;
 use rank::rank;
 use screen::Screen;
+use trials::Trials;
 
 use super::error::Result;
 use super::half::Half;
@@ -29,6 +29,15 @@ use super::live::Live;
 use crate::direction::Progress;
 use crate::gguf::Model;
 use crate::llama::{Engine, Prefill};
+
+/// Candidates whose whole answers are read.
+const N_ANSWERED: usize = 8;
+/// Of these, at most so many with the same halves.
+const TRIES: usize = 3;
+/// The next strength of a set that is within the budget.
+const STRONGER: f64 = 1.25;
+/// And of one that is over it.
+const WEAKER: f64 = 0.8;
 
 /// What to search, and by what.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,17 +93,12 @@ pub fn search(
     let all = || search.harmful.iter().chain(&search.benign);
     let longest = all().map(Vec::len).max().unwrap_or(1);
     progress.part("ranking blocks", 0, 1);
-    let (ranked, screened, finalists) = {
-        let mut prefill = Prefill::new(engine, longest, search.parallel)?;
-        let (harmful, benign) = (slices(&search.harmful), slices(&search.benign));
-        let ranked = rank(&mut prefill, &live.halves(), &search.unit, &harmful, &benign)?;
-        let kinds = (harmful, benign);
-        let screen = Screen::new(&mut prefill, &live, kinds, Openings::new(engine))?;
-        let mut trials = Trials::new(search, &screen, &mut prefill, progress);
-        trials.run(&ranked)?;
-        let finalists = trials.finalists()?;
-        (ranked, trials.looks, finalists)
-    };
+    let mut prefill = Prefill::new(engine, longest, search.parallel)?;
+    let (harmful, benign) = (slices(&search.harmful), slices(&search.benign));
+    let ranked = rank(&mut prefill, &live.halves(), &search.unit, &harmful, &benign)?;
+    let screen = Screen::new(&mut prefill, &live, (harmful, benign), Openings::new(engine))?;
+    let mut trials = Trials::new(search, &screen, &mut prefill, progress);
+    trials.run(&ranked)?;
     let prompts: Vec<Vec<i32>> = all().cloned().collect();
     let answering = Answering {
         engine,
@@ -104,19 +108,54 @@ pub fn search(
         max_tokens: search.max_tokens,
         parallel: search.parallel,
     };
-    progress.part("reading answers", 0, finalists.len() + 1);
-    let before = answering.count(None, progress)?;
-    let mut answered = Vec::new();
-    for (done, one) in finalists.iter().enumerate() {
-        progress.part("reading answers", done + 1, finalists.len() + 1);
-        let counts = answering.count(Some(&one.candidate), progress)?;
-        let (candidate, kl_nats) = (one.candidate.clone(), one.kl_nats);
-        let within_budget = search.budget.allows(&counts, kl_nats, &before);
-        answered.push(Answered { candidate, counts, kl_nats, within_budget, on_front: false });
-    }
+    let (before, mut answered) = read_answers(search, &answering, &mut trials)?;
     mark_front(&mut answered);
     let pick = pick(&answered, &before);
-    Ok(Searched { ranked, before, screened, answered, pick })
+    Ok(Searched { ranked, before, screened: trials.looks, answered, pick })
+}
+
+/// Reads whole answers: of the best set of halves, weaker until the budget holds or stronger until
+/// it does not, then of the next best, until enough were read.
+fn read_answers(
+    search: &Search,
+    answering: &Answering<'_>,
+    trials: &mut Trials<'_, '_>,
+) -> Result<(Counts, Vec<Answered>)> {
+    let progress = |trials: &mut Trials<'_, '_>, candidate: Option<&Candidate>, done| {
+        trials.progress.part("reading answers", done, N_ANSWERED + 1);
+        answering.count(candidate, trials.progress)
+    };
+    let before = progress(trials, None, 0)?;
+    let mut answered: Vec<Answered> = Vec::new();
+    let sets = trials.finalists();
+    let tries = if sets.len() == 1 { N_ANSWERED } else { TRIES };
+    for set in sets {
+        let mut candidate = set;
+        let mut held = None;
+        for _ in 0..tries {
+            if answered.len() == N_ANSWERED {
+                break;
+            }
+            let kl_nats = trials.look_closer(&candidate)?.kl_nats;
+            let counts = progress(trials, Some(&candidate), answered.len() + 1)?;
+            let holds = search.budget.allows(&counts, kl_nats, &before);
+            answered.push(Answered {
+                candidate: candidate.clone(),
+                counts,
+                kl_nats,
+                within_budget: holds,
+                on_front: false,
+            });
+            // Once both sides of the budget were seen the best strength is known well enough.
+            let crossed = held.is_some_and(|before| before != holds);
+            if crossed || search.alpha.is_some() {
+                break;
+            }
+            held = Some(holds);
+            candidate.alpha *= if holds { STRONGER } else { WEAKER };
+        }
+    }
+    Ok((before, answered))
 }
 
 fn slices(prompts: &[Vec<i32>]) -> Vec<&[i32]> {

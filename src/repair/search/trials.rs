@@ -1,5 +1,5 @@
 //! Which candidates are looked at: every block once, the promising ones at several strengths, the
-//! best of those together, and the best of all once more between the strengths tried.
+//! best of those by halves and together, and the best of all between the strengths tried.
 
 use std::collections::BTreeMap;
 
@@ -15,6 +15,8 @@ use crate::repair::half::Half;
 const PROBE: f64 = 2.0;
 /// Blocks that are tried at several strengths.
 const PROMISING: usize = 6;
+/// Blocks whose halves are tried apart.
+const PARTED: usize = 2;
 /// Blocks that are tried together with the best one.
 const PARTNERS: usize = 3;
 /// The strengths they are tried at, until one goes far over the budget.
@@ -25,11 +27,6 @@ const FAR_OVER: f64 = 3.0;
 const BETWEEN: [f64; 3] = [0.75, 1.25, 1.5];
 /// Sets of blocks whose strength is refined.
 const REFINED: usize = 2;
-/// Candidates whose whole answers are read.
-pub const FINALISTS: usize = 8;
-/// Of these, at most so many with the same blocks.
-const FINALISTS_ALIKE: usize = 4;
-
 /// A first look is at every so-manieth prompt: many candidates, few prompts.
 const COARSE: usize = 4;
 const MEDIUM: usize = 2;
@@ -40,7 +37,8 @@ pub struct Trials<'a, 'e> {
     search: &'a Search,
     screen: &'a Screen<'a>,
     prefill: &'a mut Prefill<'e>,
-    progress: &'a mut dyn Progress,
+    /// Told what is done.
+    pub progress: &'a mut dyn Progress,
     /// Everything that was looked at.
     pub looks: Vec<Screened>,
 }
@@ -70,30 +68,29 @@ impl<'a, 'e> Trials<'a, 'e> {
             self.strengths(halves)?;
         }
         if !self.search.all_halves {
+            self.apart()?;
             self.together(&sets)?;
         }
         self.refine()
     }
 
-    /// The candidates that are worth whole answers, each looked at on all prompts.
+    /// The sets of halves that are worth whole answers, each at its best strength, the best first.
+    pub fn finalists(&self) -> Vec<Candidate> {
+        let mut sets: Vec<Candidate> = Vec::new();
+        for look in self.best() {
+            if !sets.iter().any(|c| c.halves == look.candidate.halves) {
+                sets.push(look.candidate);
+            }
+        }
+        sets
+    }
+
+    /// Looks at one candidate on all prompts.
     ///
     /// # Errors
     /// A failing decode.
-    pub fn finalists(&mut self) -> Result<Vec<Screened>> {
-        let mut chosen: Vec<Candidate> = Vec::new();
-        for look in self.best() {
-            let alike = chosen.iter().filter(|c| c.halves == look.candidate.halves).count();
-            let there = chosen.contains(&look.candidate);
-            if !there && alike < FINALISTS_ALIKE && chosen.len() < FINALISTS {
-                chosen.push(look.candidate);
-            }
-        }
-        let mut finalists = Vec::new();
-        for (done, one) in chosen.iter().enumerate() {
-            self.progress.part("looking closer", done, chosen.len());
-            finalists.push(self.look(&one.halves, one.alpha, ALL)?);
-        }
-        Ok(finalists)
+    pub fn look_closer(&mut self, candidate: &Candidate) -> Result<Screened> {
+        self.look(&candidate.halves, candidate.alpha, ALL)
     }
 
     /// Every block once; the best few.
@@ -116,6 +113,18 @@ impl<'a, 'e> Trials<'a, 'e> {
             let look = self.look(halves, alpha, MEDIUM)?;
             if self.over(&look) > FAR_OVER {
                 break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The best blocks once more, a half at a time: one half needs more strength than two.
+    fn apart(&mut self) -> Result<()> {
+        let sets = self.finalists().into_iter().filter(|set| set.halves.len() > 1);
+        for set in sets.take(PARTED).collect::<Vec<Candidate>>() {
+            for half in set.halves {
+                let alpha = self.search.alpha.unwrap_or(1.5 * set.alpha);
+                self.look(&[half], alpha, MEDIUM)?;
             }
         }
         Ok(())
@@ -154,14 +163,8 @@ impl<'a, 'e> Trials<'a, 'e> {
         if self.search.alpha.is_some() {
             return Ok(());
         }
-        let mut sets: Vec<Candidate> = Vec::new();
-        for look in self.best() {
-            if sets.len() < REFINED && !sets.iter().any(|c| c.halves == look.candidate.halves) {
-                sets.push(look.candidate);
-            }
-        }
-        for (done, one) in sets.iter().enumerate() {
-            self.progress.part("trying strengths", done, sets.len());
+        for (done, one) in self.finalists().iter().take(REFINED).enumerate() {
+            self.progress.part("trying strengths", done, REFINED);
             for factor in BETWEEN {
                 self.look(&one.halves, one.alpha * factor, MEDIUM)?;
             }
