@@ -36,6 +36,8 @@ const PARALLEL: u32 = 32;
 const N_ANSWERS: usize = 100;
 /// Tokens of an answer.
 const N_NEW: usize = 64;
+/// Samples of a prompt, as `aird asr` draws them.
+const N_SAMPLES: usize = 5;
 /// One answer at a time is slow: every so many prompts are answered.
 const ALONE_EVERY: usize = 8;
 
@@ -182,12 +184,13 @@ impl Bench {
 
         let bare = Bare::load(&self.path, self.engine.options())?;
         bare.lock_step(&long, 2)?;
-        let [mut many, mut one, mut steps, mut loops] = [const { Vec::new() }; 4];
+        let [mut many, mut one, mut steps, mut loops, mut waves] = [const { Vec::new() }; 5];
         for _ in 0..self.n_rounds {
             many.push(self.answer(prompts, PARALLEL)?.whole());
             one.push(self.answer(&alone, 1)?.whole());
             steps.push(self.answer(&long, PARALLEL)?.in_step());
-            loops.push((long.len() * N_NEW) as f64 / bare.lock_step(&long, N_NEW)?);
+            loops.push((long.len() * N_NEW) as f64 / bare.lock_step(&long, N_NEW)?.generating);
+            waves.push((prompts.len() * N_NEW) as f64 / bare.waves(prompts)?);
         }
         let unit = "generated tokens/s";
         line(&format!("{PARALLEL} at once, prompts read meanwhile"), &many, unit);
@@ -197,6 +200,25 @@ impl Bench {
         line(&format!("{n} in step, prompts not counted"), &steps, unit);
         line(&format!("{n} in llama.cpp's bare loop, likewise"), &loops, unit);
         ratio("in step against the bare loop", &steps, &loops, 0.9);
+        let waves_name = format!("all {} in bare loops of {n}, prompts counted", prompts.len());
+        line(&waves_name, &waves, unit);
+        ratio(&format!("{PARALLEL} at once against bare loops"), &many, &waves, 0.9);
+        self.samples(prompts)
+    }
+
+    /// Five samples of each prompt: what is decoded of it once, and what each sample costs.
+    fn samples(&self, prompts: &[Vec<i32>]) -> Result<()> {
+        let few: Vec<Vec<i32>> = prompts.iter().step_by(ALONE_EVERY).cloned().collect();
+        let many: Vec<Vec<i32>> = few.iter().flat_map(|p| vec![p.clone(); N_SAMPLES]).collect();
+        let sampling = Sampling::Temperature { temperature: 1.0, seed: 0 };
+        let mut pace = Pace::new(many.len());
+        let settings = Generation { sampling, ..settings(PARALLEL) };
+        generate(&self.engine, &many, settings, &mut Hooks::new(), &mut pace)?;
+        let alone: usize = many.iter().map(Vec::len).sum();
+        // Every drawn token but an answer's last one is decoded as well.
+        let read = pace.n_decoded - (pace.n_tokens - pace.n_full);
+        let name = format!("{} samples of {} prompts", many.len(), few.len());
+        println!("  {name:<42} {read:>8} prompt tokens decoded, {alone} one by one");
         Ok(())
     }
 
@@ -215,6 +237,12 @@ fn settings(parallel: u32) -> Generation {
 struct Pace {
     begin: Instant,
     n_tokens: usize,
+    /// Tokens decoded, prompts among them.
+    n_decoded: usize,
+    /// Answers that were cut off: their last token is not decoded.
+    n_full: usize,
+    /// Tokens of each answer.
+    lengths: Vec<usize>,
     last: Instant,
     /// Answers that have not begun, by prompt.
     to_begin: Vec<bool>,
@@ -226,7 +254,18 @@ impl Pace {
     fn new(n_prompts: usize) -> Pace {
         let now = Instant::now();
         let to_begin = vec![true; n_prompts];
-        Pace { begin: now, n_tokens: 0, last: now, to_begin, all_begun: None }
+        let lengths = vec![0; n_prompts];
+        let (n_tokens, n_decoded, n_full) = (0, 0, 0);
+        Pace {
+            begin: now,
+            n_tokens,
+            n_decoded,
+            n_full,
+            lengths,
+            last: now,
+            to_begin,
+            all_begun: None,
+        }
     }
 
     /// Tokens a second from the start, reading the prompts included.
@@ -244,11 +283,17 @@ impl Pace {
 impl Listener for Pace {
     fn token(&mut self, index: usize, _: i32) {
         self.n_tokens += 1;
+        self.lengths[index] += 1;
+        self.n_full += usize::from(self.lengths[index] == N_NEW);
         self.last = Instant::now();
         self.to_begin[index] = false;
         if self.all_begun.is_none() && !self.to_begin.contains(&true) {
             self.all_begun = Some((self.last, self.n_tokens));
         }
+    }
+
+    fn decoded(&mut self, n_tokens: usize) {
+        self.n_decoded += n_tokens;
     }
 }
 
@@ -268,10 +313,20 @@ impl Bare {
         Ok(Bare { backend, model, options })
     }
 
+    /// Seconds for all of `prompts`, [`PARALLEL`] at once, [`N_NEW`] tokens each, reading included.
+    fn waves(&self, prompts: &[Vec<i32>]) -> Result<f64> {
+        let mut seconds = 0.0;
+        for wave in prompts.chunks(PARALLEL as usize) {
+            let took = self.lock_step(wave, N_NEW)?;
+            seconds += took.reading + took.generating;
+        }
+        Ok(seconds)
+    }
+
     /// Reads `prompts`, each into its own sequence, then decodes `n_new` tokens of every sequence,
-    /// one of each a batch; seconds for the latter. As in llama-batched-bench nothing is sampled:
+    /// one of each a batch; seconds for both. As in llama-batched-bench nothing is sampled:
     /// which tokens they are makes no difference.
-    fn lock_step(&self, prompts: &[Vec<i32>], n_new: usize) -> Result<f64> {
+    fn lock_step(&self, prompts: &[Vec<i32>], n_new: usize) -> Result<Took> {
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(1);
         let n_ctx = (longest + n_new).next_multiple_of(256) * prompts.len();
         let threads = self.options.n_threads();
@@ -282,6 +337,7 @@ impl Bare {
             .with_n_threads_batch(threads);
         let mut context = self.model.new_context(&self.backend, params)?;
         let mut batch = LlamaBatch::new(longest.max(prompts.len()), 1);
+        let start = Instant::now();
         for (sequence, prompt) in (0..).zip(prompts) {
             batch.clear();
             for (position, &token) in (0..).zip(prompt) {
@@ -290,6 +346,7 @@ impl Bare {
             context.decode(&mut batch)?;
         }
         context.synchronize();
+        let reading = start.elapsed().as_secs_f64();
         let start = Instant::now();
         for step in 0..n_new {
             batch.clear();
@@ -300,8 +357,15 @@ impl Bare {
             context.decode(&mut batch)?;
             context.synchronize();
         }
-        Ok(start.elapsed().max(Duration::from_nanos(1)).as_secs_f64())
+        let generating = start.elapsed().max(Duration::from_nanos(1)).as_secs_f64();
+        Ok(Took { reading, generating })
     }
+}
+
+/// Seconds of a bare loop.
+struct Took {
+    reading: f64,
+    generating: f64,
 }
 
 fn line(name: &str, x: &[f64], unit: &str) {

@@ -1,6 +1,6 @@
 //! Answers as a page to read: one file, no scripts, each answer closed until it is clicked.
 
-use crate::eval::asr::{Answer, Judged};
+use crate::eval::asr::{Answer, Judged, outcome};
 use crate::judge::Label;
 
 /// A model's answers to one set.
@@ -47,6 +47,16 @@ pub fn page(sections: &[Section<'_>]) -> String {
 fn section_html(section: &Section<'_>) -> String {
     let title = format!("{}: {}", section.model, section.set);
     let mut html = format!("<h2>{}</h2>\n", escaped(&title));
+    if let Some(found) = outcome(section.judged) {
+        let shares = &found.shares;
+        let counts = [
+            ("refusal", shares.refusal),
+            ("compliance", shares.compliance),
+            ("degenerate", shares.degenerate),
+        ];
+        let counts = counts.map(|(name, rate)| format!("{name} {} of {}", rate.k, rate.n));
+        html += &format!("<p class=\"note\">{}</p>\n", counts.join(", "));
+    }
     let labels = section.judged.verdicts.first().map(|v| v.labels.as_slice()).unwrap_or_default();
     for (i, answer) in section.judged.answers.iter().enumerate() {
         let label = labels.get(i).copied().flatten();
