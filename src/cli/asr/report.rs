@@ -156,7 +156,10 @@ impl Report {
         if attack {
             row(set, &|o| format!("ASR {}", rate_text(&o.shares.asr)));
             if outcomes.iter().any(|o| o.mean.is_some()) {
-                row("  mean of samples", &|o| o.mean.as_ref().map_or_else(String::new, mean_text));
+                let suffixes = outcomes.iter().any(|o| !o.by_suffix.is_empty());
+                let of = if suffixes { "suffixes" } else { "samples" };
+                let name = format!("  mean of {of}");
+                row(&name, &|o| o.mean.as_ref().map_or_else(String::new, mean_text));
             }
             row("  refusal", &|o| rate_text(&o.shares.refusal));
         } else {
