@@ -315,6 +315,52 @@ fn wrong_data_and_wrong_names_are_said_before_a_model_is_loaded() {
 }
 
 #[test]
+fn what_does_not_fit_loses_its_front_and_that_is_said() {
+    let folder = tempdir();
+    let model = Tiny::new(Arch::Llama).seed(3).write(folder.path());
+    let data = data(folder.path(), 2);
+    let rows = fs::read_to_string(data.join("rte_val.jsonl")).unwrap();
+    // A letter is a token of a tiny model, which reads 512.
+    let long = rows.replacen("Number 0", &"Number ".repeat(100), 1);
+    fs::write(data.join("rte_val.jsonl"), long).unwrap();
+    let output = aird()
+        .args([Path::new("tasks"), &model, Path::new("--data-dir"), &data])
+        .args(["--tasks", "rte", "--threads", "1", "--json"])
+        .output()
+        .unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["models"][0]["tasks"]["rte"]["n_cut"], 1);
+    let said = stderr(&output);
+    assert!(said.contains("1 of 2 items of rte are longer than the model's context"), "{said}");
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_ends_with_130_and_keeps_what_is_whole() {
+    let Some(model) = real_model() else { return };
+    let folder = tempdir();
+    let data = data(folder.path(), 40);
+    let results = folder.path().join("results");
+    let mut child = aird()
+        .args([Path::new("tasks"), &model, Path::new("--data-dir"), &data])
+        .args([Path::new("--results"), &results])
+        .args(["--tasks", "hellaswag", "--threads", "1", "--json"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let begun = || fs::read_dir(&results).is_ok_and(|mut entries| entries.next().is_some());
+    while !begun() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(130), 0));
+    let [name] = &names_in(&results)[..] else { panic!("one file") };
+    let text = fs::read_to_string(results.join(name)).unwrap();
+    assert!(text.ends_with('\n') && text.contains("\"task\":\"hellaswag\""), "{text}");
+}
+
+#[test]
 fn the_harness_files_have_its_shapes_and_no_clock() {
     let folder = tempdir();
     let model = Tiny::new(Arch::Llama).seed(3).write(folder.path());

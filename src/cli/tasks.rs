@@ -11,8 +11,7 @@ use super::args::{EngineArgs, model_name};
 use super::tasks_table::text;
 use super::ui::{Steps, Ui};
 use crate::eval::tasks::{
-    self, Difference, Metric, Run, Scored, TASKS, Tally, Task, TaskData, difference, evaluate,
-    tally, task,
+    self, Difference, Metric, Run, Scored, Tally, Task, TaskData, difference, evaluate, tally, task,
 };
 use crate::eval::text::{Kl, Measured, Perplexity, Windows, kl, perplexity};
 use crate::gguf::{Model, model_sha256};
@@ -30,7 +29,7 @@ pub struct Tasks {
     #[arg(required = true)]
     models: Vec<PathBuf>,
     /// Benchmarks, with commas between: rte, arc_challenge, arc_easy, boolq, winogrande,
-    /// hellaswag; or "all".
+    /// hellaswag.
     #[arg(long, value_delimiter = ',', value_name = "LIST", requires = "data_dir")]
     tasks: Vec<String>,
     /// The folder with their data.
@@ -187,11 +186,9 @@ impl Tasks {
         let Some(folder) = &self.data_dir else { return Ok(Vec::new()) };
         let mut wanted: Vec<&'static dyn Task> = Vec::new();
         for name in &self.tasks {
-            let tasks = if name == "all" { TASKS.to_vec() } else { vec![task(name.trim())?] };
-            for task in tasks {
-                if !wanted.iter().any(|other| other.name() == task.name()) {
-                    wanted.push(task);
-                }
+            let task = task(name.trim())?;
+            if !wanted.iter().any(|other| other.name() == task.name()) {
+                wanted.push(task);
             }
         }
         let load = |task| Ok(tasks::load(task, folder, self.limit, self.seed)?);

@@ -55,7 +55,7 @@ pub enum Error {
     )]
     TooLittleText { path: PathBuf, found: usize, expected: usize, n_ctx: usize },
     #[error(
-        "the reference cuts this text into other tokens: {found} kinds there, {expected} here\n\
+        "the reference reads this text as other tokens: it knows {found}, the model {expected}\n\
          hint: KL compares models of one vocabulary, such as a model and its quants"
     )]
     OtherVocabulary { found: usize, expected: usize },

@@ -8,7 +8,7 @@
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::eval::tasks::{Item, Metric, Run, Scored, TaskData};
+use crate::eval::tasks::{Item, Metric, Pair, Run, Scored, TaskData};
 use crate::gguf::hex;
 
 /// The filter's name that the harness gives figures of unfiltered answers.
@@ -103,10 +103,12 @@ fn config(data: &TaskData) -> Value {
 }
 
 fn sample(id: usize, run: &Run<'_>, data: &TaskData, item: &Item, scored: &Scored) -> Value {
+    let rendered = |pair: &Pair| run.chat?.render(None, &pair.context).ok();
+    let given = |pair: &Pair| rendered(pair).unwrap_or_else(|| pair.context.clone());
+    let between = if run.chat.is_some() { "" } else { " " };
+    let choice = |pair: &Pair| format!("{between}{}", pair.choice);
     let arguments = item.pairs.iter().enumerate().map(|(i, pair)| {
-        let between = if run.chat.is_some() { "" } else { " " };
-        let choice = format!("{between}{}", pair.choice);
-        (format!("gen_args_{i}"), json!({"arg_0": pair.context, "arg_1": choice}))
+        (format!("gen_args_{i}"), json!({"arg_0": given(pair), "arg_1": choice(pair)}))
     });
     // The harness turns numbers and booleans of answers into text, as Python spells them.
     let answers: Vec<Value> = scored
@@ -116,7 +118,7 @@ fn sample(id: usize, run: &Run<'_>, data: &TaskData, item: &Item, scored: &Score
         .map(|(x, greedy)| json!([x.to_string(), if *greedy { "True" } else { "False" }]))
         .collect();
     let metrics = Metric::of(data.task);
-    let first = item.pairs.first().map_or("", |pair| &pair.context);
+    let first = item.pairs.first().map(given).unwrap_or_default();
     let sum = |text: &str| hex(&Sha256::digest(text.as_bytes()));
     let doc = Value::Object(item.doc.clone());
     let mut line = json!({
@@ -129,7 +131,7 @@ fn sample(id: usize, run: &Run<'_>, data: &TaskData, item: &Item, scored: &Score
         "filter": FILTER,
         "metrics": metrics.iter().map(|metric| metric.name()).collect::<Vec<_>>(),
         "doc_hash": sum(&serde_json::to_string_pretty(&doc).unwrap_or_default()),
-        "prompt_hash": sum(first),
+        "prompt_hash": sum(&first),
         "target_hash": sum(&item.target),
     });
     for metric in metrics {

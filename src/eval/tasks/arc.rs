@@ -93,11 +93,9 @@ impl Task for Arc {
 }
 
 /// `[{"text", "label"}]` as texts and labels.
-fn listed(choices: &Value) -> Option<Vec<(&str, &str)>> {
-    let pair = |choice: &'_ Value| -> Option<()> { choice.get("text")?.as_str().map(|_| ()) };
-    let list = choices.as_array()?;
-    list.iter().all(|c| pair(c).is_some()).then_some(())?;
-    list.iter().map(|c| Some((c.get("text")?.as_str()?, c.get("label")?.as_str()?))).collect()
+fn listed<'c>(choices: &'c Value) -> Option<Vec<(&'c str, &'c str)>> {
+    let pair = |c: &'c Value| Some((c.get("text")?.as_str()?, c.get("label")?.as_str()?));
+    choices.as_array()?.iter().map(pair).collect()
 }
 
 /// `{"text": [], "label": []}` as texts and labels.
