@@ -89,7 +89,8 @@ fn tidied(text: &str) -> String {
 
 /// The rows of llama-perplexity's form.
 pub(super) fn rows_of_six<'a>(path: &'a Path, text: &str) -> Result<Vec<Row<'a>>> {
-    let lines: Vec<&str> = text.lines().collect();
+    // Empty lines at the end are no item.
+    let lines: Vec<&str> = text.trim_end().lines().collect();
     let row = |(n, six): (usize, &[&str])| {
         let line = n * LINES + 1;
         let [context, label, endings @ ..] = six else {
@@ -145,6 +146,7 @@ mod tests {
         let said = |text: &str| rows_of_six(path, text).err().unwrap().to_string();
         assert!(said(&format!("{text}{}", text.replace('2', "4"))).contains("line 8: '4'"));
         assert!(said(&format!("{text}Only: a context\n")).contains("line 7: an item of one line"));
+        assert_eq!(rows_of_six(path, &format!("{text}\n\n")).unwrap().len(), 1);
         assert!(said(&format!("{text}c\n1\na\n")).contains("line 7: an item of 3 lines"));
     }
 }
