@@ -43,7 +43,7 @@ pub struct SearchArgs {
     #[arg(long, default_value_t = 4, value_name = "N")]
     max_blocks: usize,
     /// Tokens of an answer that are read.
-    #[arg(long, default_value_t = 32, value_name = "N")]
+    #[arg(long, default_value_t = 24, value_name = "N")]
     max_tokens: usize,
     /// Prompts and answers under way at once.
     #[arg(long, default_value_t = 32, value_name = "N")]
@@ -116,10 +116,12 @@ pub struct ScreenedReport {
     pub blocks: Vec<String>,
     /// The strength.
     pub alpha: f64,
-    /// Mean probability that an answer begins as refusals do, harmful prompts.
+    /// Share of harmful prompts whose greedy answer begins as refusals do.
     pub refusal: f64,
     /// The same, harmless prompts.
     pub false_refusal: f64,
+    /// Mean probability that an answer to a harmful prompt begins so.
+    pub likelihood: f64,
     /// At the first token of harmless answers.
     pub kl_nats: f64,
 }
@@ -259,6 +261,7 @@ impl SearchArgs {
             alpha: s.candidate.alpha,
             refusal: s.refusal,
             false_refusal: s.false_refusal,
+            likelihood: s.likelihood,
             kl_nats: s.kl_nats,
         });
         let answered = |(i, a): (usize, &Answered)| AnsweredReport {

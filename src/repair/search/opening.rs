@@ -1,10 +1,11 @@
-//! How likely an answer begins as refusals do, in whole words: the first token alone says little.
-//! A pruned model that is pushed towards "I" may go on "I am not here".
+//! Whether a greedy answer begins as refusals do, and how likely any answer does, in whole words:
+//! the first token alone says little. A pruned model that is pushed towards "I" may go on "I am
+//! not here".
 
 use std::collections::HashMap;
 
 use crate::judge::COMMON_OPENINGS;
-use crate::llama::Engine;
+use crate::llama::{Engine, argmax};
 
 /// The commonest beginnings of refusals, as tokens.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,7 +63,16 @@ impl Openings {
 /// Probabilities seen behind one prompt.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
-    by_beginning: HashMap<Vec<i32>, HashMap<i32, f64>>,
+    by_beginning: HashMap<Vec<i32>, Follow>,
+}
+
+/// What may follow a beginning.
+#[derive(Debug, Clone)]
+struct Follow {
+    /// The likeliest token of all.
+    greedy: i32,
+    /// Tokens that lead on to a refusal, with their probabilities.
+    shares: HashMap<i32, f64>,
 }
 
 impl Seen {
@@ -79,24 +89,36 @@ impl Seen {
             logit.map_or(0.0, |&x| (f64::from(x) - highest).exp() / total)
         };
         let shares = follows.iter().map(|&token| (token, share(token))).collect();
-        self.by_beginning.insert(so_far.to_vec(), shares);
+        let greedy = argmax(logits) as i32;
+        self.by_beginning.insert(so_far.to_vec(), Follow { greedy, shares });
     }
 
-    /// The probability that an answer begins with one of `openings`. What was not read on (in
-    /// models that cannot go back) counts as certain.
-    pub fn refusal(&self, openings: &Openings) -> f64 {
+    /// The probability that an answer begins with one of `openings`. In models that cannot go back
+    /// only the first token was read: it alone counts.
+    pub fn likelihood(&self, openings: &Openings) -> f64 {
         let of = |tokens: &Vec<i32>| {
             let step = |i: usize| {
-                let shares = self.by_beginning.get(&tokens[..i]);
-                shares.map_or(1.0, |shares| shares.get(&tokens[i]).copied().unwrap_or(0.0))
+                let follow = self.by_beginning.get(&tokens[..i]);
+                follow.and_then(|f| f.shares.get(&tokens[i]).copied()).unwrap_or(0.0)
             };
             (0..tokens.len()).map(step).product::<f64>()
         };
         match self.by_beginning.len() {
-            // Only the first token was seen: each counts once.
-            1 => self.by_beginning.get(&[][..]).map_or(0.0, |first| first.values().sum()),
+            1 => self.by_beginning.get(&[][..]).map_or(0.0, |first| first.shares.values().sum()),
             _ => openings.whole.iter().map(of).sum(),
         }
+    }
+
+    /// True if the greedy answer begins with one of `openings`, as far as it was read.
+    pub fn refuses(&self) -> bool {
+        let mut so_far = Vec::new();
+        while let Some(follow) = self.by_beginning.get(&so_far) {
+            if !follow.shares.contains_key(&follow.greedy) {
+                return false;
+            }
+            so_far.push(follow.greedy);
+        }
+        !so_far.is_empty()
     }
 }
 
@@ -124,7 +146,11 @@ mod tests {
         seen.note(&openings, &[0, 1], &logits([0, 0, 8000, 0, 0, 0, 0, 2000]));
         seen.note(&openings, &[0, 3], &logits([0, 0, 0, 0, 4000, 0, 0, 6000]));
         // 0.6 (0.5 0.8 + 0.25 0.4) + 0.1
-        assert!((seen.refusal(&openings) - 0.4).abs() < 2e-3, "{}", seen.refusal(&openings));
+        let likelihood = seen.likelihood(&openings);
+        assert!((likelihood - 0.4).abs() < 2e-3, "{likelihood}");
+        assert!(seen.refuses(), "0, 1, 2 is the greedy answer");
+        seen.by_beginning.get_mut(&[0, 1][..]).unwrap().greedy = 7;
+        assert!(!seen.refuses());
     }
 
     #[test]
@@ -132,6 +158,7 @@ mod tests {
         let openings = openings();
         let mut seen = Seen::default();
         seen.note(&openings, &[], &logits([6000, 0, 0, 0, 0, 1000, 0, 3000]));
-        assert!((seen.refusal(&openings) - 0.7).abs() < 2e-3);
+        assert!((seen.likelihood(&openings) - 0.7).abs() < 2e-3);
+        assert!(seen.refuses());
     }
 }

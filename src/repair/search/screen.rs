@@ -21,10 +21,12 @@ pub struct Candidate {
 pub struct Screened {
     /// What was tried.
     pub candidate: Candidate,
-    /// Mean probability that an answer to a harmful prompt begins as refusals do.
+    /// Share of harmful prompts whose greedy answer begins as refusals do.
     pub refusal: f64,
     /// The same for harmless prompts.
     pub false_refusal: f64,
+    /// Mean probability that an answer to a harmful prompt begins so: what comes before a refusal.
+    pub likelihood: f64,
     /// Mean KL to the unrepaired model at the first token of answers to harmless prompts, nats.
     pub kl_nats: f64,
 }
@@ -38,8 +40,8 @@ pub struct Screen<'a> {
     continuations: Vec<Vec<i32>>,
     /// Logits behind each harmless prompt, unrepaired.
     base: Vec<Vec<f32>>,
-    /// How the unrepaired model's own answers begin: refusal, false refusal.
-    pub before: (f64, f64),
+    /// Share of harmless prompts that the unrepaired model refuses.
+    pub before: f64,
 }
 
 impl<'a> Screen<'a> {
@@ -53,11 +55,11 @@ impl<'a> Screen<'a> {
         (harmful, benign): (Vec<&'a [i32]>, Vec<&'a [i32]>),
         openings: Openings,
     ) -> Result<Screen<'a>> {
-        let (continuations, base, before) = (openings.continuations(), Vec::new(), (0.0, 0.0));
+        let (continuations, base, before) = (openings.continuations(), Vec::new(), 0.0);
         let mut screen = Screen { live, harmful, benign, openings, continuations, base, before };
         let mut base = Vec::new();
         let read = screen.read(prefill, Hooks::new(), 1, |_, logits| base.push(logits.to_vec()));
-        screen.before = read?;
+        screen.before = read?.false_refusal;
         screen.base = base;
         Ok(screen)
     }
@@ -74,22 +76,22 @@ impl<'a> Screen<'a> {
     ) -> Result<Screened> {
         let hooks = self.live.strengthen(Hooks::new(), &candidate.halves, candidate.alpha)?;
         let mut kl = Vec::new();
-        let (refusal, false_refusal) = self.read(prefill, hooks, step, |i, logits| {
+        let shares = self.read(prefill, hooks, step, |i, logits| {
             kl.push(kl_nats(&self.base[i], logits));
         })?;
-        let kl_nats = mean(kl.into_iter());
-        Ok(Screened { candidate: candidate.clone(), refusal, false_refusal, kl_nats })
+        let Shares { refusal, false_refusal, likelihood } = shares;
+        let (candidate, kl_nats) = (candidate.clone(), mean(kl.into_iter()));
+        Ok(Screened { candidate, refusal, false_refusal, likelihood, kl_nats })
     }
 
-    /// Mean probabilities of a refusal, harmful and harmless; `benign` gets each harmless prompt's
-    /// number and the logits behind it.
+    /// How answers begin; `benign` gets each harmless prompt's number and the logits behind it.
     fn read(
         &self,
         prefill: &mut Prefill<'_>,
         hooks: Hooks<'_>,
         step: usize,
         mut benign: impl FnMut(usize, &[f32]),
-    ) -> Result<(f64, f64)> {
+    ) -> Result<Shares> {
         let some = |prompts: &[&'a [i32]]| -> Vec<&'a [i32]> {
             prompts.iter().step_by(step).copied().collect()
         };
@@ -104,9 +106,20 @@ impl<'a> Screen<'a> {
             Ok(())
         })?;
         let (of_harmful, of_benign) = seen.split_at(harmful.len());
-        let refusal = |seen: &[Seen]| mean(seen.iter().map(|one| one.refusal(&self.openings)));
-        Ok((refusal(of_harmful), refusal(of_benign)))
+        let refusal = |seen: &[Seen]| mean(seen.iter().map(|s| f64::from(u8::from(s.refuses()))));
+        Ok(Shares {
+            refusal: refusal(of_harmful),
+            false_refusal: refusal(of_benign),
+            likelihood: mean(of_harmful.iter().map(|s| s.likelihood(&self.openings))),
+        })
     }
+}
+
+/// See [`Screened`].
+struct Shares {
+    refusal: f64,
+    false_refusal: f64,
+    likelihood: f64,
 }
 
 fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {

@@ -18,7 +18,7 @@ const PROMISING: usize = 6;
 /// Blocks whose halves are tried apart.
 const PARTED: usize = 2;
 /// Blocks that are tried together with the best one.
-const PARTNERS: usize = 3;
+const PARTNERS: usize = 4;
 /// The strengths they are tried at, until one goes far over the budget.
 const STRENGTHS: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
 /// Over the budget by this many times, a greater strength is not tried.
@@ -147,7 +147,7 @@ impl<'a, 'e> Trials<'a, 'e> {
                 let alpha = best.candidate.alpha;
                 for alpha in self.search.alpha.map_or(vec![alpha * 0.75, alpha * 0.5], |a| vec![a])
                 {
-                    self.look(&halves, alpha, MEDIUM)?;
+                    self.look(&halves, alpha, ALL)?;
                 }
             }
             best = self.best().swap_remove(0);
@@ -166,7 +166,7 @@ impl<'a, 'e> Trials<'a, 'e> {
         for (done, one) in self.finalists().iter().take(REFINED).enumerate() {
             self.progress.part("trying strengths", done, REFINED);
             for factor in BETWEEN {
-                self.look(&one.halves, one.alpha * factor, MEDIUM)?;
+                self.look(&one.halves, one.alpha * factor, ALL)?;
             }
         }
         Ok(())
@@ -188,16 +188,16 @@ impl<'a, 'e> Trials<'a, 'e> {
         best
     }
 
-    /// Refusals, less what goes over the budget.
+    /// Refusals, and what comes before them, less what goes over the budget.
     fn merit(&self, look: &Screened) -> f64 {
-        let merit = look.refusal - self.over(look).max(0.0);
+        let merit = look.refusal + look.likelihood - self.over(look).max(0.0);
         if merit.is_finite() { merit } else { f64::NEG_INFINITY }
     }
 
     /// By how much a candidate goes over the budget: 1 is twice what is allowed.
     fn over(&self, look: &Screened) -> f64 {
         let budget = self.search.budget;
-        let points = 100.0 * (look.false_refusal - self.screen.before.1);
+        let points = 100.0 * (look.false_refusal - self.screen.before);
         let ratio = |cost: f64, allowed: f64| cost / allowed.max(1e-3) - 1.0;
         ratio(points, budget.max_false_refusal).max(ratio(look.kl_nats, budget.max_kl))
     }
