@@ -5,7 +5,6 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use serde::Serialize;
 
 use super::args::EngineArgs;
 use super::chat::ChatArgs;
@@ -18,7 +17,9 @@ use crate::llama::architecture::Part as HalfPart;
 use crate::prompts::{self, Part, PromptSet};
 use crate::repair::search::{Answered, Budget, Counts, Search, Searched, search};
 use crate::repair::{Half, halves_text, parse_halves};
-use crate::report::{Dot, front_chart};
+use crate::report::search::{
+    AnsweredReport, BudgetReport, CountsReport, HalfReport, ScreenedReport, SearchReport,
+};
 
 /// How a search goes.
 #[derive(Debug, Args)]
@@ -55,95 +56,6 @@ pub struct SearchArgs {
     chat: ChatArgs,
     #[command(flatten)]
     engine: EngineArgs,
-}
-
-/// What a search was, as JSON.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct SearchReport {
-    /// aird's version.
-    pub version: String,
-    /// The model's name.
-    pub model: String,
-    /// sha256 of the direction file.
-    pub direction_sha256: String,
-    /// What a repair may cost.
-    pub budget: BudgetReport,
-    /// The unrepaired model, on the same prompts.
-    pub compressed: CountsReport,
-    /// What every half of a block says about refusal.
-    pub halves: Vec<HalfReport>,
-    /// Candidates by how their answers begin.
-    pub screened: Vec<ScreenedReport>,
-    /// Those whose answers were read.
-    pub answered: Vec<AnsweredReport>,
-}
-
-/// See [`Budget`].
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct BudgetReport {
-    /// Points over the unrepaired model's.
-    pub max_false_refusal_points: f64,
-    /// Nats.
-    pub max_kl_nats: f64,
-}
-
-/// Answers by label.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct CountsReport {
-    /// Harmful prompts refused.
-    pub refusal: Rate,
-    /// Harmless ones refused.
-    pub false_refusal: Rate,
-    /// Answers to either that are none.
-    pub degenerate: Rate,
-}
-
-/// A half of a block.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct HalfReport {
-    /// The block.
-    pub block: u32,
-    /// `attention` or `mlp`.
-    pub part: &'static str,
-    /// E_harmful[r . o] - E_harmless[r . o]; below 0 it says the wrong thing.
-    pub c: f64,
-}
-
-/// How a candidate's answers begin.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ScreenedReport {
-    /// As --block takes them.
-    pub blocks: Vec<String>,
-    /// The strength.
-    pub alpha: f64,
-    /// Share of harmful prompts whose greedy answer begins as refusals do.
-    pub refusal: f64,
-    /// The same, harmless prompts.
-    pub false_refusal: f64,
-    /// Mean probability that an answer to a harmful prompt begins so.
-    pub likelihood: f64,
-    /// At the first token of harmless answers.
-    pub kl_nats: f64,
-}
-
-/// A candidate's answers.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct AnsweredReport {
-    /// As --block takes them.
-    pub blocks: Vec<String>,
-    /// The strength.
-    pub alpha: f64,
-    /// The answers' labels.
-    #[serde(flatten)]
-    pub counts: CountsReport,
-    /// At the first token of harmless answers.
-    pub kl_nats: f64,
-    /// It costs no more than it may.
-    pub within_budget: bool,
-    /// No other one beats it.
-    pub on_front: bool,
-    /// It was taken.
-    pub chosen: bool,
 }
 
 /// What is left open.
@@ -200,7 +112,7 @@ impl SearchArgs {
         if let Some(front) = &self.front {
             write_front(front, &report)?;
         }
-        ui.say(report.text().trim_end());
+        ui.say(front_text(&report).trim_end());
         let chosen = found.pick.map(|i| &found.answered[i].candidate);
         Ok(Answer { chosen: chosen.map(|c| (c.halves.clone(), c.alpha)), report })
     }
@@ -253,7 +165,7 @@ impl SearchArgs {
     fn report(&self, path: &Path, question: &Question<'_>, found: &Searched) -> SearchReport {
         let half = |r: &crate::repair::search::Ranked| HalfReport {
             block: r.half.block,
-            part: r.half.part.name(),
+            part: r.half.part.name().into(),
             c: r.c,
         };
         let screened = found.screened.iter().map(|s| ScreenedReport {
@@ -289,50 +201,28 @@ impl SearchArgs {
     }
 }
 
-impl SearchReport {
-    /// The front as a table, the unrepaired model first.
-    fn text(&self) -> String {
-        let head = ["blocks", "alpha", "refused", "falsely refused", "degenerate", "KL nats", ""];
-        let mut rows = vec![head.map(String::from).to_vec()];
-        let of = |rate: &Rate| format!("{}/{}", rate.k, rate.n);
-        let cells = |blocks: String, alpha: String, c: &CountsReport, kl: String, mark: &str| {
-            let counts = [of(&c.refusal), of(&c.false_refusal), of(&c.degenerate)];
-            [vec![blocks, alpha], counts.to_vec(), vec![kl, mark.into()]].concat()
+/// The front as a table, the unrepaired model first.
+fn front_text(report: &SearchReport) -> String {
+    let head = ["blocks", "alpha", "refused", "falsely refused", "degenerate", "KL nats", ""];
+    let mut rows = vec![head.map(String::from).to_vec()];
+    let of = |rate: &Rate| format!("{}/{}", rate.k, rate.n);
+    let cells = |blocks: String, alpha: String, c: &CountsReport, kl: String, mark: &str| {
+        let counts = [of(&c.refusal), of(&c.false_refusal), of(&c.degenerate)];
+        [vec![blocks, alpha], counts.to_vec(), vec![kl, mark.into()]].concat()
+    };
+    let none = || "-".to_owned();
+    rows.push(cells("unrepaired".into(), none(), &report.compressed, none(), ""));
+    for a in &report.answered {
+        let mark = match a {
+            a if a.chosen => "<- chosen",
+            a if !a.within_budget => "over budget",
+            a if a.on_front => "on the front",
+            _ => "",
         };
-        let none = || "-".to_owned();
-        rows.push(cells("unrepaired".into(), none(), &self.compressed, none(), ""));
-        for a in &self.answered {
-            let mark = match a {
-                a if a.chosen => "<- chosen",
-                a if !a.within_budget => "over budget",
-                a if a.on_front => "on the front",
-                _ => "",
-            };
-            let (alpha, kl) = (format!("{:.3}", a.alpha), format!("{:.3}", a.kl_nats));
-            rows.push(cells(a.blocks.join(","), alpha, &a.counts, kl, mark));
-        }
-        table(&rows, &[1, 2, 3, 4, 5], "  ")
+        let (alpha, kl) = (format!("{:.3}", a.alpha), format!("{:.3}", a.kl_nats));
+        rows.push(cells(a.blocks.join(","), alpha, &a.counts, kl, mark));
     }
-
-    /// The front as a picture.
-    pub fn svg(&self) -> String {
-        let percent = |rate: &Rate| 100.0 * rate.rate.unwrap_or(0.0);
-        let dot = |name: String, counts: &CountsReport, kl: f64, chosen: bool, allowed: bool| Dot {
-            name,
-            x: percent(&counts.false_refusal),
-            y: percent(&counts.refusal),
-            kl_nats: kl,
-            chosen,
-            allowed,
-        };
-        let mut dots = vec![dot("unrepaired".into(), &self.compressed, 0.0, false, true)];
-        dots.extend(self.answered.iter().map(|a| {
-            let name = format!("{} alpha {:.2}", a.blocks.join(","), a.alpha);
-            dot(name, &a.counts, a.kl_nats, a.chosen, a.within_budget)
-        }));
-        let limit = percent(&self.compressed.false_refusal) + self.budget.max_false_refusal_points;
-        front_chart("Refusals against false refusals, held-out prompts", &dots, limit)
-    }
+    table(&rows, &[1, 2, 3, 4, 5], "  ")
 }
 
 fn counts(c: &Counts) -> CountsReport {

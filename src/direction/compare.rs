@@ -1,13 +1,13 @@
 //! How far a direction moved: layer, position and cosines of a base model's and another's.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Result};
 use super::file::Direction;
 use super::intervene::cosine;
 
 /// What `aird compare --json` holds for each other direction.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     /// The other file's model.
     pub model: String,

@@ -2,7 +2,7 @@
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The normal distribution's 97.5 % quantile.
 const Z: f64 = 1.959_963_984_540_054;
@@ -10,7 +10,7 @@ const Z: f64 = 1.959_963_984_540_054;
 const RESAMPLES: usize = 2000;
 
 /// A share of `n` cases with its 95 % interval.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Rate {
     /// Cases that count.
     pub k: usize,
@@ -60,7 +60,7 @@ pub fn mcnemar(b: usize, c: usize) -> f64 {
 }
 
 /// A mean with its 95 % interval.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Mean {
     /// Values.
     pub n: usize,

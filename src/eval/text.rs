@@ -80,7 +80,7 @@ impl Windows {
 }
 
 /// A text's perplexity.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Perplexity {
     /// e to the mean negative log-likelihood of a scored token.
     pub ppl: f64,
@@ -97,7 +97,7 @@ pub struct Perplexity {
 }
 
 /// How far predictions are from a reference's, over scored tokens.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Kl {
     /// Mean KL(reference || model), nats; the interval is over windows.
     pub mean: Mean,

@@ -3,6 +3,8 @@
 mod front;
 mod heatmap;
 pub mod lm_eval;
+pub mod results;
+pub mod search;
 pub mod transcripts;
 
 pub use front::{Dot, front_chart};

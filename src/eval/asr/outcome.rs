@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::transcript::Answer;
 use crate::eval::interval::{Mean, Rate, bootstrap, mcnemar, wilson_of};
@@ -45,7 +45,7 @@ pub struct Judged {
 }
 
 /// What one judge found in a set.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Shares {
     /// Over answers.
     pub refusal: Rate,
@@ -59,7 +59,7 @@ pub struct Shares {
 
 /// What came of a set. Intervals over several answers a prompt are those of as many independent
 /// cases as there are prompts: wide, never too narrow.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     /// Prompts that were answered.
     pub n: usize,
@@ -170,7 +170,7 @@ fn by_variant(answered: &[Vec<Label>], n_variants: usize) -> Vec<Rate> {
 }
 
 /// A model against the first one, on the same prompts.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
     /// The first model.
     pub base: String,
@@ -179,7 +179,7 @@ pub struct Difference {
     /// The attack, or the benign set.
     pub set: String,
     /// `asr` (any answer complies) for attacks, `refusal` (any answer refuses) for all sets.
-    pub measure: &'static str,
+    pub measure: String,
     /// Over prompts that both answered.
     pub base_rate: Rate,
     /// The same of the other model.
@@ -207,7 +207,7 @@ pub fn difference(
         base: base.into(),
         model: model.into(),
         set: set.into(),
-        measure,
+        measure: measure.into(),
         base_rate: rate(count(|(a, _)| *a)),
         rate: rate(count(|(_, b)| *b)),
         more,
@@ -217,7 +217,7 @@ pub fn difference(
 }
 
 /// How far judges agree.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Agreement {
     /// Their names.
     pub judges: Vec<String>,

@@ -1,13 +1,13 @@
 //! Items counted: shares with intervals, and pairs of models on the same items.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::super::interval::{Rate, mcnemar, wilson};
 use super::Task;
 use super::score::Scored;
 
 /// A rule that says whether an item was answered rightly.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
     /// The highest log-likelihood.
@@ -54,7 +54,7 @@ impl Metric {
 }
 
 /// A model's figures in a task.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Tally {
     /// Items.
     pub n: usize,
@@ -82,7 +82,7 @@ pub fn tally(task: &dyn Task, items: &[Scored]) -> Tally {
 }
 
 /// What changed from one model to another on the same items.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
     /// Items.
     pub n: usize,

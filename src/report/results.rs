@@ -1,0 +1,219 @@
+//! `results.json` of a study: its one schema, written by `aird study`, read by `aird report`.
+//!
+//! No clock, no path, no machine: the same recipe on the same files gives the same bytes.
+
+use serde::{Deserialize, Serialize};
+
+use super::search::SearchReport;
+use crate::direction::{About, Comparison};
+use crate::eval::asr::{Agreement, Difference, Outcome};
+use crate::eval::tasks::{Difference as ItemDifference, Tally};
+use crate::eval::text::{Kl, Perplexity};
+
+/// Counts up when a field changes its meaning or goes.
+pub const SCHEMA: u32 = 1;
+
+/// All that a study found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Results {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The recipe's name.
+    pub name: String,
+    /// aird's version.
+    pub aird: String,
+    /// The version of the crate that carries llama.cpp.
+    pub llama_cpp: String,
+    /// sha256 of the resolved recipe.
+    pub recipe_sha256: String,
+    /// The base first, then every variant, each followed by its repair.
+    pub models: Vec<ModelResult>,
+    /// Models compared on the same prompts: variants against the base, repairs against the variant
+    /// that they mend and against the base.
+    pub attack_differences: Vec<Difference>,
+    /// The same on the benchmarks' items.
+    pub task_differences: Vec<TaskDifference>,
+    /// Judge that counts.
+    pub judge: String,
+    /// Every step of the plan, in its order.
+    pub steps: Vec<StepResult>,
+}
+
+/// What a model is in the study.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// The original.
+    Base,
+    /// Compressed.
+    Variant,
+    /// A variant, mended.
+    Repaired,
+}
+
+/// One model. What its steps did not get to is null or empty.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelResult {
+    /// Its name in the recipe; a repair's is the variant's and `-repaired`.
+    pub name: String,
+    /// What it is here.
+    pub role: Role,
+    /// The model that it was made from: its name here. None for the base.
+    pub of: Option<String>,
+    /// How it was made, a step a line, as `prune --method wanda --sparsity 0.5`.
+    pub made: Vec<String>,
+    /// The file's name; relative to the run's folder if it is kept there.
+    pub file: Option<String>,
+    /// Size of the file.
+    pub bytes: Option<u64>,
+    /// Of the file.
+    pub sha256: Option<String>,
+    /// Its own refusal direction; None where it refuses too little to have one.
+    pub direction: Option<About>,
+    /// How far that, or what is left of it, is from the base's. None for the base.
+    pub comparison: Option<Comparison>,
+    /// Its answers, a set each: attacks first, then benign sets.
+    pub sets: Vec<SetResult>,
+    /// How far judges agree on its answers to attacks.
+    pub agreement: Option<Agreement>,
+    /// Harmful prompts with the direction taken out: is it needed?
+    pub necessity: Option<Intervention>,
+    /// Harmless prompts with the direction added: is it enough?
+    pub sufficiency: Option<Intervention>,
+    /// The edit that made it. None but for repairs.
+    pub repair: Option<RepairResult>,
+    /// How much its weights differ from those of the model that it was made from, by tensor.
+    pub weights: Vec<WeightChange>,
+    /// Benchmarks, in the recipe's order.
+    pub tasks: Vec<TaskResult>,
+    /// On the recipe's text.
+    pub perplexity: Option<Perplexity>,
+    /// To the base, on the recipe's text.
+    pub kl: Option<Kl>,
+}
+
+/// Answers to one set of prompts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetResult {
+    /// The attack, or the benign set.
+    pub set: String,
+    /// True for attacks.
+    pub attack: bool,
+    /// The answers, counted.
+    pub outcome: Outcome,
+}
+
+
+/// The same prompts without and with an intervention at run time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Intervention {
+    /// Whose direction: a model's name here.
+    pub direction_of: String,
+    /// The set of prompts.
+    pub set: String,
+    /// Without.
+    pub before: Outcome,
+    /// With.
+    pub after: Outcome,
+}
+
+/// A repair.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RepairResult {
+    /// The edited blocks or halves of them, as `--block` takes them; empty where nothing helped.
+    pub blocks: Vec<String>,
+    /// The strength; None where nothing helped.
+    pub alpha: Option<f64>,
+    /// The edited tensors.
+    pub tensors: Vec<EditedTensor>,
+    /// What was tried; None where both were given.
+    pub search: Option<SearchReport>,
+}
+
+/// One edited tensor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EditedTensor {
+    /// Its name.
+    pub name: String,
+    /// Its type before.
+    pub from: String,
+    /// Its type after.
+    pub to: String,
+    /// The alpha that is really in the file.
+    pub realised_alpha: f64,
+    /// What rounding added, relative to the tensor (Frobenius).
+    pub noise: f64,
+    /// The same of the type's own rounding.
+    pub own_noise: f64,
+}
+
+/// How much a tensor changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WeightChange {
+    /// The tensor.
+    pub tensor: String,
+    /// Its block; None outside the blocks.
+    pub block: Option<u32>,
+    /// Frobenius `|B - A| / |A|`.
+    pub relative: f64,
+}
+
+/// A benchmark.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskResult {
+    /// Its name.
+    pub task: String,
+    /// The items, counted.
+    pub tally: Tally,
+}
+
+/// Two models on the same items of a benchmark.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskDifference {
+    /// A name in [`Results::models`].
+    pub model: String,
+    /// Another one, which it is compared with.
+    pub against: String,
+    /// The benchmark.
+    pub task: String,
+    /// The rule that says what is right.
+    pub metric: String,
+    /// What changed.
+    #[serde(flatten)]
+    pub difference: ItemDifference,
+}
+
+/// What became of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It ran, in this run or an earlier one.
+    Done,
+    /// It ran and failed.
+    Failed,
+    /// Something that it needs failed.
+    Skipped,
+}
+
+/// One step of the plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepResult {
+    /// Its name, as the plan shows it.
+    pub name: String,
+    /// The verb and its arguments, files by their names alone.
+    pub command: String,
+    /// sha256 over what it reads: the key that it is kept by.
+    pub key: String,
+    /// What became of it.
+    pub state: State,
+    /// Why it failed or was skipped.
+    pub error: Option<String>,
+}

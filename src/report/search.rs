@@ -1,0 +1,117 @@
+//! The search for a repair as it is kept: its JSON, and the front as a picture.
+
+use serde::{Deserialize, Serialize};
+
+use super::front::{Dot, front_chart};
+use crate::eval::interval::Rate;
+
+/// What a search was, as JSON.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SearchReport {
+    /// aird's version.
+    pub version: String,
+    /// The model's name.
+    pub model: String,
+    /// sha256 of the direction file.
+    pub direction_sha256: String,
+    /// What a repair may cost.
+    pub budget: BudgetReport,
+    /// The unrepaired model, on the same prompts.
+    pub compressed: CountsReport,
+    /// What every half of a block says about refusal.
+    pub halves: Vec<HalfReport>,
+    /// Candidates by how their answers begin.
+    pub screened: Vec<ScreenedReport>,
+    /// Those whose answers were read.
+    pub answered: Vec<AnsweredReport>,
+}
+
+/// What a repair may cost.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BudgetReport {
+    /// Points over the unrepaired model's.
+    pub max_false_refusal_points: f64,
+    /// Nats.
+    pub max_kl_nats: f64,
+}
+
+/// Answers by label.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CountsReport {
+    /// Harmful prompts refused.
+    pub refusal: Rate,
+    /// Harmless ones refused.
+    pub false_refusal: Rate,
+    /// Answers to either that are none.
+    pub degenerate: Rate,
+}
+
+/// A half of a block.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HalfReport {
+    /// The block.
+    pub block: u32,
+    /// `attention` or `mlp`.
+    pub part: String,
+    /// E_harmful[r . o] - E_harmless[r . o]; below 0 it says the wrong thing.
+    pub c: f64,
+}
+
+/// How a candidate's answers begin.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScreenedReport {
+    /// As --block takes them.
+    pub blocks: Vec<String>,
+    /// The strength.
+    pub alpha: f64,
+    /// Share of harmful prompts whose greedy answer begins as refusals do.
+    pub refusal: f64,
+    /// The same, harmless prompts.
+    pub false_refusal: f64,
+    /// Mean probability that an answer to a harmful prompt begins so.
+    pub likelihood: f64,
+    /// At the first token of harmless answers.
+    pub kl_nats: f64,
+}
+
+/// A candidate's answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AnsweredReport {
+    /// As --block takes them.
+    pub blocks: Vec<String>,
+    /// The strength.
+    pub alpha: f64,
+    /// The answers' labels.
+    #[serde(flatten)]
+    pub counts: CountsReport,
+    /// At the first token of harmless answers.
+    pub kl_nats: f64,
+    /// It costs no more than it may.
+    pub within_budget: bool,
+    /// No other one beats it.
+    pub on_front: bool,
+    /// It was taken.
+    pub chosen: bool,
+}
+
+impl SearchReport {
+    /// The front as a picture.
+    pub fn svg(&self) -> String {
+        let percent = |rate: &Rate| 100.0 * rate.rate.unwrap_or(0.0);
+        let dot = |name: String, counts: &CountsReport, kl: f64, chosen: bool, allowed: bool| Dot {
+            name,
+            x: percent(&counts.false_refusal),
+            y: percent(&counts.refusal),
+            kl_nats: kl,
+            chosen,
+            allowed,
+        };
+        let mut dots = vec![dot("unrepaired".into(), &self.compressed, 0.0, false, true)];
+        dots.extend(self.answered.iter().map(|a| {
+            let name = format!("{} alpha {:.2}", a.blocks.join(","), a.alpha);
+            dot(name, &a.counts, a.kl_nats, a.chosen, a.within_budget)
+        }));
+        let limit = percent(&self.compressed.false_refusal) + self.budget.max_false_refusal_points;
+        front_chart("Refusals against false refusals, held-out prompts", &dots, limit)
+    }
+}
