@@ -24,7 +24,7 @@ pub use hooks::{Go, Hooks};
 pub use likelihood::{Scorer, Text, TokenScore};
 pub use linear::{LinearInput, Use};
 pub use log::set_loud;
-pub use prefill::{Prefill, ReadRow, Reading};
+pub use prefill::{Behind, Prefill, ReadRow, Reading};
 pub use sampler::{Sampler, Sampling, argmax};
 pub use session::{Input, Session, Size, prompt_inputs};
 pub use sites::Site;

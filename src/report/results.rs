@@ -106,7 +106,6 @@ pub struct SetResult {
     pub outcome: Outcome,
 }
 
-
 /// The same prompts without and with an intervention at run time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
