@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::direction::find_in;
 use super::exit::GateFailed;
 use super::output::{FileReport, OutputArgs, no_sha256, sha256_of};
-use super::search::{Alpha, Blocks, Question, SearchArgs, SearchReport};
+use super::search::{Alpha, Blocks, Question, SearchArgs};
 use super::text::table;
 use super::ui::Ui;
 use crate::direction::Direction;
@@ -22,6 +22,7 @@ use crate::llama::architecture::Part;
 use crate::repair::{
     Edit, Edited, Half, Storage, adapter, apply, check, edit, halves_text, replacement,
 };
+use crate::report::search::SearchReport;
 
 /// Strengthen what blocks of a compressed model write along the original's refusal direction
 #[derive(Debug, Args)]
