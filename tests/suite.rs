@@ -22,6 +22,7 @@ mod readers;
 mod readme;
 mod repair;
 mod search;
+mod study;
 mod tasks;
 mod tidy;
 mod tiny_models;

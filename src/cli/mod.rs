@@ -9,6 +9,7 @@ mod calibrate;
 mod calibration;
 mod chat;
 mod compare;
+mod definitions;
 mod diff;
 mod direction;
 mod exit;
@@ -23,6 +24,8 @@ mod repair;
 mod search;
 mod select;
 mod sequential;
+mod study;
+mod study_text;
 mod tasks;
 mod tasks_table;
 mod text;
@@ -66,6 +69,7 @@ enum Verb {
     Tasks(tasks::Tasks),
     Ask(ask::Ask),
     Asr(asr::Asr),
+    Study(study::Study),
     Generate(generate::Generate),
 }
 
@@ -91,6 +95,7 @@ impl Cli {
             Verb::Tasks(verb) => verb.run(&ui),
             Verb::Ask(verb) => verb.run(&ui),
             Verb::Asr(verb) => verb.run(&ui),
+            Verb::Study(verb) => verb.run(&ui),
             Verb::Generate(verb) => verb.run(&ui),
         }
     }
