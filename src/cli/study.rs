@@ -12,6 +12,7 @@ use super::study_text::{PlanReport, before_after};
 use super::ui::Ui;
 use crate::gguf::{Model, write_file};
 use crate::report::results::{Results, State};
+use crate::study::Error::MissingFiles;
 use crate::study::{
     Arg, Children, EXAMPLE, Execution, Folder, Keep, Keys, Listener, Override, Plan, Rates, Recipe,
     Settled, Step, Sums, collect, estimate, execute, keys, measure, plan, sha256_sums, toml_text,
@@ -62,6 +63,10 @@ impl Study {
         if self.dry_run {
             return self.show(ui, recipe, plan);
         }
+        let missing = plan.missing();
+        if !missing.is_empty() {
+            return Err(MissingFiles { files: missing }.into());
+        }
         let run = self.output.as_deref().context("no -o")?;
         let wait = || {
             ui.say(format_args!(
@@ -72,10 +77,6 @@ impl Study {
         let folder = Folder::open(run, &ui.interrupt(), wait)?;
         let mut sums = Sums::remembered(&folder.sums(), ui.interrupt());
         let keys = keys(&plan, self.engine.gpu_layers, &mut sums)?;
-        let missing = keys.missing();
-        if !missing.is_empty() {
-            return Err(crate::study::Error::MissingFiles { files: missing }.into());
-        }
         let planned = Planned { recipe, plan, keys };
         write_file(&run.join("recipe.toml"), toml_text(&planned.recipe).as_bytes())?;
         let settled = self.execute(ui, &verbs, &planned, &folder, &mut sums)?;

@@ -63,7 +63,7 @@ impl PlanReport {
         };
         PlanReport {
             name: recipe.name.clone(),
-            missing: keys.missing().iter().map(|path| path.display().to_string()).collect(),
+            missing: plan.missing().iter().map(|path| path.display().to_string()).collect(),
             notes: recipe.notes.clone(),
             read_per_second: rates.map(|rates| rates.read),
             written_per_second: rates.map(|rates| rates.written),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{eval, gguf, llama, prompts};
+use crate::{gguf, llama};
 
 /// A result of this folder.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -15,10 +15,6 @@ pub enum Error {
     Gguf(#[from] gguf::Error),
     #[error(transparent)]
     Llama(#[from] llama::Error),
-    #[error(transparent)]
-    Prompts(#[from] prompts::Error),
-    #[error(transparent)]
-    Eval(#[from] eval::Error),
 
     #[error("{}: cannot {verb}: {source}", path.display())]
     Disk { path: PathBuf, verb: &'static str, source: std::io::Error },
@@ -44,6 +40,12 @@ pub enum Error {
         names(files)
     )]
     MissingFiles { files: Vec<PathBuf> },
+    #[error(
+        "{} holds other things, expected a run's folder or none\n\
+         hint: name a new folder; a run begins in an empty one and goes on in its own",
+        path.display()
+    )]
+    OtherFolder { path: PathBuf },
     #[error("{}: {what}", path.display())]
     File { path: PathBuf, what: String },
 }

@@ -11,10 +11,13 @@ use super::plan::Plan;
 use super::step::{Arg, Step, Work};
 use crate::gguf::{GgmlType, Model, TensorInfo};
 use crate::llama::{Deaf, Engine, Generation, Hooks, Sampling, generate};
+use crate::prompts::{self, Part};
 use crate::quant::is_convertible;
 
-/// Tokens of a prompt that is measured with: about those of a request in its template.
+/// Tokens of a prompt that is measured with, at most.
 const PROMPT_TOKENS: usize = 48;
+/// Answers at once, as long as a measurement is too short to be one.
+const PARALLEL: [usize; 3] = [1, 8, 32];
 /// Tokens of an answer that is measured with.
 const ANSWER_TOKENS: usize = 24;
 /// A measurement that takes as long as this is one, seconds.
@@ -54,26 +57,32 @@ pub struct Estimate {
 /// # Errors
 /// The engine's.
 pub fn measure(engine: &Engine) -> Result<Rates> {
+    let texts = prompts::harmless(Part::Train);
+    let prompt = |text: &str| -> Vec<i32> {
+        let mut tokens = engine.tokenize(text, true);
+        tokens.truncate(PROMPT_TOKENS);
+        tokens
+    };
+    let all: Vec<Vec<i32>> = texts.texts().map(prompt).collect();
+    let run = |prompts: &[Vec<i32>], max_tokens: usize| -> Result<(f64, usize)> {
+        let start = Instant::now();
+        let parallel = prompts.len() as u32;
+        let settings = Generation { max_tokens, parallel, sampling: Sampling::Greedy };
+        let answers = generate(engine, prompts, settings, &mut Hooks::new(), &mut Deaf)?;
+        Ok((start.elapsed().as_secs_f64(), answers.iter().map(Vec::len).sum()))
+    };
+    // The first run pays for what comes from the disk.
+    run(&all[..1], 1)?;
     let mut rates = Rates { read: 0.0, written: 0.0 };
-    for parallel in [1u32, 8, 32] {
-        let begin = Instant::now();
-        // Differing from the first token on: nothing is shared.
-        let prompt = |i: u32| -> Vec<i32> {
-            let n_vocab = engine.n_vocab().max(1);
-            (0..PROMPT_TOKENS).map(|j| ((i as usize * 97 + j * 31) % n_vocab) as i32).collect()
-        };
-        let prompts: Vec<Vec<i32>> = (1..=parallel).map(prompt).collect();
-        let run = |max_tokens: usize| -> Result<(f64, usize)> {
-            let start = Instant::now();
-            let settings = Generation { max_tokens, parallel, sampling: Sampling::Greedy };
-            let answers = generate(engine, &prompts, settings, &mut Hooks::new(), &mut Deaf)?;
-            Ok((start.elapsed().as_secs_f64(), answers.iter().map(Vec::len).sum()))
-        };
-        let (reading, few) = run(1)?;
-        let (both, many) = run(ANSWER_TOKENS)?;
-        rates.read = (prompts.len() * PROMPT_TOKENS) as f64 / reading.max(1e-6);
-        rates.written = many.saturating_sub(few).max(1) as f64 / (both - reading).max(1e-3);
-        if begin.elapsed().as_secs_f64() > LONG_ENOUGH {
+    for parallel in PARALLEL {
+        let prompts = &all[..parallel.min(all.len())];
+        let (reading, few) = run(prompts, 1)?;
+        let (both, many) = run(prompts, ANSWER_TOKENS)?;
+        let n_read: usize = prompts.iter().map(Vec::len).sum();
+        rates.read = n_read as f64 / reading.max(1e-6);
+        let n_written = many.saturating_sub(few).max(1);
+        rates.written = n_written as f64 / (both - reading).max(1e-3);
+        if reading + both > LONG_ENOUGH {
             break;
         }
     }
@@ -88,7 +97,8 @@ pub fn estimate(plan: &Plan, due: &[bool], folder: &Folder, rates: Option<Rates>
         let made = models.made(step);
         let bytes = made.as_ref().map(|tensors| size(tensors));
         let makes_none = !step.outputs.iter().any(|path| path.starts_with("models/"));
-        let input = step.args.get(1).or(step.gathered.first().map(|(_, model)| model));
+        let first = step.args.get(1).filter(|arg| !matches!(arg, Arg::Text(_)));
+        let input = first.or(step.gathered.first().map(|(_, model)| model));
         let input = input.and_then(|model| models.tensors_of(model));
         let seconds = match due[i] {
             true => seconds(step, input.as_deref(), rates),
@@ -164,8 +174,10 @@ fn option<'s>(step: &'s Step, name: &str) -> Option<&'s str> {
 }
 
 fn seconds(step: &Step, input: Option<&[TensorInfo]>, rates: Option<Rates>) -> Option<f64> {
-    let rates = rates?;
-    let input = input?;
+    if step.verb() == "compare" {
+        return Some(0.0);
+    }
+    let (rates, input) = (rates?, input?);
     let bytes = size(input) as f64;
     let n_block = input.iter().filter_map(TensorInfo::block).max().map_or(1, |last| last + 1);
     let of = |work: Work| work.read / rates.read + work.written / rates.written;
@@ -186,7 +198,6 @@ fn seconds(step: &Step, input: Option<&[TensorInfo]>, rates: Option<Rates>) -> O
             of(Work { read: windows * number("--ctx").unwrap_or(512.0), written: 0.0 })
         }
         "quantize" if option(step, "--method") == Some("awq") => bytes / SCALES_RATE,
-        "compare" => 0.0,
         _ => bytes / WEIGHTS_RATE,
     })
 }

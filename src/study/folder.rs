@@ -1,7 +1,7 @@
 //! A run's folder: what each step gave, by its key; who else is at work in it.
 //!
-//! `steps/KEY.json` is what the step printed, `steps/KEY.log` what it said, and `steps/KEY.done.json`
-//! the record that it is done, written last.
+//! `steps/KEY.json` is what a step printed, `steps/KEY.log` what it said, `steps/KEY.done.json` the
+//! record that it is done, written last.
 
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
@@ -107,9 +107,13 @@ impl Folder {
     /// called once before.
     ///
     /// # Errors
-    /// The disk's; an interrupt.
+    /// The folder holds what no run made; the disk's; an interrupt.
     pub fn open(path: &Path, interrupt: &AtomicBool, wait: impl FnOnce()) -> Result<Folder> {
         let steps = path.join("steps");
+        let in_use = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
+        if in_use && !steps.join("lock").is_file() {
+            return Err(Error::OtherFolder { path: path.into() });
+        }
         std::fs::create_dir_all(&steps).map_err(disk(&steps, "make"))?;
         let name = steps.join("lock");
         let file = File::options().create(true).truncate(false).read(true).write(true).open(&name);

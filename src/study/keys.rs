@@ -1,6 +1,6 @@
-//! Keys: what a step's result depends on, as one hash. A step reads files from outside, which count
-//! by their bytes, and files of other steps, which count by those steps' keys: so all keys are known
-//! before anything has run, and a change moves the keys of what depends on it alone.
+//! Keys: what a step's result depends on, as one hash. A step reads files from outside, which
+//! count by their bytes, and files of other steps, which count by those steps' keys: so all keys
+//! are known before anything has run, and a change moves those of what depends on it alone.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -54,14 +54,6 @@ pub fn keys(plan: &Plan, gpu_layers: u32, sums: &mut Sums) -> Result<Keys> {
 }
 
 impl Keys {
-    /// Files from outside that are not there.
-    pub fn missing(&self) -> Vec<PathBuf> {
-        let missing = self.files.iter().filter(|(_, sum)| sum.is_none());
-        let mut missing: Vec<PathBuf> = missing.map(|(path, _)| path.clone()).collect();
-        missing.sort();
-        missing
-    }
-
     /// The sum of a file from outside.
     pub fn sum(&self, path: &std::path::Path) -> Option<&str> {
         self.files.get(path)?.as_deref()

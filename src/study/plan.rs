@@ -1,6 +1,8 @@
 //! The plan: all steps of a study in an order in which each can run, and which of them say what
 //! about which model.
 
+use std::path::PathBuf;
+
 use sha2::{Digest, Sha256};
 use toml::Table;
 
@@ -85,6 +87,17 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// The base, then each variant, followed by its repair.
     pub models: Vec<PlannedModel>,
+}
+
+impl Plan {
+    /// Files from outside that are not there.
+    pub fn missing(&self) -> Vec<PathBuf> {
+        let files = self.steps.iter().flat_map(Step::files);
+        let mut missing: Vec<PathBuf> = files.filter(|p| !p.exists()).map(PathBuf::from).collect();
+        missing.sort();
+        missing.dedup();
+        missing
+    }
 }
 
 /// Makes the plan of `recipe`.
@@ -196,15 +209,26 @@ impl Planner<'_> {
             let path = self.plan.steps[step].outputs[0].clone();
             return (rest, Some(Arg::Made { step, path }));
         }
-        let words: Vec<String> = args.iter().map(Arg::shown).collect();
-        let mark = hex(&Sha256::digest(words.join("\0")))[..MARK].to_owned();
-        let path = format!("stats/{mark}.imatrix.gguf");
+        let path = self.statistics_path(&args);
         args.extend([Arg::text("-o"), Arg::Out(path.clone())]);
         let name = about.get("data").and_then(toml::Value::as_str).unwrap_or_default();
         let name = name.rsplit('/').next().unwrap_or(name);
-        let name = format!("{}: statistics of {name}", model.stem());
+        let name = format!("statistics of {name} in {}", model.stem());
         let step = Step { name, args, outputs: vec![path.clone()], ..Step::default() };
         (rest, Some(Arg::Made { step: self.add(step), path }))
+    }
+
+    /// A name by what is read, not by a place in the plan: another variant must not change it.
+    /// Files of one name from different folders are told apart.
+    fn statistics_path(&self, args: &[Arg]) -> String {
+        let words: Vec<String> = args.iter().map(Arg::shown).collect();
+        let mark = hex(&Sha256::digest(words.join("\0")))[..MARK].to_owned();
+        let path = |n: usize| match n {
+            1 => format!("stats/{mark}.imatrix.gguf"),
+            n => format!("stats/{mark}-{n}.imatrix.gguf"),
+        };
+        let taken = |path: &String| self.plan.steps.iter().any(|step| step.outputs.contains(path));
+        (1..).map(path).find(|path| !taken(path)).unwrap_or_default()
     }
 
     /// Finds a model's direction. Where a variant has none, its candidates are captured, for the
