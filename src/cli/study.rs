@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::args::EngineArgs;
 use super::definitions::Definitions;
-use super::study_text::{PlanReport, before_after};
+use super::study_text::{PlanReport, before_after, plan_lines};
 use super::ui::Ui;
 use crate::gguf::{Model, write_file};
 use crate::report::results::{Results, State};
@@ -134,9 +134,8 @@ impl Study {
         }
         let (n, n_due) = (plan.steps.len(), due.iter().filter(|due| **due).count());
         ui.say(format_args!("{}: {n} steps, {} of them done", recipe.name, n - n_due));
-        for (i, step) in plan.steps.iter().enumerate() {
-            let mark = if due[i] { "" } else { " (done)" };
-            ui.detail(format_args!("{:>4} {}{mark}", i + 1, step.name));
+        for line in plan_lines(plan, &due) {
+            ui.say(format_args!("  {line}"));
         }
         let program = std::env::current_exe().context("cannot find aird itself")?;
         let children = Children { program, interrupt: ui.interrupt() };

@@ -117,6 +117,26 @@ impl PlanReport {
     }
 }
 
+/// What is to be done, in few lines: a model's steps one after another.
+pub fn plan_lines(plan: &Plan, due: &[bool]) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut model = None;
+    for (step, _) in plan.steps.iter().zip(due).filter(|(_, due)| **due) {
+        match step.name.split_once(": ") {
+            Some((name, what)) if model == Some(name) => {
+                if let Some(line) = lines.last_mut() {
+                    *line += &format!(", {what}");
+                }
+            }
+            other => {
+                model = other.map(|(name, _)| name);
+                lines.push(step.name.clone());
+            }
+        }
+    }
+    lines
+}
+
 fn seconds_text(seconds: f64) -> String {
     match seconds {
         s if s < 90.0 => format!("about {s:.0} s"),
