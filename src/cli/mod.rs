@@ -20,6 +20,7 @@ mod output;
 mod prune;
 mod quantize;
 mod repair;
+mod report;
 mod search;
 mod select;
 mod sequential;
@@ -66,6 +67,7 @@ enum Verb {
     Tasks(tasks::Tasks),
     Ask(ask::Ask),
     Asr(asr::Asr),
+    Report(report::Report),
     Generate(generate::Generate),
 }
 
@@ -91,6 +93,7 @@ impl Cli {
             Verb::Tasks(verb) => verb.run(&ui),
             Verb::Ask(verb) => verb.run(&ui),
             Verb::Asr(verb) => verb.run(&ui),
+            Verb::Report(verb) => verb.run(&ui),
             Verb::Generate(verb) => verb.run(&ui),
         }
     }
