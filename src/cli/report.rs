@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::ui::Ui;
-use crate::report::{CARD, PAGE, read_results, write};
+use crate::report::{CARD, PAGE, write};
 
 /// Write the report and the model card of a study's run again, from its results.json
 #[derive(Debug, Args)]
@@ -30,8 +30,7 @@ pub struct Written {
 
 impl Report {
     pub fn run(self, ui: &Ui) -> Result<()> {
-        let results = read_results(&self.run)?;
-        write(&self.run, &results)?;
+        write(&self.run)?;
         let path = |name| self.run.join(name).display().to_string();
         let written = Written { report: path(PAGE), card: path(CARD) };
         match self.json {

@@ -47,16 +47,16 @@ pub fn read_results(run: &Path) -> Result<Results> {
     serde_json::from_str(&text).map_err(malformed)
 }
 
-/// Writes the report and the model card of `results` into folder `run`, which holds the recipe.
+/// Writes the report and the model card into folder `run`, from the results and the recipe in it: a
+/// number's way through JSON may change its last bit, so that what is read is what is shown, whoever
+/// asks.
 ///
 /// # Errors
-/// The recipe is missing, or a file cannot be written.
-pub fn write(run: &Path, results: &Results) -> Result<()> {
-    let recipe = read(&run.join(RECIPE))?;
-    let files = [(PAGE, page(results)), (CARD, card(results, &recipe))];
-    for (name, text) in &files {
-        write_file(&run.join(name), text.as_bytes())?;
-    }
+/// See [`read_results`]; the recipe is missing, or a file cannot be written.
+pub fn write(run: &Path) -> Result<()> {
+    let (results, recipe) = (read_results(run)?, read(&run.join(RECIPE))?);
+    write_file(&run.join(PAGE), page(&results).as_bytes())?;
+    write_file(&run.join(CARD), card(&results, &recipe).as_bytes())?;
     Ok(())
 }
 
