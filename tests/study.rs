@@ -275,7 +275,13 @@ fn a_run_is_whole_and_a_second_one_finds_it_done() {
     check_models(&parsed);
     let run = place.path("run");
     assert_eq!(names_in(&run.join("models")), ["magnitude-repaired.gguf", "steps"]);
-    for name in ["recipe.toml", "transcripts.html", "directions/chain.safetensors"] {
+    for name in [
+        "recipe.toml",
+        "report.html",
+        "README.md",
+        "transcripts.html",
+        "directions/chain.safetensors",
+    ] {
         assert!(run.join(name).is_file(), "{name}");
     }
     check_sums(&run);
@@ -488,8 +494,10 @@ fn killed_at_any_point_it_goes_on_to_the_same_bytes() {
         let read = |run: &str| std::fs::read(place.path(run).join("transcripts").join(&name)).ok();
         assert_eq!(read("cut"), read("whole"), "{name}");
     }
-    let html = |run: &str| std::fs::read(place.path(run).join("transcripts.html")).unwrap();
-    assert_eq!(html("cut"), html("whole"));
+    for name in ["transcripts.html", "report.html", "README.md", "SHA256SUMS", "recipe.toml"] {
+        let read = |run: &str| std::fs::read(place.path(run).join(name)).unwrap();
+        assert!(read("cut") == read("whole"), "{name}");
+    }
 }
 
 #[cfg(unix)]

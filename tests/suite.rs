@@ -21,6 +21,7 @@ mod quantize;
 mod readers;
 mod readme;
 mod repair;
+mod report;
 mod search;
 mod study;
 mod tasks;

@@ -21,6 +21,7 @@ mod output;
 mod prune;
 mod quantize;
 mod repair;
+mod report;
 mod search;
 mod select;
 mod sequential;
@@ -70,6 +71,7 @@ enum Verb {
     Ask(ask::Ask),
     Asr(asr::Asr),
     Study(study::Study),
+    Report(report::Report),
     Generate(generate::Generate),
 }
 
@@ -96,6 +98,7 @@ impl Cli {
             Verb::Ask(verb) => verb.run(&ui),
             Verb::Asr(verb) => verb.run(&ui),
             Verb::Study(verb) => verb.run(&ui),
+            Verb::Report(verb) => verb.run(&ui),
             Verb::Generate(verb) => verb.run(&ui),
         }
     }

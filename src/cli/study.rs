@@ -11,6 +11,7 @@ use super::definitions::Definitions;
 use super::study_text::{PlanReport, before_after, plan_lines};
 use super::ui::Ui;
 use crate::gguf::{Model, write_file};
+use crate::report;
 use crate::report::results::{Results, State};
 use crate::study::Error::MissingFiles;
 use crate::study::{
@@ -169,7 +170,7 @@ impl Study {
         let results = collect(recipe, (plan, keys), settled, folder, keep)?;
         let json = serde_json::to_string_pretty(&results).context("cannot write JSON")? + "\n";
         write_file(&folder.path.join("results.json"), json.as_bytes())?;
-        write_report(&folder.path, &results)?;
+        report::write(&folder.path)?;
         let listed = sha256_sums(settled, folder, keep, sums)?;
         write_file(&folder.path.join("SHA256SUMS"), listed.as_bytes())?;
         for settled in settled {
@@ -183,17 +184,10 @@ impl Study {
             ui.print(json)?;
         } else {
             ui.print(before_after(&results))?;
-            let page = folder.path.join("report.html");
-            let shown = if page.is_file() { page } else { folder.path.join("results.json") };
-            ui.print(format_args!("\n{}\n", shown.display()))?;
+            ui.print(format_args!("\n{}\n", folder.path.join(report::PAGE).display()))?;
         }
         failures(&results, folder)
     }
-}
-
-/// The pages of a run: the one place where a study meets its report.
-fn write_report(_run: &Path, _results: &Results) -> Result<()> {
-    Ok(())
 }
 
 /// An error if any step failed.
