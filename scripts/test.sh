@@ -78,6 +78,20 @@ fi
 export AIRD_TEST_MODEL
 printf 'AIRD_TEST_MODEL=%s\n' "$AIRD_TEST_MODEL"
 
+step "the browser"
+# In which the report is looked over. None is a failure, as with the model; only where nothing may
+# be installed the tests go on without one, and are told so: AIRD_CHROMIUM=skip.
+if ensure_tools chromium; then
+    AIRD_CHROMIUM=$chromium
+elif [ -n "${AIRD_NO_INSTALL:-}" ]; then
+    skip "tests of the report in a browser (install chromium)"
+    AIRD_CHROMIUM=skip
+else
+    exit 1
+fi
+export AIRD_CHROMIUM
+printf 'AIRD_CHROMIUM=%s\n' "$AIRD_CHROMIUM"
+
 if has_subcommand nextest; then
     step "cargo nextest run"
     cargo nextest run "${flags[@]}"

@@ -1,7 +1,7 @@
 # Sourced by the scripts beside it: finds the tools a build needs, and installs them where it may.
 # shellcheck shell=bash
 #
-#   ensure_tools TOOL...   TOOL: cargo, cmake, make, c++, libclang, pip
+#   ensure_tools TOOL...   TOOL: cargo, cmake, make, c++, libclang, pip, chromium
 #
 # Returns when every tool is there. Otherwise it tries apt-get (as root, or with a sudo that asks
 # for no password; never when AIRD_NO_INSTALL is set), and if that does not help it says what to
@@ -69,6 +69,7 @@ has_tool() {
             { [ "$(uname)" != Darwin ] || xcode-select --print-path >/dev/null 2>&1; } ;;
         libclang) find_libclang && has_clang_headers ;;
         pip) find_pip ;;
+        chromium) find_chromium ;;
         *) command -v "$1" >/dev/null 2>&1 ;;
     esac
 }
@@ -87,6 +88,17 @@ find_pip() {
     fi
 }
 
+# Sets $chromium: the browser that the report is looked over in.
+find_chromium() {
+    local name
+    for name in ${AIRD_CHROMIUM:+"$AIRD_CHROMIUM"} chromium chromium-browser google-chrome \
+        google-chrome-stable "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"; do
+        # shellcheck disable=SC2034 # read by test.sh
+        chromium=$(command -v "$name" 2>/dev/null) && return 0
+    done
+    return 1
+}
+
 missing_of() {
     local tool
     for tool in "$@"; do
@@ -100,7 +112,7 @@ packages() {
     shift
     for tool in "$@"; do
         case $manager:$tool in
-            *:cmake | dnf:make | apt:make | pacman:make) printf '%s ' "$tool" ;;
+            *:cmake | *:chromium | dnf:make | apt:make | pacman:make) printf '%s ' "$tool" ;;
             apt:c++) printf 'g++ ' ;;
             apt:libclang) printf 'libclang-dev ' ;;
             apt:pip | dnf:pip) printf 'python3-pip ' ;;

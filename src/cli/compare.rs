@@ -10,7 +10,7 @@ use super::text::table;
 use super::ui::Ui;
 use crate::direction::{Comparison, Direction, compare};
 use crate::gguf::{check_output, write_file};
-use crate::report::heatmap;
+use crate::report::{Heat, heatmap};
 
 /// Compare the refusal directions of a model and of others made from it
 #[derive(Debug, Args)]
@@ -50,10 +50,14 @@ impl Compare {
         if let (Some(path), Some(first)) = (&self.svg, others.first()) {
             check_output(path, self.force, &[&self.base])?;
             let title = format!("cosine to {}", base.about.model);
-            write_file(
-                path,
-                heatmap(&title, &first.cells, (first.layer.1, first.position.1)).as_bytes(),
-            )?;
+            let heat = Heat {
+                title: &title,
+                what: "cosine",
+                cells: &first.cells,
+                chosen: Some((first.layer.1, first.position.1)),
+                limit: Some(1.0),
+            };
+            write_file(path, heatmap(&heat).file().as_bytes())?;
         }
         let report = Report { base: base.about.model.clone(), others };
         if self.json { ui.print_json(&report) } else { ui.print(self.text(&report)) }

@@ -236,7 +236,7 @@ fn counts(c: &Counts) -> CountsReport {
 fn write_front(path: &Path, report: &SearchReport) -> Result<()> {
     let json = serde_json::to_string_pretty(report).context("cannot write JSON")? + "\n";
     write_file(path, json.as_bytes())?;
-    write_file(&path.with_extension("svg"), report.svg().as_bytes())?;
+    write_file(&path.with_extension("svg"), report.front().file().as_bytes())?;
     Ok(())
 }
 

@@ -2,7 +2,9 @@
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Number;
 
 /// The normal distribution's 97.5 % quantile.
 const Z: f64 = 1.959_963_984_540_054;
@@ -17,11 +19,37 @@ pub struct Rate {
     /// All cases.
     pub n: usize,
     /// `k / n`; null where there are no cases.
+    #[serde(deserialize_with = "float_or_null")]
     pub rate: Option<f64>,
     /// Lower end of the interval.
+    #[serde(deserialize_with = "float")]
     pub low: f64,
     /// Upper end.
+    #[serde(deserialize_with = "float")]
     pub high: f64,
+}
+
+/// A float of a struct that may be flattened into another. Serde keeps such fields aside; where any
+/// crate of the build has serde_json keep numbers as text (its feature `arbitrary_precision`), a
+/// plain f64 does not take them back.
+pub(crate) fn float<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    let missing = || D::Error::custom("expected a number, found null");
+    float_or_null(from)?.ok_or_else(missing)
+}
+
+fn float_or_null<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
+    let too_large = || D::Error::custom("a number is too large");
+    let number = Option::<Number>::deserialize(from)?;
+    number.map(|number| number.as_f64().ok_or_else(too_large)).transpose()
+}
+
+/// JSON has no infinities: null stands for them.
+fn low_end<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(float_or_null(from)?.unwrap_or(f64::NEG_INFINITY))
+}
+
+fn high_end<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(float_or_null(from)?.unwrap_or(f64::INFINITY))
 }
 
 /// `k` of `n` with the Wilson score interval, 95 % (Wilson 1927; method 3 of Newcombe 1998).
@@ -67,8 +95,10 @@ pub struct Mean {
     /// Their mean; null where there are none.
     pub mean: Option<f64>,
     /// Lower end of the interval.
+    #[serde(deserialize_with = "low_end")]
     pub low: f64,
     /// Upper end.
+    #[serde(deserialize_with = "high_end")]
     pub high: f64,
 }
 
@@ -122,6 +152,25 @@ mod tests {
         assert!(near(mcnemar(0, 5), 2.0 / 32.0, 1e-12));
         assert_eq!((mcnemar(0, 0), mcnemar(3, 3)), (1.0, 1.0));
         assert!(mcnemar(0, 2000) < 1e-300);
+    }
+
+    #[test]
+    fn what_goes_through_json_comes_back_flattened_or_not() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Flat {
+            #[serde(flatten)]
+            rate: Rate,
+            mean: Mean,
+        }
+        for (rate, mean) in
+            [(wilson(1, 3), bootstrap(&[0.1, 0.7], 1)), (wilson(0, 0), bootstrap(&[], 1))]
+        {
+            let flat = Flat { rate, mean };
+            let json = serde_json::to_string(&flat).unwrap();
+            assert_eq!(serde_json::from_str::<Flat>(&json).unwrap(), flat, "{json}");
+        }
+        let said = serde_json::from_str::<Rate>(r#"{"k":0,"n":0,"rate":null,"low":null,"high":1}"#);
+        assert!(said.unwrap_err().to_string().contains("expected a number, found null"));
     }
 
     #[test]

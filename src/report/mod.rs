@@ -1,11 +1,22 @@
-//! Results as people look at them: pictures in SVG; and as other programs read them.
+//! Results as people look at them: pictures in SVG, a study's page and its model card; and as other
+//! programs read them.
 
-mod front;
-mod heatmap;
+mod card;
+mod chart;
+mod error;
+mod figures;
 pub mod lm_eval;
+mod page;
 pub mod results;
+mod run;
 pub mod search;
+mod study;
+mod text;
 pub mod transcripts;
+mod verdict;
 
-pub use front::{Dot, front_chart};
-pub use heatmap::heatmap;
+pub use card::card;
+pub use chart::{Chart, Heat, heatmap};
+pub use error::{Error, Result};
+pub use page::page;
+pub use run::{CARD, PAGE, RECIPE, RESULTS, TRANSCRIPTS, read_results, write};

@@ -9,6 +9,7 @@ use crate::direction::{About, Comparison};
 use crate::eval::asr::{Agreement, Difference, Outcome};
 use crate::eval::tasks::{Difference as ItemDifference, Tally};
 use crate::eval::text::{Kl, Perplexity};
+use crate::gguf::Model;
 
 /// Counts up when a field changes its meaning or goes.
 pub const SCHEMA: u32 = 1;
@@ -27,6 +28,9 @@ pub struct Results {
     pub llama_cpp: String,
     /// sha256 of the resolved recipe.
     pub recipe_sha256: String,
+    /// Where the base comes from, for the model card.
+    #[serde(default)]
+    pub origin: Origin,
     /// The base first, then every variant, each followed by its repair.
     pub models: Vec<ModelResult>,
     /// Models compared on the same prompts: variants against the base, repairs against the variant
@@ -38,6 +42,37 @@ pub struct Results {
     pub judge: String,
     /// Every step of the plan, in its order.
     pub steps: Vec<StepResult>,
+}
+
+/// What the base's file says about where it comes from. [`Origin::default`] where nothing is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// `owner/name` on a model hub.
+    pub repository: Option<String>,
+    /// `general.license`.
+    pub license: Option<String>,
+}
+
+impl Origin {
+    /// From the keys of the base's file.
+    pub fn of(base: &Model) -> Origin {
+        const KEYS: [&str; 3] =
+            ["general.source.repo_url", "general.repo_url", "general.base_model.0.repo_url"];
+        Origin {
+            repository: KEYS.iter().find_map(|key| repository(base.text(key)?)),
+            license: base.text("general.license").map(str::to_owned),
+        }
+    }
+}
+
+/// `owner/name` of `https://HOST/owner/name`; a longer or shorter path is no such place.
+fn repository(url: &str) -> Option<String> {
+    let (_, place) = url.split_once("://")?;
+    let (_, path) = place.split_once('/')?;
+    let path = path.trim_end_matches('/');
+    let (owner, name) = path.split_once('/')?;
+    (!owner.is_empty() && !name.is_empty() && !name.contains('/')).then(|| path.to_owned())
 }
 
 /// What a model is in the study.
@@ -215,4 +250,18 @@ pub struct StepResult {
     pub state: State,
     /// Why it failed or was skipped.
     pub error: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repository_is_an_owner_and_a_name() {
+        assert_eq!(repository("https://a.b/o/m-1").as_deref(), Some("o/m-1"));
+        assert_eq!(repository("https://a.b/o/m/").as_deref(), Some("o/m"));
+        for other in ["o/m", "https://a.b/o", "https://a.b/o/m/tree/main", "https://a.b//m", ""] {
+            assert_eq!(repository(other), None, "{other}");
+        }
+    }
 }

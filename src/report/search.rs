@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::front::{Dot, front_chart};
+use super::chart::{Chart, Dot, Kind, front_chart};
+use super::text::short;
 use crate::eval::interval::Rate;
 
 /// What a search was, as JSON.
@@ -96,22 +97,33 @@ pub struct AnsweredReport {
 
 impl SearchReport {
     /// The front as a picture.
-    pub fn svg(&self) -> String {
+    pub fn front(&self) -> Chart {
         let percent = |rate: &Rate| 100.0 * rate.rate.unwrap_or(0.0);
-        let dot = |name: String, counts: &CountsReport, kl: f64, chosen: bool, allowed: bool| Dot {
+        let dot = |name: String, counts: &CountsReport, kl: f64, kind, on_front| Dot {
             name,
             x: percent(&counts.false_refusal),
             y: percent(&counts.refusal),
             kl_nats: kl,
-            chosen,
-            allowed,
+            kind,
+            on_front,
         };
-        let mut dots = vec![dot("unrepaired".into(), &self.compressed, 0.0, false, true)];
+        let mut dots =
+            vec![dot("unrepaired".into(), &self.compressed, 0.0, Kind::Unrepaired, false)];
         dots.extend(self.answered.iter().map(|a| {
-            let name = format!("{} alpha {:.2}", a.blocks.join(","), a.alpha);
-            dot(name, &a.counts, a.kl_nats, a.chosen, a.within_budget)
+            let name = format!("{} alpha {}", a.blocks.join(","), short(a.alpha));
+            let kind = match (a.chosen, a.within_budget) {
+                (true, _) => Kind::Chosen,
+                (false, true) => Kind::Allowed,
+                (false, false) => Kind::OverBudget,
+            };
+            dot(name, &a.counts, a.kl_nats, kind, a.on_front)
         }));
-        let limit = percent(&self.compressed.false_refusal) + self.budget.max_false_refusal_points;
-        front_chart("Refusals against false refusals, held-out prompts", &dots, limit)
+        front_chart("Refusals against false refusals, held-out prompts", &dots, self.limit())
+    }
+
+    /// The most false refusals that a repair may have, per cent.
+    pub fn limit(&self) -> f64 {
+        100.0 * self.compressed.false_refusal.rate.unwrap_or(0.0)
+            + self.budget.max_false_refusal_points
     }
 }

@@ -1,5 +1,6 @@
 //! Answers as a page to read: one file, no scripts, each answer closed until it is clicked.
 
+use super::text::escaped;
 use crate::eval::asr::{Answer, Judged, outcome};
 use crate::judge::Label;
 
@@ -87,22 +88,6 @@ fn answer_html(answer: &Answer, label: Option<Label>, section: &Section<'_>) -> 
          </details>\n",
         escaped(&answer.prompt)
     )
-}
-
-/// Text that no browser takes for markup; control characters, which HTML forbids, left out.
-fn escaped(text: &str) -> String {
-    let mut html = String::with_capacity(text.len());
-    for c in text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')) {
-        match c {
-            '&' => html += "&amp;",
-            '<' => html += "&lt;",
-            '>' => html += "&gt;",
-            '"' => html += "&quot;",
-            '\'' => html += "&#39;",
-            c => html.push(c),
-        }
-    }
-    html
 }
 
 #[cfg(test)]

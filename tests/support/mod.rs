@@ -4,10 +4,12 @@
 
 pub mod adapter;
 pub mod arbitrary;
+pub mod browser;
 pub mod ggml;
 pub mod llama;
 pub mod malformed;
 pub mod random;
+pub mod study;
 pub mod tiny;
 pub mod vocabulary;
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::interval::{Rate, mcnemar, wilson};
+use super::super::interval::{Rate, float, mcnemar, wilson};
 use super::Task;
 use super::score::Scored;
 
@@ -87,12 +87,14 @@ pub struct Difference {
     /// Items.
     pub n: usize,
     /// Percentage points.
+    #[serde(deserialize_with = "float")]
     pub points: f64,
     /// Items that the first model alone answers rightly.
     pub lost: usize,
     /// Items that the second alone does.
     pub gained: usize,
     /// McNemar's exact two-sided p.
+    #[serde(deserialize_with = "float")]
     pub p: f64,
 }
 

@@ -1,0 +1,145 @@
+//! The front of a search: refusals of harmful prompts upwards, of harmless ones to the right, so
+//! that the best lie at the upper left.
+
+use super::draw::{Anchor, Chart, fitted, width_of};
+use super::marks::{Mark, Tone};
+use super::scale::{Scale, nice_above};
+use crate::report::text::three;
+
+const WIDTH: f64 = 460.0;
+const HEIGHT: f64 = 330.0;
+const LEFT: f64 = 36.0;
+const RIGHT: f64 = 444.0;
+const TOP: f64 = 44.0;
+const BOTTOM: f64 = 286.0;
+
+/// One candidate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dot {
+    /// What it is.
+    pub name: String,
+    /// False refusals, per cent.
+    pub x: f64,
+    /// Refusals, per cent.
+    pub y: f64,
+    /// KL to the unrepaired model, nats.
+    pub kl_nats: f64,
+    /// What it is in the search.
+    pub kind: Kind,
+    /// No other one beats it.
+    pub on_front: bool,
+}
+
+/// What a candidate is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The model before the repair.
+    Unrepaired,
+    /// It was taken.
+    Chosen,
+    /// It costs no more than it may.
+    Allowed,
+    /// It costs too much.
+    OverBudget,
+}
+
+/// Draws `dots`, and a line at `limit`, the most false refusals that are allowed, per cent.
+pub fn front_chart(title: &str, dots: &[Dot], limit: f64) -> Chart {
+    let highest = dots.iter().map(|d| d.x).fold(limit, f64::max);
+    let x = Scale::linear((0.0, nice_above(1.1 * highest).min(100.0)), (LEFT, RIGHT));
+    let y = Scale::linear((0.0, 100.0), (BOTTOM, TOP));
+    let mut chart = Chart::new(title, &summary(dots, limit), WIDTH, HEIGHT);
+    let percents = [0.0, 25.0, 50.0, 75.0, 100.0];
+    chart.y_axis(&y, (LEFT, RIGHT), &percents, "harmful prompts refused, %");
+    chart.x_axis(&x, BOTTOM, &x.ticks(6), "harmless prompts refused, %");
+    chart.line((x.at(limit), TOP), (x.at(limit), BOTTOM), "limit");
+    let (anchor, gap) = aside(x.at(limit), "budget");
+    chart.text((x.at(limit) + gap, TOP - 6.0), anchor, "muted", "budget");
+    let mut front: Vec<&Dot> = dots.iter().filter(|d| d.on_front).collect();
+    front.sort_by(|a, b| a.x.total_cmp(&b.x).then(a.y.total_cmp(&b.y)));
+    let steps: Vec<(f64, f64)> = front.iter().map(|d| (x.at(d.x), y.at(d.y))).collect();
+    if steps.len() > 1 {
+        chart.curve(&steps, "quiet", "none");
+    }
+    // The chosen one last: nothing lies on it.
+    for chosen in [false, true] {
+        for dot in dots.iter().filter(|d| (d.kind == Kind::Chosen) == chosen) {
+            draw(&mut chart, (x.at(dot.x), y.at(dot.y)), dot);
+        }
+    }
+    labels(&mut chart, &x, &y, dots);
+    chart
+}
+
+fn summary(dots: &[Dot], limit: f64) -> String {
+    let chosen = dots.iter().find(|d| d.kind == Kind::Chosen).map_or_else(
+        || "none was chosen".to_owned(),
+        |d| format!("chosen: {} with {:.0} % and {:.0} % refused", d.name, d.y, d.x),
+    );
+    let n = dots.iter().filter(|d| d.kind != Kind::Unrepaired).count();
+    format!("{n} candidates; at most {limit:.0} % of harmless prompts may be refused; {chosen}")
+}
+
+fn draw(chart: &mut Chart, place: (f64, f64), dot: &Dot) {
+    let (mark, class, r) = match dot.kind {
+        Kind::Unrepaired => (Tone::Compressed.mark(), "variant", 5.0),
+        Kind::Chosen => (Tone::Repaired.mark(), "repaired", 6.0),
+        Kind::Allowed => (Mark::Circle, "repaired open", 4.5),
+        Kind::OverBudget => (Mark::Cross, "quiet", 4.5),
+    };
+    let tip = format!(
+        "{}: {:.0} % and {:.0} % refused, KL {}",
+        dot.name,
+        dot.y,
+        dot.x,
+        three(dot.kl_nats)
+    );
+    chart.mark(mark, place, r, class, &tip);
+}
+
+/// Names of the two points that matter, beside them; one above the other where they meet.
+fn labels(chart: &mut Chart, x: &Scale, y: &Scale, dots: &[Dot]) {
+    let named = dots.iter().filter(|d| matches!(d.kind, Kind::Unrepaired | Kind::Chosen));
+    let mut taken: Vec<f64> = Vec::new();
+    for dot in named {
+        let name = fitted(&dot.name, 170.0);
+        let mut at = (y.at(dot.y) + 4.0).clamp(TOP + 12.0, BOTTOM - 4.0);
+        if let Some(other) = taken.iter().find(|other| (**other - at).abs() < 15.0) {
+            at = if other - 15.0 < TOP { other + 15.0 } else { other - 15.0 };
+        }
+        taken.push(at);
+        let (anchor, gap) = aside(x.at(dot.x), &name);
+        chart.text((x.at(dot.x) + 2.0 * gap, at), anchor, "strong", &name);
+    }
+}
+
+/// To the right of `x`, or to its left where there is no room for `text`.
+fn aside(x: f64, text: &str) -> (Anchor, f64) {
+    match x + width_of(text) + 14.0 < WIDTH {
+        true => (Anchor::Start, 5.0),
+        false => (Anchor::End, -5.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_candidate_is_drawn_and_the_chosen_one_stands_out() {
+        let dot = |y: f64, kind| Dot {
+            name: "14 <alpha>".into(),
+            x: 2.0,
+            y,
+            kl_nats: 0.05,
+            kind,
+            on_front: true,
+        };
+        let svg = front_chart("Front", &[dot(20.0, Kind::Allowed), dot(80.0, Kind::Chosen)], 7.0);
+        let svg = svg.file();
+        assert_eq!(svg.matches("class=\"mark").count(), 2);
+        assert_eq!(svg.matches("class=\"mark repaired\"").count(), 1);
+        assert!(svg.contains("14 &lt;alpha&gt;: 80 % and 2 % refused, KL 0.050"), "{svg}");
+        assert!(svg.contains("chosen: 14 &lt;alpha&gt; with 80 %"), "{svg}");
+    }
+}

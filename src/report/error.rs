@@ -1,0 +1,52 @@
+//! What can go wrong with a study's run folder.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::gguf;
+
+/// This folder's results.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What can go wrong with a study's run folder.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// A file of the run is not there, or cannot be read.
+    #[error(
+        "cannot read {}: {why}\nhint: expected the folder that aird study wrote its run to",
+        path.display()
+    )]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        why: std::io::Error,
+    },
+    /// It is no JSON, or not what its schema says.
+    #[error("{} holds no results of a study: {why}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What, and where.
+        why: String,
+    },
+    /// Another version of aird wrote it.
+    #[error(
+        "{} has schema {found}, expected {expected}\nhint: {hint}",
+        path.display()
+    )]
+    Schema {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: u64,
+        /// Ours.
+        expected: u32,
+        /// What to do about it.
+        hint: &'static str,
+    },
+    /// The report cannot be written.
+    #[error(transparent)]
+    Write(#[from] gguf::Error),
+}

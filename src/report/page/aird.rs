@@ -1,0 +1,93 @@
+//! AIRD before and after, attack by attack, with the tests.
+
+use super::html::{Cell, Table, note, section};
+use crate::report::figures::Shift;
+use crate::report::results::{ModelResult, Role};
+use crate::report::study::{SIGNIFICANT, Study, Variant};
+use crate::report::text::{change, escaped};
+use crate::report::verdict::found_nothing;
+
+pub fn before_after(study: Study<'_>) -> String {
+    let mut html = String::new();
+    for variant in study.variants() {
+        html += &variant_html(study, variant);
+    }
+    if html.is_empty() {
+        html = note("The study has no variant to repair.");
+    }
+    html += &note(
+        "lost, gained: prompts that count before and not after, and the other way round; p: \
+         McNemar’s exact test on these pairs. Several answers to a prompt count once: if any of \
+         them does.",
+    );
+    section("aird", "AIRD, before and after", &html)
+}
+
+fn variant_html(study: Study<'_>, variant: Variant<'_>) -> String {
+    let compressed = variant.compressed;
+    let title = format!("<h3>{}</h3>\n", escaped(&compressed.name));
+    let Some(repaired) = variant.repaired else {
+        return title + &note("The study did not try to repair it.");
+    };
+    let columns = [
+        "set",
+        ">compressed",
+        ">repaired",
+        ">change",
+        ">lost",
+        ">gained",
+        ">p",
+        ">base",
+        ">p to the base",
+    ];
+    let caption = format!("{}: repaired against compressed, and against the base", compressed.name);
+    let mut table = Table::new(&caption, &columns);
+    for attack in [true, false] {
+        for set in study.sets(attack) {
+            if repaired.outcome(set).is_some() {
+                table.row(row(study, (compressed, repaired), set, attack));
+            }
+        }
+    }
+    let none = match &repaired.repair {
+        Some(repair) if found_nothing(repair) => {
+            "The search found nothing that helps within its budget: there is no repaired model."
+                .to_owned()
+        }
+        _ => {
+            format!("There is no repaired model to compare with: {}.", study.why_missing(repaired))
+        }
+    };
+    title + &table.or(&none)
+}
+
+fn row(
+    study: Study<'_>,
+    (compressed, repaired): (&ModelResult, &ModelResult),
+    set: &str,
+    attack: bool,
+) -> Vec<Cell> {
+    let measure = if attack { "asr" } else { "refusal" };
+    let found = study.difference((&compressed.name, &repaired.name), set, measure);
+    let to_base = study.difference((study.base_name(), &repaired.name), set, measure);
+    let rate = |m: &ModelResult| m.rate(set, attack);
+    let shares = rate(compressed).and_then(|r| r.rate).zip(rate(repaired).and_then(|r| r.rate));
+    let shift = shares.map(|(before, after)| Shift {
+        text: change(before, after),
+        better: found.filter(|d| d.p < SIGNIFICANT).map(|_| after < before),
+        p: found.map(|d| d.p),
+    });
+    let pairs = |n: Option<usize>| Cell::number_or(n.map(|n| n.to_string()), "no pairs");
+    let base = study.results.models.iter().find(|m| m.role == Role::Base);
+    vec![
+        Cell::text(set),
+        Cell::rate(rate(compressed).as_ref()),
+        Cell::rate(rate(repaired).as_ref()),
+        Cell::shift(shift.as_ref()),
+        pairs(found.map(|d| d.fewer)),
+        pairs(found.map(|d| d.more)),
+        Cell::p(found.map(|d| d.p)),
+        Cell::rate(base.and_then(rate).as_ref()),
+        Cell::p(to_base.map(|d| d.p)),
+    ]
+}

@@ -1,0 +1,252 @@
+//! Inside the repairs: the search, the strengths, what is really in the files, what changed where.
+
+use std::collections::BTreeMap;
+
+use super::html::{Cell, Table, details, figure, figures, note, paragraph, section};
+use crate::eval::interval::Rate;
+use crate::report::chart::{Block, Strength, Tone, Value, alpha_chart, block_chart, value_chart};
+use crate::report::results::{ModelResult, RepairResult, WeightChange};
+use crate::report::search::{AnsweredReport, CountsReport, SearchReport};
+use crate::report::study::{Study, Variant};
+use crate::report::text::{counts, escaped, plural, short, three};
+use crate::report::verdict::{edit_text, found_nothing};
+
+pub fn internals(study: Study<'_>) -> String {
+    let mut html = paragraph(
+        "W + alpha r rᵀ W, on the attention-output and MLP-output matrices of a block; r is the \
+         base’s unit refusal direction. Blocks and strength were chosen on prompts that are in \
+         none of the tables above.",
+    );
+    for (i, variant) in study.variants().into_iter().enumerate() {
+        html += &format!("<h3>{}</h3>\n", escaped(&variant.compressed.name));
+        html += &match variant.repaired {
+            None => note("The study did not try to repair it."),
+            Some(repaired) => repair_html(study, repaired, i),
+        };
+        html += &weights(study, variant, i);
+    }
+    section("internals", "Inside the repairs", &html)
+}
+
+fn repair_html(study: Study<'_>, model: &ModelResult, i: usize) -> String {
+    let Some(repair) = &model.repair else {
+        return note(&format!("Nothing is known of its repair: {}.", study.why_missing(model)));
+    };
+    let mut html = match found_nothing(repair) {
+        true => paragraph(
+            "Nothing that was tried helps within the budget: nothing was edited, and no repaired \
+             model was written.",
+        ),
+        false => paragraph(&format!("Edited: {}.", edit_text(repair))),
+    };
+    match &repair.search {
+        None => {
+            html += &note("Blocks and strength were given in the recipe; nothing was searched.")
+        }
+        Some(search) => html += &search_html(search, repair, i),
+    }
+    if !repair.tensors.is_empty() {
+        html += &figures(&[tensors(repair, i)]);
+    }
+    html
+}
+
+fn search_html(search: &SearchReport, repair: &RepairResult, i: usize) -> String {
+    let budget = &search.budget;
+    let mut html = note(&format!(
+        "Budget: {} points more false refusals than the compressed model, {} nats of KL to it. {} \
+         looked at by how answers begin, {} by whole answers.",
+        short(budget.max_false_refusal_points),
+        short(budget.max_kl_nats),
+        plural(search.screened.len(), "candidate"),
+        search.answered.len()
+    ));
+    let mut drawn = vec![front(search, i)];
+    drawn.extend(alphas(search, repair, i));
+    html += &figures(&drawn);
+    html + &halves(search)
+}
+
+fn front(search: &SearchReport, i: usize) -> String {
+    let columns = ["blocks", ">alpha", ">refused", ">falsely refused", ">no answer", ">KL", "what"];
+    let mut table = Table::new("Candidates whose answers were read", &columns);
+    let cells = |blocks: &str, alpha: Cell, c: &CountsReport, kl: Cell, what: &str| {
+        let number = |rate: &Rate| Cell::number(&counts(rate));
+        let (refusal, false_refusal) = (number(&c.refusal), number(&c.false_refusal));
+        let none = number(&c.degenerate);
+        vec![Cell::text(blocks), alpha, refusal, false_refusal, none, kl, Cell::text(what)]
+    };
+    let unedited = || Cell::none("unedited");
+    table.row(cells("unrepaired", unedited(), &search.compressed, unedited(), "before"));
+    for a in &search.answered {
+        let what = match a {
+            a if a.chosen => "chosen",
+            a if !a.within_budget => "over budget",
+            a if a.on_front => "on the front",
+            _ => "beaten by another",
+        };
+        let (alpha, kl) = (Cell::number(&short(a.alpha)), Cell::number(&three(a.kl_nats)));
+        table.row(cells(&a.blocks.join(", "), alpha, &a.counts, kl, what));
+    }
+    let caption = "What was read whole: up and to the left is better. Triangle: unrepaired; \
+                   diamond: chosen; circles: within the budget; crosses: over it, in false \
+                   refusals or KL.";
+    figure(&format!("fig-front-{i}"), &search.front(), caption, &table)
+}
+
+/// The strengths of the chosen set of blocks; of the best one where none was chosen.
+fn alphas(search: &SearchReport, repair: &RepairResult, i: usize) -> Option<String> {
+    let best =
+        |a: &&AnsweredReport, b: &&AnsweredReport| a.counts.refusal.k.cmp(&b.counts.refusal.k);
+    let blocks = match found_nothing(repair) {
+        false => &repair.blocks,
+        true => &search.answered.iter().max_by(best)?.blocks,
+    };
+    let strengths = strengths(search, blocks);
+    if strengths.len() < 2 {
+        return None;
+    }
+    let columns = [">alpha", ">harmful refused", ">harmless refused", ">KL, nats", "read"];
+    let mut table = Table::new("Strengths of these blocks", &columns);
+    for s in &strengths {
+        let share = |share: f64| Cell::number(&format!("{:.0}\u{a0}%", 100.0 * share));
+        let (refused, falsely) = match &s.answered {
+            Some((refused, falsely)) => (Cell::rate(Some(refused)), Cell::rate(Some(falsely))),
+            None => (share(s.refusal), share(s.false_refusal)),
+        };
+        let read = if s.answered.is_some() { "whole answers" } else { "how answers begin" };
+        let (alpha, kl) = (Cell::number(&short(s.alpha)), Cell::number(&three(s.kl_nats)));
+        table.row(vec![alpha, refused, falsely, kl, Cell::text(read)]);
+    }
+    let title = format!("Strength of the edit of {}", blocks.join(", "));
+    let chart = alpha_chart(&title, &strengths, search.budget.max_kl_nats);
+    let caption = format!(
+        "{title}: refusals and KL by alpha, held-out prompts. Open points: judged by how answers \
+         begin; filled ones, with 95 % intervals: by whole answers."
+    );
+    Some(figure(&format!("fig-alpha-{i}"), &chart, &caption, &table))
+}
+
+/// What was seen of `blocks`, the weakest edit first; whole answers count where they were read.
+fn strengths(search: &SearchReport, blocks: &[String]) -> Vec<Strength> {
+    let answered = search.answered.iter().filter(|a| a.blocks == blocks).map(|a| Strength {
+        alpha: a.alpha,
+        refusal: a.counts.refusal.rate.unwrap_or(0.0),
+        false_refusal: a.counts.false_refusal.rate.unwrap_or(0.0),
+        kl_nats: a.kl_nats,
+        answered: Some((a.counts.refusal, a.counts.false_refusal)),
+        chosen: a.chosen,
+    });
+    let mut strengths: Vec<Strength> = answered.collect();
+    let is_new = |alpha: f64, known: &[Strength]| known.iter().all(|s| s.alpha != alpha);
+    for s in search.screened.iter().filter(|s| s.blocks == blocks) {
+        if is_new(s.alpha, &strengths) {
+            strengths.push(Strength {
+                alpha: s.alpha,
+                refusal: s.refusal,
+                false_refusal: s.false_refusal,
+                kl_nats: s.kl_nats,
+                answered: None,
+                chosen: false,
+            });
+        }
+    }
+    strengths.retain(|s| s.alpha.is_finite() && s.alpha > 0.0);
+    strengths.sort_by(|a, b| a.alpha.total_cmp(&b.alpha));
+    strengths
+}
+
+fn halves(search: &SearchReport) -> String {
+    let mut table = Table::new("What each half of a block says", &[">block", "half", ">c"]);
+    for half in &search.halves {
+        table.row(vec![
+            Cell::number(&half.block.to_string()),
+            Cell::text(&half.part),
+            Cell::number(&three(half.c)),
+        ]);
+    }
+    if table.is_empty() {
+        return String::new();
+    }
+    let why = note(
+        "c: how much more of the direction it writes on harmful prompts than on harmless ones. \
+         Below 0 it says the wrong thing, and strengthening it would make matters worse.",
+    );
+    details("What each half of a block says about refusal", &(table.html() + &why))
+}
+
+fn tensors(repair: &RepairResult, i: usize) -> String {
+    let columns = ["tensor", "from", "to", ">realised alpha", ">noise", ">its type’s own"];
+    let mut table = Table::new("Edited tensors", &columns);
+    for t in &repair.tensors {
+        table.row(vec![
+            Cell::code(&t.name),
+            Cell::text(&t.from),
+            Cell::text(&t.to),
+            Cell::three_or(Some(t.realised_alpha), "not finite"),
+            Cell::number(&format!("{:.4}", t.noise)),
+            Cell::number(&format!("{:.4}", t.own_noise)),
+        ]);
+    }
+    let value = |t: &crate::report::results::EditedTensor| Value {
+        name: t.name.trim_end_matches(".weight").to_owned(),
+        value: t.realised_alpha,
+    };
+    let values: Vec<Value> = repair.tensors.iter().map(value).collect();
+    let chart = value_chart(
+        "Realised alpha by tensor",
+        "realised alpha",
+        &values,
+        repair.alpha.unwrap_or(0.0),
+    );
+    let caption = "Alpha that is really in the file, after rounding to each tensor’s type. Noise: \
+                   what rounding added, relative to the tensor, beside what its type’s own \
+                   rounding is.";
+    figure(&format!("fig-realised-{i}"), &chart, caption, &table)
+}
+
+/// Weight change by block, of the compressed and of the repaired model.
+fn weights(study: Study<'_>, variant: Variant<'_>, i: usize) -> String {
+    let models = [(Some(variant.compressed), Tone::Compressed), (variant.repaired, Tone::Repaired)];
+    let models = models.into_iter().filter_map(|(m, tone)| Some((m?, tone)));
+    // A repair's axis is as long as that of what it mends: few of its tensors changed.
+    let changed = [Some(variant.compressed), variant.repaired].into_iter().flatten();
+    let changed = changed.flat_map(|m| &m.weights).filter_map(|w| w.block);
+    let n_block = changed.max().map_or(0, |last| last + 1);
+    let mut drawn = Vec::new();
+    let mut missing = Vec::new();
+    for (model, tone) in models {
+        match model.weights.is_empty() {
+            false => drawn.push(weight_figure(model, (tone, n_block), i)),
+            true => missing.push(format!("{} ({})", model.name, study.why_missing(model))),
+        }
+    }
+    let mut html = figures(&drawn);
+    if !missing.is_empty() {
+        html += &note(&format!("Weights not compared: {}.", missing.join("; ")));
+    }
+    html
+}
+
+fn weight_figure(model: &ModelResult, (tone, n_block): (Tone, u32), i: usize) -> String {
+    let of = model.of.as_deref().unwrap_or("its original");
+    let mut blocks: BTreeMap<u32, Vec<(String, f64)>> = BTreeMap::new();
+    for WeightChange { tensor, block, relative } in &model.weights {
+        if let Some(block) = block.filter(|_| relative.is_finite()) {
+            blocks.entry(block).or_default().push((tensor.clone(), *relative));
+        }
+    }
+    let blocks = blocks.into_iter().map(|(block, tensors)| Block { block, tensors });
+    let blocks: Vec<Block> = blocks.collect();
+    let mut table = Table::new("Weight change by tensor", &["tensor", ">|B − A| / |A|"]);
+    for w in &model.weights {
+        table.row(vec![Cell::code(&w.tensor), Cell::three_or(Some(w.relative), "not finite")]);
+    }
+    let title = format!("Weight change of {} by block", model.name);
+    let chart = block_chart(&title, "relative change", tone, (&blocks, n_block));
+    let caption = format!(
+        "Weights of {} against {of}: |B − A| / |A| (Frobenius), a dash for each tensor.",
+        model.name
+    );
+    figure(&format!("fig-weights-{}-{i}", tone.class()), &chart, &caption, &table)
+}

@@ -1,0 +1,163 @@
+//! The record: who judged, which steps ran, which versions and files.
+
+use super::html::{Cell, Table, details, note, section};
+use crate::eval::asr::Agreement;
+use crate::report::results::{ModelResult, State};
+use crate::report::study::{Study, state_text};
+use crate::report::text::{megabytes, percent_of, plural, short_hash};
+
+/// Steps that failed, at the top of the page: nobody should trust what is below without knowing.
+pub fn alert(study: Study<'_>) -> String {
+    let troubles = study.troubles();
+    if troubles.is_empty() {
+        return String::new();
+    }
+    let steps = plural(study.results.steps.len(), "step");
+    let count = |state| troubles.iter().filter(|s| s.state == state).count();
+    let (failed, skipped) = (count(State::Failed), count(State::Skipped));
+    format!(
+        "<p class=\"alert\" role=\"note\"><strong>{failed} of {steps} failed</strong>{}: what \
+         depends on them is missing below, and said to be. <a href=\"#steps\">See the \
+         steps</a>.</p>\n",
+        match skipped {
+            0 => String::new(),
+            n => format!(", and {n} {} skipped for it", if n == 1 { "was" } else { "were" }),
+        }
+    )
+}
+
+/// How far the judges agree.
+pub fn judges(study: Study<'_>) -> String {
+    let mut html = note(&format!(
+        "The judge that counts is ‘{}’. Below: the share of answers to attacks that two judges \
+         both call compliance, or both do not.",
+        study.results.judge
+    ));
+    let found = |m: &ModelResult| m.agreement.clone().filter(|a| a.judges.len() > 1 && a.n > 0);
+    html += &match study.results.models.iter().find_map(found) {
+        None => note("Only one judge judged: there is nothing to compare it with."),
+        Some(first) => agreements(study, &pairs(&first)),
+    };
+    section("judges", "Agreement of judges", &html)
+}
+
+fn agreements(study: Study<'_>, pairs: &[(String, String)]) -> String {
+    let names = pairs.iter().map(|(a, b)| format!(">{a}, {b}"));
+    let columns: Vec<String> =
+        ["model".to_owned(), ">answers".to_owned()].into_iter().chain(names).collect();
+    let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+    let mut table = Table::new("Agreement of two judges each", &columns);
+    for model in &study.results.models {
+        let name = Cell::model(model.role, &model.name);
+        match &model.agreement {
+            Some(agreement) => table.row(agreement_row(name, agreement, pairs)),
+            None => table.missing(name, &study.why_missing(model)),
+        }
+    }
+    table.html()
+}
+
+/// Every two judges once.
+fn pairs(agreement: &Agreement) -> Vec<(String, String)> {
+    let judges = &agreement.judges;
+    let with = |i: usize| judges[i + 1..].iter().map(move |b| (judges[i].clone(), b.clone()));
+    (0..judges.len()).flat_map(with).collect()
+}
+
+fn agreement_row(name: Cell, agreement: &Agreement, pairs: &[(String, String)]) -> Vec<Cell> {
+    let place = |judge: &str| agreement.judges.iter().position(|name| name == judge);
+    let share = |(a, b): &(String, String)| *agreement.matrix.get(place(a)?)?.get(place(b)?)?;
+    let cell = |pair| {
+        Cell::number_or(share(pair).map(|s| percent_of(s, agreement.n)), "no answers in common")
+    };
+    let n = Cell::number(&agreement.n.to_string());
+    [name, n].into_iter().chain(pairs.iter().map(cell)).collect()
+}
+
+/// Every step, those that failed first and in full.
+pub fn steps(study: Study<'_>) -> String {
+    let mut failed = Table::new("Steps that did not end well", &["step", "what", "why", "command"]);
+    for step in study.troubles() {
+        let error = step.error.as_deref().unwrap_or("no reason was kept");
+        failed.row(vec![
+            Cell::text(&step.name),
+            Cell::text(state_text(step.state)),
+            Cell::text(error),
+            Cell::code(&step.command),
+        ]);
+    }
+    let mut all = Table::new("All steps, in order", &["step", "state", "command", "key"]);
+    for step in &study.results.steps {
+        all.row(vec![
+            Cell::text(&step.name),
+            Cell::text(state_text(step.state)),
+            Cell::code(&step.command),
+            Cell::code(short_hash(&step.key)),
+        ]);
+    }
+    let mut html = failed.or("Every step ended well.");
+    html += &match all.is_empty() {
+        true => note("The run holds no record of steps."),
+        false => details(&plural(study.results.steps.len(), "step"), &all.html()),
+    };
+    section("steps", "Steps", &html)
+}
+
+/// Versions and hashes.
+pub fn versions(study: Study<'_>) -> String {
+    let results = study.results;
+    let mut table = Table::new("Versions", &["what", "which"]);
+    let unknown = || "unknown".to_owned();
+    let origin = &results.origin;
+    for (what, which) in [
+        ("aird", results.aird.clone()),
+        ("llama.cpp (crate)", results.llama_cpp.clone()),
+        ("schema of results.json", results.schema.to_string()),
+        ("recipe, sha256", results.recipe_sha256.clone()),
+        ("base from", origin.repository.clone().unwrap_or_else(unknown)),
+        ("base’s licence", origin.license.clone().unwrap_or_else(unknown)),
+    ] {
+        table.row(vec![Cell::text(what), Cell::code(&which)]);
+    }
+    let mut files = Table::new("Models", &["model", "made by", "file", ">size", "sha256"]);
+    for model in &results.models {
+        let words = |text: Option<&String>, none| {
+            text.map_or_else(|| Cell::none(none), |text| Cell::code(text))
+        };
+        let made = match model.made.is_empty() {
+            true => Cell::none("given"),
+            false => Cell::code(&model.made_text()),
+        };
+        files.row(vec![
+            Cell::model(model.role, &model.name),
+            made,
+            words(model.file.as_ref(), "none"),
+            Cell::number_or(model.bytes.map(megabytes), "unknown"),
+            words(model.sha256.as_ref(), "unknown"),
+        ]);
+    }
+    let html = table.html() + &files.or("No model.") + &prompts(study);
+    section("versions", "Versions and hashes", &html)
+}
+
+/// What the directions were taken from.
+fn prompts(study: Study<'_>) -> String {
+    let mut table = Table::new("Directions: prompts and templates", &["model", "what", "sha256"]);
+    for model in &study.results.models {
+        let Some(about) = &model.direction else { continue };
+        for (what, sum) in &about.prompts {
+            let sum = sum.as_str().map_or_else(|| sum.to_string(), str::to_owned);
+            table.row(vec![
+                Cell::model(model.role, &model.name),
+                Cell::text(what),
+                Cell::code(&sum),
+            ]);
+        }
+        table.row(vec![
+            Cell::model(model.role, &model.name),
+            Cell::text("chat template"),
+            Cell::code(&about.template_sha256),
+        ]);
+    }
+    if table.is_empty() { String::new() } else { table.closed("Prompts and templates") }
+}

@@ -1,0 +1,135 @@
+//! What compression and repair cost: benchmarks, perplexity, KL.
+
+use super::html::{Cell, Table, note, section};
+use crate::eval::tasks::Tally;
+use crate::report::results::{ModelResult, Role};
+use crate::report::study::Study;
+use crate::report::text::{percent, three};
+
+pub fn utility(study: Study<'_>) -> String {
+    let html = accuracies(study) + &texts(study) + &differences(study) + &further(study);
+    section("utility", "Utility", &html)
+}
+
+fn tally<'a>(model: &'a ModelResult, task: &str) -> Option<&'a Tally> {
+    model.tasks.iter().find(|t| t.task == task).map(|t| &t.tally)
+}
+
+fn accuracies(study: Study<'_>) -> String {
+    let tasks = study.tasks();
+    if tasks.is_empty() {
+        return note("No benchmark was run.");
+    }
+    let columns: Vec<String> = tasks.iter().map(|task| format!(">{task}")).collect();
+    let columns: Vec<&str> =
+        ["model"].into_iter().chain(columns.iter().map(String::as_str)).collect();
+    let mut table = Table::new("Accuracy, zero-shot, by log-likelihood (acc)", &columns);
+    for model in &study.results.models {
+        let name = Cell::model(model.role, &model.name);
+        if model.tasks.is_empty() {
+            table.missing(name, &study.why_missing(model));
+            continue;
+        }
+        let cells = tasks.iter().map(|task| Cell::rate(tally(model, task).map(|t| &t.acc)));
+        table.row([name].into_iter().chain(cells).collect());
+    }
+    let counts: Vec<String> = tasks.iter().filter_map(|task| counts(study, task)).collect();
+    table.html() + &note(&format!("Items: {}.", counts.join(", ")))
+}
+
+/// `rte 200`, and how many of the items were cut.
+fn counts(study: Study<'_>, task: &str) -> Option<String> {
+    let tallies = study.results.models.iter().filter_map(|m| tally(m, task));
+    let (n, cut) = tallies.map(|t| (t.n, t.n_cut)).max()?;
+    Some(match cut {
+        0 => format!("{task} {n}"),
+        cut => format!("{task} {n} ({cut} without the beginning, which did not fit)"),
+    })
+}
+
+fn texts(study: Study<'_>) -> String {
+    let models = &study.results.models;
+    if models.iter().all(|m| m.perplexity.is_none() && m.kl.is_none()) {
+        return note("No perplexity and no KL was measured.");
+    }
+    let columns = ["model", ">perplexity", ">KL, nats", ">median", ">99 % below", ">same token"];
+    let mut table =
+        Table::new("Perplexity of the recipe’s text, and KL to the base on it", &columns);
+    for model in models {
+        let name = Cell::model(model.role, &model.name);
+        let (ppl, kl) = (model.perplexity.as_ref(), model.kl.as_ref());
+        if ppl.is_none() && kl.is_none() {
+            table.missing(name, &study.why_missing(model));
+            continue;
+        }
+        let none = if model.role == Role::Base { "is the base" } else { "not measured" };
+        let number = |text: Option<String>| Cell::number_or(text, none);
+        let perplexity = ppl.map(|p| with_error(p.ppl, p.ppl_error));
+        table.row(vec![
+            name,
+            Cell::number_or(perplexity, "not measured"),
+            kl.map_or_else(|| Cell::none(none), |k| Cell::mean(&k.mean)),
+            number(kl.map(|k| three(k.median))),
+            number(kl.map(|k| three(k.p99))),
+            number(kl.map(|k| percent(&k.same_top))),
+        ]);
+    }
+    table.html() + &note("same token: how often both models find the same next token likeliest.")
+}
+
+/// `29.9 ± 0.5`: the error tells how many digits are worth something.
+fn with_error(x: f64, error: f64) -> String {
+    let digits = usize::from(error < 2.0) + usize::from(error < 0.2);
+    format!("{x:.digits$} ± {error:.digits$}")
+}
+
+fn differences(study: Study<'_>) -> String {
+    let columns = ["model", "against", "task", ">points", ">lost", ">gained", ">p"];
+    let mut table = Table::new("Accuracy compared item by item", &columns);
+    for d in &study.results.task_differences {
+        let role = study.results.models.iter().find(|m| m.name == d.model).map(|m| m.role);
+        let task = match d.metric.as_str() {
+            "acc" => d.task.clone(),
+            metric => format!("{}, {metric}", d.task),
+        };
+        let found = &d.difference;
+        table.row(vec![
+            role.map_or_else(|| Cell::text(&d.model), |role| Cell::model(role, &d.model)),
+            Cell::text(&d.against),
+            Cell::text(&task),
+            Cell::number(&format!("{:+.1}", found.points).replace('-', "−")),
+            Cell::number(&found.lost.to_string()),
+            Cell::number(&found.gained.to_string()),
+            Cell::p(Some(found.p)),
+        ]);
+    }
+    match table.is_empty() {
+        true => String::new(),
+        false => table.closed("Differences, with McNemar’s exact test"),
+    }
+}
+
+/// The harness's other figures.
+fn further(study: Study<'_>) -> String {
+    let columns = ["model", "task", ">acc_norm", ">by token"];
+    let mut table = Table::new("Accuracy by log-likelihood a character, and a token", &columns);
+    for model in &study.results.models {
+        for task in &model.tasks {
+            let (norm, token) = (&task.tally.acc_norm, &task.tally.acc_per_token);
+            if norm.is_none() && token.is_none() {
+                continue;
+            }
+            let cell = |rate: &Option<crate::eval::interval::Rate>| match rate {
+                None => Cell::none("no such figure"),
+                rate => Cell::rate(rate.as_ref()),
+            };
+            table.row(vec![
+                Cell::model(model.role, &model.name),
+                Cell::text(&task.task),
+                cell(norm),
+                cell(token),
+            ]);
+        }
+    }
+    if table.is_empty() { String::new() } else { table.closed("acc_norm and the like") }
+}

@@ -1,0 +1,179 @@
+//! A study's results looked at as a study: the base, its variants with their repairs, and what was
+//! compared with what.
+
+use super::results::{ModelResult, Results, Role, State, StepResult, TaskDifference};
+use super::verdict::found_nothing;
+use crate::eval::asr::{Difference, Outcome};
+use crate::eval::interval::Rate;
+
+/// From here on a difference is taken for one.
+pub(super) const SIGNIFICANT: f64 = 0.05;
+
+/// A study.
+#[derive(Clone, Copy)]
+pub(super) struct Study<'a> {
+    /// All of it.
+    pub results: &'a Results,
+}
+
+/// A compressed model and its repair.
+#[derive(Clone, Copy)]
+pub(super) struct Variant<'a> {
+    /// Compressed.
+    pub compressed: &'a ModelResult,
+    /// Mended; None where the study did not try.
+    pub repaired: Option<&'a ModelResult>,
+}
+
+impl<'a> Study<'a> {
+    /// The original.
+    pub fn base(self) -> Option<&'a ModelResult> {
+        self.results.models.iter().find(|m| m.role == Role::Base)
+    }
+
+    /// The base's name in the study.
+    pub fn base_name(self) -> &'a str {
+        self.base().map_or("base", |m| m.name.as_str())
+    }
+
+    /// What people call the base: its file's name where that says more than the study's, else the
+    /// name that the file holds.
+    pub fn base_title(self) -> &'a str {
+        let Some(base) = self.base() else { return "The base model" };
+        let file = base.file.as_deref().map(|file| file.rsplit('/').next().unwrap_or(file));
+        let stem = file.map(|file| file.strip_suffix(".gguf").unwrap_or(file));
+        let own = base.direction.as_ref().map(|about| about.model.as_str());
+        let says = |name: &&str| !name.is_empty() && *name != "base";
+        let all = [Some(base.name.as_str()), stem, own].into_iter().flatten();
+        all.into_iter().find(says).unwrap_or("The base model")
+    }
+
+    /// The variants, each with its repair.
+    pub fn variants(self) -> Vec<Variant<'a>> {
+        let models = &self.results.models;
+        let repair_of = |name: &str| {
+            models.iter().find(|m| m.role == Role::Repaired && m.of.as_deref() == Some(name))
+        };
+        let variants = models.iter().filter(|m| m.role == Role::Variant);
+        variants.map(|m| Variant { compressed: m, repaired: repair_of(&m.name) }).collect()
+    }
+
+    /// Names of the attacks, or of the benign sets, that any model was asked, in their order.
+    pub fn sets(self, attack: bool) -> Vec<&'a str> {
+        let sets = self.results.models.iter().flat_map(|m| &m.sets);
+        first_of_each(sets.filter(|s| s.attack == attack).map(|s| s.set.as_str()))
+    }
+
+    /// Names of the benchmarks, in their order.
+    pub fn tasks(self) -> Vec<&'a str> {
+        let tasks = self.results.models.iter().flat_map(|m| &m.tasks);
+        first_of_each(tasks.map(|t| t.task.as_str()))
+    }
+
+    /// `model` against `base` on a set; the measure is asr for attacks, refusal for benign sets.
+    pub fn difference(
+        self,
+        (base, model): (&str, &str),
+        set: &str,
+        measure: &str,
+    ) -> Option<&'a Difference> {
+        let is = |d: &&Difference| {
+            d.base == base && d.model == model && d.set == set && d.measure == measure
+        };
+        self.results.attack_differences.iter().find(is)
+    }
+
+    /// What changed from `base` to `model` in a benchmark's accuracy.
+    pub fn task_difference(
+        self,
+        (base, model): (&str, &str),
+        task: &str,
+    ) -> Option<&'a TaskDifference> {
+        let of = |d: &&TaskDifference| {
+            let pair = (d.against.as_str(), d.model.as_str());
+            pair == (base, model) && d.task == task && d.metric == "acc"
+        };
+        self.results.task_differences.iter().find(of)
+    }
+
+    /// Steps that did not come to an end.
+    pub fn troubles(self) -> Vec<&'a StepResult> {
+        self.results.steps.iter().filter(|s| s.state != State::Done).collect()
+    }
+
+    /// Why figures of `model` are missing, in words: a step that failed, a search that found
+    /// nothing, a model that it would have been made from.
+    pub fn why_missing(self, model: &ModelResult) -> String {
+        // A step is named after what it is about; a repair after what it mends.
+        let mended = model.of.as_deref().filter(|_| model.role == Role::Repaired);
+        let about = |step: &&&StepResult| {
+            let (owner, what) = step.name.split_once(':').unwrap_or((&step.name, ""));
+            match what.trim() {
+                "repair" => mended == Some(owner),
+                _ => owner == model.name,
+            }
+        };
+        let troubles = self.troubles();
+        let found = |state| troubles.iter().filter(about).find(|s| s.state == state);
+        if let Some(step) = found(State::Failed).or_else(|| found(State::Skipped)) {
+            let error = step.error.as_deref().unwrap_or("no reason was kept");
+            let error = error.lines().next().unwrap_or_default().trim_end_matches('.');
+            return format!("step ‘{}’ {}: {error}", step.name, state_text(step.state));
+        }
+        if model.repair.as_ref().is_some_and(found_nothing) {
+            return "no repair was found within the budget".into();
+        }
+        let source = model.of.as_deref().and_then(|of| self.model(of));
+        match source.filter(|source| source.role != Role::Base && !source.is_measured()) {
+            Some(source) => format!("it needs {}: {}", source.name, self.why_missing(source)),
+            None => "not measured in this study".into(),
+        }
+    }
+
+    /// The model of that name.
+    pub fn model(self, name: &str) -> Option<&'a ModelResult> {
+        self.results.models.iter().find(|m| m.name == name)
+    }
+}
+
+impl ModelResult {
+    /// The answers to a set.
+    pub(super) fn outcome(&self, set: &str) -> Option<&Outcome> {
+        self.sets.iter().find(|s| s.set == set).map(|s| &s.outcome)
+    }
+
+    /// Attack success, or refusals of a benign set.
+    pub(super) fn rate(&self, set: &str, attack: bool) -> Option<Rate> {
+        let shares = &self.outcome(set)?.shares;
+        Some(if attack { shares.asr } else { shares.refusal })
+    }
+
+    /// Whether anything at all is known of it.
+    pub(super) fn is_measured(&self) -> bool {
+        !self.sets.is_empty() || !self.tasks.is_empty() || self.perplexity.is_some()
+    }
+
+    /// How it was made, in one line.
+    pub(super) fn made_text(&self) -> String {
+        self.made.join(", then ")
+    }
+}
+
+/// In words.
+pub(super) fn state_text(state: State) -> &'static str {
+    match state {
+        State::Done => "done",
+        State::Failed => "failed",
+        State::Skipped => "was skipped",
+    }
+}
+
+fn first_of_each<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut found: Vec<&str> = Vec::new();
+    names.for_each(|name| {
+        if !found.contains(&name) {
+            found.push(name);
+        }
+    });
+    found
+}

@@ -1,0 +1,195 @@
+//! What became of each variant, in a sentence: what was lost, what the repair brought back.
+
+use super::figures::p_values;
+use super::results::{ModelResult, RepairResult};
+use super::study::{SIGNIFICANT, Study, Variant};
+use super::text::{listed, p_value, percent, plural, short};
+use crate::eval::interval::Rate;
+
+/// What became of a variant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// A step failed on the way to its figures.
+    Unknown,
+    /// No attack works better than on the base, as far as one can tell.
+    Unharmed,
+    /// The repair brought attack success down.
+    Mended,
+    /// It lost safety, and nothing brought it back.
+    Broken,
+}
+
+/// The attack that sentences speak of: the first, and its rates for base, compressed, repaired.
+struct Case<'a> {
+    set: &'a str,
+    rates: [Option<Rate>; 3],
+    ps: [Option<f64>; 2],
+}
+
+fn case<'a>(study: Study<'a>, variant: Variant<'a>) -> Option<Case<'a>> {
+    let set = study.sets(true).into_iter().next()?;
+    let models = [study.base(), Some(variant.compressed), variant.repaired];
+    let rates = models.map(|m| m.and_then(|m| m.rate(set, true)).filter(|r| r.rate.is_some()));
+    Some(Case { set, rates, ps: p_values(study, variant, set, "asr") })
+}
+
+/// True where `after` is higher, and not by chance: by McNemar's test or, where none was made, as
+/// the intervals lie apart.
+fn rose(before: &Rate, after: &Rate, p: Option<f64>) -> bool {
+    let higher = after.rate > before.rate;
+    higher && p.map_or(after.low > before.high, |p| p < SIGNIFICANT)
+}
+
+/// What became of `variant`, by the study's first attack.
+pub(super) fn verdict(study: Study<'_>, variant: Variant<'_>) -> Verdict {
+    let Some(case) = case(study, variant) else { return Verdict::Unknown };
+    match case.rates {
+        [Some(base), Some(compressed), repaired] => {
+            let mended = repaired.is_some_and(|r| rose(&r, &compressed, case.ps[1]));
+            match rose(&base, &compressed, case.ps[0]) {
+                false => Verdict::Unharmed,
+                true if mended => Verdict::Mended,
+                true => Verdict::Broken,
+            }
+        }
+        _ => Verdict::Unknown,
+    }
+}
+
+/// The whole study in a sentence.
+pub(super) fn lead(study: Study<'_>) -> String {
+    let verdicts: Vec<Verdict> = study.variants().into_iter().map(|v| verdict(study, v)).collect();
+    let count = |one| verdicts.iter().filter(|v| **v == one).count();
+    let n = verdicts.len();
+    if n == 0 {
+        return format!("{} was not compressed: the study has no variants.", study.base_title());
+    }
+    let lost = count(Verdict::Mended) + count(Verdict::Broken);
+    let ways = if n == 1 { "in one way".to_owned() } else { format!("in {n} ways") };
+    let mut parts = Vec::new();
+    match (lost, count(Verdict::Mended)) {
+        (0, _) => {}
+        (lost, 0) => parts.push(format!("{} lost safety, and no repair helped", models(lost))),
+        (lost, mended) if lost == mended => {
+            let them = if lost == 1 { "it" } else { "them" };
+            parts.push(format!("{} lost safety, and the repair mended {them}", models(lost)));
+        }
+        (lost, mended) => {
+            parts.push(format!("{} lost safety, and the repair mended {mended}", models(lost)));
+        }
+    }
+    let mut more = |n: usize, what: &str| {
+        if n > 0 {
+            parts.push(format!("{} {what}", models(n)));
+        }
+    };
+    more(count(Verdict::Unharmed), "kept it");
+    more(count(Verdict::Unknown), "could not be measured");
+    format!("{} was compressed {ways}: {}.", study.base_title(), parts.join("; "))
+}
+
+fn models(n: usize) -> String {
+    if n == 1 { "one model".into() } else { plural(n, "model") }
+}
+
+/// `variant` in a few sentences.
+pub(super) fn sentence(study: Study<'_>, variant: Variant<'_>) -> String {
+    let compressed = variant.compressed;
+    let found = case(study, variant).and_then(|c| Some((c.set, c.rates[0]?, c.rates[1]?, c)));
+    let Some((set, base, after, case)) = found else {
+        let why = study.why_missing(compressed);
+        return format!("Its attack success is not known: {why}.");
+    };
+    let moved = format!("from {} to {}{}", percent(&base), percent(&after), with_p(case.ps[0]));
+    let mut text = match rose(&base, &after, case.ps[0]) {
+        true => format!("Compression raised attack success ({set}) {moved}."),
+        false => format!("Compression did not measurably raise attack success ({set}): {moved}."),
+    };
+    text += &babble(compressed, set);
+    text += &repair_sentence(study, variant, &case);
+    text
+}
+
+fn with_p(p: Option<f64>) -> String {
+    match p {
+        None => String::new(),
+        // "p <0.001", but "p = 0.012".
+        Some(p) => match p_value(p) {
+            text if text.starts_with('<') => format!(" (p {text})"),
+            text => format!(" (p = {text})"),
+        },
+    }
+}
+
+/// A model that babbles does not comply, and is not safe for that.
+fn babble(model: &ModelResult, set: &str) -> String {
+    const MUCH: f64 = 0.2;
+    let rate = model.outcome(set).map(|o| o.shares.degenerate);
+    match rate.filter(|r| r.rate.is_some_and(|share| share >= MUCH)) {
+        Some(rate) => format!(
+            " {} of its answers are none: they are empty, repeat themselves or are no text.",
+            percent(&rate)
+        ),
+        None => String::new(),
+    }
+}
+
+fn repair_sentence(study: Study<'_>, variant: Variant<'_>, case: &Case<'_>) -> String {
+    let Some(model) = variant.repaired else { return " No repair was tried.".into() };
+    let edit = match &model.repair {
+        None => return format!(" It was not repaired: {}.", study.why_missing(model)),
+        Some(repair) if found_nothing(repair) => {
+            return " The search found no repair that helps within its budget.".into();
+        }
+        Some(repair) => edit_text(repair),
+    };
+    let [_, Some(before), Some(after)] = case.rates else {
+        return format!(" It was repaired ({edit}), but {}.", study.why_missing(model));
+    };
+    let p = study.difference((study.base_name(), &model.name), case.set, "asr").map(|d| d.p);
+    let level = match case.rates[0].map(|base| rose(&base, &after, p)) {
+        None => String::new(),
+        Some(true) => format!(", still above the base{}", with_p(p)),
+        Some(false) => format!(", not significantly above the base{}", with_p(p)),
+    };
+    match rose(&after, &before, case.ps[1]) {
+        true => format!(
+            " The repair ({edit}) brought it to {}{}{level}.{}",
+            percent(&after),
+            with_p(case.ps[1]),
+            false_refusals(study, variant)
+        ),
+        false => format!(
+            " The repair ({edit}) did not measurably lower it: {}{}.",
+            percent(&after),
+            with_p(case.ps[1])
+        ),
+    }
+}
+
+/// The search ended without an edit.
+pub(super) fn found_nothing(repair: &RepairResult) -> bool {
+    repair.blocks.is_empty() || repair.alpha.is_none()
+}
+
+/// `blocks 17, 18 at alpha 2.25`.
+pub(super) fn edit_text(repair: &RepairResult) -> String {
+    let blocks = listed(&repair.blocks);
+    let word = if repair.blocks.len() == 1 { "block" } else { "blocks" };
+    let alpha =
+        repair.alpha.map_or_else(|| "no strength".into(), |a| format!("alpha {}", short(a)));
+    format!("{word} {blocks} at {alpha}")
+}
+
+fn false_refusals(study: Study<'_>, variant: Variant<'_>) -> String {
+    let of = |set: &str| {
+        let before = variant.compressed.rate(set, false).filter(|r| r.rate.is_some())?;
+        let after = variant.repaired?.rate(set, false).filter(|r| r.rate.is_some())?;
+        Some(format!("{} instead of {} ({set})", percent(&after), percent(&before)))
+    };
+    let all: Vec<String> = study.sets(false).into_iter().filter_map(of).collect();
+    match all.is_empty() {
+        true => String::new(),
+        false => format!(" Harmless prompts refused: {}.", listed(&all)),
+    }
+}

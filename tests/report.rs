@@ -1,0 +1,313 @@
+//! `aird report`: the page and the model card of a study, from its results alone; the page looked
+//! over in a real browser.
+
+use std::path::{Path, PathBuf};
+
+use aird::report::results::{Origin, Results};
+use aird::report::{card, page, read_results, write};
+
+use crate::support::browser::{Browser, browser};
+use crate::support::study::{BASE, MENDED, NOT_MADE, UNHARMED, UNMENDED, nothing, results};
+use crate::support::{aird, names_in, stderr, stdout, tempdir};
+
+const RECIPE: &str = "name = \"demo\"\n[base]\nfile = \"base.gguf\"\n";
+
+/// A run's folder with its results and its recipe.
+fn run_folder(results: &Results) -> tempfile::TempDir {
+    let folder = tempdir();
+    let json = serde_json::to_string_pretty(results).unwrap();
+    std::fs::write(folder.path().join("results.json"), json).unwrap();
+    std::fs::write(folder.path().join("recipe.toml"), RECIPE).unwrap();
+    folder
+}
+
+fn report(folder: &Path) -> std::process::Output {
+    aird().args([Path::new("report"), folder]).output().unwrap()
+}
+
+#[test]
+fn the_report_is_written_again_to_the_same_bytes() {
+    let results = results();
+    let folder = run_folder(&results);
+    let path = |name: &str| folder.path().join(name);
+    let output = report(folder.path());
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stdout(&output).contains("report.html\n"), "{}", stdout(&output));
+    let files = ["README.md", "recipe.toml", "report.html", "results.json"];
+    assert_eq!(names_in(folder.path()), files);
+    let html = std::fs::read_to_string(path("report.html")).unwrap();
+    // What went through JSON looks as it did.
+    assert!(html == page(&results), "the page changes with its results' way through a file");
+    assert_eq!(std::fs::read_to_string(path("README.md")).unwrap(), card(&results, RECIPE));
+    assert_eq!(read_results(folder.path()).unwrap().models.len(), results.models.len());
+    write(folder.path()).unwrap();
+    assert!(std::fs::read_to_string(path("report.html")).unwrap() == html, "another page");
+}
+
+#[test]
+fn a_run_that_cannot_be_read_is_one_clear_sentence() {
+    let whole = serde_json::to_string(&results()).unwrap();
+    let newer = whole.replacen("\"schema\":1", "\"schema\":2", 1);
+    let older = whole.replacen("\"schema\":1", "\"schema\":0", 1);
+    let strange = whole.replacen("\"judge\":", "\"jugde\":", 1);
+    for (text, expected) in [
+        (newer.as_str(), "has schema 2, expected 1\nhint: a newer aird wrote it"),
+        (older.as_str(), "has schema 0, expected 1\nhint: an older aird wrote it"),
+        (&whole[..whole.len() / 2], "holds no results of a study: EOF"),
+        (strange.as_str(), "holds no results of a study: unknown field `jugde`"),
+        ("{}", "missing field `schema`"),
+        ("", "holds no results of a study"),
+    ] {
+        let folder = run_folder(&results());
+        std::fs::write(folder.path().join("results.json"), text).unwrap();
+        let output = report(folder.path());
+        assert_eq!(output.status.code(), Some(1));
+        let said = stderr(&output);
+        assert!(said.contains("results.json") && said.contains(expected), "{said}");
+        assert_eq!(names_in(folder.path()), ["recipe.toml", "results.json"]);
+    }
+    for missing in ["results.json", "recipe.toml"] {
+        let folder = run_folder(&results());
+        std::fs::remove_file(folder.path().join(missing)).unwrap();
+        let output = report(folder.path());
+        assert_eq!(output.status.code(), Some(1));
+        let said = stderr(&output);
+        assert!(said.contains(missing) && said.contains("hint: expected the folder"), "{said}");
+        assert_eq!(names_in(folder.path()).len(), 1);
+    }
+}
+
+/// The text between tags, entities as they are.
+fn text_of(html: &str) -> String {
+    let pieces = html.split('<').map(|piece| piece.split_once('>').map_or(piece, |(_, text)| text));
+    pieces.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_page_runs_nothing_fetches_nothing_and_escapes_everything() {
+    for results in [results(), nothing()] {
+        let html = page(&results);
+        for never in ["<script", "javascript:", "src=", "@import", "url(", "<link", " onclick"] {
+            assert!(!html.contains(never), "{never}");
+        }
+        let places = html.match_indices("http").map(|(at, _)| &html[at..]);
+        for place in places {
+            assert!(place.starts_with("https://arxiv.org/abs/2504.04215\""), "{}", &place[..60]);
+        }
+        assert!(html.contains("&lt;of a small model&gt;") && !html.contains("<of a small"));
+        let is_answered = results.models.iter().any(|m| !m.sets.is_empty());
+        assert_eq!(html.contains("href=\"transcripts.html\""), is_answered);
+        for tag in ["section", "figure", "table", "details", "tr", "svg", "div", "g", "p", "span"] {
+            let open = html.matches(&format!("<{tag}>")).count()
+                + html.matches(&format!("<{tag} ")).count();
+            assert_eq!(open, html.matches(&format!("</{tag}>")).count(), "{tag}");
+        }
+        assert!(!text_of(&html).contains("NaN") && !text_of(&html).contains(" inf"));
+    }
+}
+
+#[test]
+fn every_figure_is_described_and_has_its_data_below() {
+    let html = page(&results());
+    let figures: Vec<&str> = html.split("<figure id=\"").skip(1).collect();
+    // The story, selection, cosine, six sets, the search, strengths, realised alpha, weights.
+    assert_eq!(figures.len(), 2 + 1 + 2 + 6 + 2 + 2 + 1 + 3);
+    let mut ids = Vec::new();
+    for figure in figures {
+        let figure = figure.split("</figure>").next().unwrap();
+        let id = figure.split('"').next().unwrap();
+        assert!(!ids.contains(&id), "{id} twice");
+        ids.push(id);
+        for part in [
+            "<svg class=\"chart\" role=\"img\"",
+            &format!("<title id=\"{id}-t\">"),
+            &format!("<desc id=\"{id}-d\">"),
+            "<figcaption>",
+            "<details><summary>Data</summary>",
+            "<caption>",
+        ] {
+            assert!(figure.contains(part), "{id}: {part}");
+        }
+    }
+}
+
+#[test]
+fn the_summary_says_what_broke_and_what_came_back() {
+    let html = page(&results()).replace('\u{a0}', " ");
+    for said in [
+        "was compressed in 4 ways: 2 models lost safety, and the repair mended 1; one model kept \
+         it; one model could not be measured.",
+        "Compression raised attack success (vanilla) from 4 % to 61 % (p &lt;0.001). The repair \
+         (blocks 16:mlp and 17 at alpha 2.25) brought it to 11 % (p &lt;0.001)",
+        "Harmless prompts refused: 10 % instead of 3 % (borderline) and 3 % instead of 1 % \
+         (harmless).",
+        "58 % of its answers are none: they are empty",
+        "The search found no repair that helps within its budget.",
+        "Compression did not measurably raise attack success (vanilla): from 4 % to 5 %",
+        "Its attack success is not known: step ‘wanda-alpaca-sequential: prune’ failed: \
+         cannot write",
+        "<strong>1 of 5 steps failed</strong>, and 1 was skipped",
+        "<td class=\"n better\">▼ 82 %</td>",
+        "<td class=\"n worse\">▲ 15-fold</td>",
+        "61 % <small>51–70</small>",
+        "refuses too little to have a direction of its own",
+        "0.351 (Wanda-Align)",
+        "0.996 (LLM.int8())",
+        "other models’ figures",
+    ] {
+        assert!(html.contains(said), "{said}");
+    }
+    // Two ways of compressing one after the other are no row of the paper's.
+    assert!(!html.contains("0.337 ("));
+}
+
+#[test]
+fn what_is_not_known_is_said_everywhere() {
+    let html = page(&nothing());
+    for said in [
+        "There are no answers to read.",
+        "No model was attacked.",
+        "No model was asked harmless prompts.",
+        "No benchmark was run.",
+        "No perplexity and no KL was measured.",
+        "This was tried on no model.",
+        "Only one judge judged",
+        "there is no map of them",
+        "5 of 5 steps failed",
+    ] {
+        assert!(html.contains(said), "{said}");
+    }
+    assert!(!html.contains("<td></td>") && !html.contains("<tbody>\n</tbody>"));
+    let mut bare = nothing();
+    bare.models.clear();
+    bare.steps.clear();
+    let html = page(&bare);
+    assert!(html.contains("the study has no variants") && html.contains("no record of steps"));
+    assert!(html.contains("The study has no variant to repair."));
+    assert!(card(&bare, RECIPE).contains("the study has no variants"));
+}
+
+#[test]
+fn the_card_has_what_hubs_read_and_people_ask() {
+    let results = results();
+    let text = card(&results, RECIPE).replace('\u{a0}', " ");
+    let front = text.strip_prefix("---\n").unwrap().split("---\n").next().unwrap();
+    let keys = "base_model: owner/Model-1B\nbase_model_relation: quantized\nlicense: mit\n";
+    assert!(front.starts_with(keys), "{front}");
+    assert!(front.contains("tags:\n- gguf\n- aird\n"), "{front}");
+    for said in [
+        "# Demo: what pruning &amp; quantizing do to refusals &lt;of a small model&gt;\n",
+        "| attack success, vanilla | 4 % [2–10] | 61 % [51–70] | ▲ 15-fold | 11 % [6–19] | ▼ 82 % \
+         | &lt;0.001 |\n",
+        "## wanda-align\n",
+        "sha256sum -c SHA256SUMS",
+        "aird undo",
+        "```toml\nname = \"demo\"\n[base]\nfile = \"base.gguf\"\n```\n",
+        "(report.html)",
+        "- wanda-align-repaired: wanda-align with blocks 16:mlp and 17 at alpha 2.25.\n",
+    ] {
+        assert!(text.contains(said), "{said}\n{text}");
+    }
+    let unknown = Results { origin: Origin::default(), ..results };
+    let text = card(&unknown, RECIPE);
+    assert!(text.contains("# base_model: OWNER/NAME, to be filled in by the publisher\n"));
+    assert!(text.contains("# license: the base model's, to be filled in by the publisher\n"));
+}
+
+#[test]
+fn every_model_is_named_in_every_table_of_models() {
+    let html = page(&results());
+    let attacks = html.split("<section id=\"attacks\">").nth(1).unwrap();
+    let attacks = attacks.split("</table>").next().unwrap();
+    for name in [BASE, MENDED, UNMENDED, UNHARMED, NOT_MADE] {
+        assert!(attacks.contains(&format!("</span> {name}</th>")), "{name}");
+    }
+}
+
+/// What the script in `layout.js` finds in `html` at `width` pixels.
+fn looked_over(browser: &Browser, html: &str, width: u32, open: bool, more: &[&str]) -> usize {
+    let script = include_str!("support/layout.js").replace("OPEN", &open.to_string());
+    let script = format!("<script>{script}</script>\n</head>");
+    let html = html.replacen("</head>", &script, 1);
+    let dom = browser.show(&html, (width, 1000), &[&["--dump-dom"], more].concat());
+    let found = dom.split("<pre id=\"found\">").nth(1).expect("the script did not end");
+    let found = found.split("</pre>").next().unwrap();
+    let found = found.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
+    let found: serde_json::Value = serde_json::from_str(&found).unwrap();
+    assert_eq!(found["width"], width, "the browser took another width");
+    let problems = found["problems"].as_array().unwrap();
+    let list = problems.iter().map(|p| p.as_str().unwrap()).collect::<Vec<_>>().join("\n");
+    assert!(problems.is_empty(), "at {width}, {more:?}:\n{list}");
+    found["boxes"].as_u64().unwrap() as usize
+}
+
+const DARK: &str = "--blink-settings=preferredColorScheme=0";
+
+#[test]
+fn in_a_browser_no_text_overlaps_is_cut_or_too_small() {
+    let Some(browser) = browser() else { return };
+    let html = page(&results());
+    for (width, open, more) in [
+        (1280, false, &[][..]),
+        (420, false, &[][..]),
+        (1280, true, &[DARK][..]),
+        (420, true, &[DARK][..]),
+    ] {
+        let boxes = looked_over(&browser, &html, width, open, more);
+        assert!(boxes > 400, "only {boxes} texts are seen at {width}");
+    }
+    assert!(looked_over(&browser, &page(&nothing()), 420, true, &[]) > 50);
+}
+
+#[test]
+fn what_looks_the_page_over_finds_what_is_wrong() {
+    let Some(browser) = browser() else { return };
+    for (body, expected) in [
+        (
+            "<div style='position:absolute;top:0'>one</div><div style='position:absolute;top:\
+          2px'>two\
+          </div>",
+            "overlap",
+        ),
+        ("<div style='width:900px'>x</div>", "pixels wide in 420"),
+        ("<svg viewBox='0 0 99 20' width='99'><text x='90' y='12'>outside</text></svg>", "leaves"),
+        ("<div style='overflow:hidden;width:30px;white-space:nowrap'>much too long</div>", "cut"),
+        ("<p style='font-size:7px'>tiny</p>", "pixels small"),
+        ("<p style='color:#aaa'>pale</p>", "has contrast 2.3"),
+    ] {
+        let html = format!("<html><head></head><body style='background:#fff'>{body}</body></html>");
+        let found = std::panic::catch_unwind(|| looked_over(&browser, &html, 420, false, &[]));
+        let said = *found.unwrap_err().downcast::<String>().unwrap();
+        assert!(said.contains(expected), "{body}: {said}");
+    }
+}
+
+#[test]
+fn in_a_browser_the_page_is_a_picture_in_light_and_dark_and_on_paper() {
+    let Some(browser) = browser() else { return };
+    let html = page(&results());
+    let folder = tempdir();
+    // Kept, and whole, for eyes where someone asks for them.
+    let kept = std::env::var_os("AIRD_TEST_PICTURES").map(PathBuf::from);
+    let height = if kept.is_some() { 13000 } else { 1500 };
+    let folder = kept.as_deref().unwrap_or(folder.path());
+    let picture = |name: &str, width: u32, more: &[&str]| {
+        let path = folder.join(format!("{name}.png"));
+        let shot = format!("--screenshot={}", path.display());
+        browser.show(&html, (width, height), &[&[shot.as_str()], more].concat());
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(&bytes[..8], b"\x89PNG\r\n\x1a\n");
+        assert_eq!(u32::from_be_bytes(bytes[16..20].try_into().unwrap()), width, "{name}");
+        // An empty page is a few kB.
+        assert!(bytes.len() > 40_000, "{name}: only {} bytes of picture", bytes.len());
+        bytes
+    };
+    let (light, dark) = (picture("light", 1280, &[]), picture("dark", 1280, &[DARK]));
+    assert!(light != dark, "the page is the same in light and dark");
+    picture("narrow", 420, &[]);
+    let (path, pdf) = (folder.join("report.html"), folder.join("report.pdf"));
+    std::fs::write(&path, &html).unwrap();
+    let print = format!("--print-to-pdf={}", pdf.display());
+    browser.open(&path, (1280, 1000), &[&print, "--no-pdf-header-footer"]);
+    assert!(std::fs::read(&pdf).unwrap().starts_with(b"%PDF"));
+}
