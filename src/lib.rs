@@ -6,7 +6,7 @@
 /// The command line: one file a verb, its arguments and a `run` that reads as a sentence.
 pub mod cli;
 
-/// Results as people look at them: pictures in SVG.
+/// Results as people look at them: pictures in SVG, a study's report and its model card.
 pub mod report;
 
 /// What a model does, measured: attack success, benchmarks, intervals.

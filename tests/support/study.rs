@@ -74,6 +74,23 @@ pub fn nothing() -> Results {
     results
 }
 
+/// A deep model, compressed in many ways.
+pub fn many() -> Results {
+    let mut results = results();
+    let (wanda, mended) = (results.models[1].clone(), results.models[2].clone());
+    for i in 0..12 {
+        let name = format!("wanda-at-{}-percent", 30 + i);
+        let repaired = format!("{name}-repaired");
+        results.models.push(ModelResult { name: name.clone(), ..wanda.clone() });
+        let mended = ModelResult { name: repaired, of: Some(name), ..mended.clone() };
+        results.models.push(mended);
+    }
+    let base = results.models[0].direction.as_mut().unwrap();
+    let deeper = base.scores.clone().into_iter().map(|s| CellScores { layer: s.layer + 40, ..s });
+    base.scores.extend(deeper.collect::<Vec<_>>());
+    results
+}
+
 fn empty(name: &str, role: Role, of: Option<&str>) -> ModelResult {
     ModelResult {
         name: name.into(),
