@@ -246,7 +246,7 @@ fn outcome(k: usize, attack: bool, variants: usize, none: usize) -> Outcome {
         by_judge: BTreeMap::from([("default".to_owned(), shares.clone())]),
         shares,
         any: several.then(|| wilson(k, n)),
-        mean: several.then(|| Mean { n, mean: Some(share), low: 0.9 * share, high: 1.1 * share }),
+        mean: several.then_some(Mean { n, mean: Some(share), low: 0.9 * share, high: 1.1 * share }),
         by_suffix: if several {
             (0..5).map(|i| wilson(k * (5 - i) / 5, n)).collect()
         } else {
