@@ -9,7 +9,7 @@ pub mod cli;
 /// A recipe, the plan of steps that it becomes, and the folder where they are done.
 pub mod study;
 
-/// Results as people look at them: pictures in SVG.
+/// Results as people look at them: pictures in SVG, a study's report and its model card.
 pub mod report;
 
 /// What a model does, measured: attack success, benchmarks, intervals.

@@ -7,7 +7,7 @@ use aird::report::results::{Origin, Results};
 use aird::report::{card, page, read_results, write};
 
 use crate::support::browser::{Browser, browser};
-use crate::support::study::{BASE, MENDED, NOT_MADE, UNHARMED, UNMENDED, nothing, results};
+use crate::support::study::{BASE, MENDED, NOT_MADE, UNHARMED, UNMENDED, many, nothing, results};
 use crate::support::{aird, names_in, stderr, stdout, tempdir};
 
 const RECIPE: &str = "name = \"demo\"\n[base]\nfile = \"base.gguf\"\n";
@@ -187,6 +187,54 @@ fn what_is_not_known_is_said_everywhere() {
     assert!(card(&bare, RECIPE).contains("the study has no variants"));
 }
 
+/// Every place in `value` below `path`, as JSON pointers, down to `depth`.
+fn places(value: &serde_json::Value, path: &str, depth: usize, found: &mut Vec<String>) {
+    let mut below = |key: &str, value| {
+        let path = format!("{path}/{key}");
+        found.push(path.clone());
+        if depth > 1 {
+            places(value, &path, depth - 1, found);
+        }
+    };
+    match value {
+        serde_json::Value::Object(map) => map.iter().for_each(|(key, value)| below(key, value)),
+        // The first of a list stands for the others.
+        serde_json::Value::Array(list) => list.iter().take(1).for_each(|value| below("0", value)),
+        _ => {}
+    }
+}
+
+#[test]
+fn whatever_is_missing_there_is_a_report() {
+    let whole = serde_json::to_value(results()).unwrap();
+    let mut n = 0;
+    for (i, model) in whole["models"].as_array().unwrap().iter().enumerate() {
+        let (root, mut found) = (format!("/models/{i}"), Vec::new());
+        found.push(root.clone());
+        places(model, &root, 3, &mut found);
+        for place in found {
+            for less in [serde_json::json!(null), serde_json::json!([]), serde_json::json!(0)] {
+                let mut results = whole.clone();
+                *results.pointer_mut(&place).unwrap() = less;
+                // Read as a file is.
+                let Ok(results) = serde_json::from_str::<Results>(&results.to_string()) else {
+                    continue;
+                };
+                let html = page(&results);
+                assert!(html.ends_with("</html>\n") && !html.contains("NaN"), "{place}");
+                assert!(!card(&results, RECIPE).contains("NaN"), "{place}");
+                n += 1;
+            }
+        }
+    }
+    for i in 0..whole["models"].as_array().unwrap().len() {
+        let mut results = results();
+        results.models.remove(i);
+        assert!(page(&results).ends_with("</html>\n") && !card(&results, RECIPE).is_empty());
+    }
+    assert!(n > 100, "only {n} of these were results");
+}
+
 #[test]
 fn the_card_has_what_hubs_read_and_people_ask() {
     let results = results();
@@ -257,6 +305,7 @@ fn in_a_browser_no_text_overlaps_is_cut_or_too_small() {
         assert!(boxes > 400, "only {boxes} texts are seen at {width}");
     }
     assert!(looked_over(&browser, &page(&nothing()), 420, true, &[]) > 50);
+    assert!(looked_over(&browser, &page(&many()), 420, false, &[]) > 1000);
 }
 
 #[test]

@@ -48,8 +48,8 @@ pub fn read_results(run: &Path) -> Result<Results> {
 }
 
 /// Writes the report and the model card into folder `run`, from the results and the recipe in it: a
-/// number's way through JSON may change its last bit, so that what is read is what is shown, whoever
-/// asks.
+/// number's way through JSON may change its last bit, so that what is read is what is shown,
+/// whoever asks.
 ///
 /// # Errors
 /// See [`read_results`]; the recipe is missing, or a file cannot be written.

@@ -118,7 +118,7 @@ impl SearchReport {
             };
             dot(name, &a.counts, a.kl_nats, kind, a.on_front)
         }));
-        front_chart("Refusals against false refusals, held-out prompts", &dots, self.limit())
+        front_chart("Refusals against false refusals", &dots, self.limit())
     }
 
     /// The most false refusals that a repair may have, per cent.

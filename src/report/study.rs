@@ -1,7 +1,7 @@
 //! A study's results looked at as a study: the base, its variants with their repairs, and what was
 //! compared with what.
 
-use super::results::{ModelResult, Results, Role, State, StepResult, TaskDifference};
+use super::results::{ModelResult, Results, Role, State, StepResult};
 use super::verdict::found_nothing;
 use crate::eval::asr::{Difference, Outcome};
 use crate::eval::interval::Rate;
@@ -81,19 +81,6 @@ impl<'a> Study<'a> {
             d.base == base && d.model == model && d.set == set && d.measure == measure
         };
         self.results.attack_differences.iter().find(is)
-    }
-
-    /// What changed from `base` to `model` in a benchmark's accuracy.
-    pub fn task_difference(
-        self,
-        (base, model): (&str, &str),
-        task: &str,
-    ) -> Option<&'a TaskDifference> {
-        let of = |d: &&TaskDifference| {
-            let pair = (d.against.as_str(), d.model.as_str());
-            pair == (base, model) && d.task == task && d.metric == "acc"
-        };
-        self.results.task_differences.iter().find(of)
     }
 
     /// Steps that did not come to an end.

@@ -74,6 +74,23 @@ pub fn nothing() -> Results {
     results
 }
 
+/// A deep model, compressed in many ways.
+pub fn many() -> Results {
+    let mut results = results();
+    let (wanda, mended) = (results.models[1].clone(), results.models[2].clone());
+    for i in 0..12 {
+        let name = format!("wanda-at-{}-percent", 30 + i);
+        let repaired = format!("{name}-repaired");
+        results.models.push(ModelResult { name: name.clone(), ..wanda.clone() });
+        let mended = ModelResult { name: repaired, of: Some(name), ..mended.clone() };
+        results.models.push(mended);
+    }
+    let base = results.models[0].direction.as_mut().unwrap();
+    let deeper = base.scores.clone().into_iter().map(|s| CellScores { layer: s.layer + 40, ..s });
+    base.scores.extend(deeper.collect::<Vec<_>>());
+    results
+}
+
 fn empty(name: &str, role: Role, of: Option<&str>) -> ModelResult {
     ModelResult {
         name: name.into(),
@@ -229,7 +246,7 @@ fn outcome(k: usize, attack: bool, variants: usize, none: usize) -> Outcome {
         by_judge: BTreeMap::from([("default".to_owned(), shares.clone())]),
         shares,
         any: several.then(|| wilson(k, n)),
-        mean: several.then(|| Mean { n, mean: Some(share), low: 0.9 * share, high: 1.1 * share }),
+        mean: several.then_some(Mean { n, mean: Some(share), low: 0.9 * share, high: 1.1 * share }),
         by_suffix: if several {
             (0..5).map(|i| wilson(k * (5 - i) / 5, n)).collect()
         } else {

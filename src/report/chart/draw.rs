@@ -11,8 +11,9 @@ use crate::report::text::{escaped, short};
 const LETTER: f64 = 0.63;
 /// The font's size, as in `chart.css`.
 const SIZE: f64 = 12.0;
-/// Room for the title of a chart that is a file.
+/// Room for the title of a chart that is a file, and around it.
 const HEADING: f64 = 34.0;
+const MARGIN: f64 = 12.0;
 
 /// Which end of a text lies at its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,16 +60,17 @@ impl Chart {
 
     /// As a file of its own, with its title and colours.
     pub fn file(&self) -> String {
-        let (width, height) = (self.width, self.height + HEADING);
-        let title = fitted(&self.title, (width - 24.0) * SIZE / 15.0);
+        let (width, height) = (self.width + 2.0 * MARGIN, self.height + HEADING + MARGIN);
+        // Set larger and bolder than the text that rooms are reckoned for.
+        let title = fitted(&self.title, self.width * SIZE / 15.0);
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"chart\" role=\"img\" \
              aria-labelledby=\"t d\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
              height=\"{height}\">\n<title id=\"t\">{}</title>\n<desc id=\"d\">{}</desc>\n\
              <style>{STYLE}</style>\n\
              <rect width=\"100%\" height=\"100%\" style=\"fill:var(--paper)\"/>\n\
-             <text class=\"title\" x=\"12\" y=\"22\">{}</text>\n\
-             <g transform=\"translate(0 {HEADING})\">\n{}</g>\n</svg>\n",
+             <text class=\"title\" x=\"{MARGIN}\" y=\"22\">{}</text>\n\
+             <g transform=\"translate({MARGIN} {HEADING})\">\n{}</g>\n</svg>\n",
             escaped(&self.title),
             escaped(&self.summary),
             escaped(&title),

@@ -6,11 +6,12 @@ use super::scale::{Scale, nice_above};
 use crate::report::text::three;
 
 const WIDTH: f64 = 460.0;
-const HEIGHT: f64 = 280.0;
 const LEFT: f64 = 36.0;
 const RIGHT: f64 = 320.0;
 const TOP: f64 = 42.0;
-const BOTTOM: f64 = 236.0;
+/// The least height of the plot; every name needs a line.
+const LEAST: f64 = 194.0;
+const LINE: f64 = 15.0;
 /// Every so-manieth point is marked: lines are told apart, and still seen.
 const MARKED: usize = 4;
 
@@ -31,15 +32,16 @@ pub fn line_chart(title: &str, what: &str, series: &[Series], layer: Option<usiz
     let lowest = series.iter().flat_map(|s| &s.values).flatten().copied().fold(0.0, f64::min);
     let low = if lowest < 0.0 { -nice_above(-lowest) } else { 0.0 };
     let x = Scale::linear((0.0, n.saturating_sub(1) as f64), (LEFT, RIGHT));
-    let y = Scale::linear((low, 1.0), (BOTTOM, TOP));
+    let bottom = TOP + LEAST.max(LINE * series.len() as f64);
+    let y = Scale::linear((low, 1.0), (bottom, TOP));
     let names: Vec<&str> = series.iter().map(|s| s.name.as_str()).collect();
     let summary = format!("{what} over {n} layers of {}", names.join(", "));
-    let mut chart = Chart::new(title, &summary, WIDTH, HEIGHT);
+    let mut chart = Chart::new(title, &summary, WIDTH, bottom + 44.0);
     chart.y_axis(&y, (LEFT, RIGHT), &y.ticks(7), what);
-    chart.x_axis(&x, BOTTOM, &x.ticks(7), "layer");
+    chart.x_axis(&x, bottom, &x.ticks(7), "layer");
     if let Some(layer) = layer {
         let at = x.at(layer as f64);
-        chart.line((at, TOP), (at, BOTTOM), "limit");
+        chart.line((at, TOP), (at, bottom), "limit");
         chart.text((at, TOP - 6.0), Anchor::Middle, "muted", &format!("l = {layer}"));
     }
     for (i, one) in series.iter().enumerate() {
@@ -47,7 +49,7 @@ pub fn line_chart(title: &str, what: &str, series: &[Series], layer: Option<usiz
     }
     let last = |s: &Series| s.values.iter().rev().flatten().next().copied();
     let ends: Vec<f64> = series.iter().map(|s| y.at(last(s).unwrap_or(low))).collect();
-    let places = spaced(&ends, 15.0, (TOP + 4.0, BOTTOM + 4.0));
+    let places = spaced(&ends, LINE, (TOP + 4.0, bottom + 4.0));
     for (i, (one, at)) in series.iter().zip(places).enumerate() {
         let class = one.tone.class();
         chart.line((RIGHT + 3.0, ends[i]), (RIGHT + 12.0, at), &format!("whisker {class}"));

@@ -26,8 +26,6 @@ pub enum Tone {
     Compressed,
     /// Repaired: the accent.
     Repaired,
-    /// Beside the point.
-    Quiet,
 }
 
 impl Mark {
@@ -75,7 +73,6 @@ impl Tone {
             Tone::Base => "base",
             Tone::Compressed => "variant",
             Tone::Repaired => "repaired",
-            Tone::Quiet => "quiet",
         }
     }
 
@@ -85,7 +82,6 @@ impl Tone {
             Tone::Base => Mark::Circle,
             Tone::Compressed => Mark::Triangle,
             Tone::Repaired => Mark::Diamond,
-            Tone::Quiet => Mark::Cross,
         }
     }
 }

@@ -21,7 +21,7 @@ pub use draw::Chart;
 pub use front::{Dot, Kind, front_chart};
 pub use heatmap::{Heat, heatmap};
 pub use lines::{Series, line_chart};
-pub use marks::{Mark, Tone};
+pub use marks::Tone;
 pub use rates::{Bar, Group, rate_chart};
 pub use slopes::{Slope, slope_chart};
 pub use values::{Value, value_chart};

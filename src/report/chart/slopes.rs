@@ -7,19 +7,21 @@ use crate::eval::interval::Rate;
 use crate::report::text::{counts, interval, percent};
 
 const WIDTH: f64 = 460.0;
-const HEIGHT: f64 = 268.0;
 const LEFT: f64 = 36.0;
-const RIGHT: f64 = 312.0;
+const RIGHT: f64 = 278.0;
 const TOP: f64 = 32.0;
-const BOTTOM: f64 = 232.0;
+/// The least height of the plot; every name needs a line.
+const LEAST: f64 = 200.0;
+const LINE: f64 = 16.0;
 /// Where base, compressed and repaired stand.
 const STAGES: [(f64, Tone, &str); 3] = [
-    (70.0, Tone::Base, "base"),
-    (174.0, Tone::Compressed, "compressed"),
-    (278.0, Tone::Repaired, "repaired"),
+    (62.0, Tone::Base, "base"),
+    (152.0, Tone::Compressed, "compressed"),
+    (242.0, Tone::Repaired, "repaired"),
 ];
-/// Intervals of several variants stand beside each other.
+/// Intervals of several variants stand beside each other: so far apart, and within so much.
 const APART: f64 = 7.0;
+const ASIDE: f64 = 44.0;
 
 /// A variant.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,12 +34,13 @@ pub struct Slope {
 
 /// Draws `slopes` from 0 to 100 %.
 pub fn slope_chart(title: &str, what: &str, slopes: &[Slope]) -> Chart {
-    let y = Scale::linear((0.0, 100.0), (BOTTOM, TOP));
-    let mut chart = Chart::new(title, &summary(what, slopes), WIDTH, HEIGHT);
+    let bottom = TOP + LEAST.max(LINE * slopes.len() as f64);
+    let y = Scale::linear((0.0, 100.0), (bottom, TOP));
+    let mut chart = Chart::new(title, &summary(what, slopes), WIDTH, bottom + 36.0);
     let ticks = [0.0, 25.0, 50.0, 75.0, 100.0];
     chart.y_axis(&y, (LEFT, RIGHT), &ticks, &format!("{what}, %"));
     for (x, _, name) in STAGES {
-        chart.text((x, BOTTOM + 20.0), Anchor::Middle, "muted", name);
+        chart.text((x, bottom + 20.0), Anchor::Middle, "muted", name);
     }
     let points: Vec<[Option<(f64, f64)>; 3]> =
         slopes.iter().enumerate().map(|(i, s)| points(&y, s, i, slopes.len())).collect();
@@ -58,7 +61,7 @@ pub fn slope_chart(title: &str, what: &str, slopes: &[Slope]) -> Chart {
         })
         .collect();
     let wanted: Vec<f64> = ends.iter().map(|end| end.2).collect();
-    let places = spaced(&wanted, 16.0, (TOP, BOTTOM));
+    let places = spaced(&wanted, LINE, (TOP, bottom));
     for ((slope, x, y, rate), at) in ends.into_iter().zip(places) {
         chart.line((x + 8.0, y), (RIGHT + 4.0, at), "leader");
         let share = percent(&rate);
@@ -70,7 +73,7 @@ pub fn slope_chart(title: &str, what: &str, slopes: &[Slope]) -> Chart {
 }
 
 fn points(y: &Scale, slope: &Slope, i: usize, n: usize) -> [Option<(f64, f64)>; 3] {
-    let aside = APART * (i as f64 - (n as f64 - 1.0) / 2.0);
+    let aside = APART.min(ASIDE / n as f64) * (i as f64 - (n as f64 - 1.0) / 2.0);
     [0, 1, 2].map(|stage| {
         // The base is the same for all.
         let x = STAGES[stage].0 + if stage == 0 { 0.0 } else { aside };

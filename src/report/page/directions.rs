@@ -71,22 +71,34 @@ fn chosen_scores(about: &About) -> Option<&CellScores> {
     about.scores.iter().find(chosen)
 }
 
+/// Where a score stands in a heatmap; None where no model has such a layer or position.
+fn cell_of(layer: usize, position: i32) -> Option<(usize, usize)> {
+    const MOST: (usize, i32) = (1024, 256);
+    let is_any = layer < MOST.0 && (-MOST.1..0).contains(&position);
+    is_any.then(|| (layer, (-1 - position) as usize))
+}
+
+/// [n_layer][n_pos]; None where a candidate was not evaluated.
+fn bypass_cells(scores: &[CellScores]) -> Vec<Vec<Option<f64>>> {
+    let placed = || scores.iter().filter_map(|s| Some((cell_of(s.layer, s.position)?, s.bypass)));
+    let n_layer = placed().map(|((layer, _), _)| layer + 1).max().unwrap_or(0);
+    let n_pos = placed().map(|((_, behind), _)| behind + 1).max().unwrap_or(0);
+    let mut cells = vec![vec![None; n_pos]; n_layer];
+    placed().for_each(|((layer, behind), bypass)| cells[layer][behind] = bypass);
+    cells
+}
+
 fn selection_figure(study: Study<'_>) -> String {
     let base = study.base().and_then(|m| m.direction.as_ref());
     let Some(about) = base.filter(|a| !a.scores.is_empty()) else {
         return note("The base's candidates were not scored: there is no map of them.");
     };
-    let n_layer = about.scores.iter().map(|s| s.layer + 1).max().unwrap_or(0);
-    let n_pos = about.scores.iter().map(|s| (-s.position).max(0) as usize).max().unwrap_or(0);
-    let mut cells = vec![vec![None; n_pos]; n_layer];
+    let cells = bypass_cells(&about.scores);
     let mut table = Table::new(
         "Scores of every candidate",
         &["layer", ">position", ">bypass", ">induce", ">KL"],
     );
     for s in &about.scores {
-        if let Some(cell) = cells[s.layer].get_mut((-1 - s.position).max(0) as usize) {
-            *cell = s.bypass;
-        }
         table.row(vec![
             Cell::number(&s.layer.to_string()),
             Cell::number(&s.position.to_string().replace('-', "−")),
@@ -99,7 +111,7 @@ fn selection_figure(study: Study<'_>) -> String {
         title: "Selection scores of the base's candidates",
         what: "bypass score",
         cells: &cells,
-        chosen: about.layer.zip(about.position),
+        chosen: about.layer.zip(about.position).filter(|c| cell_of(c.0, c.1).is_some()),
         limit: None,
     };
     let limit = about.max_kl.map_or_else(

@@ -108,7 +108,6 @@ pub fn mark(tone: Tone) -> String {
         Tone::Base => ("base", '●', "base"),
         Tone::Compressed => ("variant", '▼', "compressed"),
         Tone::Repaired => ("repaired", '◆', "repaired"),
-        Tone::Quiet => ("quiet", '×', "other"),
     };
     format!("<span class=\"mark {class}\" role=\"img\" aria-label=\"{word}\">{shape}</span>")
 }

@@ -13,9 +13,9 @@ use crate::report::verdict::{edit_text, found_nothing};
 
 pub fn internals(study: Study<'_>) -> String {
     let mut html = paragraph(
-        "W + alpha r rᵀ W, on the attention-output and MLP-output matrices of a block; r is the \
-         base’s unit refusal direction. Blocks and strength were chosen on prompts that are in \
-         none of the tables above.",
+        "W + alpha r rᵀ W, on the attention-output and MLP-output matrices of a block; r is the base’s \
+         unit refusal direction. Where blocks and strength were searched, held-out prompts \
+         decided.",
     );
     for (i, variant) in study.variants().into_iter().enumerate() {
         html += &format!("<h3>{}</h3>\n", escaped(&variant.compressed.name));

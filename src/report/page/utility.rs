@@ -33,18 +33,24 @@ fn accuracies(study: Study<'_>) -> String {
         let cells = tasks.iter().map(|task| Cell::rate(tally(model, task).map(|t| &t.acc)));
         table.row([name].into_iter().chain(cells).collect());
     }
-    let counts: Vec<String> = tasks.iter().filter_map(|task| counts(study, task)).collect();
-    table.html() + &note(&format!("Items: {}.", counts.join(", ")))
+    table.html() + &note(&items_text(study, &tasks))
 }
 
-/// `rte 200`, and how many of the items were cut.
-fn counts(study: Study<'_>, task: &str) -> Option<String> {
-    let tallies = study.results.models.iter().filter_map(|m| tally(m, task));
-    let (n, cut) = tallies.map(|t| (t.n, t.n_cut)).max()?;
-    Some(match cut {
-        0 => format!("{task} {n}"),
-        cut => format!("{task} {n} ({cut} without the beginning, which did not fit)"),
-    })
+/// How many items, and how many of them lost their beginning.
+fn items_text(study: Study<'_>, tasks: &[&str]) -> String {
+    let most = |task: &str, of: fn(&Tally) -> usize| {
+        study.results.models.iter().filter_map(|m| tally(m, task)).map(of).max().unwrap_or(0)
+    };
+    let counted = |of: fn(&Tally) -> usize| {
+        let counts = tasks.iter().map(|task| (*task, most(task, of))).filter(|(_, n)| *n > 0);
+        counts.map(|(task, n)| format!("{task} {n}")).collect::<Vec<_>>().join(", ")
+    };
+    let mut text = format!("Items: {}.", counted(|t| t.n));
+    let cut = counted(|t| t.n_cut);
+    if !cut.is_empty() {
+        text += &format!(" Without their beginnings, which did not fit: {cut}.");
+    }
+    text
 }
 
 fn texts(study: Study<'_>) -> String {
