@@ -26,7 +26,7 @@ pub enum Error {
     Disk { path: PathBuf, verb: &'static str, source: std::io::Error },
     #[error(
         "{} was made with other settings: {key} is {found} there, {expected} now\n\
-         hint: go on with the settings it was begun with, or name another file",
+         hint: go on with the settings it was begun with, or name another folder",
         path.display()
     )]
     OtherSettings { path: PathBuf, key: String, found: String, expected: String },
