@@ -26,8 +26,8 @@ const MARK: usize = 12;
 /// Measure what models can do: benchmarks of choices, perplexity, KL to another model
 #[derive(Debug, Args)]
 pub struct Tasks {
-    /// GGUF files, of each any shard. Each is compared with the first, and from the third on with the
-    /// one before it as well: name a base, its pruned form and that one's repair in this order.
+    /// GGUF files, of each any shard. Each is compared with the first, and from the third on with
+    /// the one before it as well: name a base, its pruned form and that one's repair in this order.
     #[arg(required = true)]
     models: Vec<PathBuf>,
     /// Benchmarks, with commas between: rte, arc_challenge, arc_easy, boolq, winogrande,
@@ -61,8 +61,8 @@ pub struct Tasks {
     /// Keep every item's scores here, and go on from there if cut off. A folder for each setting.
     #[arg(long, value_name = "FOLDER")]
     results: Option<PathBuf>,
-    /// Write results and samples as lm-evaluation-harness does, a folder for each model. They compare
-    /// with the harness's own run with add_bos_token=True; hellaswag from a .txt file does not.
+    /// Write results and samples as lm-evaluation-harness does, a folder for each model. They
+    /// compare with its own runs with add_bos_token=True; hellaswag from a .txt file does not.
     #[arg(long, value_name = "DIR", requires = "tasks")]
     lm_eval_dir: Option<PathBuf>,
     /// Choices scored at once.

@@ -45,8 +45,8 @@ pub enum Error {
     #[error("no task is called '{name}', expected some of {}", expected.join(", "))]
     NoSuchTask { name: String, expected: Vec<&'static str> },
     #[error(
-        "task {task}, line {line}: a choice of {n_tokens} tokens, expected at most {most}: what the \
-         model reads\nhint: take the item out of the data file"
+        "task {task}, line {line}: a choice of {n_tokens} tokens, expected at most {most}: the \
+         model reads no more\nhint: take the item out of the data file"
     )]
     ChoiceTooLong { task: &'static str, line: usize, n_tokens: usize, most: usize },
     #[error(

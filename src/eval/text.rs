@@ -131,8 +131,8 @@ pub struct Kl {
     pub p99: f64,
     /// The highest, nats.
     pub max: f64,
-    /// Share of tokens for which both find the same next token likeliest; the interval is that of as
-    /// many independent cases as there are windows.
+    /// Share of tokens for which both find the same next token likeliest; the interval is that of
+    /// as many independent cases as there are windows.
     pub same_top: Rate,
     /// Scored tokens.
     pub n_tokens: usize,

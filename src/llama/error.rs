@@ -17,7 +17,7 @@ pub enum Error {
     Load { path: PathBuf, said: String },
     #[error(
         "llama.cpp cannot make a context of {n_ctx} tokens: {said}\n\
-         hint: less memory is taken by a smaller --parallel, --ctx or --max-tokens, whichever there is"
+         hint: a smaller --parallel, --ctx or --max-tokens, whichever there is, takes less memory"
     )]
     Context { n_ctx: u32, said: String },
     #[error("llama.cpp cannot decode {n_tokens} tokens: {said}")]

@@ -151,7 +151,7 @@ impl ChatTemplate {
         hex(&Sha256::digest(&self.source))
     }
 
-    /// sha256 of what a short prompt is rendered as: other than that of the source it depends on the
+    /// sha256 of what a short prompt is rendered as: unlike that of the source it depends on the
     /// system prompt, on special tokens, and on the date if the template prints one.
     ///
     /// # Errors

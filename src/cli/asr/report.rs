@@ -143,8 +143,8 @@ impl ModelReport {
 }
 
 impl Report {
-    /// A row a figure, a column a model; then the differences. `tells_refusal` says whether the judge
-    /// that counts knows refusals, or what is safe alone.
+    /// A row a figure, a column a model; then the differences. `tells_refusal` says whether the
+    /// judge that counts knows refusals, or what is safe alone.
     pub fn text(&self, verbose: bool, tells_refusal: bool) -> String {
         let mut rows = vec![vec![format!("judge: {}", self.judge)]];
         rows[0].extend(self.models.iter().map(|model| model.name.clone()));

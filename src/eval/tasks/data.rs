@@ -19,7 +19,8 @@ pub struct TaskData {
     pub task: &'static dyn Task,
     /// The data file's name.
     pub file: String,
-    /// Whether it holds the set as published; marks and capitals are lost in llama-perplexity's form.
+    /// Whether it holds the set as published: marks and capitals are lost in llama-perplexity's
+    /// form.
     pub is_original: bool,
     /// sha256 of the data file.
     pub sha256: String,
