@@ -131,9 +131,9 @@ fn what_is_missing_at_the_end_is_said_at_the_beginning() {
         (&["--judge", model, "--judge-template", &missing][..], "missing"),
         (&["--judge", model, "--judge-template", &broken], "not so"),
         (&["--judge", model, "--judge-template", "llamaguard"], "asks for no 'safe'"),
-        (&[&missing], "missing"),
+        (&[missing.as_str()], "missing"),
         (&["--lora", &missing], "missing"),
-        (&["--lora", model], "expected adapter"),
+        (&["--lora", model], "expected 'adapter'"),
         (&["--ablate", &missing], "missing"),
         (&["--ablate", wide.to_str().unwrap()], "256 wide"),
     ] {
@@ -330,7 +330,7 @@ fn models_are_compared_and_every_attack_has_its_figures() {
     let pair = |d: &Value| [&d["base"], &d["model"]].map(|name| name.as_str().unwrap().to_owned());
     let pairs: Vec<_> = report["differences"].as_array().unwrap().iter().map(pair).collect();
     let expected = [[stem, "other"], [stem, "third"], ["other", "third"]];
-    assert_eq!(pairs, expected.iter().flat_map(|two| [two, two]).collect::<Vec<_>>());
+    assert_eq!(pairs, expected.iter().flat_map(|two| [*two, *two]).collect::<Vec<_>>());
     let table = stdout(&asr(&place.model, &more));
     assert!(table.contains("third  other"), "{table}");
     assert!(table.contains("third: default and paper agree on "), "{table}");

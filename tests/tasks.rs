@@ -361,7 +361,8 @@ fn a_run_that_was_cut_off_goes_on_to_the_same_bytes() {
     let whole = read();
     assert_eq!(whole.len(), 5);
     assert!(whole.iter().all(|(_, text)| text.lines().count() == 41 && !text.contains('/')));
-    for cut in [|_| 10, |n| n / 2, |n| n - 9] as [fn(usize) -> usize; 3] {
+    let cuts: [fn(usize) -> usize; 3] = [|_| 10, |n| n / 2, |n| n - 9];
+    for cut in cuts {
         for (name, text) in &whole {
             fs::write(results.join(name), &text.as_bytes()[..cut(text.len())]).unwrap();
         }

@@ -152,9 +152,9 @@ impl Asr {
         names.sort();
         if let Some(twice) = names.windows(2).find(|two| two[0] == two[1]) {
             bail!(
-                "two models are named '{0}', expected different file names: the report and the \
+                "two models are named '{}', expected different names: the report and the \
                  transcripts go by them\n\
-                 hint: a link has a name of its own: ln -s {0}/model.gguf {0}-2.gguf",
+                 hint: a link has a name of its own: ln -s base/model.gguf base.gguf",
                 twice[0]
             );
         }
