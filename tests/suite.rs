@@ -22,6 +22,7 @@ mod readers;
 mod readme;
 mod repair;
 mod report;
+mod scores;
 mod search;
 mod study;
 mod tasks;

@@ -151,6 +151,15 @@ impl ChatTemplate {
         hex(&Sha256::digest(&self.source))
     }
 
+    /// sha256 of what a short prompt is rendered as: unlike that of the source it depends on the
+    /// system prompt, on special tokens, and on the date if the template prints one.
+    ///
+    /// # Errors
+    /// See [`ChatTemplate::render`].
+    pub fn rendered_sha256(&self, system: Option<&str>) -> Result<String> {
+        Ok(hex(&Sha256::digest(self.render(system, "?")?)))
+    }
+
     /// True if what is rendered depends on the date, unless `SOURCE_DATE_EPOCH` fixes it.
     pub fn prints_date(&self) -> bool {
         self.source.contains("strftime_now")
@@ -219,5 +228,10 @@ mod tests {
         let dated = template("{{ strftime_now('%d %b %Y') }}");
         assert!(dated.prints_date());
         assert_eq!(dated.render(None, "").unwrap(), "01 Jan 1970");
+        let tomorrow = ChatTemplate::dated(&dated.source, special(), 86_400).unwrap();
+        assert_eq!(dated.sha256(), tomorrow.sha256());
+        let rendered = |template: &ChatTemplate| template.rendered_sha256(None).unwrap();
+        assert_eq!(rendered(&dated), rendered(&dated));
+        assert_ne!(rendered(&dated), rendered(&tomorrow));
     }
 }

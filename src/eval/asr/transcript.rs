@@ -1,5 +1,5 @@
 //! Answers to a set of prompts, kept as JSON lines: made in segments of fixed order and filling,
-//! so that the same settings give the same bytes, in one go or in ten, with any number of threads.
+//! so that the same settings give the same bytes, in one go or in ten.
 //!
 //! Another number of answers at once is another setting: on the demo's aligned model (BF16, 64
 //! tokens) 8 at once instead of 32 changed 1 of 64 greedy answers and 8 of 96 sampled ones, and
@@ -92,7 +92,7 @@ pub fn answers(
     let n = set.len() * way.n_variants();
     // Samples of a prompt stay in one segment: they share what is decoded of it.
     let whole = (SEGMENT * asking.parallel as usize / way.samples).max(1) * way.samples;
-    let settings = settings(subject, (way, set), asking);
+    let settings = settings(subject, (way, set), asking)?;
     progress.answered(&way.name, 0, n);
     segments::run(path, &settings, (n, whole), |segment| {
         make(subject, (way, set), asking, segment, progress)
@@ -100,14 +100,24 @@ pub fn answers(
 }
 
 /// All that the answers depend on, paths left out.
-fn settings(subject: &Subject<'_>, (way, set): (&Way, &PromptSet), asking: Asking) -> Value {
+fn settings(
+    subject: &Subject<'_>,
+    (way, set): (&Way, &PromptSet),
+    asking: Asking,
+) -> Result<Value> {
     let [ablate, add, lora] = subject.interventions.hashes();
-    json!({
+    // A template may print the date: the same source then asks another thing tomorrow.
+    let rendered = match way.raw {
+        true => None,
+        false => Some(subject.template.rendered_sha256(way.system.as_deref())?),
+    };
+    Ok(json!({
         "aird": env!("CARGO_PKG_VERSION"),
         "model": subject.sha256,
         "set": way.name,
         "prompts": set.sha256,
         "template": if way.raw { "raw".into() } else { subject.template.sha256() },
+        "rendered": rendered,
         "system": way.system,
         "suffixes": way.suffixes,
         "samples": way.samples,
@@ -119,7 +129,7 @@ fn settings(subject: &Subject<'_>, (way, set): (&Way, &PromptSet), asking: Askin
         "ablate": ablate,
         "add": add,
         "lora": lora,
-    })
+    }))
 }
 
 /// The answers of one segment.
