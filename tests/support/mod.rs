@@ -4,10 +4,12 @@
 
 pub mod adapter;
 pub mod arbitrary;
+pub mod direction;
 pub mod ggml;
 pub mod llama;
 pub mod malformed;
 pub mod random;
+pub mod refuser;
 pub mod tiny;
 pub mod vocabulary;
 
@@ -17,6 +19,8 @@ use std::process::{Command, Output};
 use aird::gguf::Model;
 
 pub use adapter::Adapter;
+pub use direction::direction;
+pub use refuser::Refuser;
 pub use tempfile::TempDir;
 pub use tiny::{Arch, Tiny};
 
