@@ -1,41 +1,48 @@
 //! `aird repair`: AIRD, at blocks and a strength that are searched for or given.
 
+mod report;
+mod ways;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
-use serde::Serialize;
+use clap::{ArgGroup, Args, ValueEnum};
 use sha2::{Digest, Sha256};
+
+pub use report::{Report, TensorReport};
 
 use super::direction::find_in;
 use super::exit::GateFailed;
-use super::output::{FileReport, OutputArgs, no_sha256, sha256_of};
+use super::output::sha256_of;
 use super::search::{Alpha, Blocks, Question, SearchArgs};
-use super::text::table;
 use super::ui::Ui;
 use crate::direction::Direction;
-use crate::gguf::{
-    GgmlType, Layout, Model, Patch, Rewrite, ShardName, Step, check_output, check_patch, hex,
-    write_file,
-};
-use crate::llama::architecture::Part;
-use crate::repair::{
-    Edit, Edited, Half, Storage, adapter, apply, check, edit, halves_text, replacement,
-};
+use crate::gguf::{GgmlType, Model, ShardName, check_output, check_patch, hex, write_file};
+use crate::llama::architecture::{Part, residual_writer};
+use crate::repair::{Asked, Edit, Half, Storage, check, check_asked, halves_text, suspected_norm};
 use crate::report::search::SearchReport;
 
 /// Strengthen what blocks of a compressed model write along the original's refusal direction
+///
+/// The whole repair is one command: aird repair MODEL-Q4_K_M.gguf --reference ORIGINAL.gguf finds
+/// the direction in the original, searches for the blocks and the strength, and writes
+/// MODEL-AIRD-Q4_K_M.gguf, which llama.cpp then has run. Where nothing helps within the budget the
+/// tries are printed, nothing is written, and the exit code is 3.
+///
+/// With --in-place the model's own file is changed, and aird undo takes that back byte for byte.
+/// With --lora no model is written but an adapter, for llama.cpp's --lora.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("of").required(true).args(["direction", "reference"]))]
 pub struct Repair {
     /// A GGUF file; any shard of a split one.
     model: PathBuf,
+    /// The original model itself: its direction is found first.
+    #[arg(long, value_name = "MODEL")]
+    reference: Option<PathBuf>,
     /// The ORIGINAL model's direction: of aird direction, run on the model before it was
     /// compressed.
-    #[arg(long, value_name = "DIR", required_unless_present = "reference")]
+    #[arg(long, value_name = "DIR")]
     direction: Option<PathBuf>,
-    /// The original model itself: its direction is found first.
-    #[arg(long, value_name = "MODEL", conflicts_with = "direction")]
-    reference: Option<PathBuf>,
     /// Keep the direction that was found in the reference.
     #[arg(long, value_name = "DIR", requires = "reference")]
     keep_direction: Option<PathBuf>,
@@ -55,15 +62,24 @@ pub struct Repair {
     )]
     parts: Vec<PartArg>,
     /// Type of the edited tensors: auto, keep, q8_0 or f16. auto keeps each one's own unless too
-    /// much of the edit is lost in it.
+    /// much of the edit is lost in it; in place it is keep.
     #[arg(long = "type", value_parser = parse_storage, default_value = "auto", value_name = "TYPE")]
     storage: Storage,
-    /// The file to write; default: the model's name with -AIRD before the quant's.
+    /// The file to write; default: the model's name with -AIRD before the quant's. It gets its name
+    /// once the edit was found in it and llama.cpp ran it.
     #[arg(short, long, value_name = "OUT", conflicts_with_all = ["in_place", "lora"])]
     output: Option<PathBuf>,
-    /// Change the model's own file, a journal for aird undo written first.
+    /// Change the model's own file, a journal for aird undo written first. What was changed is read
+    /// anew and the edit looked for.
+    ///
+    /// A link is followed: in a download cache it is the cache's own file that changes, for all who
+    /// use it. A program that has the file mapped sees the change while it runs.
     #[arg(long, conflicts_with = "lora")]
     in_place: bool,
+    /// Let llama.cpp run what was changed in place, and look at the whole file for numbers that are
+    /// none. A new file and an adapter are always run.
+    #[arg(long, requires = "in_place")]
+    verify: bool,
     /// Write the edit as a LoRA adapter, and no model.
     #[arg(long, value_name = "FILE")]
     lora: Option<PathBuf>,
@@ -89,74 +105,50 @@ enum PartArg {
     Mlp,
 }
 
-/// What `aird repair --json` prints.
-#[derive(Debug, Serialize)]
-pub struct Report {
-    /// Files that were (with `--dry-run`, would be) written or changed.
-    pub files: Vec<FileReport>,
-    /// True if nothing was written.
-    pub dry_run: bool,
-    /// Where the old bytes are kept, for `--in-place`.
-    pub journals: Vec<String>,
-    /// The edited tensors; none for an adapter.
-    pub tensors: Vec<TensorReport>,
-    /// The edited blocks or halves of them; none where nothing helps.
-    pub blocks: Vec<String>,
-    /// The strength; null where nothing helps.
-    pub alpha: Option<f64>,
-    /// What was tried; null where both were given.
-    pub search: Option<SearchReport>,
-}
-
-/// One edited tensor.
-#[derive(Debug, Serialize)]
-pub struct TensorReport {
-    /// Its name.
-    pub name: String,
-    /// Its type before.
-    pub from: String,
-    /// Its type after.
-    pub to: String,
-    /// The alpha that is really in the file.
-    pub realised_alpha: f64,
-    /// What rounding added, relative to the tensor (Frobenius).
-    pub noise: f64,
-    /// The same of the type's own rounding.
-    pub own_noise: f64,
-}
-
 /// The edit that was asked for, or found.
 struct Chosen {
     halves: Vec<Half>,
     alpha: f64,
     /// sha256 of the direction's file.
     direction_sha256: String,
+    /// sha256 of the model, where it was taken.
+    model_sha256: Option<String>,
     search: Option<SearchReport>,
+}
+
+impl Chosen {
+    /// What asks for it without a search.
+    fn arguments(&self) -> String {
+        format!("--block {} --alpha {}", halves_text(&self.halves).join(","), self.alpha)
+    }
 }
 
 impl Repair {
     pub fn run(self, ui: &Ui) -> Result<()> {
         let model = Model::open(&self.model)?;
-        if self.in_place {
-            check_patch(&model)?;
-        }
-        self.check_outputs(&model)?;
-        self.search.check()?;
         let parts: Vec<Part> = self.parts.iter().map(|p| p.part()).collect();
+        let given = self.block.0.clone().map(|halves| of_parts(halves, &parts)).transpose()?;
+        self.check(ui, &model, given.as_deref(), &parts)?;
         let (direction, direction_sha256) = self.direction(ui)?;
         let unit = direction.unit()?;
-        let given = self.block.0.clone().map(|halves| of_parts(halves, &parts)).transpose()?;
-        let storage = self.storage;
+        let storage = match (self.in_place, self.storage) {
+            // Another type would be of another size.
+            (true, Storage::Auto) => Storage::Keep,
+            (_, storage) => storage,
+        };
         let any_architecture = self.any_architecture;
         // Before the search, which takes minutes: what would be refused after it.
         let (halves, alpha) = (given.as_deref().unwrap_or_default(), self.alpha.0.unwrap_or(1.0));
         check(&model, Edit { unit: &unit, alpha, halves, storage, any_architecture })?;
+        let model_sha256 = self.check_direction(ui, &model, &direction)?;
         let (halves, alpha, search) = match (given, self.alpha.0) {
             (Some(halves), Some(alpha)) => (halves, alpha, None),
             (halves, alpha) => {
                 let direction_sha256 = direction_sha256.as_str();
                 let (direction, parts) = (&direction, &parts[..]);
-                let question = Question { direction, direction_sha256, halves, alpha, parts };
+                let (dry_run, json) = (self.dry_run, self.json);
+                let question =
+                    Question { direction, direction_sha256, halves, alpha, parts, dry_run, json };
                 let answer = self.search.search(ui, (&self.model, &model), &question)?;
                 let Some((halves, alpha)) = answer.chosen else {
                     return self.nothing_helps(ui, answer.report);
@@ -165,32 +157,153 @@ impl Repair {
             }
         };
         let asked = Edit { unit: &unit, alpha, halves: &halves, storage, any_architecture };
-        let edited = edit(&model, asked, &ui.progress())?;
-        let chosen = Chosen { halves: halves.clone(), alpha, direction_sha256, search };
+        let halves_too = halves.clone();
+        let chosen = Chosen { halves: halves_too, alpha, direction_sha256, model_sha256, search };
+        if chosen.search.is_some() {
+            ui.say(format_args!("the same without a search: {}", chosen.arguments()));
+        }
+        if let Some(norm) = suspected_norm(&model, &halves) {
+            ui.warn(format_args!(
+                "{norm} may stand behind what is edited; the edit is made as if no norm did, and \
+                 may miss"
+            ));
+        }
         if let Some(path) = &self.lora {
-            return self.write_adapter(ui, &model, (asked, &chosen), &edited, path);
+            return self.write_adapter(ui, &model, (asked, &chosen), path);
         }
-        self.tell(ui, &edited);
+        let edited = self.edit(ui, &model, asked, &chosen)?;
         match self.in_place {
-            true => self.patch(ui, model, &edited, &chosen),
-            false => self.rewrite(ui, &model, &edited, &chosen),
+            true => self.patch(ui, model, &edited, (asked, &chosen)),
+            false => self.rewrite(ui, &model, &edited, (asked, &chosen)),
         }
+    }
+
+    /// Everything that can be seen before a direction is looked for, which may take minutes.
+    fn check(&self, ui: &Ui, model: &Model, given: Option<&[Half]>, parts: &[Part]) -> Result<()> {
+        if self.in_place {
+            check_patch(model)?;
+        }
+        self.check_outputs(model)?;
+        self.search.check()?;
+        let (alpha, halves) = (self.alpha.0.unwrap_or(1.0), given.unwrap_or_default());
+        let any_architecture = self.any_architecture;
+        check_asked(model, Asked { alpha, halves, any_architecture })?;
+        if let (true, Storage::Named(ty)) = (self.in_place, self.storage) {
+            self.check_types(model, given, parts, ty)?;
+        }
+        if let Some(reference) = &self.reference {
+            self.check_reference(model, reference)?;
+        }
+        if given.is_some() && self.alpha.0.is_some() && self.search.is_asked_for() {
+            ui.warn("nothing is searched for: --front is not written, prompts are not read");
+        }
+        Ok(())
     }
 
     /// Looks at every file to be written before anything that takes time.
     fn check_outputs(&self, model: &Model) -> Result<()> {
+        let output = self.output();
+        let target = self.lora.as_ref().or((!self.in_place).then_some(&output));
+        let front = self.search.front_files()?;
+        let written: Vec<&PathBuf> =
+            target.into_iter().chain(&self.keep_direction).chain(&front).collect();
+        for (i, path) in written.iter().enumerate() {
+            if written[..i].contains(path) {
+                bail!("{} is to be two files at once", path.display());
+            }
+        }
         if self.dry_run {
             return Ok(());
         }
-        let output = self.output();
-        let target = self.lora.as_ref().or((!self.in_place).then_some(&output));
         let shards = model.shards().iter().map(|s| s.path.as_path());
         let read = self.direction.iter().chain(&self.reference).map(PathBuf::as_path);
         let inputs: Vec<&Path> = shards.chain(read).collect();
-        for path in target.into_iter().chain(&self.keep_direction).chain(self.search.front()) {
+        for path in written {
             check_output(path, self.force, &inputs)?;
         }
         Ok(())
+    }
+
+    /// In place no tensor can become of another type.
+    fn check_types(
+        &self,
+        model: &Model,
+        given: Option<&[Half]>,
+        parts: &[Part],
+        ty: GgmlType,
+    ) -> Result<()> {
+        let may_change = |name: &str, block: u32| {
+            residual_writer(name).is_some_and(|part| match given {
+                Some(halves) => halves.contains(&Half { block, part }),
+                None => parts.contains(&part),
+            })
+        };
+        let other = model.tensors().map(|t| t.info).find(|info| {
+            info.ty != ty && info.block().is_some_and(|block| may_change(&info.name, block))
+        });
+        match other {
+            None => Ok(()),
+            Some(info) => bail!(
+                "{} is {}: as {ty} it would be of another size, which nothing becomes in place\n\
+                 hint: a new file with -o, or --type keep",
+                info.name,
+                info.ty
+            ),
+        }
+    }
+
+    /// The original is a model of the same shape.
+    fn check_reference(&self, model: &Model, reference: &Path) -> Result<()> {
+        let other = Model::open(reference)?;
+        let what = |m: &Model| {
+            let n = |name| m.hparam(name).map_or("?".to_owned(), |n| n.to_string());
+            let (n_embd, n_block) = (n("embedding_length"), n("block_count"));
+            format!("{}, {n_embd} wide, {n_block} blocks", m.architecture())
+        };
+        let (found, expected) = (what(&other), what(model));
+        match found == expected {
+            true => Ok(()),
+            false => bail!(
+                "the reference {} is {found}; the model is {expected}\n\
+                 hint: the reference is the very model that was compressed",
+                reference.display()
+            ),
+        }
+    }
+
+    /// Is the direction of this model's original? The model's sha256, where it is needed.
+    fn check_direction(
+        &self,
+        ui: &Ui,
+        model: &Model,
+        direction: &Direction,
+    ) -> Result<Option<String>> {
+        let about = &direction.about;
+        let (found, expected) = (about.architecture.as_str(), model.architecture());
+        if !found.is_empty() && found != expected {
+            bail!(
+                "the direction is of a model of architecture '{found}', this one is '{expected}'\n\
+                 hint: of this one's original: aird direction ORIGINAL -o DIR"
+            );
+        }
+        let (found, expected) = (direction.candidates.n_layer as u64, model.hparam("block_count"));
+        if let Some(expected) = expected.filter(|n| *n != found) {
+            ui.warn(format_args!(
+                "the direction is of a model of {found} blocks, this one has {expected}"
+            ));
+        }
+        // A plan reads no tensors, and a change in place none that it leaves alone.
+        if self.in_place || self.dry_run {
+            return Ok(None);
+        }
+        let sha256 = sha256_of(ui, model)?;
+        if sha256 == about.model_sha256 {
+            ui.warn(
+                "the direction was found in this very model; a repair takes that of the original, \
+                 from before it was compressed",
+            );
+        }
+        Ok(Some(sha256))
     }
 
     /// The original model's direction, read or found, with the sha256 of its file.
@@ -211,165 +324,31 @@ impl Repair {
     }
 
     fn nothing_helps(&self, ui: &Ui, report: SearchReport) -> Result<()> {
-        let compressed = report.compressed.refusal;
+        let compressed = report.compressed.refusal.clone();
+        let (k, n) = (compressed.k, compressed.n);
         if self.json {
-            let (files, journals, tensors) = (Vec::new(), Vec::new(), Vec::new());
-            let (dry_run, blocks, alpha, search) = (self.dry_run, Vec::new(), None, Some(report));
-            ui.print_json(&Report { files, dry_run, journals, tensors, blocks, alpha, search })?;
+            let direction_sha256 = report.direction_sha256.clone();
+            let (dry_run, search) = (self.dry_run, Some(report));
+            ui.print_json(&Report { dry_run, direction_sha256, search, ..Report::default() })?;
         }
-        Err(GateFailed::new(format!(
-            "nothing that was tried refuses more than {} of {} harmful prompts within the budget; \
-             nothing was written\n\
-             hint: a higher --max-false-refusal, --max-kl or --max-blocks, or a milder compression",
-            compressed.k, compressed.n
-        ))
-        .into())
-    }
-
-    fn rewrite(&self, ui: &Ui, model: &Model, edited: &[Edited], chosen: &Chosen) -> Result<()> {
-        let (output, step) = (self.output(), self.step(edited, chosen));
-        let mut rewrite = Rewrite::new(model, Layout::Single);
-        apply(&mut rewrite, edited)?;
-        let (force, dry_run, keep_shards) = (self.force, self.dry_run, false);
-        let out = OutputArgs { output, force, dry_run, keep_shards };
-        let files = if dry_run {
-            rewrite.record(step.source("model", &no_sha256()));
-            out.plan(ui, &rewrite, self.json)?
-        } else {
-            rewrite.record(step.source("model", &sha256_of(ui, model)?));
-            out.write(ui, rewrite)?
+        let said = match k == n {
+            true => format!(
+                "the model already refuses {k} of {n} harmful prompts: there is nothing to \
+                 repair, and nothing was written"
+            ),
+            false => format!(
+                "nothing that was tried refuses clearly more than {k} of {n} harmful prompts \
+                 within the budget; nothing was written\n\
+                 hint: a higher --max-false-refusal, --max-kl or --max-blocks, or a milder \
+                 compression"
+            ),
         };
-        self.print(ui, files, Vec::new(), edited, chosen)
-    }
-
-    /// No hash of the source: an edit in place costs what it changes, not what the file holds.
-    fn patch(&self, ui: &Ui, model: Model, edited: &[Edited], chosen: &Chosen) -> Result<()> {
-        if let Some(other) = edited.iter().find(|e| e.from != e.to) {
-            bail!(
-                "{} would have to become {} to hold the edit, which changes the file's size\n\
-                 hint: a new file with -o, or --type keep",
-                other.name,
-                other.to
-            );
-        }
-        if self.dry_run {
-            return self.print(ui, Vec::new(), Vec::new(), edited, chosen);
-        }
-        let mut patch = Patch::new(&model);
-        for one in edited {
-            patch.replace(&one.name, replacement(one))?;
-        }
-        let progress = ui.progress();
-        let ready = patch.produce(&progress)?;
-        drop(model);
-        let patched = ready.apply(Some(self.step(edited, chosen)), &progress)?;
-        drop(progress);
-        let model = Model::open(&self.model)?;
-        for one in edited {
-            let same = model.tensor(&one.name).is_some_and(|t| t.data() == one.bytes);
-            if !same {
-                bail!(
-                    "{} is not as it was written\nhint: aird undo {}",
-                    one.name,
-                    self.model.display()
-                );
-            }
-        }
-        if patched.files.is_empty() {
-            ui.say("nothing to change: the file holds these very bytes");
-            return self.print(ui, Vec::new(), Vec::new(), edited, chosen);
-        }
-        if !patched.in_history {
-            ui.say("the header has no room for the step: it is in the journal alone");
-        }
-        let journals = patched.journals.iter().map(|p| p.display().to_string()).collect();
-        ui.say(format_args!("changed {}; aird undo takes it back", self.model.display()));
-        let file = |path: &PathBuf| FileReport {
-            path: path.display().to_string(),
-            bytes: std::fs::metadata(path).map_or(0, |m| m.len()),
-        };
-        self.print(ui, patched.files.iter().map(file).collect(), journals, edited, chosen)
-    }
-
-    fn write_adapter(
-        &self,
-        ui: &Ui,
-        model: &Model,
-        (asked, chosen): (Edit<'_>, &Chosen),
-        edited: &[Edited],
-        path: &Path,
-    ) -> Result<()> {
-        let file = adapter(model, asked)?;
-        if edited.iter().any(|e| e.name.ends_with(".bias")) {
-            ui.warn("an adapter reaches no biases: theirs is left out of the edit");
-        }
-        if !self.dry_run {
-            file.write(path)?;
-            ui.say(format_args!("wrote {}", path.display()));
-        }
-        let bytes = file.encode().len() as u64;
-        let files = vec![FileReport { path: path.display().to_string(), bytes }];
-        self.print(ui, files, Vec::new(), &[], chosen)
+        Err(GateFailed::new(said).into())
     }
 
     /// `Model-Q4_K_M.gguf` -> `Model-AIRD-Q4_K_M.gguf`: who downloads selects by the quant's name.
     fn output(&self) -> PathBuf {
         self.output.clone().unwrap_or_else(|| repaired_name(&self.model))
-    }
-
-    fn tell(&self, ui: &Ui, edited: &[Edited]) {
-        for e in edited.iter().filter(|e| e.from != e.to) {
-            let why = match self.storage {
-                Storage::Auto => format!("too much is lost in {}", e.from),
-                Storage::Named(ty) if ty == e.to => "as asked".into(),
-                _ => "its rows do not fit the type asked for".into(),
-            };
-            ui.say(format_args!("{} becomes {}: {why}", e.name, e.to));
-        }
-    }
-
-    fn step(&self, edited: &[Edited], chosen: &Chosen) -> Step {
-        let realised = edited.iter().map(|e| (e.realised_alpha * 1e4).round() / 1e4);
-        Step::new("repair")
-            .parameter("alpha", chosen.alpha)
-            .parameter("blocks", halves_text(&chosen.halves))
-            .parameter("type", storage_name(self.storage))
-            .parameter("realised", realised.collect::<Vec<f64>>())
-            .source("direction", &chosen.direction_sha256)
-            .changed(edited.iter().map(|e| e.name.as_str()))
-    }
-
-    fn print(
-        &self,
-        ui: &Ui,
-        files: Vec<FileReport>,
-        journals: Vec<String>,
-        edited: &[Edited],
-        chosen: &Chosen,
-    ) -> Result<()> {
-        let tensor = |e: &Edited| TensorReport {
-            name: e.name.clone(),
-            from: e.from.to_string(),
-            to: e.to.to_string(),
-            realised_alpha: e.realised_alpha,
-            noise: e.noise,
-            own_noise: e.own_noise,
-        };
-        let tensors = edited.iter().map(tensor).collect();
-        if self.json {
-            let (blocks, alpha) = (halves_text(&chosen.halves), Some(chosen.alpha));
-            let (dry_run, search) = (self.dry_run, chosen.search.clone());
-            let report = Report { files, dry_run, journals, tensors, blocks, alpha, search };
-            return ui.print_json(&report);
-        }
-        let mut rows = vec![["tensor", "type", "alpha", "realised"].map(String::from).to_vec()];
-        for e in edited {
-            let ty =
-                if e.from == e.to { e.to.to_string() } else { format!("{} -> {}", e.from, e.to) };
-            let [asked, realised] = [chosen.alpha, e.realised_alpha].map(|x| format!("{x:.3}"));
-            rows.push(vec![e.name.clone(), ty, asked, realised]);
-        }
-        if rows.len() == 1 { Ok(()) } else { ui.print(table(&rows, &[2, 3], "")) }
     }
 }
 
