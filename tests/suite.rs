@@ -21,6 +21,7 @@ mod quantize;
 mod readers;
 mod readme;
 mod repair;
+mod repair_manners;
 mod report;
 mod scores;
 mod search;

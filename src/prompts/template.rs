@@ -111,7 +111,8 @@ impl ChatTemplate {
         self.render_messages(&messages, false)
     }
 
-    /// Any chat, as `apply_chat_template(messages, tokenize=False)` renders it.
+    /// Any chat, as `apply_chat_template(messages, tokenize=False, enable_thinking=False)` renders
+    /// it.
     ///
     /// # Errors
     /// See [`ChatTemplate::render`].
@@ -133,6 +134,9 @@ impl ChatTemplate {
             ("add_generation_prompt", add_generation_prompt.into()),
             ("tools", ().into()),
             ("documents", ().into()),
+            // Templates of models that can think first end the thought at once, where they know
+            // this; what is measured here is the answer.
+            ("enable_thinking", false.into()),
         ];
         let special = self.special.named().into_iter();
         let special = special.filter_map(|(name, text)| Some((name, Value::from(text?))));
@@ -198,6 +202,14 @@ mod tests {
             template.render_answered(None, "Hi", "Hello").unwrap(),
             "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n"
         );
+    }
+
+    #[test]
+    fn a_model_that_may_think_first_is_told_not_to() {
+        // As Qwen3's ends.
+        let qwen3 = "{% if add_generation_prompt %}a{% if enable_thinking is defined and \
+            enable_thinking is false %}<think></think>{% endif %}{% endif %}";
+        assert_eq!(template(qwen3).render(None, "Hi").unwrap(), "a<think></think>");
     }
 
     #[test]
