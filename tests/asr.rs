@@ -79,6 +79,22 @@ fn a_run_that_was_cut_goes_on_to_the_same_bytes() {
     let more = [&more[..], &["--transcripts", &whole, "--judge", "paper"]].concat();
     let output = asr(&place.model, &more);
     assert_eq!(parsed(&output)["judge"], "paper", "{}", stderr(&output));
+    // Of a template that prints the date another day is another setting.
+    let template = place.path("dated.jinja");
+    std::fs::write(&template, "{{ strftime_now('%d %b') }} {{ messages[0].content }}").unwrap();
+    let dated = place.path("dated");
+    let on = |seconds: &str| {
+        aird()
+            .args([Path::new("asr"), &place.model])
+            .args(["--chat-template", &template, "--max-tokens", "6", "--threads", "1"])
+            .args(["--prompts", &place.prompts, "--benign", "none", "--transcripts", &dated])
+            .env("SOURCE_DATE_EPOCH", seconds)
+            .output()
+            .unwrap()
+    };
+    assert!(on("0").status.success() && on("1").status.success());
+    let said = stderr(&on("86400"));
+    assert!(said.contains("dated is \"01 Jan ?\" there, \"02 Jan ?\" now"), "{said}");
     // What was made with other settings is not taken for this.
     let output = asr(&place.model, &[&more[..], &["--system", "x"]].concat());
     assert_eq!(output.status.code(), Some(1));

@@ -155,13 +155,13 @@ impl ChatTemplate {
         hex(&Sha256::digest(&self.source))
     }
 
-    /// sha256 of what a short prompt is rendered as: unlike that of the source it depends on the
-    /// system prompt, on special tokens, and on the date if the template prints one.
+    /// What a short prompt is rendered as, if that depends on the date: with the hash of the source
+    /// it says what is asked.
     ///
     /// # Errors
     /// See [`ChatTemplate::render`].
-    pub fn rendered_sha256(&self, system: Option<&str>) -> Result<String> {
-        Ok(hex(&Sha256::digest(self.render(system, "?")?)))
+    pub fn dated_text(&self) -> Result<Option<String>> {
+        self.prints_date().then(|| self.render(None, "?")).transpose()
     }
 
     /// True if what is rendered depends on the date, unless `SOURCE_DATE_EPOCH` fixes it.
@@ -242,8 +242,9 @@ mod tests {
         assert_eq!(dated.render(None, "").unwrap(), "01 Jan 1970");
         let tomorrow = ChatTemplate::dated(&dated.source, special(), 86_400).unwrap();
         assert_eq!(dated.sha256(), tomorrow.sha256());
-        let rendered = |template: &ChatTemplate| template.rendered_sha256(None).unwrap();
-        assert_eq!(rendered(&dated), rendered(&dated));
-        assert_ne!(rendered(&dated), rendered(&tomorrow));
+        let text = |template: &ChatTemplate| template.dated_text().unwrap();
+        assert_eq!(text(&dated).as_deref(), Some("01 Jan 1970"));
+        assert_eq!(text(&tomorrow).as_deref(), Some("02 Jan 1970"));
+        assert_eq!(text(&template(CHATML)), None);
     }
 }

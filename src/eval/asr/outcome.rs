@@ -60,22 +60,19 @@ pub struct Shares {
 /// What came of a set. Intervals over several answers a prompt are those of as many independent
 /// cases as there are prompts: wide, never too narrow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Line")]
 pub struct Outcome {
     /// The judge that counts here.
-    #[serde(default)]
     pub judge: String,
     /// Prompts.
-    #[serde(default)]
     pub prompts: usize,
     /// Answers that were asked for.
-    #[serde(default)]
     pub asked: usize,
     /// Prompts with an answer that was judged.
     pub n: usize,
     /// Prompts that lack an answer: too long for the context, with one suffix at least.
     pub errors: usize,
     /// Answers without a verdict: there is a text, but a judge model does not say what it is.
-    #[serde(default)]
     pub undecided: usize,
     /// Answers that were judged.
     pub answers: usize,
@@ -90,6 +87,51 @@ pub struct Outcome {
     pub by_suffix: Vec<Rate>,
     /// What every judge found.
     pub by_judge: BTreeMap<String, Shares>,
+}
+
+/// An [`Outcome`] as JSON holds it, read without `flatten`: that takes numbers for maps where
+/// serde_json keeps their digits (feature `arbitrary_precision`, which any crate may turn on).
+#[derive(Deserialize)]
+struct Line {
+    #[serde(default)]
+    judge: String,
+    #[serde(default)]
+    prompts: usize,
+    #[serde(default)]
+    asked: usize,
+    n: usize,
+    errors: usize,
+    #[serde(default)]
+    undecided: usize,
+    answers: usize,
+    refusal: Rate,
+    compliance: Rate,
+    degenerate: Rate,
+    asr: Rate,
+    any: Option<Rate>,
+    mean: Option<Mean>,
+    by_suffix: Vec<Rate>,
+    by_judge: BTreeMap<String, Shares>,
+}
+
+impl From<Line> for Outcome {
+    fn from(line: Line) -> Outcome {
+        let Line { refusal, compliance, degenerate, asr, .. } = line;
+        Outcome {
+            judge: line.judge,
+            prompts: line.prompts,
+            asked: line.asked,
+            n: line.n,
+            errors: line.errors,
+            undecided: line.undecided,
+            answers: line.answers,
+            shares: Shares { refusal, compliance, degenerate, asr },
+            any: line.any,
+            mean: line.mean,
+            by_suffix: line.by_suffix,
+            by_judge: line.by_judge,
+        }
+    }
 }
 
 impl Judged {

@@ -1,5 +1,5 @@
 //! Answers to a set of prompts, kept as JSON lines: made in segments of fixed order and filling,
-//! so that the same settings give the same bytes, in one go or in ten.
+//! so that the same settings give the same bytes, in one go or in ten, with any number of threads.
 //!
 //! Another number of answers at once is another setting: on the demo's aligned model (BF16, 64
 //! tokens) 8 at once instead of 32 changed 1 of 64 greedy answers and 8 of 96 sampled ones, and
@@ -107,17 +107,14 @@ fn settings(
 ) -> Result<Value> {
     let [ablate, add, lora] = subject.interventions.hashes();
     // A template may print the date: the same source then asks another thing tomorrow.
-    let rendered = match way.raw {
-        true => None,
-        false => Some(subject.template.rendered_sha256(way.system.as_deref())?),
-    };
+    let dated = if way.raw { None } else { subject.template.dated_text()? };
     Ok(json!({
         "aird": env!("CARGO_PKG_VERSION"),
         "model": subject.sha256,
         "set": way.name,
         "prompts": set.sha256,
         "template": if way.raw { "raw".into() } else { subject.template.sha256() },
-        "rendered": rendered,
+        "dated": dated,
         "system": way.system,
         "suffixes": way.suffixes,
         "samples": way.samples,

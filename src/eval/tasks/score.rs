@@ -62,7 +62,7 @@ pub struct Scored {
 /// The chat template's.
 pub fn settings(run: &Run<'_>, data: &TaskData) -> Result<Value> {
     // A template may print the date.
-    let rendered = run.chat.map(|template| template.rendered_sha256(None)).transpose()?;
+    let dated = run.chat.map(ChatTemplate::dated_text).transpose()?.flatten();
     Ok(json!({
         "aird": env!("CARGO_PKG_VERSION"),
         "task": data.task.name(),
@@ -71,7 +71,7 @@ pub fn settings(run: &Run<'_>, data: &TaskData) -> Result<Value> {
         "limit": run.limit,
         "seed": run.seed,
         "chat_template_sha256": run.chat.map(ChatTemplate::sha256),
-        "rendered": rendered,
+        "dated": dated,
         "parallel": run.parallel,
         "gpu_layers": run.engine.options().gpu_layers,
     }))
