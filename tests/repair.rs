@@ -1,7 +1,7 @@
 //! `aird repair`: the edit is in the file, in the file's own types, with nothing else changed; and
 //! it can be taken back.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Output;
 
 use aird::direction::Direction;

@@ -1,7 +1,7 @@
 //! The edit at run time, and the search that works with it: what is tried is what is written, and
 //! where nothing helps nothing is written.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Output;
 
 use aird::direction::Direction;
@@ -295,8 +295,9 @@ fn a_strength_or_blocks_alone_can_be_left_to_the_search() {
     let base = Refuser { push: 0.4, ty: GgmlType::F32 }.write(folder.path(), "base.gguf");
     let weak = Refuser { push: 0.1, ty: GgmlType::Q8_0 }.write(folder.path(), "weak.gguf");
     let file = folder.path().join("base.safetensors");
-    let found = aird().arg("direction").arg(&base).arg("-o").arg(&file);
-    let found = found.args(["--chat-template", "none", "--threads", "1"]).output().unwrap();
+    let mut find = aird();
+    find.arg("direction").arg(&base).arg("-o").arg(&file);
+    let found = find.args(["--chat-template", "none", "--threads", "1"]).output().unwrap();
     assert!(found.status.success(), "{}", stderr(&found));
     for (name, more) in [("a.gguf", ["--block", "1"]), ("b.gguf", ["--alpha", "3"])] {
         let out = folder.path().join(name);
@@ -311,7 +312,8 @@ fn a_strength_or_blocks_alone_can_be_left_to_the_search() {
         }
         assert!(out.is_file());
     }
-    let nothing = repair(&base, &file, &["-o", folder.path().join("c.gguf").to_str().unwrap()]);
+    let out = folder.path().join("c.gguf");
+    let nothing = repair(&base, &file, &["-o", out.to_str().unwrap()]);
     assert_eq!(nothing.status.code(), Some(3), "{}", stderr(&nothing));
     assert!(stderr(&nothing).contains("already refuses 32 of 32"), "{}", stderr(&nothing));
     assert!(stdout(&nothing).contains("unrepaired"), "the front is the result");
