@@ -119,12 +119,8 @@ impl Folder {
         let file = File::options().create(true).truncate(false).read(true).write(true).open(&name);
         let file = file.map_err(disk(&name, "open"))?;
         let mut wait = Some(wait);
-        loop {
-            match file.try_lock() {
-                Err(TryLockError::WouldBlock) => {}
-                // Some file systems have no locks.
-                Ok(()) | Err(TryLockError::Error(_)) => break,
-            }
+        // Some file systems have no locks, which is no reason to wait.
+        while let Err(TryLockError::WouldBlock) = file.try_lock() {
             if let Some(wait) = wait.take() {
                 wait();
             }

@@ -3,6 +3,7 @@
 //! are known before anything has run, and a change moves those of what depends on it alone.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -42,9 +43,9 @@ pub fn keys(plan: &Plan, gpu_layers: u32, sums: &mut Sums) -> Result<Keys> {
     };
     for step in &plan.steps {
         for path in step.files().map(PathBuf::from).chain(kept(step)) {
-            if !keys.files.contains_key(&path) {
-                let sum = sums.input(&path)?;
-                keys.files.insert(path, sum);
+            if let Entry::Vacant(place) = keys.files.entry(path) {
+                let sum = sums.input(place.key())?;
+                place.insert(sum);
             }
         }
         let key = keys.of(step, &|_| true);

@@ -219,7 +219,7 @@ fn variants(tables: Vec<Table>, seed: u64, verbs: &dyn Verbs) -> Result<Vec<Vari
         if variants.iter().any(|other| other.name == name) {
             return Err(Error::Recipe { what: format!("two variants are named '{name}'") });
         }
-        if file.is_some() == !steps.is_empty() {
+        if file.is_some() != steps.is_empty() {
             let what = format!("variant {name} has a file or steps, one of the two");
             return Err(Error::Recipe { what });
         }

@@ -103,10 +103,10 @@ impl Sums {
         let (bytes, changed) = (metadata.len(), changed(&metadata));
         let name = std::path::absolute(path).unwrap_or_else(|_| path.into());
         let name = name.to_string_lossy().into_owned();
-        if let Some(known) = self.known.get(&name) {
-            if (known.bytes, known.changed) == (bytes, changed) {
-                return Ok(Some(Sum { bytes, sha256: known.sha256.clone() }));
-            }
+        if let Some(known) = self.known.get(&name)
+            && (known.bytes, known.changed) == (bytes, changed)
+        {
+            return Ok(Some(Sum { bytes, sha256: known.sha256.clone() }));
         }
         let sha256 = self.read(path)?;
         self.known.insert(name, Known { bytes, changed, sha256: sha256.clone() });
