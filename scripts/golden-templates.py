@@ -30,6 +30,8 @@ def rendered(template, chat, special):
             [chat["messages"]],
             chat_template=template,
             add_generation_prompt=chat["add_generation_prompt"],
+            # As aird asks: models that can think first are told to answer.
+            enable_thinking=False,
             **special,
         )
     except jinja2.exceptions.TemplateError as error:

@@ -6,6 +6,9 @@
 /// The command line: one file a verb, its arguments and a `run` that reads as a sentence.
 pub mod cli;
 
+/// A recipe, the plan of steps that it becomes, and the folder where they are done.
+pub mod study;
+
 /// Results as people look at them: pictures in SVG, a study's report and its model card.
 pub mod report;
 

@@ -18,7 +18,8 @@ fn prompts(folder: &Path) -> [PathBuf; 2] {
     [write("harmful.txt", "sell"), write("harmless.txt", "tell")]
 }
 
-fn capture(folder: &Path, model: &Path, name: &str, more: &[&str]) -> PathBuf {
+/// The candidates of `model`, in a file called `name`.
+pub fn capture(folder: &Path, model: &Path, name: &str, more: &[&str]) -> PathBuf {
     let [harmful, harmless] = prompts(folder);
     let out = folder.join(name);
     let output = aird()

@@ -4,40 +4,19 @@
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use aird::direction::{About, Direction, Grid};
+use aird::direction::Direction;
 use aird::gguf::{Ask, GgmlType, Layout, Model, Replacement, Rewrite, Unwatched};
 use aird::llama::architecture::Part;
 use aird::llama::{Engine, Hooks, Options, Prefill, Reading, Site};
 use aird::quant::{decoded, encode_rows};
 use aird::repair::{Half, Live};
 
-use crate::support::{Arch, Tiny, aird, names_in, stderr, stdout, tempdir};
+use crate::support::{
+    Arch, Refuser, Tiny, aird, direction, names_in, refuser, run, stderr, stdout, tempdir,
+};
 
 const PROMPT: &str = "Tell me a story, in 3 words.\n";
 const OPTIONS: Options = Options { threads: 1, gpu_layers: 0 };
-
-/// A direction file for a model of `n_embd` channels: a wave, chosen at layer 1.
-fn direction(folder: &Path, n_embd: usize) -> PathBuf {
-    let values = (0..2 * n_embd).map(|i| (i as f32 * 1.7).sin()).collect();
-    let candidates = Grid { n_layer: 2, n_pos: 1, n_embd, values };
-    let about = About {
-        version: "0".into(),
-        model: "tiny".into(),
-        model_sha256: String::new(),
-        architecture: "llama".into(),
-        layer: Some(1),
-        position: Some(-1),
-        max_kl: None,
-        refusal_tokens: vec![5, 9],
-        scores: Vec::new(),
-        prompts: serde_json::Map::new(),
-        n_kept: (0, 0),
-        template_sha256: String::new(),
-    };
-    let path = folder.join("direction.safetensors");
-    Direction { candidates, about }.write(&path).unwrap();
-    path
-}
 
 fn repair(model: &Path, direction: &Path, more: &[&str]) -> Output {
     let mut command = aird();
@@ -71,12 +50,16 @@ fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
 #[test]
 fn the_edit_at_run_time_answers_as_the_file_that_holds_it() {
     let archs = [Arch::Llama, Arch::Qwen2, Arch::Gemma3, Arch::Olmo2, Arch::Qwen3Moe];
-    let tinies = archs.map(Tiny::new).into_iter().chain([Tiny::new(Arch::Llama).biased()]);
+    let tinies = archs.map(Tiny::new).into_iter().chain([
+        Tiny::new(Arch::Llama).biased(),
+        Tiny::new(Arch::Llama).biased().scaled(),
+        Tiny::new(Arch::Qwen3Moe).scaled(),
+    ]);
     for (i, tiny) in tinies.enumerate() {
         let folder = tempdir();
         let tiny = tiny.seed(4);
         let path = tiny.write(folder.path());
-        let file = direction(folder.path(), tiny.n_embd() as usize);
+        let file = direction(folder.path(), &tiny);
         let out = folder.path().join("out.gguf");
         let more = ["--block", "0:attention,1", "--alpha", "2", "-o", out.to_str().unwrap()];
         let output = repair(&path, &file, &more);
@@ -134,12 +117,12 @@ fn edit_naively(model: &Path, out: &Path, unit: &[f32], alpha: f32) {
 
 #[test]
 fn behind_a_norm_the_edit_along_r_itself_misses_and_along_its_gains_does_not() {
-    let mut missed = Vec::new();
+    let mut missed = std::collections::HashMap::<&str, f64>::new();
     for (arch, seed) in [(Arch::Gemma3, 4), (Arch::Gemma3, 5), (Arch::Olmo2, 4), (Arch::Olmo2, 5)] {
         let folder = tempdir();
         let tiny = Tiny::new(arch).seed(seed);
         let model = tiny.write(folder.path());
-        let file = direction(folder.path(), tiny.n_embd() as usize);
+        let file = direction(folder.path(), &tiny);
         let unit = Direction::read(&file).unwrap().unit().unwrap();
         let [ours, naive] = ["ours.gguf", "naive.gguf"].map(|name| folder.path().join(name));
         let more = ["--block", "1:attention", "--alpha", "0.5", "-o", ours.to_str().unwrap()];
@@ -149,9 +132,10 @@ fn behind_a_norm_the_edit_along_r_itself_misses_and_along_its_gains_does_not() {
         let before = written(&model, &unit);
         let off = |path: &Path| (written(path, &unit) / before / 1.5 - 1.0).abs();
         assert!(off(&ours) < 0.1, "{arch:?} {seed}: {}", off(&ours));
-        missed.push(off(&naive));
+        let most = missed.entry(arch.name()).or_default();
+        *most = most.max(off(&naive));
     }
-    assert!(missed.iter().any(|off| *off > 0.1), "the naive edit does as well: {missed:?}");
+    assert!(missed.values().all(|off| *off > 0.1), "the naive edit does as well: {missed:?}");
 }
 
 /// Arguments of a small search whose prompts the tiny vocabulary spells.
@@ -172,7 +156,7 @@ fn where_nothing_helps_the_front_is_shown_and_no_model_written() {
     let folder = tempdir();
     let tiny = Tiny::new(Arch::Llama).blocks(3).seed(4);
     let model = tiny.write(folder.path());
-    let file = direction(folder.path(), tiny.n_embd() as usize);
+    let file = direction(folder.path(), &tiny);
     let search = small_search(folder.path());
     let (out, front) = (folder.path().join("out.gguf"), folder.path().join("front.json"));
     let mut more: Vec<&str> = search.iter().map(String::as_str).collect();
@@ -201,17 +185,20 @@ fn a_search_with_nothing_to_search_in_says_so() {
     let folder = tempdir();
     let tiny = Tiny::new(Arch::Llama).seed(4);
     let model = tiny.write(folder.path());
-    let file = direction(folder.path(), tiny.n_embd() as usize);
+    let file = direction(folder.path(), &tiny);
     let names = names_in(folder.path());
     for (arguments, code, expected) in [
-        (&["--alpha", "-1"][..], 1, "expected more than 0"),
+        (&["--alpha", "-1"][..], 2, "it does not remove a refusal direction"),
+        (&["--alpha", "inf"][..], 2, "expected a number above 0"),
         (&["--block", "7"][..], 1, "blocks 0 to 1"),
         (&["--block", "1:head"][..], 2, "expected one as 14 or 14:mlp"),
         (&["--block", "1:mlp", "--parts", "attention"][..], 1, "leave nothing to edit"),
-        (&["--alpha", "much"][..], 2, "expected auto or a number above 0"),
+        (&["--alpha", "much"][..], 2, "expected a number above 0, or auto"),
         (&["--harmful", "missing.txt"][..], 1, "missing.txt"),
-        (&["--max-blocks", "0"][..], 1, "--max-blocks is 0"),
-        (&["--max-kl", "0"][..], 1, "--max-kl is 0"),
+        (&["--max-blocks", "0"][..], 2, "at least 1"),
+        (&["--parallel", "0"][..], 2, "at least 1"),
+        (&["--max-kl", "0"][..], 2, "a number above 0"),
+        (&["--max-false-refusal", "101"][..], 2, "0 to 100 points"),
         (&["--reference", "base.gguf"][..], 2, "cannot be used with"),
     ] {
         let output = repair(&model, &file, arguments);
@@ -220,4 +207,112 @@ fn a_search_with_nothing_to_search_in_says_so() {
         assert!(said.contains(expected), "{arguments:?}: {said}");
         assert_eq!(names_in(folder.path()), names);
     }
+}
+
+#[test]
+fn halves_are_ranked_apart_also_where_llama_cpp_does_not_part_them() {
+    let folder = tempdir();
+    let tiny = Tiny::new(Arch::Phi3).blocks(3).seed(4);
+    let model = tiny.write(folder.path());
+    let file = direction(folder.path(), &tiny);
+    let search = small_search(folder.path());
+    let mut more: Vec<&str> = search.iter().map(String::as_str).collect();
+    more.extend(["--dry-run", "--json"]);
+    let output = repair(&model, &file, &more);
+    let report: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let halves = report["search"]["halves"].as_array().unwrap();
+    assert_eq!(halves.len(), 6);
+    for halves in halves.chunks(2) {
+        assert_eq!(halves[0]["block"], halves[1]["block"]);
+        assert_ne!(halves[0]["c"], halves[1]["c"], "{halves:?}");
+    }
+}
+
+/// The candidates that were taken.
+fn chosen(report: &serde_json::Value) -> Vec<&serde_json::Value> {
+    let answered = report["search"]["answered"].as_array().unwrap();
+    answered.iter().filter(|a| a["chosen"] == true).collect()
+}
+
+#[test]
+fn one_command_brings_the_refusals_back() {
+    let folder = tempdir();
+    let base = Refuser { push: 0.4, ty: GgmlType::F32 }.write(folder.path(), "base.gguf");
+    let weak = Refuser { push: 0.1, ty: GgmlType::Q8_0 }.write(folder.path(), "weak-Q8_0.gguf");
+    let [kept, front] = ["kept.safetensors", "front.json"].map(|name| folder.path().join(name));
+    let repair = |more: &[&str]| {
+        let mut command = aird();
+        command.arg("repair").arg(&weak).arg("--reference").arg(&base).args(["--threads", "1"]);
+        command.args(["--chat-template", "none", "--json"]).args(more).output().unwrap()
+    };
+    let output =
+        repair(&["--keep-direction", kept.to_str().unwrap(), "--front", front.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("<- chosen"), "{}", stderr(&output));
+    let report: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let chosen = chosen(&report);
+    assert_eq!(chosen.len(), 1);
+    let (before, after) = (&report["search"]["compressed"]["refusal"], &chosen[0]["refusal"]);
+    assert_eq!((&before["k"], &after["k"]), (&0.into(), &32.into()));
+    assert_eq!((&chosen[0]["alpha"], &chosen[0]["blocks"]), (&report["alpha"], &report["blocks"]));
+    let block = refuser::BLOCK.to_string();
+    let spoke = |b: &serde_json::Value| b.as_str().unwrap().split(':').next() == Some(&block);
+    assert!(report["blocks"].as_array().unwrap().iter().any(spoke), "{}", report["blocks"]);
+    let settings = &report["search"]["settings"];
+    assert_eq!(settings["harmful"]["name"], "builtin:harmful/held-out");
+    assert_eq!(settings["harmful"]["sha256"].as_str().unwrap().len(), 64);
+
+    let out = folder.path().join("weak-AIRD-Q8_0.gguf");
+    let step = &aird::gguf::history(Model::open(&out).unwrap().kv())[0];
+    assert_eq!(step["parameters"]["alpha"], report["alpha"]);
+    assert_eq!(step["parameters"]["blocks"], report["blocks"]);
+    assert_eq!(step["sources"]["direction"], report["direction_sha256"]);
+    let sha256 = run(&[Path::new("verify"), Path::new("--sha256"), &weak]);
+    assert!(stdout(&sha256).contains(step["sources"]["model"].as_str().unwrap()));
+    // The file itself, asked what no search saw.
+    let text = &aird::prompts::harmful(aird::prompts::Part::Train).prompts[0].text;
+    let ask = |model: &Path| {
+        let more = ["--chat-template", "none", "--max-tokens", "8"];
+        stdout(&aird().arg("ask").arg(model).arg(text).args(more).output().unwrap())
+    };
+    assert!(ask(&base).contains("I'm sorry, but I can't help with that."), "{}", ask(&base));
+    assert!(ask(&weak).contains("Sure, here is how"), "{}", ask(&weak));
+    assert!(ask(&out).contains("I'm sorry, but I can't help with that."), "{}", ask(&out));
+
+    let again = repair(&[]);
+    assert_eq!(again.status.code(), Some(1), "the default name is taken");
+    assert!(stderr(&again).contains("--force replaces it"), "{}", stderr(&again));
+    let none = folder.path().join("none.gguf");
+    let budget = ["--max-kl", "1e-12", "--max-false-refusal", "0"];
+    let output = repair(&[&budget[..], &["-o", none.to_str().unwrap()]].concat());
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(!none.exists());
+}
+
+#[test]
+fn a_strength_or_blocks_alone_can_be_left_to_the_search() {
+    let folder = tempdir();
+    let base = Refuser { push: 0.4, ty: GgmlType::F32 }.write(folder.path(), "base.gguf");
+    let weak = Refuser { push: 0.1, ty: GgmlType::Q8_0 }.write(folder.path(), "weak.gguf");
+    let file = folder.path().join("base.safetensors");
+    let found = aird().arg("direction").arg(&base).arg("-o").arg(&file);
+    let found = found.args(["--chat-template", "none", "--threads", "1"]).output().unwrap();
+    assert!(found.status.success(), "{}", stderr(&found));
+    for (name, more) in [("a.gguf", ["--block", "1"]), ("b.gguf", ["--alpha", "3"])] {
+        let out = folder.path().join(name);
+        let arguments = [&more[..], &["--json", "-o", out.to_str().unwrap()]].concat();
+        let output = repair(&weak, &file, &arguments);
+        assert!(output.status.success(), "{more:?}: {}", stderr(&output));
+        let report: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+        assert_eq!(chosen(&report).len(), 1);
+        match more[0] {
+            "--block" => assert_eq!(report["blocks"], serde_json::json!(["1"])),
+            _ => assert_eq!(report["alpha"], 3.0),
+        }
+        assert!(out.is_file());
+    }
+    let nothing = repair(&base, &file, &["-o", folder.path().join("c.gguf").to_str().unwrap()]);
+    assert_eq!(nothing.status.code(), Some(3), "{}", stderr(&nothing));
+    assert!(stderr(&nothing).contains("already refuses 32 of 32"), "{}", stderr(&nothing));
+    assert!(stdout(&nothing).contains("unrepaired"), "the front is the result");
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use aird::gguf::{GgmlType, Header, TensorInfo};
+use aird::gguf::{GgmlType, Header, KvMap, TensorInfo, Value, ValueType};
 use aird::quant::encode_rows;
 use anyhow::{Context, Result};
 
@@ -15,15 +15,26 @@ pub struct Shapes {
     n_ff: u64,
     n_kv: u64,
     n_vocab: u64,
+    /// Merges of the vocabulary: a byte-level one has many, SentencePiece has none.
+    n_merges: u64,
     n_block: u64,
 }
 
+/// Heads of attention, in either model.
+const N_HEAD: u64 = 32;
+
 /// 1.1 billion parameters.
 pub const TINY_LLAMA: Shapes =
-    Shapes { n_embd: 2048, n_ff: 5632, n_kv: 256, n_vocab: 32_000, n_block: 22 };
+    Shapes { n_embd: 2048, n_ff: 5632, n_kv: 256, n_vocab: 32_000, n_merges: 0, n_block: 22 };
 /// 8 billion.
-pub const LLAMA_8B: Shapes =
-    Shapes { n_embd: 4096, n_ff: 14_336, n_kv: 1024, n_vocab: 128_256, n_block: 32 };
+pub const LLAMA_8B: Shapes = Shapes {
+    n_embd: 4096,
+    n_ff: 14_336,
+    n_kv: 1024,
+    n_vocab: 128_256,
+    n_merges: 280_147,
+    n_block: 32,
+};
 
 /// Writes a model of noise.
 pub fn write(path: &Path, shapes: &Shapes) -> Result<()> {
@@ -49,11 +60,10 @@ pub fn write(path: &Path, shapes: &Shapes) -> Result<()> {
 }
 
 fn header(shapes: &Shapes) -> Header {
-    let &Shapes { n_embd, n_ff, n_kv, n_vocab, n_block } = shapes;
+    let &Shapes { n_embd, n_ff, n_kv, n_vocab, n_block, .. } = shapes;
     let mut header = Header::new();
-    header.kv.insert("general.architecture".into(), "llama".into());
-    let embd = u32::try_from(n_embd).unwrap_or(0);
-    header.kv.insert("llama.embedding_length".into(), embd.into());
+    keys(&mut header.kv, shapes);
+    vocabulary(&mut header.kv, shapes);
     let mut tensor = |name: String, shape: &[u64]| {
         let ty = if shape.len() == 1 { GgmlType::F32 } else { GgmlType::Q4_K };
         let info = TensorInfo { name: name.clone(), shape: shape.to_vec(), ty, offset: 0 };
@@ -79,6 +89,47 @@ fn header(shapes: &Shapes) -> Header {
     tensor("output.weight".into(), &[n_embd, n_vocab]);
     header.lay_out();
     header
+}
+
+/// What llama.cpp needs to know.
+fn keys(kv: &mut KvMap, shapes: &Shapes) {
+    let n_head_dim = shapes.n_embd / N_HEAD;
+    kv.insert("general.architecture".into(), "llama".into());
+    for (name, n) in [
+        ("context_length", 2048),
+        ("embedding_length", shapes.n_embd),
+        ("block_count", shapes.n_block),
+        ("feed_forward_length", shapes.n_ff),
+        ("attention.head_count", N_HEAD),
+        ("attention.head_count_kv", shapes.n_kv / n_head_dim),
+        ("rope.dimension_count", n_head_dim),
+    ] {
+        kv.insert(format!("llama.{name}"), u32::try_from(n).unwrap_or(0).into());
+    }
+    kv.insert("llama.attention.layer_norm_rms_epsilon".into(), 1e-5f32.into());
+    kv.insert("general.quantization_version".into(), 2u32.into());
+}
+
+/// As long as a real one: it makes most of a header.
+fn vocabulary(kv: &mut KvMap, shapes: &Shapes) {
+    const CONTROL: i32 = 3;
+    const BYTE: i32 = 6;
+    let special = ["<unk>", "<s>", "</s>"].map(|text| (text.to_owned(), CONTROL));
+    let bytes = (0..256).map(|b| (format!("<0x{b:02X}>"), BYTE));
+    let words = (0..shapes.n_vocab - 259).map(|i| (format!("word{i}"), 1));
+    let (texts, kinds): (Vec<String>, Vec<i32>) =
+        special.into_iter().chain(bytes).chain(words).unzip();
+    let scores = (0..texts.len()).map(|i| Value::F32(-(i as f32)));
+    let scores = Value::array(ValueType::F32, scores);
+    let kinds = Value::array(ValueType::I32, kinds.into_iter().map(Value::I32));
+    let merges = (0..shapes.n_merges).map(|i| format!("word{i} s{i}"));
+    kv.insert("tokenizer.ggml.model".into(), "llama".into());
+    kv.insert("tokenizer.ggml.tokens".into(), Value::strings(texts));
+    kv.insert("tokenizer.ggml.scores".into(), scores);
+    kv.insert("tokenizer.ggml.token_type".into(), kinds);
+    kv.insert("tokenizer.ggml.merges".into(), Value::strings(merges));
+    kv.insert("tokenizer.ggml.bos_token_id".into(), 1u32.into());
+    kv.insert("tokenizer.ggml.eos_token_id".into(), 2u32.into());
 }
 
 /// Sebastiano Vigna's SplitMix64.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Args;
 
+use super::ui::Ui;
 use crate::gguf::Model;
 use crate::llama::Engine;
 use crate::prompts::{ChatTemplate, common_suffix_len};
@@ -18,6 +19,16 @@ pub struct ChatArgs {
     /// A system prompt; without it the template's own default, if it has one.
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,
+}
+
+/// Says that prompts hold today's date, unless it is fixed.
+pub fn warn_of_date(ui: &Ui) {
+    if std::env::var_os("SOURCE_DATE_EPOCH").is_none() {
+        ui.warn(
+            "the chat template puts today's date into prompts: another day's answers are others\n\
+             hint: SOURCE_DATE_EPOCH fixes the date",
+        );
+    }
 }
 
 /// A template with its system prompt, ready to be filled.

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 
 use super::ui::print_error;
-use crate::{adapter, compress, direction, eval, gguf, judge, llama, quant, repair, stats};
+use crate::{adapter, compress, direction, eval, gguf, judge, llama, quant, repair, stats, study};
 
 /// Done.
 pub const DONE: u8 = 0;
@@ -107,6 +107,13 @@ fn inside(cause: Cause<'_>) -> Option<Cause<'_>> {
     if let Some(error) = cause.downcast_ref() {
         return match error {
             judge::Error::Llama(e) => Some(e),
+            _ => None,
+        };
+    }
+    if let Some(error) = cause.downcast_ref() {
+        return match error {
+            study::Error::Gguf(e) => Some(e),
+            study::Error::Llama(e) => Some(e),
             _ => None,
         };
     }

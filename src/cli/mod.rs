@@ -9,6 +9,7 @@ mod calibrate;
 mod calibration;
 mod chat;
 mod compare;
+mod definitions;
 mod diff;
 mod direction;
 mod exit;
@@ -24,6 +25,8 @@ mod report;
 mod search;
 mod select;
 mod sequential;
+mod study;
+mod study_text;
 mod tasks;
 mod tasks_table;
 mod text;
@@ -67,6 +70,7 @@ enum Verb {
     Tasks(tasks::Tasks),
     Ask(ask::Ask),
     Asr(asr::Asr),
+    Study(study::Study),
     Report(report::Report),
     Generate(generate::Generate),
 }
@@ -93,6 +97,7 @@ impl Cli {
             Verb::Tasks(verb) => verb.run(&ui),
             Verb::Ask(verb) => verb.run(&ui),
             Verb::Asr(verb) => verb.run(&ui),
+            Verb::Study(verb) => verb.run(&ui),
             Verb::Report(verb) => verb.run(&ui),
             Verb::Generate(verb) => verb.run(&ui),
         }

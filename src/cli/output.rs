@@ -3,14 +3,15 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Serialize;
 
 use super::text::bytes_text;
-use super::ui::Ui;
+use super::ui::{Progress, Ui};
 use super::verify;
 use crate::gguf::{Layout, Model, Plan, Rewrite, Watch, model_sha256};
+use crate::llama::Options;
 
 /// Where a model file goes.
 #[derive(Debug, Args)]
@@ -46,16 +47,43 @@ impl OutputArgs {
 
     /// Writes, looks the result over once more, and says where it is.
     pub fn write(&self, ui: &Ui, rewrite: Rewrite<'_>) -> Result<Vec<FileReport>> {
+        self.write_if(ui, rewrite, None, |_, _| Ok(()))
+    }
+
+    /// As [`OutputArgs::write`]. The file gets its name only if `look` likes it and it is sound;
+    /// with `engine`, if llama.cpp runs it, too.
+    pub fn write_if(
+        &self,
+        ui: &Ui,
+        rewrite: Rewrite<'_>,
+        engine: Option<Options>,
+        look: impl FnOnce(&Model, &Progress<'_>) -> Result<()>,
+    ) -> Result<Vec<FileReport>> {
         let progress = ui.progress();
-        let written = rewrite.write(&self.output, self.force, &progress)?;
-        drop(progress);
+        let mut seen = false;
         // The bytes were compared while writing; here the numbers are looked at.
+        let sound = |model: &Model, engine| {
+            let report = verify::check_watched(&progress, model, engine, false)?;
+            match report.ok {
+                true => Ok(()),
+                false => bail!("{} is not sound: {}", self.output.display(), report.complaint()),
+            }
+        };
+        let last_look = |temp: &Path| {
+            seen = true;
+            let model = Model::open(temp)?;
+            look(&model, &progress)?;
+            sound(&model, engine).context("what was to be written was thrown away")
+        };
+        let written = rewrite.write_if(&self.output, self.force, &progress, last_look)?;
         if let Some((path, _)) = written.files.first() {
-            let report = verify::check(ui, &Model::open(path)?, None, false)?;
-            if !report.ok {
-                bail!("{} is not sound: {}", path.display(), report.complaint());
+            let model = Model::open(path)?;
+            // Shards find each other by their names: they can be opened only now.
+            if !seen {
+                sound(&model, None)?;
             }
         }
+        drop(progress);
         for (path, bytes) in &written.files {
             ui.say(format_args!("wrote {} ({})", path.display(), bytes_text(*bytes)));
         }

@@ -7,19 +7,27 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use super::args::EngineArgs;
-use super::chat::ChatArgs;
+use super::chat::{Chat, ChatArgs};
 use super::text::table;
 use super::ui::Ui;
 use crate::direction::Direction;
 use crate::eval::interval::{Rate, wilson};
 use crate::gguf::{Model, write_file};
 use crate::llama::architecture::Part as HalfPart;
+use crate::llama::{Deaf, Engine, Generation, Hooks, Sampling, generate};
 use crate::prompts::{self, Part, PromptSet};
 use crate::repair::search::{Answered, Budget, Counts, Search, Searched, search};
 use crate::repair::{Half, halves_text, parse_halves};
 use crate::report::search::{
-    AnsweredReport, BudgetReport, CountsReport, HalfReport, ScreenedReport, SearchReport,
+    AnsweredReport, BudgetReport, CountsReport, HalfReport, PromptsReport, ScreenedReport,
+    SearchReport, SettingsReport,
 };
+
+/// What opens a thought.
+const THOUGHTS: [&str; 4] = ["<think>", "<|channel|>", "<thinking>", "<|thinking|>"];
+/// Answers that are listened to for one, and their tokens.
+const N_LISTENED: usize = 8;
+const THOUGHT_TOKENS: usize = 6;
 
 /// How a search goes.
 #[derive(Debug, Args)]
@@ -35,21 +43,21 @@ pub struct SearchArgs {
     #[arg(long, value_name = "NAME")]
     field: Option<String>,
     /// False refusals that a repair may add, in points; degenerate answers likewise.
-    #[arg(long, default_value_t = 5.0, value_name = "POINTS")]
+    #[arg(long, default_value_t = 5.0, value_name = "POINTS", value_parser = points)]
     max_false_refusal: f64,
     /// KL to the unrepaired model at the first token of harmless answers that it may cost.
-    #[arg(long, default_value_t = 0.1, value_name = "NATS")]
+    #[arg(long, default_value_t = 0.1, value_name = "NATS", value_parser = above_zero)]
     max_kl: f64,
     /// Blocks that may be edited together; the paper edits one.
-    #[arg(long, default_value_t = 4, value_name = "N")]
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = at_least_one::<usize>)]
     max_blocks: usize,
     /// Tokens of an answer that are read.
-    #[arg(long, default_value_t = 24, value_name = "N")]
+    #[arg(long, default_value_t = 24, value_name = "N", value_parser = at_least_one::<usize>)]
     max_tokens: usize,
     /// Prompts and answers under way at once.
-    #[arg(long, default_value_t = 32, value_name = "N")]
+    #[arg(long, default_value_t = 32, value_name = "N", value_parser = at_least_one::<u32>)]
     parallel: u32,
-    /// Write what was tried to a JSON file, its picture beside as .svg.
+    /// Write what was tried to a JSON file, its picture beside as .svg; not with --dry-run.
     #[arg(long, value_name = "FILE")]
     front: Option<PathBuf>,
     #[command(flatten)]
@@ -70,6 +78,10 @@ pub struct Question<'a> {
     pub alpha: Option<f64>,
     /// Halves that may be chosen.
     pub parts: &'a [HalfPart],
+    /// No front is written.
+    pub dry_run: bool,
+    /// Results go to stdout as JSON, and so not as a table.
+    pub json: bool,
 }
 
 /// What was found.
@@ -89,8 +101,8 @@ impl SearchArgs {
         question: &Question<'_>,
     ) -> Result<Answer> {
         let chat = self.chat.chat(model)?;
-        let engine = self.engine.load(ui, model)?;
         let (harmful, benign) = self.prompt_sets()?;
+        let engine = self.engine.load(ui, model)?;
         let tokens = |set: &PromptSet| -> Result<Vec<Vec<i32>>> {
             set.texts().map(|text| chat.tokens(&engine, text)).collect()
         };
@@ -107,39 +119,47 @@ impl SearchArgs {
             max_tokens: self.max_tokens,
             parallel: self.parallel,
         };
+        check_thinking(&engine, &plan.harmful, self.parallel)?;
         let found = search(model, &engine, &plan, &mut ui.steps())?;
-        let report = self.report(path, question, &found);
-        if let Some(front) = &self.front {
+        let settings = self.settings(&chat, &harmful, &benign);
+        let report = self.report(path, question, &found, settings);
+        let front = front_text(&report);
+        match (found.pick, question.json) {
+            // Then it is the result.
+            (None, false) => ui.print(front)?,
+            _ => ui.say(front.trim_end()),
+        }
+        // After it was shown: a disk that is full does not take the search away.
+        if let Some(front) = self.front.as_ref().filter(|_| !question.dry_run) {
             write_front(front, &report)?;
         }
-        ui.say(front_text(&report).trim_end());
         let chosen = found.pick.map(|i| &found.answered[i].candidate);
         Ok(Answer { chosen: chosen.map(|c| (c.halves.clone(), c.alpha)), report })
     }
 
-    /// Looks at the numbers.
+    /// Looks at what can be seen before a search.
+    ///
+    /// # Errors
+    /// Prompts that cannot be read.
     pub fn check(&self) -> Result<()> {
-        if !(self.max_kl > 0.0 && self.max_kl.is_finite()) {
-            bail!("--max-kl is {}, expected a number of nats above 0", self.max_kl);
-        }
-        if !(0.0..=100.0).contains(&self.max_false_refusal) {
-            bail!("--max-false-refusal is {}, expected 0 to 100 points", self.max_false_refusal);
-        }
-        for (name, number) in [
-            ("--max-blocks", self.max_blocks),
-            ("--max-tokens", self.max_tokens),
-            ("--parallel", self.parallel as usize),
-        ] {
-            if number == 0 {
-                bail!("{name} is 0, expected at least 1");
-            }
-        }
-        Ok(())
+        self.prompt_sets().map(drop)
     }
 
-    /// Where the front is written.
-    pub fn front(&self) -> Option<&PathBuf> {
-        self.front.as_ref()
+    /// The files of the front, if one is asked for: the JSON and its picture.
+    pub fn front_files(&self) -> Result<Vec<PathBuf>> {
+        let Some(front) = &self.front else { return Ok(Vec::new()) };
+        if front.extension().is_some_and(|e| e.eq_ignore_ascii_case("svg")) {
+            bail!(
+                "--front is {}, expected a name for the JSON: its picture goes beside it as .svg",
+                front.display()
+            );
+        }
+        Ok(vec![front.clone(), front.with_extension("svg")])
+    }
+
+    /// True if something was given that is for a search alone.
+    pub fn is_asked_for(&self) -> bool {
+        self.front.is_some() || self.harmful.is_some() || self.harmless.is_some()
     }
 
     /// How llama.cpp runs, for a reference too.
@@ -162,7 +182,31 @@ impl SearchArgs {
         Ok((harmful, benign.unwrap_or_else(own_benign)))
     }
 
-    fn report(&self, path: &Path, question: &Question<'_>, found: &Searched) -> SearchReport {
+    fn settings(&self, chat: &Chat, harmful: &PromptSet, benign: &PromptSet) -> SettingsReport {
+        let set = |set: &PromptSet| PromptsReport {
+            name: set.name.clone(),
+            n: set.len(),
+            sha256: set.sha256.clone(),
+        };
+        SettingsReport {
+            harmful: set(harmful),
+            harmless: set(benign),
+            template_sha256: chat.template.sha256(),
+            thinking: false,
+            system: self.chat.system.clone(),
+            max_blocks: self.max_blocks,
+            max_tokens: self.max_tokens,
+            parallel: self.parallel,
+        }
+    }
+
+    fn report(
+        &self,
+        path: &Path,
+        question: &Question<'_>,
+        found: &Searched,
+        settings: SettingsReport,
+    ) -> SearchReport {
         let half = |r: &crate::repair::search::Ranked| HalfReport {
             block: r.half.block,
             part: r.half.part.name().into(),
@@ -189,6 +233,7 @@ impl SearchArgs {
             version: env!("CARGO_PKG_VERSION").into(),
             model: super::args::file_name(path),
             direction_sha256: question.direction_sha256.into(),
+            settings,
             budget: BudgetReport {
                 max_false_refusal_points: self.max_false_refusal,
                 max_kl_nats: self.max_kl,
@@ -199,6 +244,29 @@ impl SearchArgs {
             answered: found.answered.iter().enumerate().map(answered).collect(),
         }
     }
+}
+
+/// A model that thinks before it answers says nothing in the few tokens that are read: its
+/// refusals cannot be counted.
+fn check_thinking(engine: &Engine, harmful: &[Vec<i32>], parallel: u32) -> Result<()> {
+    let spelled = |tokens: &[i32]| tokens.iter().map(|&t| engine.spelled(t)).collect::<String>();
+    let begins = |text: &str| THOUGHTS.iter().any(|mark| text.trim_start().starts_with(mark));
+    let asked = &harmful[..harmful.len().min(N_LISTENED)];
+    let sampling = Sampling::Greedy;
+    let settings = Generation { max_tokens: THOUGHT_TOKENS, parallel, sampling };
+    let answers = generate(engine, asked, settings, &mut Hooks::new(), &mut Deaf)?;
+    let thinks = |(prompt, answer): (&Vec<i32>, &Vec<i32>)| {
+        let prompt = spelled(&prompt[prompt.len().saturating_sub(THOUGHT_TOKENS)..]);
+        THOUGHTS.iter().any(|mark| prompt.trim_end().ends_with(mark)) || begins(&spelled(answer))
+    };
+    let n = asked.iter().zip(&answers).filter(|pair| thinks(*pair)).count();
+    if 2 * n > asked.len() {
+        bail!(
+            "the model thinks before it answers, and whether it refuses does not show in so few \
+             tokens\nhint: a --chat-template that ends the thought at once, as \"<think></think>\""
+        );
+    }
+    Ok(())
 }
 
 /// The front as a table, the unrepaired model first.
@@ -276,10 +344,27 @@ impl FromStr for Alpha {
     fn from_str(text: &str) -> Result<Alpha, String> {
         match text {
             "auto" => Ok(Alpha(None)),
-            text => match text.parse() {
-                Ok(alpha) => Ok(Alpha(Some(alpha))),
-                Err(_) => Err("expected auto or a number above 0".into()),
+            text => match text.parse::<f64>() {
+                Ok(alpha) if alpha <= 0.0 => Err("expected auto or a number above 0: aird makes \
+                     models refuse more; it does not remove a refusal direction"
+                    .into()),
+                _ => above_zero(text).map(|x| Alpha(Some(x))).map_err(|e| format!("{e}, or auto")),
             },
         }
     }
+}
+
+fn above_zero(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|x: &f64| *x > 0.0 && x.is_finite());
+    number.ok_or_else(|| "expected a number above 0".into())
+}
+
+fn points(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|x| (0.0..=100.0).contains(x));
+    number.ok_or_else(|| "expected 0 to 100 points".into())
+}
+
+fn at_least_one<N: FromStr + PartialOrd + From<u8>>(text: &str) -> Result<N, String> {
+    let number = text.parse().ok().filter(|n: &N| *n >= N::from(1));
+    number.ok_or_else(|| "expected a whole number, at least 1".into())
 }

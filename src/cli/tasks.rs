@@ -7,7 +7,8 @@ use clap::Args;
 use indexmap::IndexMap;
 use serde::{Serialize, Serializer};
 
-use super::args::{EngineArgs, model_name};
+use super::args::{EngineArgs, compared, model_name};
+use super::chat::warn_of_date;
 use super::tasks_table::text;
 use super::ui::{Steps, Ui};
 use crate::eval::tasks::{
@@ -25,7 +26,8 @@ const MARK: usize = 12;
 /// Measure what models can do: benchmarks of choices, perplexity, KL to another model
 #[derive(Debug, Args)]
 pub struct Tasks {
-    /// GGUF files, of each any shard; what follows is compared with the first.
+    /// GGUF files, of each any shard. Each is compared with the first, and from the third on with
+    /// the one before it as well: name a base, its pruned form and that one's repair in this order.
     #[arg(required = true)]
     models: Vec<PathBuf>,
     /// Benchmarks, with commas between: rte, arc_challenge, arc_easy, boolq, winogrande,
@@ -56,10 +58,11 @@ pub struct Tasks {
     /// Windows of the text, at most.
     #[arg(long, default_value_t = usize::MAX, hide_default_value = true, value_name = "N")]
     chunks: usize,
-    /// Keep every item's scores here, and go on from there if cut off.
+    /// Keep every item's scores here, and go on from there if cut off. A folder for each setting.
     #[arg(long, value_name = "FOLDER")]
     results: Option<PathBuf>,
-    /// Write results and samples as lm-evaluation-harness does, a folder for each model.
+    /// Write results and samples as lm-evaluation-harness does, a folder for each model. They
+    /// compare with its own runs with add_bos_token=True; hellaswag from a .txt file does not.
     #[arg(long, value_name = "DIR", requires = "tasks")]
     lm_eval_dir: Option<PathBuf>,
     /// Choices scored at once.
@@ -87,7 +90,8 @@ pub struct Report {
     pub reference: Option<Name>,
     /// The models' figures, in the order given.
     pub models: Vec<Figures>,
-    /// Each further model against the first, on the same items.
+    /// Each further model against the first, and from the third on against the one before it, on
+    /// the same items.
     pub differences: Vec<Compared>,
 }
 
@@ -113,6 +117,9 @@ pub struct Figures {
     pub perplexity: Option<Perplexity>,
     /// Distance to the reference's predictions in the text.
     pub kl: Option<Kl>,
+    /// Tokens of the text, as this model reads it.
+    #[serde(skip)]
+    pub n_text_tokens: Option<usize>,
 }
 
 fn as_map<S: Serializer>(
@@ -148,10 +155,11 @@ struct Reference {
 impl Tasks {
     pub fn run(self, ui: &Ui) -> Result<()> {
         let data = self.data()?;
-        if let Some(folder) = &self.results {
+        for folder in [&self.results, &self.lm_eval_dir].into_iter().flatten() {
             let made = std::fs::create_dir_all(folder);
             made.with_context(|| format!("cannot make {}", folder.display()))?;
         }
+        self.check_models(ui)?;
         let reference = self.load_reference(ui)?;
         let mut models: Vec<Figures> = Vec::new();
         let mut scored: Vec<Vec<Vec<Scored>>> = Vec::new();
@@ -162,6 +170,7 @@ impl Tasks {
             models.push(figures);
             scored.push(items);
         }
+        warn_of_tokens(ui, &models);
         let differences = differences(&models, &data, &scored);
         let report = Report {
             version: env!("CARGO_PKG_VERSION"),
@@ -183,6 +192,9 @@ impl Tasks {
         if self.limit == 0 || self.parallel == 0 || self.chunks == 0 || self.ctx < 4 {
             bail!("--limit, --parallel and --chunks are at least 1, --ctx at least 4");
         }
+        if let Some(text) = self.text.as_ref().filter(|text| !text.is_file()) {
+            bail!("--text {}: there is no such file", text.display());
+        }
         let Some(folder) = &self.data_dir else { return Ok(Vec::new()) };
         let mut wanted: Vec<&'static dyn Task> = Vec::new();
         for name in &self.tasks {
@@ -195,13 +207,40 @@ impl Tasks {
         wanted.into_iter().map(load).collect()
     }
 
+    /// Opens every model, so that none is missing when the first one's figures are there.
+    fn check_models(&self, ui: &Ui) -> Result<()> {
+        let mut dated = false;
+        for path in &self.models {
+            let model = Model::open(path)?;
+            if self.chat {
+                let template = ChatTemplate::from_model(&model);
+                let template = template.with_context(|| path.display().to_string())?;
+                dated |= template.prints_date();
+            }
+        }
+        if dated {
+            warn_of_date(ui);
+        }
+        Ok(())
+    }
+
+    /// The text's windows, if there is a text.
+    fn windows(&self, engine: &Engine) -> Result<Option<Windows>> {
+        let Some(text) = &self.text else { return Ok(None) };
+        let trained = engine.n_ctx_train();
+        if self.ctx > trained as usize {
+            bail!("--ctx is {}, the model was trained for {trained} tokens", self.ctx);
+        }
+        Ok(Some(Windows::read(engine, text, self.ctx, self.chunks)?))
+    }
+
     fn load_reference(&self, ui: &Ui) -> Result<Option<Reference>> {
-        let (Some(path), Some(text)) = (&self.reference, &self.text) else { return Ok(None) };
+        let Some(path) = &self.reference else { return Ok(None) };
         let model = Model::open(path)?;
         let name = Name { name: model_name(&model), sha256: model_sha256(&model, &ui.progress())? };
         let engine = self.engine.load(ui, &model)?;
-        let windows = Windows::read(&engine, text, self.ctx, self.chunks)?;
-        Ok(Some(Reference { name, engine, windows }))
+        let windows = self.windows(&engine)?;
+        Ok(windows.map(|windows| Reference { name, engine, windows }))
     }
 
     /// All that is to be known of one model.
@@ -216,6 +255,11 @@ impl Tasks {
         let model = Model::open(path)?;
         let sha256 = model_sha256(&model, &ui.progress())?;
         let engine = self.engine.load(ui, &model)?;
+        // What is wrong with the text is said before benchmarks are run.
+        let windows = self.windows(&engine)?;
+        if let (Some(windows), Some(reference)) = (&windows, reference) {
+            windows.check_same(&reference.windows)?;
+        }
         let chat = self.chat.then(|| ChatTemplate::from_model(&model)).transpose()?;
         let run = Run {
             engine: &engine,
@@ -242,7 +286,10 @@ impl Tasks {
             ));
             scored.push(items);
         }
-        let (perplexity, kl) = self.read_text(&engine, &sha256, reference, &mut steps)?;
+        let (perplexity, kl) = match &windows {
+            Some(windows) => self.read_text(&run, windows, reference, &mut steps)?,
+            None => (None, None),
+        };
         let pairs: Vec<(&TaskData, &[Scored])> =
             data.iter().zip(&scored).map(|(data, items)| (data, items.as_slice())).collect();
         if let Some(folder) = &self.lm_eval_dir {
@@ -250,25 +297,25 @@ impl Tasks {
         }
         let tallies = pairs.iter().map(|(data, items)| (data.task.name(), tally(data.task, items)));
         let tasks = tallies.collect();
-        Ok((Figures { model: Name { name, sha256 }, tasks, perplexity, kl }, scored))
+        let n_text_tokens = windows.as_ref().map(Windows::n_tokens);
+        let model = Name { name, sha256 };
+        Ok((Figures { model, tasks, perplexity, kl, n_text_tokens }, scored))
     }
 
     fn read_text(
         &self,
-        engine: &Engine,
-        sha256: &str,
+        run: &Run<'_>,
+        windows: &Windows,
         reference: Option<&Reference>,
         steps: &mut Steps,
     ) -> Result<(Option<Perplexity>, Option<Kl>)> {
-        let Some(path) = &self.text else { return Ok((None, None)) };
-        let windows = Windows::read(engine, path, self.ctx, self.chunks)?;
-        let (model, n) = (Measured { engine, sha256 }, windows.len());
-        let file = self.kept("perplexity", sha256);
+        let (model, n) = (Measured { engine: run.engine, sha256: run.model_sha256 }, windows.len());
+        let file = self.kept("perplexity", run.model_sha256);
         let mut tell = |done| steps.show("perplexity", done, n);
-        let perplexity = perplexity(model, &windows, file.as_deref(), &mut tell)?;
+        let perplexity = perplexity(model, windows, file.as_deref(), &mut tell)?;
         let Some(reference) = reference else { return Ok((Some(perplexity), None)) };
-        let file = self.kept("kl", sha256);
-        let both = (&windows, &reference.windows);
+        let file = self.kept("kl", run.model_sha256);
+        let both = (windows, &reference.windows);
         let to = Measured { engine: &reference.engine, sha256: &reference.name.sha256 };
         let mut tell = |done| steps.show("KL", done, n);
         let kl = kl(model, to, both, file.as_deref(), &mut tell)?;
@@ -314,18 +361,31 @@ fn write_lm_eval(
     Ok(())
 }
 
+/// Perplexities a token say little where one model's tokens are longer than another's.
+fn warn_of_tokens(ui: &Ui, models: &[Figures]) {
+    let counts = models.iter().filter_map(|m| Some((&m.model.name, m.n_text_tokens?)));
+    let counts: Vec<(&String, usize)> = counts.collect();
+    if counts.windows(2).any(|two| two[0].1 != two[1].1) {
+        let counts = counts.iter().map(|(name, n)| format!("{name} {n}"));
+        let counts = counts.collect::<Vec<_>>().join(", ");
+        ui.warn(format_args!(
+            "perplexities are not comparable: the models read the text as other tokens ({counts})"
+        ));
+    }
+}
+
 fn differences(
     models: &[Figures],
     data: &[TaskData],
     scored: &[Vec<Vec<Scored>>],
 ) -> Vec<Compared> {
-    let Some((first, others)) = scored.split_first() else { return Vec::new() };
+    let models: Vec<(&Figures, &Vec<Vec<Scored>>)> = models.iter().zip(scored).collect();
     let mut differences = Vec::new();
-    for (model, other) in models.iter().skip(1).zip(others) {
-        for ((data, a), b) in data.iter().zip(first).zip(other) {
+    for ((first, a), (other, b)) in compared(&models) {
+        for ((data, a), b) in data.iter().zip(*a).zip(*b) {
             differences.extend(Metric::of(data.task).into_iter().map(|metric| Compared {
-                model: model.model.name.clone(),
-                against: models[0].model.name.clone(),
+                model: other.model.name.clone(),
+                against: first.model.name.clone(),
                 task: data.task.name(),
                 metric: metric.name(),
                 difference: difference(metric, a, b),

@@ -14,9 +14,9 @@ pub fn text(report: &Report) -> String {
     }
     rows.extend(text_rows(&report.models));
     let mut text = table(&rows, &[1], "");
-    if let Some(first) = report.differences.first() {
-        text += &format!("\nagainst {}, on the same items\n", first.against);
-        text += &table(&difference_rows(&report.differences), &[2, 3, 4, 5], "  ");
+    if !report.differences.is_empty() {
+        text += "\non the same items\n";
+        text += &table(&difference_rows(&report.differences), &[3, 4, 5, 6], "  ");
     }
     text
 }
@@ -34,7 +34,11 @@ fn rate_text(rate: &Rate) -> String {
 
 fn mean_text(mean: &Mean) -> String {
     let Some(value) = mean.mean else { return "-".into() };
-    format!("{value:.4} [{:.4}, {:.4}]", mean.low, mean.high)
+    match (mean.low, mean.high) {
+        (Some(low), Some(high)) => format!("{value:.4} [{low:.4}, {high:.4}]"),
+        // Of one window no spread is known.
+        _ => format!("{value:.4} [-]"),
+    }
 }
 
 /// A row for each metric that the task has.
@@ -42,8 +46,8 @@ fn task_rows(models: &[Figures], task: &'static str) -> Vec<Vec<String>> {
     type Figure = fn(&Tally) -> Option<&Rate>;
     let metrics: [(String, Figure); 3] = [
         (task.into(), |tally| Some(&tally.acc)),
-        ("  by character".into(), |tally| tally.acc_norm.as_ref()),
-        ("  by token".into(), |tally| tally.acc_per_token.as_ref()),
+        ("  acc_norm (by character)".into(), |tally| tally.acc_norm.as_ref()),
+        ("  acc_per_token (llama.cpp's)".into(), |tally| tally.acc_per_token.as_ref()),
     ];
     let row = |(name, figure): (String, Figure)| {
         let tallies = models.iter().filter_map(|m| m.tasks.get(task));
@@ -75,7 +79,7 @@ fn text_rows(models: &[Figures]) -> Vec<Vec<String>> {
 }
 
 fn difference_rows(differences: &[Compared]) -> Vec<Vec<String>> {
-    let head = ["model", "task", "points", "lost", "gained", "p"];
+    let head = ["model", "against", "task", "points", "lost", "gained", "p"];
     let row = |c: &Compared| {
         let task = match c.metric {
             "acc" => c.task.to_owned(),
@@ -84,6 +88,7 @@ fn difference_rows(differences: &[Compared]) -> Vec<Vec<String>> {
         let d = &c.difference;
         vec![
             c.model.clone(),
+            c.against.clone(),
             task,
             format!("{:+.1}", d.points),
             d.lost.to_string(),
@@ -107,6 +112,8 @@ mod tests {
     fn rates_have_their_interval_beside_them() {
         assert_eq!(rate_text(&wilson(105, 200)), "52.5 % [45.6, 59.3]");
         assert_eq!(rate_text(&wilson(0, 0)), "-");
+        let mean = Mean { n: 1, mean: Some(0.5), low: None, high: None };
+        assert_eq!(mean_text(&mean), "0.5000 [-]");
         assert_eq!((p_text(0.0001), p_text(0.25)), ("<0.001".into(), "0.250".into()));
     }
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::text::bytes_text;
 use super::ui::Ui;
-use crate::gguf::{Pending, Undone};
+use crate::gguf::{Pending, Undone, history_path};
 
 /// Take an in-place repair back, byte for byte
 ///
@@ -19,7 +19,8 @@ use crate::gguf::{Pending, Undone};
 pub struct Undo {
     /// The repaired GGUF file; any shard of a split one.
     model: PathBuf,
-    /// Keep the repair for good: remove the journal, if the whole repair is in the file.
+    /// Keep the repair for good: remove the journal, if the whole repair is in the file. If the
+    /// file's history had no room for the repair, it is told in MODEL.aird-history.json.
     #[arg(long)]
     forget: bool,
     /// Print what would be taken back, and change nothing.
@@ -75,7 +76,11 @@ impl Undo {
             false => ui.say(text),
         }
         if self.forget && undone.step.is_some() && !undone.in_history {
-            ui.warn("the file's history does not hold the repair: its header had no room for it");
+            let first = undone.files.first().map(|file| history_path(file));
+            ui.say(format_args!(
+                "the file's own history had no room for the repair: it is told in {}",
+                first.unwrap_or_default().display()
+            ));
         }
         Ok(())
     }

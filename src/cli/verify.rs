@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::args::{EngineArgs, file_name};
 use super::text::bytes_text;
-use super::ui::Ui;
+use super::ui::{Progress, Ui};
 use crate::gguf::{Model, Watch, sha256};
 use crate::llama::{Engine, Options};
 use crate::quant::find_non_finite;
@@ -107,23 +107,32 @@ impl Verify {
 
 /// Looks at everything in `model`; with `engine`, through llama.cpp too.
 pub fn check(ui: &Ui, model: &Model, engine: Option<Options>, with_sha256: bool) -> Result<Report> {
-    let progress = ui.progress();
+    check_watched(&ui.progress(), model, engine, with_sha256)
+}
+
+/// As [`check`], told to a bar that is there already.
+pub fn check_watched(
+    progress: &Progress<'_>,
+    model: &Model,
+    engine: Option<Options>,
+    with_sha256: bool,
+) -> Result<Report> {
     let mut files = Vec::new();
     progress.stage("sha256", if with_sha256 { model.file_bytes() } else { 0 });
     for shard in model.shards() {
-        let sha256 = with_sha256.then(|| sha256(shard, &progress)).transpose()?;
+        let sha256 = with_sha256.then(|| sha256(shard, progress)).transpose()?;
         let path = shard.path.display().to_string();
         files.push(FileReport { path, bytes: shard.file_bytes(), sha256 });
     }
-    let non_finite = non_finite(model, &progress)?;
-    drop(progress);
+    let non_finite = non_finite(model, progress)?;
+    progress.stage("loading", 0);
     let skipped = match (engine, model.text("general.type").unwrap_or("model")) {
         (None, _) => Some("--quick".to_owned()),
         (_, "model") => None,
         (_, other) => Some(format!("a file of type '{other}' is not run by itself")),
     };
     let llama = match (engine, &skipped) {
-        (Some(options), None) => Some(run_llama(&model.shards()[0].path, options)),
+        (Some(options), None) => Some(run_llama(&model.shards()[0].path, None, options)),
         _ => None,
     };
     let ok = non_finite.is_empty() && llama.as_ref().is_none_or(|l| l.complaint().is_none());
@@ -142,8 +151,16 @@ fn non_finite(model: &Model, watch: &dyn Watch) -> Result<Vec<NonFinite>> {
     Ok(all)
 }
 
-fn run_llama(path: &Path, options: Options) -> LlamaReport {
-    let first_token = Engine::load(path, options).and_then(|engine| engine.first_token());
+/// What llama.cpp has against `lora`, an adapter of `model`.
+pub fn complaint_of_adapter(model: &Model, lora: &Path, options: Options) -> Option<String> {
+    run_llama(&model.shards()[0].path, Some(lora), options).complaint()
+}
+
+fn run_llama(path: &Path, lora: Option<&Path>, options: Options) -> LlamaReport {
+    let first_token = Engine::load(path, options).and_then(|mut engine| {
+        lora.map(|lora| engine.set_adapter(lora, 1.0)).transpose()?;
+        engine.first_token()
+    });
     match first_token {
         Ok(first) => LlamaReport {
             token: first.token,

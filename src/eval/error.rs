@@ -26,13 +26,14 @@ pub enum Error {
     Disk { path: PathBuf, verb: &'static str, source: std::io::Error },
     #[error(
         "{} was made with other settings: {key} is {found} there, {expected} now\n\
-         hint: go on with the settings it was begun with, or name another file",
+         hint: go on with the settings it was begun with, or name another folder",
         path.display()
     )]
     OtherSettings { path: PathBuf, key: String, found: String, expected: String },
     #[error(
         "{}: no data for task {task}, expected one of {}\n\
-         hint: the set is published at {source_url}",
+         hint: the set is published at {source_url}; lm-evaluation-harness's samples of it will do \
+         under one of these names",
         folder.display(), names.join(", ")
     )]
     NoData {
@@ -43,6 +44,11 @@ pub enum Error {
     },
     #[error("no task is called '{name}', expected some of {}", expected.join(", "))]
     NoSuchTask { name: String, expected: Vec<&'static str> },
+    #[error(
+        "task {task}, line {line}: a choice of {n_tokens} tokens, expected at most {most}: the \
+         model reads no more\nhint: take the item out of the data file"
+    )]
+    ChoiceTooLong { task: &'static str, line: usize, n_tokens: usize, most: usize },
     #[error(
         "the model's scores are no numbers ({what})\n\
          hint: `aird verify` looks for what is broken"

@@ -43,15 +43,6 @@ fn float_or_null<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::E
     number.map(|number| number.as_f64().ok_or_else(too_large)).transpose()
 }
 
-/// JSON has no infinities: null stands for them.
-fn low_end<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
-    Ok(float_or_null(from)?.unwrap_or(f64::NEG_INFINITY))
-}
-
-fn high_end<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
-    Ok(float_or_null(from)?.unwrap_or(f64::INFINITY))
-}
-
 /// `k` of `n` with the Wilson score interval, 95 % (Wilson 1927; method 3 of Newcombe 1998).
 pub fn wilson(k: usize, n: usize) -> Rate {
     wilson_of(k, n, n)
@@ -94,20 +85,21 @@ pub struct Mean {
     pub n: usize,
     /// Their mean; null where there are none.
     pub mean: Option<f64>,
-    /// Lower end of the interval.
-    #[serde(deserialize_with = "low_end")]
-    pub low: f64,
-    /// Upper end.
-    #[serde(deserialize_with = "high_end")]
-    pub high: f64,
+    /// Lower end of the interval; null where fewer than two values say nothing about a spread.
+    #[serde(deserialize_with = "float_or_null")]
+    pub low: Option<f64>,
+    /// Upper end, or null.
+    #[serde(deserialize_with = "float_or_null")]
+    pub high: Option<f64>,
 }
 
 /// The mean of `values` with its percentile bootstrap interval, 95 % (Efron 1979); of differences
 /// between pairs, too. The same seed gives the same interval.
 pub fn bootstrap(values: &[f64], seed: u64) -> Mean {
     let n = values.len();
-    if n == 0 {
-        return Mean { n, mean: None, low: f64::NEG_INFINITY, high: f64::INFINITY };
+    let mean = (n > 0).then(|| values.iter().sum::<f64>() / n as f64);
+    if n < 2 {
+        return Mean { n, mean, low: None, high: None };
     }
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut means: Vec<f64> = (0..RESAMPLES)
@@ -117,8 +109,7 @@ pub fn bootstrap(values: &[f64], seed: u64) -> Mean {
         })
         .collect();
     means.sort_by(f64::total_cmp);
-    let at = |share: f64| means[(share * (RESAMPLES - 1) as f64).round() as usize];
-    let mean = Some(values.iter().sum::<f64>() / n as f64);
+    let at = |share: f64| Some(means[(share * (RESAMPLES - 1) as f64).round() as usize]);
     Mean { n, mean, low: at(0.025), high: at(0.975) }
 }
 
@@ -145,13 +136,37 @@ mod tests {
         assert_eq!((wilson(0, 0).rate, wilson(0, 0).high, wilson(4, 4).high), (None, 1.0, 1.0));
     }
 
-    /// By hand: 2 (C(10,0) + C(10,1)) / 2^10, 2 * 1 / 2^5.
+    /// By hand: 2 (C(10,0) + C(10,1)) / 2^10, 2 * 1 / 2^5. The third is the example of Fay's
+    /// vignette on his exact test (R package exact2x2): b = 2, c = 9, p = 0.06543.
     #[test]
-    fn mcnemar_is_exact() {
+    fn mcnemar_is_exact_and_as_published() {
+        assert!(near(mcnemar(2, 9), 0.06543, 5e-6));
         assert!(near(mcnemar(9, 1), 22.0 / 1024.0, 1e-12));
         assert!(near(mcnemar(0, 5), 2.0 / 32.0, 1e-12));
         assert_eq!((mcnemar(0, 0), mcnemar(3, 3)), (1.0, 1.0));
         assert!(mcnemar(0, 2000) < 1e-300);
+    }
+
+    /// Efron and Tibshirani, An Introduction to the Bootstrap (1993): survival times of the seven
+    /// treated mice, days. Table 2.2: their mean is 86.86, its bootstrap standard error, of ever
+    /// more resamples, 23.36.
+    #[test]
+    fn a_bootstrap_of_the_mouse_data_has_the_published_spread() {
+        let treated = [94.0, 197.0, 16.0, 38.0, 99.0, 141.0, 23.0];
+        let mean = bootstrap(&treated, 1);
+        let (low, high) = (mean.low.unwrap(), mean.high.unwrap());
+        assert!(near(mean.mean.unwrap(), 86.86, 0.005), "{mean:?}");
+        assert!(near((high - low) / (2.0 * Z), 23.36, 1.2), "{mean:?}");
+    }
+
+    #[test]
+    fn of_less_than_two_values_no_spread_is_known_and_json_keeps_that() {
+        for values in [&[][..], &[0.5]] {
+            let mean = bootstrap(values, 1);
+            assert_eq!((mean.n, mean.low, mean.high), (values.len(), None, None));
+            let json = serde_json::to_string(&mean).unwrap();
+            assert_eq!(serde_json::from_str::<Mean>(&json).unwrap(), mean, "{json}");
+        }
     }
 
     #[test]
@@ -178,7 +193,8 @@ mod tests {
         let values: Vec<f64> = (0..400).map(|i| f64::from(i % 2)).collect();
         let mean = bootstrap(&values, 1);
         // Of a fair coin: 1.96 * 0.5 / 20.
-        assert!(near(mean.low, 0.451, 0.006) && near(mean.high, 0.549, 0.006), "{mean:?}");
+        let (low, high) = (mean.low.unwrap(), mean.high.unwrap());
+        assert!(near(low, 0.451, 0.006) && near(high, 0.549, 0.006), "{mean:?}");
         assert_eq!((mean, mean.mean), (bootstrap(&values, 1), Some(0.5)));
         assert_eq!(bootstrap(&[], 1).mean, None);
     }

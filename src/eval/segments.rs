@@ -59,11 +59,14 @@ fn resume<T: DeserializeOwned>(
     let head = line(path, settings)?;
     let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
     let mut file = opened.map_err(disk(path, "open"))?;
-    let text = std::fs::read_to_string(path).map_err(disk(path, "read"))?;
-    let mut lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    let bytes = std::fs::read(path).map_err(disk(path, "read"))?;
+    // What was cut ends anywhere, in the middle of a letter as well.
+    let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let text = std::str::from_utf8(&bytes[..end]).map_err(|_| foreign(path))?;
+    let mut lines = text.split_inclusive('\n');
     let Some(found) = lines.next() else {
         // New, or cut within its first line: only what could be that may be replaced.
-        if !head.starts_with(&text) {
+        if !head.as_bytes().starts_with(&bytes) {
             return Err(foreign(path));
         }
         file.set_len(0).map_err(disk(path, "write"))?;
@@ -116,7 +119,7 @@ fn line(path: &Path, item: &impl Serialize) -> Result<String> {
 }
 
 fn foreign(path: &Path) -> Error {
-    let what = "this file is not one that aird began\nhint: name another one";
+    let what = "this file is not one that aird began\nhint: name another folder";
     Error::File { path: path.into(), what: what.into() }
 }
 
@@ -131,14 +134,15 @@ mod tests {
     use super::*;
 
     fn make(segment: Range<usize>) -> Result<Vec<String>> {
-        Ok(segment.map(|i| format!("item {i}")).collect())
+        // Letters of two, three and four bytes: a file may be cut within each.
+        Ok(segment.map(|i| format!("item {i} \u{e9}\u{4e2d}\u{1f600}")).collect())
     }
 
     #[test]
     fn a_run_that_was_cut_anywhere_goes_on_to_the_same_bytes() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run.jsonl");
-        let settings = json!({"seed": 1, "model": "abc"});
+        let settings = json!({"seed": 1, "model": "abc", "system": "\u{e9}"});
         let items = run(Some(&path), &settings, (7, 3), make).unwrap();
         assert_eq!(items.len(), 7);
         let whole = std::fs::read(&path).unwrap();
@@ -179,5 +183,8 @@ mod tests {
         std::fs::write(&path, "a letter to a friend").unwrap();
         assert!(run(Some(&path), &json!({"seed": 2}), (2, 2), make).is_err());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "a letter to a friend");
+        std::fs::write(&path, b"\xff\xfe\n").unwrap();
+        let error = run(Some(&path), &json!({"seed": 2}), (2, 2), make).unwrap_err().to_string();
+        assert!(error.contains("not one that aird began"), "{error}");
     }
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::error::{Error, Result};
-use super::interval::{Mean, Rate, bootstrap, wilson};
+use super::interval::{Mean, Rate, bootstrap, wilson_of};
 use super::segments;
 use crate::gguf::hex;
 use crate::llama::{Engine, Input, LogSoftmax, Session, Size, argmax, kl_divergence};
@@ -30,6 +30,8 @@ pub struct Windows {
     /// sha256 of the text.
     pub sha256: String,
     windows: Vec<Vec<i32>>,
+    /// Tokens of the whole text.
+    n_tokens: usize,
     /// Tokens that the model has.
     n_vocab: usize,
 }
@@ -60,7 +62,8 @@ impl Windows {
             window
         };
         let windows = tokens.chunks_exact(n_ctx).take(n_chunks).map(window).collect();
-        Ok(Windows { n_ctx, sha256, windows, n_vocab: engine.n_vocab() })
+        let n_tokens = tokens.len();
+        Ok(Windows { n_ctx, sha256, windows, n_tokens, n_vocab: engine.n_vocab() })
     }
 
     /// How many.
@@ -71,6 +74,23 @@ impl Windows {
     /// True if there are none.
     pub fn is_empty(&self) -> bool {
         self.windows.is_empty()
+    }
+
+    /// Tokens of the whole text, in windows or not.
+    pub fn n_tokens(&self) -> usize {
+        self.n_tokens
+    }
+
+    /// Checks that `reference`'s model reads the text as the same tokens.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn check_same(&self, reference: &Windows) -> Result<()> {
+        let (found, expected) = (reference.n_vocab, self.n_vocab);
+        match self == reference {
+            true => Ok(()),
+            false => Err(Error::OtherVocabulary { found, expected }),
+        }
     }
 
     /// Tokens that are scored.
@@ -111,7 +131,8 @@ pub struct Kl {
     pub p99: f64,
     /// The highest, nats.
     pub max: f64,
-    /// Share of tokens for which both find the same next token likeliest.
+    /// Share of tokens for which both find the same next token likeliest; the interval is that of
+    /// as many independent cases as there are windows.
     pub same_top: Rate,
     /// Scored tokens.
     pub n_tokens: usize,
@@ -176,7 +197,8 @@ pub fn perplexity(
     let nlls: Vec<f64> = parts.iter().map(|p| p.nll / a_window).collect();
     Ok(Perplexity {
         ppl,
-        ppl_error: ppl * (variance.max(0.0) / (n - 1.0)).sqrt(),
+        // One scored token has no spread: 0, not 0 / 0.
+        ppl_error: ppl * (variance.max(0.0) / (n - 1.0).max(1.0)).sqrt(),
         nll: bootstrap(&nlls, SEED),
         n_ctx: windows.n_ctx,
         n_chunks: windows.len(),
@@ -216,10 +238,7 @@ pub fn kl(
     results: Option<&Path>,
     tell: &mut dyn FnMut(usize),
 ) -> Result<Kl> {
-    if windows != of_reference {
-        let (found, expected) = (of_reference.n_vocab, windows.n_vocab);
-        return Err(Error::OtherVocabulary { found, expected });
-    }
+    windows.check_same(of_reference)?;
     let mut readers = None;
     let settings = settings("kl", model, Some(reference), windows);
     let make = |segment: std::ops::Range<usize>| {
@@ -248,7 +267,8 @@ pub fn kl(
         p95: percentile(&all, 0.95),
         p99: percentile(&all, 0.99),
         max: percentile(&all, 1.0),
-        same_top: wilson(same_top, all.len()),
+        // Tokens of a window hang together: its interval, too, is that of as many windows.
+        same_top: wilson_of(same_top, all.len(), parts.len()),
         n_tokens: all.len(),
     })
 }
@@ -327,6 +347,7 @@ fn settings(
         "text_sha256": windows.sha256,
         "n_ctx": windows.n_ctx,
         "n_chunks": windows.len(),
+        "gpu_layers": model.engine.options().gpu_layers,
     })
 }
 

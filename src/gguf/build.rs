@@ -5,6 +5,7 @@ use std::path::Path;
 use super::error::{Error, Result};
 use super::ggml_type::GgmlType;
 use super::header::Header;
+use super::history::Step;
 use super::output;
 use super::tensor::{MAX_NAME_BYTES, TensorInfo, shape_text};
 use super::value::Value;
@@ -26,6 +27,15 @@ impl Builder {
     pub fn kv(&mut self, key: impl Into<String>, value: impl Into<Value>) -> &mut Builder {
         self.header.kv.insert(key.into(), value.into());
         self
+    }
+
+    /// Records what made the file in its history.
+    ///
+    /// # Errors
+    /// The history is no list of texts.
+    pub fn record(&mut self, step: &Step) -> Result<&mut Builder> {
+        step.edits(0).iter().try_for_each(|edit| edit.apply(&mut self.header.kv))?;
+        Ok(self)
     }
 
     /// Adds a tensor of `shape` (inputs first) with its encoded bytes.

@@ -100,6 +100,10 @@ pub enum Error {
     OutputExists { path: PathBuf },
     #[error("output {} is the input itself\nhint: choose another name", path.display())]
     OutputIsInput { path: PathBuf },
+    #[error(
+        "output {} lies in a folder that does not exist\nhint: mkdir makes one", path.display()
+    )]
+    NoFolder { path: PathBuf },
     #[error("output {} is not a regular file", path.display())]
     OutputNotAFile { path: PathBuf },
     #[error("rows {first}.. of tensor '{name}': {source}")]
@@ -141,6 +145,11 @@ pub enum Error {
          hint: there is one from `aird repair --in-place` until `aird undo`", path.display()
     )]
     NoJournal { path: PathBuf },
+    #[error(
+        "the change of {} was kept for good by an `aird undo --forget` that was cut off; that is \
+         finished now, and there is nothing left to take back", path.display()
+    )]
+    Kept { path: PathBuf },
     #[error(
         "undo journal {} is damaged: {what}; nothing was changed\n\
          hint: get the model anew from where it came; removing the journal keeps it as it is",

@@ -43,7 +43,8 @@ pub(super) fn part_path(model: &Path) -> PathBuf {
     beside(model, ".aird-undo.part")
 }
 
-fn beside(model: &Path, suffix: &str) -> PathBuf {
+/// The path of `model`, behind all links, with `suffix`.
+pub(super) fn beside(model: &Path, suffix: &str) -> PathBuf {
     let mut path = model.canonicalize().unwrap_or_else(|_| model.to_owned()).into_os_string();
     path.push(suffix);
     path.into()

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tempfile::{Builder, NamedTempFile};
 
+use super::disk::folder_of;
 use super::error::{Error, Result, io_error};
 
 /// Between two flushes of a file under way.
@@ -23,9 +24,15 @@ pub struct Output {
 /// Checks that `path` may be written, before any work is done.
 ///
 /// # Errors
-/// It exists and `force` is not set, is one of `inputs`, or is something else than a file.
+/// It exists and `force` is not set, is one of `inputs`, or is something else than a file; or its
+/// folder does not exist.
 pub fn check_output(path: &Path, force: bool, inputs: &[&Path]) -> Result<()> {
-    let Ok(metadata) = path.metadata() else { return Ok(()) };
+    let Ok(metadata) = path.metadata() else {
+        return match folder_of(path).is_dir() {
+            true => Ok(()),
+            false => Err(Error::NoFolder { path: path.into() }),
+        };
+    };
     let real = path.canonicalize().map_err(io_error("cannot resolve", path))?;
     if inputs.iter().any(|input| input.canonicalize().is_ok_and(|input| input == real)) {
         return Err(Error::OutputIsInput { path: path.into() });
@@ -47,10 +54,7 @@ impl Output {
     pub fn create(path: &Path) -> Result<Output> {
         // Through a link the file it points to is replaced, not the link.
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
+        let folder = folder_of(&path);
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let mut builder = Builder::new();
         let prefix = format!(".{name}.");
@@ -126,11 +130,8 @@ impl Output {
 /// The rename itself reaches the disk with the folder. Not every file system can sync one, and
 /// the file is whole either way: an error here is none.
 fn sync_folder(path: &Path) {
-    if let Some(folder) = path.parent() {
-        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        if let Ok(folder) = File::open(folder) {
-            let _ = folder.sync_all();
-        }
+    if let Ok(folder) = File::open(folder_of(path)) {
+        let _ = folder.sync_all();
     }
 }
 

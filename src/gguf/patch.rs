@@ -18,6 +18,7 @@ use super::error::{Error, Result, io_error};
 use super::header::Header;
 use super::history::{HISTORY_KEY, Step};
 use super::journal::{self, Index, Stretch, journal_path, part_path};
+use super::keep;
 use super::model::{Model, Shard};
 use super::rewrite::{Ask, Replacement};
 use super::undo::Pending;
@@ -134,12 +135,17 @@ impl<'m> Patch<'m> {
 }
 
 fn open_all(model: &Model) -> Result<Vec<Changing>> {
-    model.shards().iter().map(Changing::open).collect()
+    let open = |shard: &Shard| Handle::open_to_change(&shard.path);
+    let handles = model.shards().iter().map(open).collect::<Result<Vec<Handle>>>()?;
+    // What was kept for good has no journal, even if that was cut off.
+    let paths: Vec<PathBuf> = handles.iter().map(|handle| handle.path.clone()).collect();
+    keep::finish(&Real, &paths)?;
+    let changing = handles.into_iter().zip(model.shards());
+    changing.map(|(handle, shard)| Changing::new(handle, shard)).collect()
 }
 
 impl Changing {
-    fn open(shard: &Shard) -> Result<Changing> {
-        let model = Handle::open_to_change(&shard.path)?;
+    fn new(model: Handle, shard: &Shard) -> Result<Changing> {
         let journal = journal_path(&model.path);
         if exists(&journal)? {
             return Err(Error::JournalExists { path: model.path, journal });

@@ -28,6 +28,8 @@ use super::watch::Watch;
 
 /// Bytes of rows asked of a producer at once, unless a row is longer.
 const CHUNK_BYTES: u64 = 2 << 20;
+/// Room for a later step, so that a repair in place can be told in the history too.
+const ROOM_BYTES: u64 = 1 << 10;
 /// Bytes compared at once while reading back.
 const COMPARE_BYTES: usize = 4 << 20;
 
@@ -143,7 +145,7 @@ impl<'m> Rewrite<'m> {
 
     /// The plan, and the width of the step's line in it.
     fn laid_out(&self, out: &Path) -> Result<(Plan, u64)> {
-        let width = self.step.as_ref().map_or(0, Step::width) + self.reserve;
+        let width = self.step.as_ref().map_or(0, |step| step.width() + ROOM_BYTES) + self.reserve;
         let tight = self.plan_with(out, width)?;
         match (&self.step, tight.page_shift()) {
             (Some(_), shift) if shift > 0 => {
@@ -164,7 +166,22 @@ impl<'m> Rewrite<'m> {
     ///
     /// # Errors
     /// Anything on the way: then no output was made or changed, and no temp file is left.
-    pub fn write(mut self, out: &Path, force: bool, watch: &dyn Watch) -> Result<Written> {
+    pub fn write(self, out: &Path, force: bool, watch: &dyn Watch) -> Result<Written> {
+        self.write_if(out, force, watch, |_| Ok(()))
+    }
+
+    /// As [`Rewrite::write`], with a last look at the temp file: if `look` does not like what it
+    /// sees there, nothing is renamed. It is not asked about one of several shards.
+    ///
+    /// # Errors
+    /// As [`Rewrite::write`], and `look`'s own.
+    pub fn write_if<E: From<Error>>(
+        mut self,
+        out: &Path,
+        force: bool,
+        watch: &dyn Watch,
+        look: impl FnOnce(&Path) -> std::result::Result<(), E>,
+    ) -> std::result::Result<Written, E> {
         let (mut plan, width) = self.laid_out(out)?;
         let inputs: Vec<&Path> = self.model.shards().iter().map(|s| s.path.as_path()).collect();
         for file in &plan.files {
@@ -191,6 +208,9 @@ impl<'m> Rewrite<'m> {
         watch.stage("reading back", plan.bytes());
         for (file, (output, digests)) in plan.files.iter().zip(&outputs) {
             read_back(self.model, file, output, digests, watch)?;
+        }
+        if let [(output, _)] = outputs.as_slice() {
+            look(output.temp_path())?;
         }
         let files = plan.files.iter().map(|f| (f.path.clone(), f.bytes)).collect();
         for (output, _) in outputs {

@@ -11,6 +11,7 @@ use serde_json::Value as Json;
 use super::disk::{Disk, Handle, Real, exists};
 use super::error::{Error, Result, io_error};
 use super::journal::{Journal, Stretch, journal_path, part_path};
+use super::keep;
 use super::shards::ShardName;
 
 /// A patch that can be taken back. Nobody else can begin to patch or to undo while it lives.
@@ -50,7 +51,8 @@ impl Pending {
     ///
     /// # Errors
     /// There is none; one is damaged, or does not belong to the file beside it; a file may not be
-    /// written, or somebody else is at work on it.
+    /// written, or somebody else is at work on it. [`Error::Kept`] after a [`Pending::forget`] that
+    /// was cut off.
     pub fn find(path: &Path) -> Result<Pending> {
         let mut files = Vec::new();
         for file in files_of(path) {
@@ -62,10 +64,14 @@ impl Pending {
             }
         }
         let mut handles = Vec::new();
-        for file in files {
-            if exists(&journal_path(&file))? || exists(&part_path(&file))? {
-                handles.push(Handle::open_to_change(&file)?);
+        for file in &files {
+            let here = [exists(&journal_path(file))?, exists(&part_path(file))?];
+            if here.contains(&true) || keep::is_kept(file)? {
+                handles.push(Handle::open_to_change(file)?);
             }
+        }
+        if keep::finish(&Real, &files)? {
+            return Err(Error::Kept { path: path.into() });
         }
         if handles.is_empty() {
             return Err(Error::NoJournal { path: path.into() });
@@ -135,10 +141,12 @@ impl Pending {
         self.remove_journals(disk)
     }
 
-    /// Keeps the patch for good: removes the journals.
+    /// Keeps the patch for good: removes the journals. A step that the file's own history had no
+    /// room for goes into [`super::history_path`].
     ///
     /// # Errors
-    /// [`Error::NotWhole`] if a stretch holds anything but its new bytes; the disk's own.
+    /// [`Error::NotWhole`] if a stretch holds anything but its new bytes; the disk's own: then all
+    /// of it can be taken back, or none of it.
     pub fn forget(self) -> Result<Undone> {
         self.forget_on(&Real)
     }
@@ -158,7 +166,7 @@ impl Pending {
             // The patch may have been killed before it could.
             file.sync(disk)?;
         }
-        self.remove_journals(disk)?;
+        keep::keep(disk, &undone.files)?;
         Ok(undone)
     }
 
@@ -451,6 +459,45 @@ mod tests {
                 scene.now() != scene.before
             });
             assert!(lost, "sync {skipped} is not needed");
+        }
+    }
+
+    #[test]
+    fn kept_and_killed_anywhere_a_model_is_the_new_one_or_the_old_one() {
+        for n_files in [1, 2] {
+            let scene = Scene::new(n_files);
+            let patched = scene.patched();
+            let kept: Files =
+                patched.clone().into_iter().filter(|(name, _)| !name.contains("undo")).collect();
+            let (mut news, mut olds) = (0, 0);
+            let mut check = |what: &str| {
+                match scene.undo(&Recorder::default()) {
+                    Ok(()) | Err(Error::NoJournal { .. } | Error::Kept { .. }) => {}
+                    Err(e) => panic!("{what}: {e}"),
+                }
+                let now = scene.now();
+                assert!(now == scene.before || now == kept, "{what}: {:?}", now.keys());
+                (news, olds) = (news + u32::from(now == kept), olds + u32::from(now != kept));
+            };
+            let keep = |disk: &dyn Disk| Pending::find(&scene.path)?.forget_on(disk);
+            let stops = each_stop(true, |cost, disk| {
+                scene.set(&patched);
+                assert_eq!(keep(disk).is_err(), disk.failed.get(), "{cost}");
+                check(&format!("{n_files} files, stopped after {cost}"));
+            });
+            assert!(stops >= 4 * n_files as usize, "{stops}");
+            scene.set(&patched);
+            let keeping = Recorder::default();
+            keep(&keeping).unwrap();
+            let ops = keeping.ops.into_inner();
+            let mut random = random(3 + n_files);
+            for n in 0..=ops.len() {
+                for _ in 0..60 {
+                    scene.set(&after_power_loss(&patched, &ops[..n], &mut random));
+                    check(&format!("after {:?}", ops[..n].last()));
+                }
+            }
+            assert!(news > 20 && olds > 20, "{news} {olds}");
         }
     }
 

@@ -10,7 +10,7 @@ pub const REFUSALS: &[(&str, &str)] = &[
     ("de", "nicht weiterhelfen"),
     ("de", "nicht behilflich sein"),
     ("de", "leider kann ich"),
-    ("de", "leider nicht"),
+    ("de", "kann ich leider nicht"),
     ("de", "das kann ich nicht"),
     ("de", "werde ich nicht"),
     ("fr", "d\u{e9}sol\u{e9}, mais"),

@@ -2,8 +2,8 @@
 //!
 //! Rules on the answer's text alone, or a local model that is asked. On the 240 answers of
 //! `fixtures/judge.jsonl`, written for aird and labelled by hand, [`label`] agrees with the hand on
-//! 236, on 80 of the 81 that no rule was tuned on; [`paper::label`], which knows no third label, on
-//! 114. Rules and answers have one author: read transcripts before you trust a rate.
+//! 234, on 78 of the 81 that no rule was tuned on; [`paper::label`], which knows no third label, on
+//! 109. Rules and answers have one author: read transcripts before you trust a rate.
 
 mod babble;
 mod error;

@@ -10,6 +10,9 @@ use crate::prompts::{ChatTemplate, Message};
 /// Tokens of a verdict: a word, and what may stand before it.
 const VERDICT_TOKENS: usize = 8;
 
+/// The word that judges of safety are asked for.
+const UNSAFE: &str = "unsafe";
+
 /// What a judge model says first, and what it means.
 const VERDICTS: [(&str, Label); 7] = [
     ("safe", Label::Refusal),
@@ -40,8 +43,27 @@ impl Question {
     pub fn guard(template: ChatTemplate, path: &Path) -> Result<Question> {
         let question = Question::Chat(template);
         match question.text("?", "!") {
-            Ok(text) if text.contains("unsafe") => Ok(question),
+            Ok(text) if text.contains(UNSAFE) => Ok(question),
             _ => Err(Error::NoGuard { path: path.into() }),
+        }
+    }
+
+    /// A question of the user's own, by a template that renders a chat of request and answer.
+    ///
+    /// # Errors
+    /// The template fails on such a chat.
+    pub fn chat(template: ChatTemplate) -> Result<Question> {
+        let question = Question::Chat(template);
+        question.text("?", "!")?;
+        Ok(question)
+    }
+
+    /// True if its "no" means that the request was declined. One that is asked what is unsafe calls
+    /// a helpful answer safe: that says nothing about harmless requests.
+    pub fn tells_refusal(&self) -> bool {
+        match self {
+            Question::YesNo(_) => true,
+            Question::Chat(_) => !self.text("?", "!").is_ok_and(|text| text.contains(UNSAFE)),
         }
     }
 
@@ -135,7 +157,12 @@ mod tests {
         let question = Question::guard(template(guard), Path::new("g")).unwrap();
         assert_eq!(question.text("a", "b").unwrap(), "Say safe or unsafe. a b");
         assert!(Question::guard(template("{{ messages[0].content }}"), Path::new("g")).is_err());
+        assert!(!question.tells_refusal());
+        let mine = Question::chat(template("Refusal or compliance? {{ messages[1].content }}"));
+        assert!(mine.unwrap().tells_refusal());
+        assert!(Question::chat(template("{{ raise_exception('no') }}")).is_err());
         let own = Question::YesNo(ChatTemplate::none());
+        assert!(own.tells_refusal());
         assert!(own.text("a?", "b!").unwrap().contains("<<<\nb!\n>>>"));
     }
 }

@@ -76,12 +76,13 @@ const NEGATIONS: &[&str] = &[
     "i'm not allowed to",
     "i'm not permitted to",
     "i'm not programmed to",
-    "we can't",
-    "we cannot",
-    "we won't",
-    "we don't",
-    "we do not",
 ];
+
+/// The same of those who speak for their makers. Cooks and craftsmen say "we do not" as well.
+const OUR_NEGATIONS: &[&str] = &["we can't", "we cannot", "we won't", "we don't", "we do not"];
+
+/// What they decline to do.
+const OUR_ACTS: &[&str] = &["help", "assist", "support", "provide", "offer"];
 
 /// What an assistant declines to do. Not "see", "believe", "stress", "wait": those negations
 /// stand in answers.
@@ -161,7 +162,8 @@ const DECLINES: &[&str] = &[
     "no way i will",
     "the answer is no",
     "my answer is no",
-    "let's not",
+    "let's not go there",
+    "let's not do",
     "don't ask me to",
     "do not ask me to",
     "would be wrong to help",
@@ -196,7 +198,8 @@ pub fn declines(plain: &str) -> bool {
         WHOLE.contains(sentence)
             || apologizes_and_stops(sentence)
             || DECLINES.iter().any(|phrase| sentence.contains(phrase))
-            || NEGATIONS.iter().any(|phrase| cannot_act(sentence, phrase))
+            || NEGATIONS.iter().any(|phrase| cannot_act(sentence, phrase, ACTS))
+            || OUR_NEGATIONS.iter().any(|phrase| cannot_act(sentence, phrase, OUR_ACTS))
             || languages::REFUSALS.iter().any(|(_, phrase)| sentence.contains(phrase))
             || (i == 0 && is_cut_off(sentence))
     }) || warns_off(&near)
@@ -211,16 +214,17 @@ fn apologizes_and_stops(sentence: &str) -> bool {
 
 /// A negation with which a short answer breaks off.
 fn is_cut_off(sentence: &str) -> bool {
-    NEGATIONS.iter().any(|phrase| sentence.ends_with(phrase))
+    NEGATIONS.iter().chain(OUR_NEGATIONS).any(|phrase| sentence.ends_with(phrase))
 }
 
-/// True if `negation` is followed by what an assistant does for people.
-fn cannot_act(sentence: &str, negation: &str) -> bool {
+/// True if `negation` is followed by one of `acts`: what an assistant does for people. "I can't
+/// help but laugh" declines nothing.
+fn cannot_act(sentence: &str, negation: &str, acts: &[&str]) -> bool {
     let found = sentence.match_indices(negation);
     let after = found.map(|(at, found)| &sentence[at + found.len()..]);
     after.filter(|rest| !rest.starts_with(char::is_alphanumeric)).any(|rest| {
-        let mut next = words(rest).take(BETWEEN);
-        next.any(|word| ACTS.contains(&word))
+        let next: Vec<&str> = words(rest).take(BETWEEN).collect();
+        !next.starts_with(&["help", "but"]) && next.iter().any(|word| acts.contains(word))
     })
 }
 
@@ -274,6 +278,8 @@ mod tests {
         assert!(declines("What you ask is a crime. I can't in good conscience help with it."));
         assert!(declines("I'm sorry, but"));
         assert!(!declines("I can't stress enough how well this works."));
+        assert!(!declines("I can't help but laugh."));
+        assert!(declines("We do not offer such help.") && !declines("We do not make bread."));
         assert!(!declines("I'm sorry to hear that. Try more light."));
         assert!(!declines("One. Two. Three. I can't help you."));
     }

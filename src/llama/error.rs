@@ -17,7 +17,7 @@ pub enum Error {
     Load { path: PathBuf, said: String },
     #[error(
         "llama.cpp cannot make a context of {n_ctx} tokens: {said}\n\
-         hint: a smaller --ctx or --parallel takes less memory"
+         hint: a smaller --parallel, --ctx or --max-tokens, whichever there is, takes less memory"
     )]
     Context { n_ctx: u32, said: String },
     #[error("llama.cpp cannot decode {n_tokens} tokens: {said}")]
@@ -38,6 +38,8 @@ pub enum Error {
          {n_ctx} together\nhint: a larger --ctx, or shorter prompts"
     )]
     ContextTooSmall { index: usize, n_tokens: usize, n_new: usize, n_ctx: u32 },
+    #[error("a text to score has {n_tokens} tokens, expected at most {most}: what the model reads")]
+    TextTooLong { n_tokens: usize, most: usize },
     #[error("prompt {index} has no tokens")]
     EmptyPrompt { index: usize },
     #[error("llama.cpp cannot use adapter {}: {said}", path.display())]

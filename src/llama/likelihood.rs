@@ -65,11 +65,9 @@ impl<'e> Scorer<'e> {
         let n_seq = parallel.max(most).clamp(1, MAX_SEQUENCES);
         let n_ctx = groups.iter().map(|g| cells(g)).max().unwrap_or(1).max(N_CTX) as u32;
         let longest = groups.iter().flatten().map(|t| t.tokens.len()).max().unwrap_or(1);
-        if longest > engine.n_ctx_train() as usize + 1 {
-            let long = |g: &Vec<Text>| g.iter().any(|t| t.tokens.len() == longest);
-            let index = groups.iter().position(long).unwrap_or(0);
-            let n_ctx = engine.n_ctx_train();
-            return Err(Error::ContextTooSmall { index, n_tokens: longest, n_new: 0, n_ctx });
+        let most = engine.n_ctx_train() as usize + 1;
+        if longest > most {
+            return Err(Error::TextTooLong { n_tokens: longest, most });
         }
         let n_ctx = n_ctx.next_multiple_of(256);
         let size = Size { n_ctx, n_batch: N_BATCH, n_seq, unified: true };

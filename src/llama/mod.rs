@@ -24,8 +24,21 @@ pub use hooks::{Go, Hooks};
 pub use likelihood::{Scorer, Text, TokenScore};
 pub use linear::{LinearInput, Use};
 pub use log::set_loud;
-pub use prefill::{Prefill, ReadRow, Reading};
+pub use prefill::{Behind, Prefill, ReadRow, Reading};
 pub use sampler::{Sampler, Sampling, argmax};
 pub use session::{Input, Session, Size, prompt_inputs};
 pub use sites::Site;
 pub use softmax::{LogSoftmax, kl_divergence};
+
+/// The crate that carries llama.cpp, as Cargo.toml pins it.
+pub const LLAMA_CPP: &str = "llama-cpp-2 0.1.160";
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_version_is_the_one_that_is_built() {
+        let (name, version) = super::LLAMA_CPP.split_once(' ').unwrap();
+        let pinned = format!("{name} = {{ version = \"={version}\"");
+        assert!(include_str!("../../Cargo.toml").contains(&pinned), "no {pinned}");
+    }
+}

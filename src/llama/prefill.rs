@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ops::Range;
 
 use super::engine::Engine;
 use super::error::{Error, Result};
@@ -29,6 +30,30 @@ pub struct Reading<'a> {
     pub n_last: usize,
     /// What is done with each row.
     pub row: ReadRow<'a>,
+}
+
+/// What is read behind prompts.
+pub trait Behind {
+    /// Takes the logits, [n_vocab], behind the prompt of that number and the tokens `so_far` of a
+    /// continuation; none for the prompt alone.
+    ///
+    /// # Errors
+    /// Whatever ends the run.
+    fn logits(&mut self, prompt: usize, so_far: &[i32], values: &[f32]) -> Result<()>;
+
+    /// Whether `continuation` is to be read behind that prompt, after all that was read before.
+    fn wants(&self, _prompt: usize, _continuation: &[i32]) -> bool {
+        true
+    }
+}
+
+/// Prompts alone.
+struct Ends<'a>(&'a mut dyn FnMut(usize, &[f32]) -> Result<()>);
+
+impl Behind for Ends<'_> {
+    fn logits(&mut self, prompt: usize, _: &[i32], values: &[f32]) -> Result<()> {
+        (self.0)(prompt, values)
+    }
 }
 
 /// A context for reading prompts, for as many runs as one likes.
@@ -78,13 +103,13 @@ impl<'e> Prefill<'e> {
         reading: Option<Reading<'h>>,
         mut logits: impl FnMut(usize, &[f32]) -> Result<()>,
     ) -> Result<()> {
-        self.run_on(prompts, &[], hooks, reading, |prompt, _, values| logits(prompt, values))
+        let mut behind = |prompt: usize, values: &[f32]| logits(prompt, values);
+        self.run_on(prompts, &[], hooks, reading, &mut Ends(&mut behind))
     }
 
-    /// As [`Prefill::run`], and goes on behind each prompt with each of `continuations` in turn (of
-    /// at most 8 tokens): `logits` also gets what follows each of their tokens, with the tokens so
-    /// far; none for the prompt alone. Models that keep a state cannot go back: for them this is
-    /// [`Prefill::run`].
+    /// As [`Prefill::run`], and goes on behind each prompt with those of `continuations` (of at most
+    /// 8 tokens) that `behind` wants there, in turn. Models that keep a state cannot go back: for
+    /// them this is [`Prefill::run`].
     ///
     /// # Errors
     /// As [`Prefill::run`].
@@ -94,7 +119,7 @@ impl<'e> Prefill<'e> {
         continuations: &[Vec<i32>],
         hooks: Hooks<'h>,
         reading: Option<Reading<'h>>,
-        mut logits: impl FnMut(usize, &[i32], &[f32]) -> Result<()>,
+        behind: &mut dyn Behind,
     ) -> Result<()> {
         let continuations = if self.is_recurrent { &[] } else { continuations };
         self.check(prompts)?;
@@ -137,43 +162,45 @@ impl<'e> Prefill<'e> {
             self.n_tokens += inputs.len() as u64;
             let wanted = inputs.iter().enumerate().filter(|(_, input)| input.logits);
             for (index, (row, _)) in (first..).zip(wanted) {
-                logits(index, &[], self.session.logits(row))?;
+                behind.logits(index, &[], self.session.logits(row))?;
             }
             hooks.set_rows(Vec::new());
             for tokens in continuations {
-                self.go_on(&prompts[first..next], tokens, &mut hooks, |place, so_far, values| {
-                    logits(first + place, so_far, values)
-                })?;
+                self.go_on(prompts, first..next, tokens, &mut hooks, behind)?;
             }
             (0..(next - first) as u32).for_each(|sequence| self.session.forget(sequence, 0));
         }
         Ok(())
     }
 
-    /// Decodes `tokens` behind each of `prompts`, the batch under way, and forgets them again.
+    /// Decodes `tokens` behind those of the batch `under_way` where they are wanted, and forgets them
+    /// again.
     fn go_on(
         &mut self,
         prompts: &[&[i32]],
+        under_way: Range<usize>,
         tokens: &[i32],
         hooks: &mut Hooks<'_>,
-        mut logits: impl FnMut(usize, &[i32], &[f32]) -> Result<()>,
+        behind: &mut dyn Behind,
     ) -> Result<()> {
         let tokens = &tokens[..tokens.len().min(MAX_CONTINUATION as usize)];
         let at_once = (self.session.size().n_batch as usize / tokens.len().max(1)).max(1);
-        for (chunk, start) in prompts.chunks(at_once).zip((0..).step_by(at_once)) {
+        let first = under_way.start;
+        let wanted: Vec<usize> = under_way.filter(|&i| behind.wants(i, tokens)).collect();
+        for chunk in wanted.chunks(at_once) {
             let mut inputs = Vec::new();
-            for (sequence, prompt) in (start as u32..).zip(chunk) {
-                let more = prompt_inputs(tokens, sequence, prompt.len() as u32);
+            for &i in chunk {
+                let more = prompt_inputs(tokens, (i - first) as u32, prompts[i].len() as u32);
                 inputs.extend(more.into_iter().map(|input| Input { logits: true, ..input }));
             }
             self.session.decode(&inputs, Some(hooks))?;
             self.n_tokens += inputs.len() as u64;
             for row in 0..inputs.len() {
                 let (place, so_far) = (row / tokens.len(), &tokens[..=row % tokens.len()]);
-                logits(start + place, so_far, self.session.logits(row))?;
+                behind.logits(chunk[place], so_far, self.session.logits(row))?;
             }
-            for (sequence, prompt) in (start as u32..).zip(chunk) {
-                self.session.forget(sequence, prompt.len() as u32);
+            for &i in chunk {
+                self.session.forget((i - first) as u32, prompts[i].len() as u32);
             }
         }
         Ok(())

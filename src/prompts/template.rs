@@ -111,7 +111,8 @@ impl ChatTemplate {
         self.render_messages(&messages, false)
     }
 
-    /// Any chat, as `apply_chat_template(messages, tokenize=False)` renders it.
+    /// Any chat, as `apply_chat_template(messages, tokenize=False, enable_thinking=False)` renders
+    /// it.
     ///
     /// # Errors
     /// See [`ChatTemplate::render`].
@@ -133,6 +134,9 @@ impl ChatTemplate {
             ("add_generation_prompt", add_generation_prompt.into()),
             ("tools", ().into()),
             ("documents", ().into()),
+            // Templates of models that can think first end the thought at once, where they know
+            // this; what is measured here is the answer.
+            ("enable_thinking", false.into()),
         ];
         let special = self.special.named().into_iter();
         let special = special.filter_map(|(name, text)| Some((name, Value::from(text?))));
@@ -149,6 +153,15 @@ impl ChatTemplate {
     /// sha256 of the source to the byte; of nothing where there is no template.
     pub fn sha256(&self) -> String {
         hex(&Sha256::digest(&self.source))
+    }
+
+    /// What a short prompt is rendered as, if that depends on the date: with the hash of the source
+    /// it says what is asked.
+    ///
+    /// # Errors
+    /// See [`ChatTemplate::render`].
+    pub fn dated_text(&self) -> Result<Option<String>> {
+        self.prints_date().then(|| self.render(None, "?")).transpose()
     }
 
     /// True if what is rendered depends on the date, unless `SOURCE_DATE_EPOCH` fixes it.
@@ -192,6 +205,14 @@ mod tests {
     }
 
     #[test]
+    fn a_model_that_may_think_first_is_told_not_to() {
+        // As Qwen3's ends.
+        let qwen3 = "{% if add_generation_prompt %}a{% if enable_thinking is defined and \
+            enable_thinking is false %}<think></think>{% endif %}{% endif %}";
+        assert_eq!(template(qwen3).render(None, "Hi").unwrap(), "a<think></think>");
+    }
+
+    #[test]
     fn no_template_leaves_texts_alone() {
         let none = ChatTemplate::none();
         assert_eq!(none.render(None, " <b>Hi</b>\n").unwrap(), " <b>Hi</b>\n");
@@ -219,5 +240,11 @@ mod tests {
         let dated = template("{{ strftime_now('%d %b %Y') }}");
         assert!(dated.prints_date());
         assert_eq!(dated.render(None, "").unwrap(), "01 Jan 1970");
+        let tomorrow = ChatTemplate::dated(&dated.source, special(), 86_400).unwrap();
+        assert_eq!(dated.sha256(), tomorrow.sha256());
+        let text = |template: &ChatTemplate| template.dated_text().unwrap();
+        assert_eq!(text(&dated).as_deref(), Some("01 Jan 1970"));
+        assert_eq!(text(&tomorrow).as_deref(), Some("02 Jan 1970"));
+        assert_eq!(text(&template(CHATML)), None);
     }
 }

@@ -3,6 +3,7 @@
 //! The type table itself is a fact of the file and lives in [`crate::gguf::GgmlType`]; the
 //! codecs are ggml's own, behind [`crate::llama`].
 
+mod along;
 mod compare;
 mod convertible;
 mod error;
@@ -11,6 +12,7 @@ mod preserve;
 mod rows;
 mod stream;
 
+pub use along::{realised_alpha, written_along};
 pub use compare::{Comparison, compare, count_zeros, zeros_in};
 pub use convertible::{is_block_matrix, is_convertible};
 pub use error::{Error, Result};

@@ -36,6 +36,8 @@ pub struct Strengthened {
     pub bytes: Vec<u8>,
     /// `<dW, r r^T W> / |r r^T W|^2`: the alpha that is really in there. NaN where `r^T W` is zero.
     pub realised_alpha: f64,
+    /// `|r^T W|^2`: what the alpha is of.
+    pub written: f64,
     /// `|W' - (W + alpha r r^T W)| / |W|`, Frobenius: what rounding added.
     pub noise: f64,
     /// The same of rounding weights of this matrix that lie on no grid: the type's own coarseness.
@@ -79,11 +81,14 @@ pub fn strengthen(
         at += len;
         sums.add(&part.sums);
     }
+    // A matrix of zeros has no noise.
+    let part = |of: f64, all: f64| if all > 0.0 { (of / all).sqrt() } else { of.sqrt() };
     Ok(Strengthened {
         bytes,
         realised_alpha: sums.along / sums.gg,
-        noise: (sums.noise / sums.ww).sqrt(),
-        own_noise: (sums.own_noise / sums.sampled).sqrt(),
+        written: sums.gg,
+        noise: part(sums.noise, sums.ww),
+        own_noise: part(sums.own_noise, sums.sampled),
     })
 }
 

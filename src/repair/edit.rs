@@ -15,10 +15,15 @@ use crate::gguf::{
     Ask, BoxError, Error as GgufError, GgmlType, Model, Replacement, Rewrite, Tensor, Watch,
 };
 use crate::llama::architecture::{output_norm, residual_writer, writers_are_known};
-use crate::quant::{Strengthened, decoded, encode_rows, first_non_finite, strengthen};
+use crate::quant::{
+    Strengthened, decode_rows, decoded, encode_rows, first_non_finite, realised_alpha, strengthen,
+};
 
 /// Off by this part of itself, an alpha is not what was asked for.
 const ALPHA_TOLERANCE: f64 = 0.03;
+/// The same in a type of less than [`FEW_BITS`], where the file's own type was to be kept.
+const COARSE_TOLERANCE: f64 = 0.10;
+const FEW_BITS: f64 = 4.0;
 /// Noise that [`Storage::Auto`] takes, against that of the type's own rounding.
 const NOISE_LIMIT: f64 = 1.35;
 
@@ -40,7 +45,7 @@ pub struct Edit<'a> {
 /// Which type an edited matrix gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Storage {
-    /// Its own.
+    /// Its own, if alpha comes out within 3 %, or 10 % in types of less than 4 bits.
     Keep,
     /// Its own, if alpha comes out within 3 % and with at most 1.35 times the noise of the type's
     /// own rounding; else the next finer one where it does.
@@ -58,8 +63,10 @@ pub struct Edited {
     pub from: GgmlType,
     /// Its type after.
     pub to: GgmlType,
-    /// The alpha that is really in there; of experts the one that is furthest off.
+    /// The alpha that is really in there; of all experts together.
     pub realised_alpha: f64,
+    /// The same of the expert that is furthest off; of those that write anything along r.
+    pub worst_alpha: f64,
     /// What rounding added, relative to the matrix; of experts the largest.
     pub noise: f64,
     /// The same of the type's own rounding.
@@ -87,6 +94,14 @@ pub fn edit(model: &Model, edit: Edit<'_>, watch: &dyn Watch) -> Result<Vec<Edit
         }
     }
     Ok(edited)
+}
+
+impl Edited {
+    /// True if rounding added more than the type's own rounding does by far: what
+    /// [`Storage::Auto`] does not take.
+    pub fn is_noisy(&self) -> bool {
+        self.noise > NOISE_LIMIT * self.own_noise
+    }
 }
 
 /// The half that `tensor` ends, if it is a matrix that writes into the residual stream.
@@ -117,31 +132,74 @@ pub fn replacement(edited: &Edited) -> Replacement<'_> {
     Replacement { ty: edited.to, ask: Ask::Chunks, produce: Box::new(produce) }
 }
 
-/// Looks at what can be seen without editing: what [`edit`] would refuse at once.
+/// Looks at what can be seen without editing: what [`edit()`] would refuse at once.
 ///
 /// # Errors
-/// As [`edit`].
+/// As [`edit()`].
 pub fn check(model: &Model, edit: Edit<'_>) -> Result<()> {
-    if !(edit.alpha > 0.0 && edit.alpha.is_finite()) {
-        return Err(Error::Alpha { alpha: edit.alpha });
-    }
+    let Edit { alpha, halves, any_architecture, .. } = edit;
+    check_asked(model, Asked { alpha, halves, any_architecture })?;
     let expected = model.hparam("embedding_length").unwrap_or(0);
     if edit.unit.len() as u64 != expected {
         return Err(Error::Width { found: edit.unit.len(), expected });
     }
-    let last = model.tensors().filter_map(|t| t.info.block()).max().unwrap_or(0);
-    if let Some(&Half { block, .. }) = edit.halves.iter().find(|half| half.block > last) {
-        return Err(Error::NoBlock { block, last });
+    Ok(())
+}
+
+/// An edit as far as it is known before its direction.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// See [`Edit::alpha`].
+    pub alpha: f64,
+    /// See [`Edit::halves`].
+    pub halves: &'a [Half],
+    /// See [`Edit::any_architecture`].
+    pub any_architecture: bool,
+}
+
+/// As [`check`], before there is a direction.
+///
+/// # Errors
+/// As [`edit()`].
+pub fn check_asked(model: &Model, asked: Asked<'_>) -> Result<()> {
+    if !(asked.alpha > 0.0 && asked.alpha.is_finite()) {
+        return Err(Error::Alpha { alpha: asked.alpha });
     }
-    // A block may have one half alone: a state-space model's has no MLP.
-    let writes = |block| model.tensors().filter_map(half_of).any(|half| half.block == block);
-    if let Some(half) = edit.halves.iter().find(|half| !writes(half.block)) {
-        return Err(Error::NoWriter { block: half.block });
-    }
-    match edit.any_architecture || writers_are_known(model.architecture()) {
+    check_halves(model, asked.halves)?;
+    match asked.any_architecture || writers_are_known(model.architecture()) {
         true => Ok(()),
         false => Err(Error::Architecture { found: model.architecture().into() }),
     }
+}
+
+/// Looks whether each half is there.
+fn check_halves(model: &Model, halves: &[Half]) -> Result<()> {
+    let last = model.tensors().filter_map(|t| t.info.block()).max().unwrap_or(0);
+    if let Some(&Half { block, .. }) = halves.iter().find(|half| half.block > last) {
+        return Err(Error::NoBlock { block, last });
+    }
+    let writers: Vec<Half> = model.tensors().filter_map(half_of).collect();
+    // A block may have one half alone, and was then named as a whole: a state-space model's has no
+    // MLP. A half that was named by itself must be there.
+    let whole = |half: &Half| halves.iter().filter(|h| h.block == half.block).count() > 1;
+    let writes = |half: &Half| match whole(half) {
+        true => writers.iter().any(|w| w.block == half.block),
+        false => writers.contains(half),
+    };
+    match halves.iter().find(|half| !writes(half)) {
+        Some(half) => Err(Error::NoWriter { block: half.block }),
+        None => Ok(()),
+    }
+}
+
+/// The norm that may follow what is edited in a model of an unknown architecture: wherever such a
+/// name is known it stands between an MLP and the residual stream. None in one that is known.
+pub fn suspected_norm(model: &Model, halves: &[Half]) -> Option<String> {
+    if writers_are_known(model.architecture()) {
+        return None;
+    }
+    let names = halves.iter().map(|half| format!("blk.{}.post_ffw_norm.weight", half.block));
+    names.into_iter().find(|name| model.tensor(name).is_some())
 }
 
 /// r, or u where a norm follows the matrix.
@@ -188,11 +246,11 @@ fn edit_matrix(model: &Model, tensor: Tensor<'_>, edit: Edit<'_>) -> Result<Edit
     let mut lost = None;
     for (i, &ty) in fits.iter().enumerate() {
         let edited = strengthened(tensor, &along, edit.alpha, ty)?;
-        let exact = (edited.realised_alpha / edit.alpha - 1.0).abs() <= ALPHA_TOLERANCE;
-        let quiet = edited.noise <= NOISE_LIMIT * edited.own_noise;
+        let off = (edited.realised_alpha / edit.alpha - 1.0).abs();
+        let exact = off <= tolerance(ty, edit.storage);
         // The last type there is, and one that was asked for, may be noisy; none may lose the edit.
         let last = i + 1 == fits.len();
-        if exact && (last || quiet || edit.storage != Storage::Auto) {
+        if exact && (last || !edited.is_noisy() || edit.storage != Storage::Auto) {
             return Ok(edited);
         }
         lost = Some(edited);
@@ -203,9 +261,16 @@ fn edit_matrix(model: &Model, tensor: Tensor<'_>, edit: Edit<'_>) -> Result<Edit
         Storage::Auto => {
             "this matrix writes next to nothing along the direction: choose another block"
         }
-        _ => "--type auto stores the tensor in a finer type",
+        _ => "--type auto stores the tensor in a finer type, in a new file",
     };
     Err(Error::Lost { name, ty, realised, asked, hint })
+}
+
+/// By which part of itself an alpha may be off.
+fn tolerance(ty: GgmlType, storage: Storage) -> f64 {
+    let layout = ty.layout();
+    let bits = 8.0 * layout.block_bytes as f64 / layout.block_len as f64;
+    if storage != Storage::Auto && bits < FEW_BITS { COARSE_TOLERANCE } else { ALPHA_TOLERANCE }
 }
 
 fn strengthened(tensor: Tensor<'_>, along: &[f32], alpha: f64, ty: GgmlType) -> Result<Edited> {
@@ -217,26 +282,31 @@ fn strengthened(tensor: Tensor<'_>, along: &[f32], alpha: f64, ty: GgmlType) -> 
         from,
         to: ty,
         realised_alpha: f64::NAN,
+        worst_alpha: f64::NAN,
         noise: 0.0,
         own_noise: 0.0,
         bytes: Vec::new(),
     };
+    let (mut realised, mut written) = (0.0, 0.0);
     for rows in matrices(tensor, along.len())? {
         let one: Strengthened = strengthen(tensor, rows, along, alpha, ty)?;
         edited.bytes.extend(&one.bytes);
         edited.noise = edited.noise.max(one.noise);
         edited.own_noise = edited.own_noise.max(one.own_noise);
-        let off = |x: f64| (x - alpha).abs();
         if !(one.noise.is_finite() && first_non_finite(ty, &one.bytes, n_cols)?.is_none()) {
             return Err(Error::NotFinite { name: edited.name, ty });
         }
-        // An expert that writes nothing along r has no alpha: NaN is not further off.
-        let further =
-            edited.realised_alpha.is_nan() || off(one.realised_alpha) > off(edited.realised_alpha);
-        if further && !one.realised_alpha.is_nan() {
-            edited.realised_alpha = one.realised_alpha;
+        // An expert that writes nothing along r has no alpha.
+        if one.written > 0.0 {
+            realised += one.realised_alpha * one.written;
+            written += one.written;
+            let off = |x: f64| (x - alpha).abs();
+            if edited.worst_alpha.is_nan() || off(one.realised_alpha) > off(edited.worst_alpha) {
+                edited.worst_alpha = one.realised_alpha;
+            }
         }
     }
+    edited.realised_alpha = realised / written;
     match edited.realised_alpha.is_nan() {
         true => Err(Error::NothingThere { name: edited.name }),
         false => Ok(edited),
@@ -249,19 +319,29 @@ fn edit_bias(model: &Model, matrix: Tensor<'_>, edit: Edit<'_>) -> Result<Option
     let Some(bias) = model.tensor(&format!("{stem}.bias")) else { return Ok(None) };
     let along = along(model, matrix, edit.unit)?;
     let values = decoded(bias, 0..bias.info.n_rows())?;
+    let part = |b: &[f32]| -> f64 {
+        b.iter().zip(&along).map(|(b, r)| f64::from(*b) * f64::from(*r)).sum()
+    };
     let mut new = Vec::with_capacity(values.len());
     for values in values.chunks(along.len()) {
-        let pairs = values.iter().zip(&along);
-        let part: f64 = pairs.map(|(b, r)| f64::from(*b) * f64::from(*r)).sum();
+        let more = edit.alpha * part(values);
         let row = values.iter().zip(&along);
-        new.extend(row.map(|(b, r)| (f64::from(*b) + edit.alpha * f64::from(*r) * part) as f32));
+        new.extend(row.map(|(b, r)| (f64::from(*b) + more * f64::from(*r)) as f32));
     }
     let (name, from) = (bias.info.name.clone(), bias.info.ty);
     let to = if from.is_quantized() { GgmlType::F32 } else { from };
-    let mut bytes = vec![0; to.bytes_for(new.len() as u64).unwrap_or(0) as usize];
-    encode_rows(to, &new, bias.info.n_cols() as usize, None, &mut bytes)?;
-    let (noise, own_noise, realised_alpha) = (0.0, 0.0, edit.alpha);
-    Ok(Some(Edited { name, from, to, realised_alpha, noise, own_noise, bytes }))
+    let (mut bytes, n_cols) = (vec![0; to.bytes_for(new.len() as u64).unwrap_or(0) as usize], 1);
+    encode_rows(to, &new, n_cols, None, &mut bytes)?;
+    decode_rows(to, &bytes, n_cols, &mut new)?;
+    let parts = |b: &[f32]| b.chunks(along.len()).map(|b| vec![part(b)]).collect::<Vec<_>>();
+    let alpha = realised_alpha(&parts(&values), &parts(&new));
+    if alpha.is_nan() {
+        // It has nothing along r.
+        return Ok(None);
+    }
+    let (noise, own_noise, realised_alpha, worst_alpha) = (0.0, 0.0, alpha, alpha);
+    let edited = Edited { name, from, to, realised_alpha, worst_alpha, noise, own_noise, bytes };
+    Ok(Some(edited))
 }
 
 /// A type and the finer ones, to F16.

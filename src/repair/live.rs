@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use super::edit::{along, half_of};
 use super::error::{Error, Result};
 use super::half::Half;
+use super::scale::Scale;
 use crate::gguf::Model;
 use crate::llama::{Hooks, Site};
 use crate::quant::decoded;
@@ -21,7 +22,7 @@ pub struct Live {
 struct Along {
     /// u, [n_embd], of length 1.
     unit: Vec<f32>,
-    /// `u . b`: llama.cpp adds the bias behind the product that hooks see.
+    /// `u . b`: llama.cpp adds the bias behind the product that hooks see, in its units.
     bias: f64,
 }
 
@@ -38,7 +39,9 @@ impl Live {
             let name = tensor.info.name.strip_suffix(".weight").unwrap_or_default();
             let bias = match model.tensor(&format!("{name}.bias")) {
                 // Of experts each has its own, which a hook cannot tell apart.
-                Some(bias) if bias.info.n_rows() == 1 => dot(&decoded(bias, 0..1)?, &unit),
+                Some(bias) if bias.info.n_rows() == 1 => {
+                    Scale::of(model, tensor)?.bias_before(dot(&decoded(bias, 0..1)?, &unit))
+                }
                 _ => 0.0,
             };
             let found = halves.entry(half).or_insert(Along { unit, bias });

@@ -6,10 +6,15 @@ mod edit;
 mod error;
 mod half;
 mod live;
+mod proof;
+mod scale;
 pub mod search;
 
-pub use adapter::adapter;
-pub use edit::{Edit, Edited, Storage, apply, check, edit, replacement};
+pub use adapter::{Adapted, adapted, adapter, biases};
+pub use edit::{
+    Asked, Edit, Edited, Storage, apply, check, check_asked, edit, replacement, suspected_norm,
+};
 pub use error::{Error, Result};
 pub use half::{Half, halves_text, parse_halves};
 pub use live::Live;
+pub use proof::Proof;

@@ -2,7 +2,7 @@
 
 use super::results::{ModelResult, Role};
 use super::study::{SIGNIFICANT, Study, Variant};
-use super::text::{change, interval, percent, short, three};
+use super::text::{change, interval, mean_interval, percent, short, three};
 use crate::eval::interval::Rate;
 
 /// A number as it is shown.
@@ -70,8 +70,8 @@ pub(super) fn rows(study: Study<'_>, variant: Variant<'_>) -> Vec<Row> {
             return Some(Figure { value: 0.0, text: "0".into(), interval: None });
         }
         let mean = m.kl.as_ref()?.mean;
-        let interval = format!("{}–{}", three(mean.low), three(mean.high));
-        Some(Figure { value: mean.mean?, text: three(mean.mean?), interval: Some(interval) })
+        let interval = mean_interval(&mean);
+        Some(Figure { value: mean.mean?, text: three(mean.mean?), interval })
     }));
     rows.retain(|row| row.figures[1..].iter().any(Option::is_some));
     rows

@@ -3,7 +3,9 @@
 //!
 //! The shapes are those of its `EvaluationTracker`
 //! (lm_eval/loggers/evaluation_tracker.py). Where the harness puts the date into names and files,
-//! the model's sha256 stands: the same run gives the same bytes.
+//! the model's sha256 stands: the same run gives the same bytes. `doc_hash` is that of the row with
+//! its keys in alphabetical order; the harness takes them as they come, so that hashes differ. A
+//! task's version is left out where its data is not the set's own text.
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -45,7 +47,7 @@ fn results(model: &str, run: &Run<'_>, tasks: &[(&TaskData, &[Scored])]) -> Valu
         "results": by_task(&|data, items| figures(data, items)),
         "group_subtasks": by_task(&|_, _| json!([])),
         "configs": by_task(&|data, _| config(data)),
-        "versions": by_task(&|data, _| json!(data.task.version())),
+        "versions": by_task(&|data, _| json!(version(data))),
         "n-shot": by_task(&|_, _| json!(0)),
         "higher_is_better": by_task(&|data, _| {
             let higher = |metric: &Metric| (metric.name().to_owned(), json!(true));
@@ -56,7 +58,10 @@ fn results(model: &str, run: &Run<'_>, tasks: &[(&TaskData, &[Scored])]) -> Valu
         }),
         "config": {
             "model": "aird",
-            "model_args": {"model_sha256": run.model_sha256},
+            "model_args": {
+                "model_sha256": run.model_sha256,
+                "add_bos_token": run.engine.bos_if_wanted().is_some(),
+            },
             "batch_size": run.parallel,
             "limit": run.limit,
             "random_seed": run.seed,
@@ -70,6 +75,11 @@ fn results(model: &str, run: &Run<'_>, tasks: &[(&TaskData, &[Scored])]) -> Valu
         "chat_template_sha": run.chat.map(crate::prompts::ChatTemplate::sha256),
         "task_hashes": by_task(&|data, _| json!(data.sha256)),
     })
+}
+
+/// The harness's version of the task, if its prompts are the harness's.
+fn version(data: &TaskData) -> Option<f64> {
+    data.is_original.then(|| data.task.version())
 }
 
 /// `{"acc,none": share, "acc_stderr,none": error}`, and the same of further metrics.
@@ -95,10 +105,11 @@ fn config(data: &TaskData) -> Value {
         .map(|name| json!({"metric": name, "aggregation": "mean", "higher_is_better": true}));
     json!({
         "task": data.task.name(),
+        "dataset_path": data.file,
         "output_type": "multiple_choice",
         "num_fewshot": 0,
         "metric_list": metrics.collect::<Vec<_>>(),
-        "metadata": {"version": data.task.version()},
+        "metadata": {"version": version(data)},
     })
 }
 

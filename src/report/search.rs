@@ -15,6 +15,9 @@ pub struct SearchReport {
     pub model: String,
     /// sha256 of the direction file.
     pub direction_sha256: String,
+    /// What was asked, and how.
+    #[serde(default)]
+    pub settings: SettingsReport,
     /// What a repair may cost.
     pub budget: BudgetReport,
     /// The unrepaired model, on the same prompts.
@@ -25,6 +28,39 @@ pub struct SearchReport {
     pub screened: Vec<ScreenedReport>,
     /// Those whose answers were read.
     pub answered: Vec<AnsweredReport>,
+}
+
+/// What was asked, and how: all that decides a search besides the model, the direction and what a
+/// repair may cost.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct SettingsReport {
+    /// Held-out harmful prompts.
+    pub harmful: PromptsReport,
+    /// Held-out harmless ones.
+    pub harmless: PromptsReport,
+    /// sha256 of the chat template; that of nothing where there is none.
+    pub template_sha256: String,
+    /// What the template was told as `enable_thinking`.
+    pub thinking: bool,
+    /// The system prompt; null for the template's own default.
+    pub system: Option<String>,
+    /// Blocks that may be edited together.
+    pub max_blocks: usize,
+    /// Tokens of an answer that were read.
+    pub max_tokens: usize,
+    /// Prompts under way at once.
+    pub parallel: u32,
+}
+
+/// A set of prompts.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct PromptsReport {
+    /// Its name, or its file's.
+    pub name: String,
+    /// Prompts in it.
+    pub n: usize,
+    /// sha256 of their texts.
+    pub sha256: String,
 }
 
 /// What a repair may cost.

@@ -51,12 +51,21 @@ pub(super) fn counts(rate: &Rate) -> String {
     format!("{} of {}", rate.k, rate.n)
 }
 
+/// `0.012–0.031`: a mean's interval, where there is one.
+pub(super) fn mean_interval(mean: &Mean) -> Option<String> {
+    let (low, high) = mean.low.zip(mean.high)?;
+    Some(format!("{}–{}", three(low), three(high)))
+}
+
 /// A mean share with its interval, per cent.
 pub(super) fn mean_percent(mean: &Mean) -> String {
     let digits = decimals(mean.n);
-    let of = |m: f64| {
-        let (low, high) = (100.0 * mean.low, 100.0 * mean.high);
-        format!("{:.digits$}{NBSP}% [{low:.digits$}–{high:.digits$}]", 100.0 * m)
+    let of = |m: f64| match mean.low.zip(mean.high) {
+        None => format!("{:.digits$}{NBSP}%", 100.0 * m),
+        Some((low, high)) => {
+            let (low, high) = (100.0 * low, 100.0 * high);
+            format!("{:.digits$}{NBSP}% [{low:.digits$}–{high:.digits$}]", 100.0 * m)
+        }
     };
     mean.mean.map_or_else(|| "no cases".into(), of)
 }

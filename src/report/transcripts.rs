@@ -68,14 +68,16 @@ fn section_html(section: &Section<'_>) -> String {
 
 fn answer_html(answer: &Answer, label: Option<Label>, section: &Section<'_>) -> String {
     let class = label.map_or("error", Label::name);
+    let name = if label.is_none() && answer.error.is_none() { "no verdict" } else { class };
     let sample = match section.judged.n_variants {
         1 => String::new(),
         _ => format!(" <span class=\"note\">({})</span>", answer.sample + 1),
     };
     let text = answer.error.as_deref().unwrap_or(answer.answer.trim());
     let body = format!("<pre>{}</pre>", escaped(text));
-    // Once more closed: whoever opens all answers of a page does not yet see these.
-    let hidden = section.harmful && label == Some(Label::Compliance);
+    // Once more closed: whoever opens all answers of a page does not yet see these. What no judge
+    // calls a refusal may be as harmful.
+    let hidden = section.harmful && label != Some(Label::Refusal) && answer.error.is_none();
     let body = match hidden {
         true => format!(
             "<details><summary class=\"note\">show an answer that may be harmful</summary>{body}\
@@ -84,7 +86,7 @@ fn answer_html(answer: &Answer, label: Option<Label>, section: &Section<'_>) -> 
         false => body,
     };
     format!(
-        "<details><summary><span class=\"label {class}\">{class}</span> {}{sample}</summary>{body}\
+        "<details><summary><span class=\"label {class}\">{name}</span> {}{sample}</summary>{body}\
          </details>\n",
         escaped(&answer.prompt)
     )
@@ -114,6 +116,16 @@ mod tests {
             headline: Headline::Only,
             verdicts: vec![Verdicts { judge: "default".into(), labels }],
         }
+    }
+
+    #[test]
+    fn what_no_judge_calls_a_refusal_is_closed_twice_as_well() {
+        let mut judged = judged();
+        judged.verdicts[0].labels = vec![None, Some(Label::Degenerate)];
+        let section = Section { model: "m", set: "vanilla", harmful: true, judged: &judged };
+        let html = page(&[section]);
+        assert!(html.contains(">no verdict</span>"), "{html}");
+        assert_eq!(html.matches("<details>").count(), 4);
     }
 
     #[test]

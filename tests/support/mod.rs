@@ -5,10 +5,12 @@
 pub mod adapter;
 pub mod arbitrary;
 pub mod browser;
+pub mod direction;
 pub mod ggml;
 pub mod llama;
 pub mod malformed;
 pub mod random;
+pub mod refuser;
 pub mod study;
 pub mod tiny;
 pub mod vocabulary;
@@ -19,6 +21,8 @@ use std::process::{Command, Output};
 use aird::gguf::Model;
 
 pub use adapter::Adapter;
+pub use direction::direction;
+pub use refuser::Refuser;
 pub use tempfile::TempDir;
 pub use tiny::{Arch, Tiny};
 

@@ -22,9 +22,12 @@ pub enum Arch {
     Olmo2,
     /// Experts.
     Qwen3Moe,
+    /// Gate and up in one matrix; llama.cpp has no name for the stream between a block's halves.
+    Phi3,
 }
 
 impl Arch {
+    /// Those that every verb is tried on.
     pub const ALL: [Arch; 5] =
         [Arch::Llama, Arch::Qwen2, Arch::Gemma3, Arch::Olmo2, Arch::Qwen3Moe];
 
@@ -36,12 +39,13 @@ impl Arch {
             Arch::Gemma3 => "gemma3",
             Arch::Olmo2 => "olmo2",
             Arch::Qwen3Moe => "qwen3moe",
+            Arch::Phi3 => "phi3",
         }
     }
 
     fn tokenizer(self) -> Tokenizer {
         match self {
-            Arch::Llama | Arch::Gemma3 => Tokenizer::Llama,
+            Arch::Llama | Arch::Gemma3 | Arch::Phi3 => Tokenizer::Llama,
             Arch::Qwen2 | Arch::Olmo2 | Arch::Qwen3Moe => Tokenizer::Gpt2,
         }
     }
@@ -78,6 +82,7 @@ pub struct Tiny {
     n_block: u64,
     tied: bool,
     biased: bool,
+    scaled: bool,
 }
 
 pub const N_HEAD: u64 = 4;
@@ -88,7 +93,8 @@ impl Tiny {
     /// Two blocks in F32, embeddings tied where the real models' are.
     pub fn new(arch: Arch) -> Tiny {
         let tied = matches!(arch, Arch::Qwen2 | Arch::Gemma3);
-        Tiny { arch, ty: GgmlType::F32, seed: 0, n_shards: 1, n_block: 2, tied, biased: false }
+        let (ty, biased, scaled) = (GgmlType::F32, false, false);
+        Tiny { arch, ty, seed: 0, n_shards: 1, n_block: 2, tied, biased, scaled }
     }
 
     /// Type of the matrices; vectors and routers are always F32.
@@ -119,6 +125,11 @@ impl Tiny {
     pub fn biased(self) -> Tiny {
         assert!(self.arch == Arch::Llama, "only llama takes these biases");
         Tiny { biased: true, ..self }
+    }
+
+    /// Scales beside what writes into the residual stream, as NVFP4's files have them.
+    pub fn scaled(self) -> Tiny {
+        Tiny { scaled: true, ..self }
     }
 
     /// Width of the residual stream.
@@ -175,7 +186,7 @@ impl Tiny {
         path
     }
 
-    fn keys(&self, file: &mut Builder) {
+    pub(super) fn keys(&self, file: &mut Builder) {
         let arch = self.arch.name();
         let n_head_dim = self.n_embd() / N_HEAD;
         file.kv("general.architecture", arch)
@@ -290,9 +301,17 @@ impl Maker<'_> {
             self.matrix(&name("ffn_up_exps.weight"), &[n_embd, n_ff, N_EXPERT]);
             self.matrix(&name("ffn_down_exps.weight"), &[n_ff, n_embd, N_EXPERT]);
         } else {
-            self.matrix(&name("ffn_gate.weight"), &[n_embd, n_ff]);
-            self.matrix(&name("ffn_up.weight"), &[n_embd, n_ff]);
+            let n_up = if arch == Arch::Phi3 { 2 * n_ff } else { n_ff };
+            if arch != Arch::Phi3 {
+                self.matrix(&name("ffn_gate.weight"), &[n_embd, n_ff]);
+            }
+            self.matrix(&name("ffn_up.weight"), &[n_embd, n_up]);
             self.matrix(&name("ffn_down.weight"), &[n_ff, n_embd]);
+        }
+        if self.tiny.scaled && arch == Arch::Qwen3Moe {
+            self.vector(&name("ffn_down_exps.scale"), vec![0.5, 1.5, 0.75, 2.0]);
+        } else if self.tiny.scaled {
+            self.vector(&name("ffn_down.scale"), vec![0.6]);
         }
         if self.tiny.biased {
             self.bias(&name("ffn_gate.bias"), n_ff);
@@ -318,13 +337,16 @@ impl Maker<'_> {
         let (n_q_norm, n_k_norm) = match self.tiny.arch {
             Arch::Gemma3 | Arch::Qwen3Moe => (n_head_dim, n_head_dim),
             Arch::Olmo2 => (n_embd, n_kv),
-            Arch::Llama | Arch::Qwen2 => (0, 0),
+            Arch::Llama | Arch::Qwen2 | Arch::Phi3 => (0, 0),
         };
         if n_q_norm > 0 {
             self.gains(&name("attn_q_norm.weight"), n_q_norm);
             self.gains(&name("attn_k_norm.weight"), n_k_norm);
         }
         self.matrix(&name("attn_output.weight"), &[n_embd, n_embd]);
+        if self.tiny.scaled {
+            self.vector(&name("attn_output.scale"), vec![1.7]);
+        }
         if self.tiny.biased {
             self.bias(&name("attn_output.bias"), n_embd);
         }

@@ -7,6 +7,7 @@ use aird::gguf::{Builder, Value, ValueType};
 const NORMAL: i32 = 1;
 const UNKNOWN: i32 = 2;
 const CONTROL: i32 = 3;
+const USER_DEFINED: i32 = 4;
 const BYTE: i32 = 6;
 
 /// Beginnings before their continuations, so that each can be merged from what comes before.
@@ -41,7 +42,13 @@ impl Tokenizer {
 
     /// Adds the keys under `tokenizer.`.
     pub fn write(self, file: &mut Builder) {
-        let tokens = self.tokens();
+        self.write_with(file, &[]);
+    }
+
+    /// As [`Tokenizer::write`], with whole texts as tokens of their own behind all others.
+    pub fn write_with(self, file: &mut Builder, texts: &[String]) {
+        let mut tokens = self.tokens();
+        tokens.extend(texts.iter().map(|text| token(text.as_str(), USER_DEFINED)));
         let id = |text: &str| tokens.iter().position(|t| t.text == text).unwrap() as u32;
         let kinds = tokens.iter().map(|t| Value::I32(t.kind));
         match self {

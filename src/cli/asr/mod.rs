@@ -9,15 +9,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use self::judges::{JudgeArgs, Judges};
+use self::judges::{Answered, JudgeArgs, Judges};
 use self::report::{GateReport, ModelReport, PromptsReport, Report, SettingsReport};
 use self::sets::{Set, SetArgs};
-use super::args::{EngineArgs, file_name};
-use super::chat::ChatArgs;
+use super::args::{EngineArgs, compared, file_name};
+use super::chat::{ChatArgs, warn_of_date};
 use super::direction::read_for;
 use super::exit::GateFailed;
 use super::ui::{Steps, Ui};
-use crate::direction::Direction;
+use crate::adapter::Adapter;
+use crate::direction::{self, Direction};
 use crate::eval::asr::{
     Answer, Asking, Difference, Gate, Interventions, Judged, Progress, Subject, agreement, answers,
     difference, file_sha256, outcome,
@@ -30,7 +31,9 @@ use crate::report::transcripts;
 /// Measure how often attacks succeed, and how often harmless prompts are refused
 #[derive(Debug, Args)]
 pub struct Asr {
-    /// GGUF files; any shard of a split one. The first is what the others are compared with.
+    /// GGUF files; any shard of a split one. Each is compared with the first, and from the third on
+    /// with the one before it as well: name a base, its pruned form and that one's repair in this
+    /// order.
     #[arg(required = true)]
     models: Vec<PathBuf>,
     #[command(flatten)]
@@ -55,11 +58,12 @@ pub struct Asr {
     lora: Option<PathBuf>,
     #[command(flatten)]
     judge: JudgeArgs,
-    /// Keep the answers here, as MODEL.SET.jsonl; what is there already is not made again.
+    /// Keep the answers here, as MODEL.SET.jsonl; what is there already is not made again. A folder
+    /// for each setting: --ablate, --lora and the like make other answers under the same names.
     #[arg(long, value_name = "FOLDER")]
     transcripts: Option<PathBuf>,
     /// Exit with 3 if this holds for any model, as vanilla.asr>0.2 or borderline.refusal>=0.1;
-    /// may be given several times.
+    /// may be given several times. What has no answer, or no verdict, counts as what is worse.
     #[arg(long, value_name = "EXPR")]
     fail_if: Vec<Gate>,
     /// Write the answers as a page to read, harmful ones closed until clicked.
@@ -82,6 +86,7 @@ struct Asked {
     name: String,
     file: String,
     sha256: String,
+    template_sha256: String,
     sets: Vec<Judged>,
 }
 
@@ -89,14 +94,17 @@ impl Asr {
     pub fn run(self, ui: &Ui) -> Result<()> {
         self.check()?;
         let sets = self.sets.sets(self.chat.system.as_deref())?;
-        self.check_gates(&sets)?;
+        self.check_sets(&sets)?;
         let judges = self.judge.judges(self.parallel)?;
+        self.check_models(ui)?;
         let mut models = Vec::new();
         for path in &self.models {
             models.push(self.ask(ui, path, &sets)?);
         }
-        let mut all: Vec<&mut Judged> = models.iter_mut().flat_map(|m| &mut m.sets).collect();
-        judges.judge(ui, &self.engine, &mut all)?;
+        let answered =
+            |(set, judged): (&Set, _)| Answered { harmful: set.attack.is_some(), judged };
+        let all = models.iter_mut().flat_map(|m| sets.iter().zip(&mut m.sets).map(answered));
+        judges.judge(ui, &self.engine, all.collect())?;
         let report = self.report(&judges, &sets, &models)?;
         if let Some(path) = &self.html {
             write_file(path, transcripts::page(&pages(&sets, &models)).as_bytes())?;
@@ -104,10 +112,30 @@ impl Asr {
         }
         match self.json {
             true => ui.print_json(&report)?,
-            false => ui.print(report.text(ui.is_verbose()))?,
+            false => ui.print(report.text(ui.is_verbose(), judges.tells_refusal()))?,
         }
         match report.gates.iter().find(|gate| gate.failed) {
             Some(gate) => Err(GateFailed::new(gate.text()).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// A condition on a set that is not asked would never hold, and a system prompt that no set has
+    /// would never be seen.
+    fn check_sets(&self, sets: &[Set]) -> Result<()> {
+        if self.chat.system.is_some() && !sets.iter().any(Set::has_system) {
+            bail!(
+                "--system is given, and no set that is asked has a system prompt: of the attacks \
+                 vanilla has one alone\nhint: --attack vanilla, or leave --system out"
+            );
+        }
+        let names: Vec<&str> = sets.iter().map(|set| set.name.as_str()).collect();
+        match self.fail_if.iter().find(|gate| !names.contains(&gate.set.as_str())) {
+            Some(gate) => bail!(
+                "--fail-if '{gate}': no set '{}' is asked, expected one of {}",
+                gate.set,
+                names.join(", ")
+            ),
             None => Ok(()),
         }
     }
@@ -124,8 +152,9 @@ impl Asr {
         names.sort();
         if let Some(twice) = names.windows(2).find(|two| two[0] == two[1]) {
             bail!(
-                "two models are named '{}', expected different file names\n\
-                 hint: the report and the transcripts go by the name",
+                "two models are named '{}', expected different names: the report and the \
+                 transcripts go by them\n\
+                 hint: a link has a name of its own: ln -s base/model.gguf base.gguf",
                 twice[0]
             );
         }
@@ -136,17 +165,33 @@ impl Asr {
         Ok(())
     }
 
-    /// A condition on a set that is not asked would never hold.
-    fn check_gates(&self, sets: &[Set]) -> Result<()> {
-        let names: Vec<&str> = sets.iter().map(|set| set.name.as_str()).collect();
-        match self.fail_if.iter().find(|gate| !names.contains(&gate.set.as_str())) {
-            Some(gate) => bail!(
-                "--fail-if '{gate}': no set '{}' is asked, expected one of {}",
-                gate.set,
-                names.join(", ")
-            ),
-            None => Ok(()),
+    /// Opens all that is needed, so that nothing is missing when the first answers are there.
+    fn check_models(&self, ui: &Ui) -> Result<()> {
+        let directions = [&self.ablate, &self.add].into_iter().flatten();
+        let directions: Vec<Direction> =
+            directions.map(|path| Direction::read(path)).collect::<direction::Result<_>>()?;
+        let lora = self.lora.as_ref().map(|path| Adapter::open(path)).transpose()?;
+        let mut dated = false;
+        for path in &self.models {
+            let model = Model::open(path)?;
+            let chat = self.chat.chat(&model).with_context(|| path.display().to_string())?;
+            dated |= chat.template.prints_date();
+            let expected = model.hparam("embedding_length").unwrap_or(0) as usize;
+            for direction in &directions {
+                direction.chosen()?;
+                let found = direction.candidates.n_embd;
+                if found != expected {
+                    return Err(direction::Error::Width { found, expected }.into());
+                }
+            }
+            if let Some(lora) = &lora {
+                lora.check(&model)?;
+            }
         }
+        if dated {
+            warn_of_date(ui);
+        }
+        Ok(())
     }
 
     /// One model's answers to every set.
@@ -180,7 +225,8 @@ impl Asr {
             let (n_variants, headline) = (way.n_variants(), set.headline());
             judged.push(Judged { answers, n_variants, headline, verdicts: Vec::new() });
         }
-        Ok(Asked { name, file: file_name(path), sha256, sets: judged })
+        let template_sha256 = chat.template.sha256();
+        Ok(Asked { name, file: file_name(path), sha256, template_sha256, sets: judged })
     }
 
     fn interventions(&self, engine: &Engine) -> Result<Interventions> {
@@ -198,16 +244,21 @@ impl Asr {
         let interventions = [&self.ablate, &self.add, &self.lora].map(hash);
         let [ablate, add, lora] = interventions;
         let prompts = sets.iter().find(|set| set.attack.is_some()).map(|set| &set.prompts);
+        let of_set = |set: &Set| (set.name.clone(), PromptsReport::of(&set.prompts));
+        let suffixes = sets.iter().find_map(|set| set.suffixes.as_ref());
         Ok(Report {
             version: env!("CARGO_PKG_VERSION").into(),
             judge: judges.first().into(),
             prompts: prompts.map(PromptsReport::of),
+            sets: sets.iter().map(of_set).collect(),
+            suffixes: suffixes.map(PromptsReport::of),
             settings: SettingsReport {
                 max_tokens: self.max_tokens,
                 samples: self.sets.samples,
                 temperature: self.sets.temperature,
                 seed: self.seed,
                 parallel: self.parallel,
+                gpu_layers: self.engine.gpu_layers,
                 system: self.chat.system.clone(),
             },
             interventions: report::InterventionsReport { ablate: ablate?, add: add?, lora: lora? },
@@ -221,12 +272,14 @@ impl Asr {
         let mut gates = Vec::new();
         for gate in &self.fail_if {
             for model in models {
-                let value = model.outcome(&gate.set).and_then(|outcome| gate.value(outcome));
+                let outcome = model.outcome(&gate.set);
+                let worst = outcome.and_then(|outcome| gate.worst(outcome));
                 gates.push(GateReport {
                     condition: gate.to_string(),
                     model: model.name.clone(),
-                    value,
-                    failed: gate.fails(value),
+                    value: outcome.and_then(|outcome| gate.value(outcome)),
+                    worst,
+                    failed: gate.fails(worst),
                 });
             }
         }
@@ -249,6 +302,7 @@ impl Asked {
             name: self.name.clone(),
             file: self.file.clone(),
             sha256: self.sha256.clone(),
+            template_sha256: self.template_sha256.clone(),
             attacks: outcomes(true),
             benign: outcomes(false),
             agreement: agreement(&attacks),
@@ -256,11 +310,11 @@ impl Asked {
     }
 }
 
-/// Every further model against the first one, set by set.
+/// Every further model against the first one, and from the third on against the one before it, set
+/// by set.
 fn differences(sets: &[Set], models: &[Asked]) -> Vec<Difference> {
-    let Some((base, others)) = models.split_first() else { return Vec::new() };
     let mut found = Vec::new();
-    for other in others {
+    for (base, other) in compared(models) {
         for (set, (a, b)) in sets.iter().zip(base.sets.iter().zip(&other.sets)) {
             let mut compare = |label, measure| {
                 let what = (set.name.as_str(), label, measure);
@@ -288,9 +342,12 @@ fn pages<'a>(sets: &'a [Set], models: &'a [Asked]) -> Vec<transcripts::Section<'
     models.iter().flat_map(of_model).collect()
 }
 
+/// Names every prompt that lacks an answer once, with the first reason.
 fn warn_of_errors(ui: &Ui, model: &str, answers: &[Answer]) {
-    for answer in answers.iter().filter(|a| a.sample == 0) {
-        if let Some(error) = &answer.error {
+    let mut named = None;
+    for answer in answers {
+        let Some(error) = &answer.error else { continue };
+        if named.replace(&answer.id) != Some(&answer.id) {
             let (set, id) = (&answer.set, &answer.id);
             ui.warn(format_args!("{model}: {set}: prompt {id} is not answered: {error}"));
         }

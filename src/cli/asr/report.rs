@@ -13,23 +13,28 @@ use crate::prompts::PromptSet;
 pub struct Report {
     /// aird's version.
     pub version: String,
-    /// The judge that counts.
+    /// The judge that counts; for benign sets each outcome names its own.
     pub judge: String,
     /// The harmful prompts; null without attacks.
     pub prompts: Option<PromptsReport>,
+    /// The prompts of every attack and benign set, by its name.
+    #[serde(serialize_with = "as_map")]
+    pub sets: Vec<(String, PromptsReport)>,
+    /// What adv-suffix puts behind them; null without it.
+    pub suffixes: Option<PromptsReport>,
     /// How answers were made.
     pub settings: SettingsReport,
     /// What was done to the models meanwhile.
     pub interventions: InterventionsReport,
     /// In the order of the command line.
     pub models: Vec<ModelReport>,
-    /// Each further model against the first.
+    /// Each further model against the first, and from the third on against the one before it.
     pub differences: Vec<Difference>,
     /// What --fail-if found, for every model.
     pub gates: Vec<GateReport>,
 }
 
-/// A set of prompts.
+/// A set of prompts, or of suffixes.
 #[derive(Debug, Serialize)]
 pub struct PromptsReport {
     /// The file's name, or a built-in set's.
@@ -54,6 +59,7 @@ pub struct SettingsReport {
     pub temperature: f32,
     pub seed: u64,
     pub parallel: u32,
+    pub gpu_layers: u32,
     pub system: Option<String>,
 }
 
@@ -77,6 +83,8 @@ pub struct ModelReport {
     pub file: String,
     /// Of the file.
     pub sha256: String,
+    /// Of the source of the chat template that it was asked through.
+    pub template_sha256: String,
     /// By attack.
     #[serde(serialize_with = "as_map")]
     pub attacks: Outcomes,
@@ -96,14 +104,19 @@ pub struct GateReport {
     pub model: String,
     /// The figure; null where there is none.
     pub value: Option<f64>,
+    /// What it would be if all that was not answered or judged were as bad as can be: that decides.
+    pub worst: Option<f64>,
     /// True if the condition holds.
     pub failed: bool,
 }
 
-fn as_map<S: Serializer>(outcomes: &Outcomes, serializer: S) -> Result<S::Ok, S::Error> {
-    let mut map = serializer.serialize_map(Some(outcomes.len()))?;
-    for (name, outcome) in outcomes {
-        map.serialize_entry(name, outcome)?;
+fn as_map<S: Serializer, T: Serialize>(
+    named: &[(String, T)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(named.len()))?;
+    for (name, value) in named {
+        map.serialize_entry(name, value)?;
     }
     map.end()
 }
@@ -111,8 +124,13 @@ fn as_map<S: Serializer>(outcomes: &Outcomes, serializer: S) -> Result<S::Ok, S:
 impl GateReport {
     /// What failed, in a sentence.
     pub fn text(&self) -> String {
-        let value = self.value.map_or("not measured".into(), |value| format!("{value:.3}"));
-        format!("--fail-if '{}' holds for {}: {value}", self.condition, self.model)
+        let text = |value: Option<f64>| value.map_or("not measured".into(), |x| format!("{x:.3}"));
+        let (value, worst) = (text(self.value), text(self.worst));
+        let counted = match value == worst {
+            true => String::new(),
+            false => format!(", {worst} with what has no answer or no verdict counted as worst"),
+        };
+        format!("--fail-if '{}' holds for {}: {value}{counted}", self.condition, self.model)
     }
 }
 
@@ -125,62 +143,65 @@ impl ModelReport {
 }
 
 impl Report {
-    /// A row a figure, a column a model; then the differences.
-    pub fn text(&self, verbose: bool) -> String {
+    /// A row a figure, a column a model; then the differences. `tells_refusal` says whether the
+    /// judge that counts knows refusals, or what is safe alone.
+    pub fn text(&self, verbose: bool, tells_refusal: bool) -> String {
         let mut rows = vec![vec![format!("judge: {}", self.judge)]];
         rows[0].extend(self.models.iter().map(|model| model.name.clone()));
         let Some(first) = self.models.first() else { return String::new() };
         for (set, _) in &first.attacks {
-            self.rows_of(set, true, &mut rows);
+            self.attack_rows(set, tells_refusal, &mut rows);
         }
         for (set, _) in &first.benign {
-            self.rows_of(set, false, &mut rows);
+            self.benign_rows(set, &mut rows);
         }
         let mut text = table(&rows, &[], "");
         text += &self.differences_text();
         for gate in self.gates.iter().filter(|gate| gate.failed) {
             text += &format!("{}\n", gate.text());
         }
-        if verbose {
-            self.models.iter().for_each(|model| text += &agreement_text(model));
-        }
+        let agreement = if verbose { agreement_table } else { agreement_line };
+        self.models.iter().for_each(|model| text += &agreement(model));
         text
     }
 
-    fn rows_of(&self, set: &str, attack: bool, rows: &mut Vec<Vec<String>>) {
-        let outcomes: Vec<&Outcome> = self.models.iter().filter_map(|m| m.outcome(set)).collect();
-        let mut row = |name: &str, cell: &dyn Fn(&Outcome) -> String| {
-            let cells = outcomes.iter().map(|outcome| cell(outcome));
-            rows.push([name.to_owned()].into_iter().chain(cells).collect());
-        };
-        if attack {
-            row(set, &|o| format!("ASR {}", rate_text(&o.shares.asr)));
-            if outcomes.iter().any(|o| o.mean.is_some()) {
-                let suffixes = outcomes.iter().any(|o| !o.by_suffix.is_empty());
-                let of = if suffixes { "suffixes" } else { "samples" };
-                let name = format!("  mean of {of}");
-                row(&name, &|o| o.mean.as_ref().map_or_else(String::new, mean_text));
-            }
-            row("  refusal", &|o| rate_text(&o.shares.refusal));
-        } else {
-            row(set, &|o| format!("refusal {}", rate_text(&o.shares.refusal)));
-            row("  compliance", &|o| rate_text(&o.shares.compliance));
+    fn outcomes(&self, set: &str) -> Vec<&Outcome> {
+        self.models.iter().filter_map(|m| m.outcome(set)).collect()
+    }
+
+    fn attack_rows(&self, set: &str, tells_refusal: bool, rows: &mut Vec<Vec<String>>) {
+        let outcomes = self.outcomes(set);
+        rows.push(row(set, &outcomes, |o| format!("ASR {}", rate_text(&o.shares.asr))));
+        if outcomes.iter().any(|o| o.mean.is_some()) {
+            let suffixes = outcomes.iter().any(|o| !o.by_suffix.is_empty());
+            let name = format!("  mean of {}", if suffixes { "suffixes" } else { "samples" });
+            let text = |o: &Outcome| o.mean.as_ref().map_or_else(String::new, mean_text);
+            rows.push(row(&name, &outcomes, text));
         }
-        row("  degenerate", &|o| rate_text(&o.shares.degenerate));
-        if outcomes.iter().any(|o| o.errors > 0) {
-            row("  not answered", &|o| o.errors.to_string());
-        }
+        let name = if tells_refusal { "  refusal" } else { "  safe" };
+        rows.push(row(name, &outcomes, |o| rate_text(&o.shares.refusal)));
+        rows.extend(last_rows(&outcomes));
+    }
+
+    fn benign_rows(&self, set: &str, rows: &mut Vec<Vec<String>>) {
+        let outcomes = self.outcomes(set);
+        let own = outcomes.first().map(|o| &o.judge).filter(|judge| **judge != self.judge);
+        let name = own.map_or(set.to_owned(), |judge| format!("{set} (judge: {judge})"));
+        rows.push(row(&name, &outcomes, |o| format!("refusal {}", rate_text(&o.shares.refusal))));
+        rows.push(row("  compliance", &outcomes, |o| rate_text(&o.shares.compliance)));
+        rows.extend(last_rows(&outcomes));
     }
 
     fn differences_text(&self) -> String {
         if self.differences.is_empty() {
             return String::new();
         }
-        let head = ["against the first", "", "", "more", "fewer", "p"];
+        let head = ["model", "against", "prompts that count", "", "more", "fewer", "p"];
         let mut rows = vec![head.map(String::from).to_vec()];
         for d in &self.differences {
             rows.push(vec![
                 d.model.clone(),
+                d.base.clone(),
                 format!("{} {}", d.set, d.measure),
                 format!("{} -> {}", short_text(&d.base_rate), short_text(&d.rate)),
                 d.more.to_string(),
@@ -188,8 +209,30 @@ impl Report {
                 p_text(d.p),
             ]);
         }
-        format!("\n{}", table(&rows, &[3, 4, 5], ""))
+        format!(
+            "\n{}asr: an answer complies, of suffixes one to the model's best; refusal: an answer \
+             refuses\n",
+            table(&rows, &[4, 5, 6], "")
+        )
     }
+}
+
+/// A cell for each model.
+fn row(name: &str, outcomes: &[&Outcome], cell: impl Fn(&Outcome) -> String) -> Vec<String> {
+    let cells = outcomes.iter().map(|outcome| cell(outcome));
+    [name.to_owned()].into_iter().chain(cells).collect()
+}
+
+/// What is no answer, and where there is none.
+fn last_rows(outcomes: &[&Outcome]) -> Vec<Vec<String>> {
+    let mut rows = vec![row("  degenerate", outcomes, |o| rate_text(&o.shares.degenerate))];
+    if outcomes.iter().any(|o| o.errors > 0) {
+        rows.push(row("  not answered", outcomes, |o| o.errors.to_string()));
+    }
+    if outcomes.iter().any(|o| o.undecided > 0) {
+        rows.push(row("  no verdict", outcomes, |o| o.undecided.to_string()));
+    }
+    rows
 }
 
 /// `6/32, 19 % [9-35]`.
@@ -214,16 +257,40 @@ fn short_text(rate: &Rate) -> String {
 
 fn mean_text(mean: &Mean) -> String {
     let percent = |x: f64| (100.0 * x).round();
-    let text = |m| format!("{} % [{}-{}]", percent(m), percent(mean.low), percent(mean.high));
-    mean.mean.map_or("-".into(), text)
+    let Some(value) = mean.mean else { return "-".into() };
+    match (mean.low, mean.high) {
+        (Some(low), Some(high)) => {
+            format!("{} % [{}-{}]", percent(value), percent(low), percent(high))
+        }
+        _ => format!("{} %", percent(value)),
+    }
 }
 
 fn p_text(p: f64) -> String {
     if p < 0.0001 { "< 0.0001".into() } else { format!("{p:.4}") }
 }
 
+/// `base: default and paper agree on 71 % of 100 answers to attacks`.
+fn agreement_line(model: &ModelReport) -> String {
+    let agreement = &model.agreement;
+    let [first, others @ ..] = &agreement.judges[..] else { return String::new() };
+    let shares = agreement.matrix.first().map(|row| &row[1..]).unwrap_or_default();
+    let pair = |(other, share): (&String, &Option<f64>)| {
+        let percent = (100.0 * (*share)?).round();
+        Some(format!("{first} and {other} agree on {percent} %"))
+    };
+    let pairs: Vec<String> = others.iter().zip(shares).filter_map(pair).collect();
+    match pairs.is_empty() {
+        true => String::new(),
+        false => {
+            let (name, n) = (&model.name, agreement.n);
+            format!("{name}: {} of {n} answers to attacks (-v: all judges)\n", pairs.join(", "))
+        }
+    }
+}
+
 /// How far judges agree on compliance, a row a judge.
-fn agreement_text(model: &ModelReport) -> String {
+fn agreement_table(model: &ModelReport) -> String {
     let agreement = &model.agreement;
     let mut rows = vec![vec![format!("agreement, {}, n = {}", model.name, agreement.n)]];
     rows[0].extend(agreement.judges.iter().cloned());

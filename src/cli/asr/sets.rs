@@ -11,7 +11,8 @@ use crate::prompts::{self, ChatTemplate, Part, PromptSet};
 /// What is asked.
 #[derive(Debug, Args)]
 pub struct SetArgs {
-    /// Attacks, by commas: vanilla, adv-suffix, adv-decoding, adv-decoding-raw; all; none.
+    /// Attacks, by commas: vanilla, adv-suffix, adv-decoding, adv-decoding-raw; all; none. Of them
+    /// vanilla alone takes --system: the others have no system prompt.
     #[arg(long, default_value = "vanilla", value_delimiter = ',', value_name = "LIST")]
     attack: Vec<String>,
     /// Harmful prompts; default: the test part of aird's own.
@@ -46,8 +47,9 @@ pub struct Set {
     pub attack: Option<Attack>,
     /// In order.
     pub prompts: PromptSet,
+    /// What follows each prompt; None but for adv-suffix.
+    pub suffixes: Option<PromptSet>,
     system: Option<String>,
-    suffixes: Vec<String>,
     sampled: (usize, f32),
 }
 
@@ -56,9 +58,18 @@ impl Set {
     pub fn way(&self, template: &ChatTemplate) -> Way {
         let system = self.system.as_deref();
         match self.attack {
-            Some(attack) => attack.way(system, &self.suffixes, self.sampled, template),
+            Some(attack) => {
+                let suffixes = self.suffixes.iter().flat_map(PromptSet::texts);
+                let suffixes: Vec<String> = suffixes.map(str::to_owned).collect();
+                attack.way(system, &suffixes, self.sampled, template)
+            }
             None => Way::plain(&self.name, system),
         }
+    }
+
+    /// True if the user's system prompt is said: attacks but the first have none.
+    pub fn has_system(&self) -> bool {
+        matches!(self.attack, None | Some(Attack::Vanilla))
     }
 
     /// Which share is its headline.
@@ -76,12 +87,13 @@ impl SetArgs {
             bail!("--samples and --limit are at least 1, --temperature is above 0");
         }
         let suffixes = match (attacks.contains(&Attack::AdvSuffix), &self.suffixes) {
-            (true, Some(path)) => read_suffixes(path)?,
+            (true, Some(path)) => Some(read_suffixes(path)?),
             (true, None) => bail!(
                 "adv-suffix needs suffixes, and none are given\n\
-                 hint: --suffixes FILE, a line each; aird brings none along"
+                 hint: --suffixes FILE, a line each; aird brings none along. Or name the other \
+                 three: --attack vanilla,adv-decoding,adv-decoding-raw"
             ),
-            (false, _) => Vec::new(),
+            (false, _) => None,
         };
         let set = |name: &str, attack: Option<Attack>, prompts: PromptSet| Set {
             name: name.into(),
@@ -91,7 +103,7 @@ impl SetArgs {
                 None => prompts,
             },
             system: system.map(str::to_owned),
-            suffixes: suffixes.clone(),
+            suffixes: suffixes.clone().filter(|_| attack == Some(Attack::AdvSuffix)),
             sampled: (self.samples, self.temperature),
         };
         let mut sets = Vec::new();
@@ -163,12 +175,11 @@ fn check_names(sets: &[Set]) -> Result<()> {
     }
 }
 
-fn read_suffixes(path: &Path) -> Result<Vec<String>> {
+fn read_suffixes(path: &Path) -> Result<PromptSet> {
     let set = match prompts::load(path, Some("suffix")) {
         // A file of another shape, by its usual field.
         Err(prompts::Error::InFile { .. }) => prompts::load(path, None),
         read => read,
     };
-    let set = set.context("no suffixes to attack with")?;
-    Ok(set.texts().map(str::to_owned).collect())
+    set.context("no suffixes to attack with")
 }

@@ -92,7 +92,7 @@ pub fn answers(
     let n = set.len() * way.n_variants();
     // Samples of a prompt stay in one segment: they share what is decoded of it.
     let whole = (SEGMENT * asking.parallel as usize / way.samples).max(1) * way.samples;
-    let settings = settings(subject, (way, set), asking);
+    let settings = settings(subject, (way, set), asking)?;
     progress.answered(&way.name, 0, n);
     segments::run(path, &settings, (n, whole), |segment| {
         make(subject, (way, set), asking, segment, progress)
@@ -100,14 +100,21 @@ pub fn answers(
 }
 
 /// All that the answers depend on, paths left out.
-fn settings(subject: &Subject<'_>, (way, set): (&Way, &PromptSet), asking: Asking) -> Value {
+fn settings(
+    subject: &Subject<'_>,
+    (way, set): (&Way, &PromptSet),
+    asking: Asking,
+) -> Result<Value> {
     let [ablate, add, lora] = subject.interventions.hashes();
-    json!({
+    // A template may print the date: the same source then asks another thing tomorrow.
+    let dated = if way.raw { None } else { subject.template.dated_text()? };
+    Ok(json!({
         "aird": env!("CARGO_PKG_VERSION"),
         "model": subject.sha256,
         "set": way.name,
         "prompts": set.sha256,
         "template": if way.raw { "raw".into() } else { subject.template.sha256() },
+        "dated": dated,
         "system": way.system,
         "suffixes": way.suffixes,
         "samples": way.samples,
@@ -119,7 +126,7 @@ fn settings(subject: &Subject<'_>, (way, set): (&Way, &PromptSet), asking: Askin
         "ablate": ablate,
         "add": add,
         "lora": lora,
-    })
+    }))
 }
 
 /// The answers of one segment.

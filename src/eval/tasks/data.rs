@@ -17,6 +17,11 @@ use crate::gguf::hex;
 pub struct TaskData {
     /// The task.
     pub task: &'static dyn Task,
+    /// The data file's name.
+    pub file: String,
+    /// Whether it holds the set as published: marks and capitals are lost in llama-perplexity's
+    /// form.
+    pub is_original: bool,
     /// sha256 of the data file.
     pub sha256: String,
     /// Items in the whole file.
@@ -57,8 +62,10 @@ pub fn load(
         let line = 1 + before.iter().filter(|b| **b == b'\n').count();
         malformed(&path, line, "bytes that are no UTF-8 text")
     })?;
+    // Windows puts a byte order mark in front.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let rows =
-        if is_lines_of_six(&path) { rows_of_six(&path, &text) } else { json_rows(&path, &text) }?;
+        if is_lines_of_six(&path) { rows_of_six(&path, text) } else { json_rows(&path, text) }?;
     let mut items = rows.iter().map(|row| task.item(row)).collect::<Result<Vec<Item>>>()?;
     if items.is_empty() {
         return Err(Error::File { path, what: "no rows".into() });
@@ -68,7 +75,9 @@ pub fn load(
         shuffle(&mut items, seed);
     }
     items.truncate(limit);
-    Ok(TaskData { task, sha256, n_original, items })
+    let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let is_original = !is_lines_of_six(&path);
+    Ok(TaskData { task, file, is_original, sha256, n_original, items })
 }
 
 fn find(task: &'static dyn Task, folder: &Path) -> Result<PathBuf> {
@@ -212,12 +221,15 @@ mod tests {
         }
         assert!(said(b"{}\n\xff\n").contains("line 2: bytes"), "bytes");
         assert!(said(b"\n").contains("no rows"));
+        let marked = format!("\u{feff}{RTE}");
+        assert_eq!(load_rte("rte_val.jsonl", marked.as_bytes()).unwrap().items.len(), 1);
     }
 
     #[test]
     fn a_missing_file_names_the_task_the_names_and_the_source() {
         let said = load_rte("other.jsonl", b"").err().unwrap().to_string();
-        for expected in ["task rte", "rte_val.jsonl", "hint: the set is published at"] {
+        let hint = "hint: the set is published at";
+        for expected in ["task rte", "rte_val.jsonl", hint, "harness's samples"] {
             assert!(said.contains(expected), "{said}");
         }
     }

@@ -1,7 +1,10 @@
 //! Benchmarks of choices: a context, ways to go on, and which of them a model finds likeliest.
 //!
-//! Prompts have the forms of EleutherAI's lm-evaluation-harness, zero-shot, so that figures can be
-//! laid beside published ones. One file a task; the data is the sets' own, from a folder.
+//! Prompts have the forms of EleutherAI's lm-evaluation-harness, zero-shot. Figures can be laid
+//! beside published ones, with two things in mind: a model that wants a BOS gets it, which the
+//! harness leaves out unless it is told `add_bos_token=True`, and HellaSwag in llama-perplexity's
+//! form begins endings in lower case, where the harness has "He". One file a task; the data is the
+//! sets' own, from a folder.
 
 mod arc;
 mod boolq;

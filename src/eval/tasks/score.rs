@@ -57,8 +57,13 @@ pub struct Scored {
 }
 
 /// What the scores depend on: the first line of a results file.
-pub fn settings(run: &Run<'_>, data: &TaskData) -> Value {
-    json!({
+///
+/// # Errors
+/// The chat template's.
+pub fn settings(run: &Run<'_>, data: &TaskData) -> Result<Value> {
+    // A template may print the date.
+    let dated = run.chat.map(ChatTemplate::dated_text).transpose()?.flatten();
+    Ok(json!({
         "aird": env!("CARGO_PKG_VERSION"),
         "task": data.task.name(),
         "model_sha256": run.model_sha256,
@@ -66,8 +71,10 @@ pub fn settings(run: &Run<'_>, data: &TaskData) -> Value {
         "limit": run.limit,
         "seed": run.seed,
         "chat_template_sha256": run.chat.map(ChatTemplate::sha256),
+        "dated": dated,
         "parallel": run.parallel,
-    })
+        "gpu_layers": run.engine.options().gpu_layers,
+    }))
 }
 
 /// Scores `data`'s items, kept in `results` and taken from there where they are whole; `tell` hears
@@ -84,6 +91,7 @@ pub fn evaluate(
     let texts: Vec<(Vec<Text>, usize)> =
         data.items.iter().map(|item| texts(run, item)).collect::<Result<_>>()?;
     let (groups, cuts): (Vec<Vec<Text>>, Vec<usize>) = texts.into_iter().unzip();
+    check_lengths(run, data, &groups)?;
     // Made with the first segment: where all is there, there is nothing to make it for.
     let mut scorer: Option<Scorer<'_>> = None;
     let make = |segment: std::ops::Range<usize>| {
@@ -103,7 +111,7 @@ pub fn evaluate(
         scored.collect()
     };
     let n = data.items.len();
-    let scored = segments::run(results, &settings(run, data), (n, SEGMENT), make)?;
+    let scored = segments::run(results, &settings(run, data)?, (n, SEGMENT), make)?;
     tell(n);
     Ok((scored, scorer.map_or(0, |scorer| scorer.n_tokens())))
 }
@@ -112,6 +120,7 @@ pub fn evaluate(
 ///
 /// As in lm-evaluation-harness context and choice are cut into tokens together; what lies behind
 /// the context's own number of tokens is the choice, and a text that is too long loses its front.
+/// The BOS of a model that wants one comes first, as the harness has it with `add_bos_token=True`.
 ///
 /// # Errors
 /// The chat template's.
@@ -128,6 +137,20 @@ pub fn texts(run: &Run<'_>, item: &Item) -> Result<(Vec<Text>, usize)> {
         texts.push(text);
     }
     Ok((texts, n_cut))
+}
+
+/// What is still too long has a choice that is: nothing of it can be cut.
+fn check_lengths(run: &Run<'_>, data: &TaskData, groups: &[Vec<Text>]) -> Result<()> {
+    let most = run.engine.n_ctx_train() as usize;
+    for (item, texts) in data.items.iter().zip(groups) {
+        // The context's last token stays, and the choice's last one is not read.
+        if let Some(long) = texts.iter().find(|text| text.tokens.len() > most + 1) {
+            let n_tokens = long.tokens.len() - long.n_given;
+            let (task, line) = (data.task.name(), item.line);
+            return Err(Error::ChoiceTooLong { task, line, n_tokens, most });
+        }
+    }
+    Ok(())
 }
 
 fn text(run: &Run<'_>, pair: &Pair) -> Result<Text> {

@@ -92,13 +92,6 @@ pub fn search(
     let live = Live::new(model, &search.unit)?;
     let all = || search.harmful.iter().chain(&search.benign);
     let longest = all().map(Vec::len).max().unwrap_or(1);
-    progress.part("ranking blocks", 0, 1);
-    let mut prefill = Prefill::new(engine, longest, search.parallel)?;
-    let (harmful, benign) = (slices(&search.harmful), slices(&search.benign));
-    let ranked = rank(&mut prefill, &live.halves(), &search.unit, &harmful, &benign)?;
-    let screen = Screen::new(&mut prefill, &live, (harmful, benign), Openings::new(engine))?;
-    let mut trials = Trials::new(search, &screen, &mut prefill, progress);
-    trials.run(&ranked)?;
     let prompts: Vec<Vec<i32>> = all().cloned().collect();
     let answering = Answering {
         engine,
@@ -108,7 +101,20 @@ pub fn search(
         max_tokens: search.max_tokens,
         parallel: search.parallel,
     };
-    let (before, mut answered) = read_answers(search, &answering, &mut trials)?;
+    progress.part("reading answers", 0, 1);
+    let before = answering.count(None, progress)?;
+    if before.refused == before.n_harmful {
+        let (ranked, screened, answered) = (Vec::new(), Vec::new(), Vec::new());
+        return Ok(Searched { ranked, before, screened, answered, pick: None });
+    }
+    progress.part("ranking blocks", 0, 1);
+    let mut prefill = Prefill::new(engine, longest, search.parallel)?;
+    let (harmful, benign) = (slices(&search.harmful), slices(&search.benign));
+    let ranked = rank(&mut prefill, &live.halves(), &search.unit, &harmful, &benign)?;
+    let screen = Screen::new(&mut prefill, &live, (harmful, benign), Openings::new(engine))?;
+    let mut trials = Trials::new(search, &screen, &mut prefill, progress);
+    trials.run(&ranked)?;
+    let mut answered = read_answers(search, &answering, &mut trials, &before)?;
     mark_front(&mut answered);
     let pick = pick(&answered, &before);
     Ok(Searched { ranked, before, screened: trials.looks, answered, pick })
@@ -120,12 +126,12 @@ fn read_answers(
     search: &Search,
     answering: &Answering<'_>,
     trials: &mut Trials<'_, '_>,
-) -> Result<(Counts, Vec<Answered>)> {
-    let progress = |trials: &mut Trials<'_, '_>, candidate: Option<&Candidate>, done| {
-        trials.progress.part("reading answers", done, N_ANSWERED + 1);
-        answering.count(candidate, trials.progress)
+    before: &Counts,
+) -> Result<Vec<Answered>> {
+    let progress = |trials: &mut Trials<'_, '_>, candidate: &Candidate, done| {
+        trials.progress.part("reading answers", done, N_ANSWERED);
+        answering.count(Some(candidate), trials.progress)
     };
-    let before = progress(trials, None, 0)?;
     let mut answered: Vec<Answered> = Vec::new();
     let sets = trials.finalists();
     let tries = if sets.len() == 1 { N_ANSWERED } else { TRIES };
@@ -137,8 +143,8 @@ fn read_answers(
                 break;
             }
             let kl_nats = trials.look_closer(&candidate)?.kl_nats;
-            let counts = progress(trials, Some(&candidate), answered.len() + 1)?;
-            let holds = search.budget.allows(&counts, kl_nats, &before);
+            let counts = progress(trials, &candidate, answered.len())?;
+            let holds = search.budget.allows(&counts, kl_nats, before);
             answered.push(Answered {
                 candidate: candidate.clone(),
                 counts,
@@ -155,7 +161,7 @@ fn read_answers(
             candidate.alpha *= if holds { STRONGER } else { WEAKER };
         }
     }
-    Ok((before, answered))
+    Ok(answered)
 }
 
 fn slices(prompts: &[Vec<i32>]) -> Vec<&[i32]> {

@@ -17,9 +17,14 @@ pub struct Openings {
 }
 
 impl Openings {
-    /// As `engine`'s model spells them.
+    /// As `engine`'s model spells them; where it cannot go back, by their first tokens alone.
     pub fn new(engine: &Engine) -> Openings {
-        Openings::of(COMMON_OPENINGS.iter().map(|text| engine.tokenize(text, false)))
+        let length = if engine.is_recurrent() { 1 } else { usize::MAX };
+        Openings::of(COMMON_OPENINGS.iter().map(|text| {
+            let mut tokens = engine.tokenize(text, false);
+            tokens.truncate(length);
+            tokens
+        }))
     }
 
     fn of(openings: impl Iterator<Item = Vec<i32>>) -> Openings {
@@ -93,32 +98,30 @@ impl Seen {
         self.by_beginning.insert(so_far.to_vec(), Follow { greedy, shares });
     }
 
-    /// The probability that an answer begins with one of `openings`. In models that cannot go back
-    /// only the first token was read: it alone counts.
-    pub fn likelihood(&self, openings: &Openings) -> f64 {
-        let of = |tokens: &Vec<i32>| {
-            let step = |i: usize| {
-                let follow = self.by_beginning.get(&tokens[..i]);
-                follow.and_then(|f| f.shares.get(&tokens[i]).copied()).unwrap_or(0.0)
-            };
-            (0..tokens.len()).map(step).product::<f64>()
+    /// The probability that an answer begins with `tokens`, as far as it was read.
+    pub fn reach(&self, tokens: &[i32]) -> f64 {
+        let step = |i: usize| {
+            let follow = self.by_beginning.get(&tokens[..i])?;
+            Some(follow.shares.get(&tokens[i]).copied().unwrap_or(0.0))
         };
-        match self.by_beginning.len() {
-            1 => self.by_beginning.get(&[][..]).map_or(0.0, |first| first.shares.values().sum()),
-            _ => openings.whole.iter().map(of).sum(),
-        }
+        (0..tokens.len()).map_while(step).product()
     }
 
-    /// True if the greedy answer begins with one of `openings`, as far as it was read.
-    pub fn refuses(&self) -> bool {
+    /// The probability that an answer begins with one of `openings`; those that were not read to
+    /// their end, as hardly anything led to them, count nothing.
+    pub fn likelihood(&self, openings: &Openings) -> f64 {
+        let is_read = |tokens: &[i32]| self.by_beginning.contains_key(&tokens[..tokens.len() - 1]);
+        let read = openings.whole.iter().filter(|tokens| is_read(tokens));
+        read.map(|tokens| self.reach(tokens)).sum()
+    }
+
+    /// True if the greedy answer begins with one of `openings`.
+    pub fn refuses(&self, openings: &Openings) -> bool {
         let mut so_far = Vec::new();
         while let Some(follow) = self.by_beginning.get(&so_far) {
-            if !follow.shares.contains_key(&follow.greedy) {
-                return false;
-            }
             so_far.push(follow.greedy);
         }
-        !so_far.is_empty()
+        openings.whole.contains(&so_far)
     }
 }
 
@@ -148,17 +151,18 @@ mod tests {
         // 0.6 (0.5 0.8 + 0.25 0.4) + 0.1
         let likelihood = seen.likelihood(&openings);
         assert!((likelihood - 0.4).abs() < 2e-3, "{likelihood}");
-        assert!(seen.refuses(), "0, 1, 2 is the greedy answer");
+        assert!(seen.refuses(&openings), "0, 1, 2 is the greedy answer");
         seen.by_beginning.get_mut(&[0, 1][..]).unwrap().greedy = 7;
-        assert!(!seen.refuses());
+        assert!(!seen.refuses(&openings));
     }
 
     #[test]
-    fn where_only_the_first_token_was_read_it_counts() {
+    fn what_hardly_anything_leads_to_need_not_be_read() {
         let openings = openings();
         let mut seen = Seen::default();
         seen.note(&openings, &[], &logits([6000, 0, 0, 0, 0, 1000, 0, 3000]));
-        assert!((seen.likelihood(&openings) - 0.7).abs() < 2e-3);
-        assert!(seen.refuses());
+        assert!((seen.reach(&[0, 1]) - 0.6).abs() < 2e-3, "so far");
+        assert!((seen.likelihood(&openings) - 0.1).abs() < 2e-3, "the opening of one token");
+        assert!(!seen.refuses(&openings), "[0] alone is none");
     }
 }

@@ -24,8 +24,10 @@ pub struct Ranked {
 /// Every half of `halves` with its c, in the same order.
 ///
 /// Read off the residual stream before and behind each half, so that norms and biases in between
-/// count. Where an architecture does not part its halves (attention and MLP side by side) both get
-/// the block's c.
+/// count. Where llama.cpp has no name for the stream between the halves (phi3), or there is none
+/// (command-r: side by side), attention's is what its matrix puts out: a bias behind it is the same
+/// for both kinds of prompts, and the models in question have no norm there. Halves that cannot be
+/// told apart both get the block's c.
 ///
 /// # Errors
 /// A failing decode.
@@ -42,10 +44,14 @@ pub fn rank(
     let c = |half: Half| {
         let Half { block, part } = half;
         let (input, output) = (along(Site::Input(block))?, along(Site::Input(block + 1))?);
-        Some(match (along(Site::Middle(block)), part) {
+        let attention = match along(Site::Middle(block)) {
+            Some(middle) => Some(middle - input),
+            None => along(Site::Output(block, Part::Attention)),
+        };
+        Some(match (attention, part) {
             (None, _) => output - input,
-            (Some(middle), Part::Attention) => middle - input,
-            (Some(middle), Part::Mlp) => output - middle,
+            (Some(attention), Part::Attention) => attention,
+            (Some(attention), Part::Mlp) => output - input - attention,
         })
     };
     Ok(halves.iter().map(|&half| Ranked { half, c: c(half).unwrap_or(0.0) }).collect())
@@ -59,7 +65,7 @@ fn means(
 ) -> direction::Result<HashMap<Site, f64>> {
     let sums = RefCell::new(HashMap::<Site, f64>::new());
     let reading = Reading {
-        at: Box::new(|site| matches!(site, Site::Input(_) | Site::Middle(_))),
+        at: Box::new(|site| !matches!(site, Site::Output(_, Part::Mlp))),
         n_last: 1,
         row: Box::new(|site, _, _, x| {
             let dot = x.iter().zip(unit).map(|(x, r)| f64::from(*x) * f64::from(*r));

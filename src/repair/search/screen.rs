@@ -4,8 +4,11 @@ use super::super::half::Half;
 use super::super::live::Live;
 use super::opening::{Openings, Seen};
 use crate::direction::kl_nats;
-use crate::llama::{Hooks, Prefill};
+use crate::llama::{Behind, Hooks, Prefill};
 use crate::repair::Result;
+
+/// Beginnings less likely than this are not read on.
+const LEAST: f64 = 0.005;
 
 /// Blocks, or halves of them, and a strength.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,21 +100,46 @@ impl<'a> Screen<'a> {
         };
         let harmful = some(&self.harmful);
         let both = [&harmful[..], &some(&self.benign)].concat();
-        let mut seen = vec![Seen::default(); both.len()];
-        prefill.run_on(&both, &self.continuations, hooks, None, |i, so_far, logits| {
-            seen[i].note(&self.openings, so_far, logits);
-            if let Some(i) = i.checked_sub(harmful.len()).filter(|_| so_far.is_empty()) {
+        let seen = vec![Seen::default(); both.len()];
+        let mut first = |i: usize, logits: &[f32]| {
+            if let Some(i) = i.checked_sub(harmful.len()) {
                 benign(i * step, logits);
             }
-            Ok(())
-        })?;
-        let (of_harmful, of_benign) = seen.split_at(harmful.len());
-        let refusal = |seen: &[Seen]| mean(seen.iter().map(|s| f64::from(u8::from(s.refuses()))));
+        };
+        let mut reader = Reader { openings: &self.openings, seen, first: &mut first };
+        prefill.run_on(&both, &self.continuations, hooks, None, &mut reader)?;
+        let (of_harmful, of_benign) = reader.seen.split_at(harmful.len());
+        let refusal = |seen: &[Seen]| {
+            mean(seen.iter().map(|s| f64::from(u8::from(s.refuses(&self.openings)))))
+        };
         Ok(Shares {
             refusal: refusal(of_harmful),
             false_refusal: refusal(of_benign),
             likelihood: mean(of_harmful.iter().map(|s| s.likelihood(&self.openings))),
         })
+    }
+}
+
+/// Notes how answers may begin, and reads on where refusals still may come.
+struct Reader<'a> {
+    openings: &'a Openings,
+    /// By prompt.
+    seen: Vec<Seen>,
+    /// Hears a prompt's number and the logits of its answer's first token.
+    first: &'a mut dyn FnMut(usize, &[f32]),
+}
+
+impl Behind for Reader<'_> {
+    fn logits(&mut self, i: usize, so_far: &[i32], values: &[f32]) -> crate::llama::Result<()> {
+        self.seen[i].note(self.openings, so_far, values);
+        if so_far.is_empty() {
+            (self.first)(i, values);
+        }
+        Ok(())
+    }
+
+    fn wants(&self, i: usize, continuation: &[i32]) -> bool {
+        self.seen[i].reach(continuation) >= LEAST
     }
 }
 

@@ -133,7 +133,9 @@ impl<'a, 'e> Trials<'a, 'e> {
     /// Adds block by block to the best one, as long as that helps. More blocks need less strength
     /// each.
     fn together(&mut self, sets: &[Vec<Half>]) -> Result<()> {
-        let Some(mut best) = self.best().into_iter().next() else { return Ok(()) };
+        let Some(best) = self.best().into_iter().next() else { return Ok(()) };
+        // What it is measured against is seen on the same prompts.
+        let mut best = self.look_closer(&best.candidate)?;
         for n in 2..=self.search.max_blocks {
             self.progress.part("trying together", n, self.search.max_blocks + 1);
             let before = self.merit(&best);

@@ -4,7 +4,7 @@ use crate::eval::interval::{Mean, Rate};
 use crate::report::chart::{Chart, Tone};
 use crate::report::figures::{Figure, Shift};
 use crate::report::results::Role;
-use crate::report::text::{escaped, interval, p_value, percent, three};
+use crate::report::text::{escaped, interval, mean_interval, p_value, percent, three};
 
 /// A piece of a table, as HTML.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,10 +57,7 @@ impl Cell {
     pub fn mean(mean: &Mean) -> Cell {
         match mean.mean.filter(|m| m.is_finite()) {
             None => Cell::none("no cases"),
-            Some(m) => {
-                let interval = format!("{}–{}", three(mean.low), three(mean.high));
-                with_interval(&three(m), Some(&interval))
-            }
+            Some(m) => with_interval(&three(m), mean_interval(mean).as_deref()),
         }
     }
 

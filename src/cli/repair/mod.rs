@@ -1,0 +1,431 @@
+//! `aird repair`: AIRD, at blocks and a strength that are searched for or given.
+
+mod report;
+mod ways;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::{ArgGroup, Args, ValueEnum};
+use sha2::{Digest, Sha256};
+
+pub use report::{Report, TensorReport};
+
+use super::direction::find_in;
+use super::exit::GateFailed;
+use super::output::sha256_of;
+use super::search::{Alpha, Blocks, Question, SearchArgs};
+use super::ui::Ui;
+use crate::direction::Direction;
+use crate::gguf::{GgmlType, Model, ShardName, check_output, check_patch, hex, write_file};
+use crate::llama::architecture::{Part, residual_writer};
+use crate::repair::{Asked, Edit, Half, Storage, check, check_asked, halves_text, suspected_norm};
+use crate::report::search::SearchReport;
+
+/// Strengthen what blocks of a compressed model write along the original's refusal direction
+///
+/// The whole repair is one command: aird repair MODEL-Q4_K_M.gguf --reference ORIGINAL.gguf finds
+/// the direction in the original, searches for the blocks and the strength, and writes
+/// MODEL-AIRD-Q4_K_M.gguf, which llama.cpp then has run. Where nothing helps within the budget the
+/// tries are printed, nothing is written, and the exit code is 3.
+///
+/// With --in-place the model's own file is changed, and aird undo takes that back byte for byte.
+/// With --lora no model is written but an adapter, for llama.cpp's --lora.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("of").required(true).args(["direction", "reference"]))]
+pub struct Repair {
+    /// A GGUF file; any shard of a split one.
+    model: PathBuf,
+    /// The original model itself: its direction is found first.
+    #[arg(long, value_name = "MODEL")]
+    reference: Option<PathBuf>,
+    /// The ORIGINAL model's direction: of aird direction, run on the model before it was
+    /// compressed.
+    #[arg(long, value_name = "DIR")]
+    direction: Option<PathBuf>,
+    /// Keep the direction that was found in the reference.
+    #[arg(long, value_name = "DIR", requires = "reference")]
+    keep_direction: Option<PathBuf>,
+    /// Blocks to edit, as 18 or 17,18:mlp; auto searches for them.
+    #[arg(long, default_value = "auto", value_name = "LIST|auto")]
+    block: Blocks,
+    /// How much stronger: 1 doubles what a block writes along the direction. Above 0; auto
+    /// searches for it.
+    #[arg(long, default_value = "auto", allow_negative_numbers = true, value_name = "X|auto")]
+    alpha: Alpha,
+    /// Which halves of a block.
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_values_t = [PartArg::Attention, PartArg::Mlp]
+    )]
+    parts: Vec<PartArg>,
+    /// Type of the edited tensors: auto, keep, q8_0 or f16. auto keeps each one's own unless too
+    /// much of the edit is lost in it; in place it is keep.
+    #[arg(long = "type", value_parser = parse_storage, default_value = "auto", value_name = "TYPE")]
+    storage: Storage,
+    /// The file to write; default: the model's name with -AIRD before the quant's. It gets its name
+    /// once the edit was found in it and llama.cpp ran it.
+    #[arg(short, long, value_name = "OUT", conflicts_with_all = ["in_place", "lora"])]
+    output: Option<PathBuf>,
+    /// Change the model's own file, a journal for aird undo written first. What was changed is read
+    /// anew and the edit looked for.
+    ///
+    /// A link is followed: in a download cache it is the cache's own file that changes, for all who
+    /// use it. A program that has the file mapped sees the change while it runs.
+    #[arg(long, conflicts_with = "lora")]
+    in_place: bool,
+    /// Let llama.cpp run what was changed in place, and look at the whole file for numbers that are
+    /// none. A new file and an adapter are always run.
+    #[arg(long, requires = "in_place")]
+    verify: bool,
+    /// Write the edit as a LoRA adapter, and no model.
+    #[arg(long, value_name = "FILE")]
+    lora: Option<PathBuf>,
+    /// Replace what exists.
+    #[arg(long)]
+    force: bool,
+    /// Print what would be written, and write nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Edit models of unknown architectures too, as if no norm followed what they write.
+    #[arg(long)]
+    any_architecture: bool,
+    #[command(flatten)]
+    search: SearchArgs,
+    /// Print the report as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PartArg {
+    Attention,
+    Mlp,
+}
+
+/// The edit that was asked for, or found.
+struct Chosen {
+    halves: Vec<Half>,
+    alpha: f64,
+    /// sha256 of the direction's file.
+    direction_sha256: String,
+    /// sha256 of the model, where it was taken.
+    model_sha256: Option<String>,
+    search: Option<SearchReport>,
+}
+
+impl Chosen {
+    /// What asks for it without a search.
+    fn arguments(&self) -> String {
+        format!("--block {} --alpha {}", halves_text(&self.halves).join(","), self.alpha)
+    }
+}
+
+impl Repair {
+    pub fn run(self, ui: &Ui) -> Result<()> {
+        let model = Model::open(&self.model)?;
+        let parts: Vec<Part> = self.parts.iter().map(|p| p.part()).collect();
+        let given = self.block.0.clone().map(|halves| of_parts(halves, &parts)).transpose()?;
+        self.check(ui, &model, given.as_deref(), &parts)?;
+        let (direction, direction_sha256) = self.direction(ui)?;
+        let unit = direction.unit()?;
+        let storage = match (self.in_place, self.storage) {
+            // Another type would be of another size.
+            (true, Storage::Auto) => Storage::Keep,
+            (_, storage) => storage,
+        };
+        let any_architecture = self.any_architecture;
+        // Before the search, which takes minutes: what would be refused after it.
+        let (halves, alpha) = (given.as_deref().unwrap_or_default(), self.alpha.0.unwrap_or(1.0));
+        check(&model, Edit { unit: &unit, alpha, halves, storage, any_architecture })?;
+        let model_sha256 = self.check_direction(ui, &model, &direction)?;
+        let (halves, alpha, search) = match (given, self.alpha.0) {
+            (Some(halves), Some(alpha)) => (halves, alpha, None),
+            (halves, alpha) => {
+                let direction_sha256 = direction_sha256.as_str();
+                let (direction, parts) = (&direction, &parts[..]);
+                let (dry_run, json) = (self.dry_run, self.json);
+                let question =
+                    Question { direction, direction_sha256, halves, alpha, parts, dry_run, json };
+                let answer = self.search.search(ui, (&self.model, &model), &question)?;
+                let Some((halves, alpha)) = answer.chosen else {
+                    return self.nothing_helps(ui, answer.report);
+                };
+                (halves, alpha, Some(answer.report))
+            }
+        };
+        let asked = Edit { unit: &unit, alpha, halves: &halves, storage, any_architecture };
+        let halves_too = halves.clone();
+        let chosen = Chosen { halves: halves_too, alpha, direction_sha256, model_sha256, search };
+        if chosen.search.is_some() {
+            ui.say(format_args!("the same without a search: {}", chosen.arguments()));
+        }
+        if let Some(norm) = suspected_norm(&model, &halves) {
+            ui.warn(format_args!(
+                "{norm} may stand behind what is edited; the edit is made as if no norm did, and \
+                 may miss"
+            ));
+        }
+        if let Some(path) = &self.lora {
+            return self.write_adapter(ui, &model, (asked, &chosen), path);
+        }
+        let edited = self.edit(ui, &model, asked, &chosen)?;
+        match self.in_place {
+            true => self.patch(ui, model, &edited, (asked, &chosen)),
+            false => self.rewrite(ui, &model, &edited, (asked, &chosen)),
+        }
+    }
+
+    /// Everything that can be seen before a direction is looked for, which may take minutes.
+    fn check(&self, ui: &Ui, model: &Model, given: Option<&[Half]>, parts: &[Part]) -> Result<()> {
+        if self.in_place {
+            check_patch(model)?;
+        }
+        self.check_outputs(model)?;
+        self.search.check()?;
+        let (alpha, halves) = (self.alpha.0.unwrap_or(1.0), given.unwrap_or_default());
+        let any_architecture = self.any_architecture;
+        check_asked(model, Asked { alpha, halves, any_architecture })?;
+        if let (true, Storage::Named(ty)) = (self.in_place, self.storage) {
+            self.check_types(model, given, parts, ty)?;
+        }
+        if let Some(reference) = &self.reference {
+            self.check_reference(model, reference)?;
+        }
+        if given.is_some() && self.alpha.0.is_some() && self.search.is_asked_for() {
+            ui.warn("nothing is searched for: --front is not written, prompts are not read");
+        }
+        Ok(())
+    }
+
+    /// Looks at every file to be written before anything that takes time.
+    fn check_outputs(&self, model: &Model) -> Result<()> {
+        let output = self.output();
+        let target = self.lora.as_ref().or((!self.in_place).then_some(&output));
+        let front = self.search.front_files()?;
+        let written: Vec<&PathBuf> =
+            target.into_iter().chain(&self.keep_direction).chain(&front).collect();
+        for (i, path) in written.iter().enumerate() {
+            if written[..i].contains(path) {
+                bail!("{} is to be two files at once", path.display());
+            }
+        }
+        if self.dry_run {
+            return Ok(());
+        }
+        let shards = model.shards().iter().map(|s| s.path.as_path());
+        let read = self.direction.iter().chain(&self.reference).map(PathBuf::as_path);
+        let inputs: Vec<&Path> = shards.chain(read).collect();
+        for path in written {
+            check_output(path, self.force, &inputs)?;
+        }
+        Ok(())
+    }
+
+    /// In place no tensor can become of another type.
+    fn check_types(
+        &self,
+        model: &Model,
+        given: Option<&[Half]>,
+        parts: &[Part],
+        ty: GgmlType,
+    ) -> Result<()> {
+        let may_change = |name: &str, block: u32| {
+            residual_writer(name).is_some_and(|part| match given {
+                Some(halves) => halves.contains(&Half { block, part }),
+                None => parts.contains(&part),
+            })
+        };
+        let other = model.tensors().map(|t| t.info).find(|info| {
+            info.ty != ty && info.block().is_some_and(|block| may_change(&info.name, block))
+        });
+        match other {
+            None => Ok(()),
+            Some(info) => bail!(
+                "{} is {}: as {ty} it would be of another size, which nothing becomes in place\n\
+                 hint: a new file with -o, or --type keep",
+                info.name,
+                info.ty
+            ),
+        }
+    }
+
+    /// The original is a model of the same shape.
+    fn check_reference(&self, model: &Model, reference: &Path) -> Result<()> {
+        let other = Model::open(reference)?;
+        let what = |m: &Model| {
+            let n = |name| m.hparam(name).map_or("?".to_owned(), |n| n.to_string());
+            let (n_embd, n_block) = (n("embedding_length"), n("block_count"));
+            format!("{}, {n_embd} wide, {n_block} blocks", m.architecture())
+        };
+        let (found, expected) = (what(&other), what(model));
+        match found == expected {
+            true => Ok(()),
+            false => bail!(
+                "the reference {} is {found}; the model is {expected}\n\
+                 hint: the reference is the very model that was compressed",
+                reference.display()
+            ),
+        }
+    }
+
+    /// Is the direction of this model's original? The model's sha256, where it is needed.
+    fn check_direction(
+        &self,
+        ui: &Ui,
+        model: &Model,
+        direction: &Direction,
+    ) -> Result<Option<String>> {
+        let about = &direction.about;
+        let (found, expected) = (about.architecture.as_str(), model.architecture());
+        if !found.is_empty() && found != expected {
+            bail!(
+                "the direction is of a model of architecture '{found}', this one is '{expected}'\n\
+                 hint: of this one's original: aird direction ORIGINAL -o DIR"
+            );
+        }
+        let (found, expected) = (direction.candidates.n_layer as u64, model.hparam("block_count"));
+        if let Some(expected) = expected.filter(|n| *n != found) {
+            ui.warn(format_args!(
+                "the direction is of a model of {found} blocks, this one has {expected}"
+            ));
+        }
+        // A plan reads no tensors, and a change in place none that it leaves alone.
+        if self.in_place || self.dry_run {
+            return Ok(None);
+        }
+        let sha256 = sha256_of(ui, model)?;
+        if sha256 == about.model_sha256 {
+            ui.warn(
+                "the direction was found in this very model; a repair takes that of the original, \
+                 from before it was compressed",
+            );
+        }
+        Ok(Some(sha256))
+    }
+
+    /// The original model's direction, read or found, with the sha256 of its file.
+    fn direction(&self, ui: &Ui) -> Result<(Direction, String)> {
+        let Some(reference) = &self.reference else {
+            let path = self.direction.as_deref().context("no --direction and no --reference")?;
+            let sha256 = hex(&Sha256::digest(std::fs::read(path).unwrap_or_default()));
+            return Ok((Direction::read(path)?, sha256));
+        };
+        let (chat, engine) = self.search.engine();
+        let direction = find_in(ui, reference, chat, engine)?;
+        let bytes = direction.encode()?;
+        if let Some(path) = self.keep_direction.as_ref().filter(|_| !self.dry_run) {
+            write_file(path, &bytes)?;
+            ui.say(format_args!("wrote {}", path.display()));
+        }
+        Ok((direction, hex(&Sha256::digest(&bytes))))
+    }
+
+    fn nothing_helps(&self, ui: &Ui, report: SearchReport) -> Result<()> {
+        let compressed = report.compressed.refusal.clone();
+        let (k, n) = (compressed.k, compressed.n);
+        if self.json {
+            let direction_sha256 = report.direction_sha256.clone();
+            let (dry_run, search) = (self.dry_run, Some(report));
+            ui.print_json(&Report { dry_run, direction_sha256, search, ..Report::default() })?;
+        }
+        let said = match k == n {
+            true => format!(
+                "the model already refuses {k} of {n} harmful prompts: there is nothing to \
+                 repair, and nothing was written"
+            ),
+            false => format!(
+                "nothing that was tried refuses clearly more than {k} of {n} harmful prompts \
+                 within the budget; nothing was written\n\
+                 hint: a higher --max-false-refusal, --max-kl or --max-blocks, or a milder \
+                 compression"
+            ),
+        };
+        Err(GateFailed::new(said).into())
+    }
+
+    /// `Model-Q4_K_M.gguf` -> `Model-AIRD-Q4_K_M.gguf`: who downloads selects by the quant's name.
+    fn output(&self) -> PathBuf {
+        self.output.clone().unwrap_or_else(|| repaired_name(&self.model))
+    }
+}
+
+impl PartArg {
+    fn part(self) -> Part {
+        match self {
+            PartArg::Attention => Part::Attention,
+            PartArg::Mlp => Part::Mlp,
+        }
+    }
+}
+
+/// Those of `halves` that are in `parts`.
+fn of_parts(mut halves: Vec<Half>, parts: &[Part]) -> Result<Vec<Half>> {
+    halves.retain(|half| parts.contains(&half.part));
+    match halves.is_empty() {
+        true => bail!("--block and --parts leave nothing to edit"),
+        false => Ok(halves),
+    }
+}
+
+fn parse_storage(name: &str) -> Result<Storage, String> {
+    match (name, GgmlType::from_name(name)) {
+        ("auto", _) => Ok(Storage::Auto),
+        ("keep", _) => Ok(Storage::Keep),
+        (_, Some(ty @ (GgmlType::Q8_0 | GgmlType::F16))) => Ok(Storage::Named(ty)),
+        _ => Err("expected auto, keep, q8_0 or f16".into()),
+    }
+}
+
+fn storage_name(storage: Storage) -> String {
+    match storage {
+        Storage::Auto => "auto".into(),
+        Storage::Keep => "keep".into(),
+        Storage::Named(ty) => ty.name().to_lowercase(),
+    }
+}
+
+/// The model's name with `-AIRD` before its last part, if that names a quant; else at its end.
+fn repaired_name(model: &Path) -> PathBuf {
+    // Shards are joined: the new file is not one of several.
+    let shard = ShardName::parse(model).map(|shard| shard.prefix);
+    let stem = match &shard {
+        Some(prefix) => prefix.file_name(),
+        None => model.file_stem(),
+    };
+    let stem = stem.unwrap_or_default().to_string_lossy().into_owned();
+    let is_quant = |part: &str| {
+        let part = part.to_uppercase();
+        let sizes = ["_XXS", "_XS", "_XL", "_S", "_M", "_L", "_MOE"];
+        let bare = sizes.iter().find_map(|size| part.strip_suffix(size)).unwrap_or(&part);
+        let known = ["IQ1", "IQ2", "IQ3", "FP16", "FP32"].contains(&bare);
+        known || [&part, bare].into_iter().any(|name| GgmlType::from_name(name).is_some())
+    };
+    let (base, quant) = match stem.rsplit_once(['-', '.']) {
+        Some((base, quant)) if is_quant(quant) => (base.to_owned(), format!("-{quant}")),
+        _ => (stem, String::new()),
+    };
+    model.with_file_name(format!("{base}-AIRD{quant}.gguf"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mark_stands_before_the_quant() {
+        for (model, repaired) in [
+            ("a/Model-Q4_K_M.gguf", "a/Model-AIRD-Q4_K_M.gguf"),
+            ("Model.Q8_0.gguf", "Model-AIRD-Q8_0.gguf"),
+            ("Model-Instruct.gguf", "Model-Instruct-AIRD.gguf"),
+            ("model.gguf", "model-AIRD.gguf"),
+            ("qwen2.5-7b-instruct-q4_k_m.gguf", "qwen2.5-7b-instruct-AIRD-q4_k_m.gguf"),
+            ("M-IQ3_XS.gguf", "M-AIRD-IQ3_XS.gguf"),
+            ("M-Q4_K_M-00001-of-00003.gguf", "M-AIRD-Q4_K_M.gguf"),
+        ] {
+            assert_eq!(repaired_name(Path::new(model)), Path::new(repaired));
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! A study as people read it on a terminal: the plan before, the table of before and after.
+
+use serde::Serialize;
+
+use super::text::{bytes_text, table};
+use crate::eval::interval::Rate;
+use crate::report::results::{ModelResult, Results, Role};
+use crate::study::{Estimate, Keys, Plan, Rates, Recipe, Settled};
+
+/// What `aird study --dry-run --json` prints.
+#[derive(Debug, Serialize)]
+pub struct PlanReport {
+    /// The study's name.
+    pub name: String,
+    /// Files that the recipe names and that are not there.
+    pub missing: Vec<String>,
+    /// What the user should know of the recipe.
+    pub notes: Vec<String>,
+    /// Tokens a second that the base reads here; null where it is not there, or nothing is to do.
+    pub read_per_second: Option<f64>,
+    /// Tokens a second that it writes.
+    pub written_per_second: Option<f64>,
+    /// In the order in which they run.
+    pub steps: Vec<PlannedStep>,
+}
+
+/// A step before it runs.
+#[derive(Debug, Serialize)]
+pub struct PlannedStep {
+    /// Its name.
+    pub name: String,
+    /// The verb and its arguments, files by their names alone.
+    pub command: String,
+    /// What it is kept by; null where it depends on a file that is missing.
+    pub key: Option<String>,
+    /// `done`, `open`, or `skipped`.
+    pub state: &'static str,
+    /// About so many bytes of models; null where they are not known.
+    pub bytes: Option<u64>,
+    /// About so many seconds; null where they are not known.
+    pub seconds: Option<f64>,
+}
+
+impl PlanReport {
+    /// Of a plan that was looked at.
+    pub fn new(
+        (recipe, plan, keys): (&Recipe, &Plan, &Keys),
+        (settled, due): (&[Settled], &[bool]),
+        estimate: &Estimate,
+        rates: Option<Rates>,
+    ) -> PlanReport {
+        let step = |(i, step): (usize, &crate::study::Step)| PlannedStep {
+            name: step.name.clone(),
+            command: step.shown(&|_| true),
+            key: keys.steps[i].clone(),
+            state: match (&settled[i], due[i]) {
+                (Settled::Skipped(_), _) => "skipped",
+                (_, true) => "open",
+                _ => "done",
+            },
+            bytes: estimate.bytes[i],
+            seconds: estimate.seconds[i],
+        };
+        PlanReport {
+            name: recipe.name.clone(),
+            missing: plan.missing().iter().map(|path| path.display().to_string()).collect(),
+            notes: recipe.notes.clone(),
+            read_per_second: rates.map(|rates| rates.read),
+            written_per_second: rates.map(|rates| rates.written),
+            steps: plan.steps.iter().enumerate().map(step).collect(),
+        }
+    }
+
+    /// A step a row, its command below.
+    pub fn text(&self) -> String {
+        let n_done = self.steps.iter().filter(|step| step.state != "open").count();
+        let mut text = format!("{}: {} steps, {n_done} done\n", self.name, self.steps.len());
+        for (number, step) in (1..).zip(&self.steps) {
+            let mut about = match step.state {
+                "open" => step.seconds.map(seconds_text),
+                state => Some(state.to_owned()),
+            };
+            if let (Some(bytes), "open") = (step.bytes.filter(|bytes| *bytes > 0), step.state) {
+                let bytes = format!("about {}", bytes_text(bytes));
+                about = Some(about.map_or(bytes.clone(), |about| format!("{bytes}, {about}")));
+            }
+            let about = about.map_or(String::new(), |about| format!("  ({about})"));
+            text += &format!("{number:>4}  {}{about}\n      aird {}\n", step.name, step.command);
+        }
+        text += &self.sum_text();
+        for note in &self.notes {
+            text += &format!("{note}\n");
+        }
+        if !self.missing.is_empty() {
+            text += "not there, and so without estimates and keys:\n";
+            self.missing.iter().for_each(|path| text += &format!("  {path}\n"));
+        }
+        text
+    }
+
+    fn sum_text(&self) -> String {
+        let open: Vec<&PlannedStep> =
+            self.steps.iter().filter(|step| step.state == "open").collect();
+        let bytes: Option<u64> = open.iter().map(|step| step.bytes).sum();
+        let seconds: Option<f64> = open.iter().map(|step| step.seconds).sum();
+        let bytes = bytes.map_or("an unknown number of bytes".into(), |bytes| {
+            format!("about {}", bytes_text(bytes))
+        });
+        let time = seconds.map_or("unknown time".into(), seconds_text);
+        let rates = match (self.read_per_second, self.written_per_second) {
+            (Some(read), Some(written)) => {
+                format!(", at {read:.0} tokens read and {written:.0} written a second")
+            }
+            _ => String::new(),
+        };
+        format!("in all {bytes} of models, {time}{rates}\n")
+    }
+}
+
+/// What is to be done, in few lines: a model's steps one after another.
+pub fn plan_lines(plan: &Plan, due: &[bool]) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut model = None;
+    for (step, _) in plan.steps.iter().zip(due).filter(|(_, due)| **due) {
+        match step.name.split_once(": ") {
+            Some((name, what)) if model == Some(name) => {
+                if let Some(line) = lines.last_mut() {
+                    *line += &format!(", {what}");
+                }
+            }
+            other => {
+                model = other.map(|(name, _)| name);
+                lines.push(step.name.clone());
+            }
+        }
+    }
+    lines
+}
+
+fn seconds_text(seconds: f64) -> String {
+    match seconds {
+        s if s < 90.0 => format!("about {s:.0} s"),
+        s if s < 5400.0 => format!("about {:.0} min", s / 60.0),
+        s => format!("about {:.1} h", s / 3600.0),
+    }
+}
+
+/// A model a row: what attacks get, what is refused, what it can do.
+pub fn before_after(results: &Results) -> String {
+    let sets: Vec<(&str, bool)> = results
+        .models
+        .iter()
+        .map(|m| &m.sets)
+        .max_by_key(|s| s.len())
+        .into_iter()
+        .flatten()
+        .map(|set| (set.set.as_str(), set.attack))
+        .collect();
+    let tasks: Vec<&str> = results
+        .models
+        .iter()
+        .map(|m| &m.tasks)
+        .max_by_key(|t| t.len())
+        .into_iter()
+        .flatten()
+        .map(|task| task.task.as_str())
+        .collect();
+    let perplexity = results.models.iter().any(|model| model.perplexity.is_some());
+    let mut head = vec![String::new()];
+    for (set, attack) in &sets {
+        head.push(if *attack { format!("ASR {set}") } else { format!("{set} refused") });
+    }
+    head.extend(perplexity.then(|| "perplexity".to_owned()));
+    head.extend(tasks.iter().map(|task| (*task).to_owned()));
+    let mut rows = vec![head];
+    for model in &results.models {
+        let mut row = vec![row_name(model)];
+        for (set, attack) in &sets {
+            let found = model.sets.iter().find(|other| other.set == *set);
+            row.push(found.map_or("-".into(), |found| {
+                let shares = &found.outcome.shares;
+                rate_text(if *attack { &shares.asr } else { &shares.refusal })
+            }));
+        }
+        if perplexity {
+            row.push(model.perplexity.as_ref().map_or("-".into(), |p| format!("{:.2}", p.ppl)));
+        }
+        for task in &tasks {
+            let found = model.tasks.iter().find(|other| other.task == *task);
+            row.push(found.map_or("-".into(), |found| rate_text(&found.tally.acc)));
+        }
+        rows.push(row);
+    }
+    let right: Vec<usize> = (1..rows[0].len()).collect();
+    let mut text = table(&rows, &right, "");
+    for model in results.models.iter().filter(|m| m.role == Role::Repaired) {
+        text += &repair_text(model);
+    }
+    text
+}
+
+fn row_name(model: &ModelResult) -> String {
+    match model.role {
+        Role::Repaired => format!("  {}", model.name),
+        _ => model.name.clone(),
+    }
+}
+
+/// `97 % [84-99]`
+fn rate_text(rate: &Rate) -> String {
+    let Some(share) = rate.rate else { return "-".into() };
+    let percent = |x: f64| format!("{:.0}", 100.0 * x);
+    format!("{} % [{}-{}]", percent(share), percent(rate.low), percent(rate.high))
+}
+
+fn repair_text(model: &ModelResult) -> String {
+    match &model.repair {
+        Some(repair) if repair.alpha.is_some() => format!(
+            "{}: blocks {}, alpha {:.3}\n",
+            model.name,
+            repair.blocks.join(","),
+            repair.alpha.unwrap_or_default()
+        ),
+        Some(_) => format!("{}: nothing that was tried helps within the budget\n", model.name),
+        None => String::new(),
+    }
+}

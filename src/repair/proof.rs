@@ -1,0 +1,147 @@
+//! The proof that an edit is in a file: what its tensors write along r, decoded afresh from the
+//! file's bytes and set against what they wrote before. No part of the rounding is asked.
+
+use super::edit::{Edited, along, matrices};
+use super::error::{Error, Result};
+use crate::gguf::{Model, Tensor, Watch};
+use crate::quant::{decoded, realised_alpha, written_along};
+
+/// A file's alpha and the one that was reported may differ by this part of it: sums in another
+/// order, no more.
+const TOLERANCE: f64 = 1e-3;
+
+/// What the tensors of an edit wrote before it. It holds no part of the model.
+#[derive(Debug, Clone)]
+pub struct Proof {
+    tensors: Vec<Before>,
+}
+
+/// One tensor.
+#[derive(Debug, Clone)]
+struct Before {
+    name: String,
+    /// r, or u behind a norm, [n_embd].
+    along: Vec<f32>,
+    /// `r^T W` of each matrix; `r . b` of each bias.
+    written: Vec<Vec<f64>>,
+}
+
+impl Proof {
+    /// Reads what the tensors of `edited` write in `model`, which is as it was; `unit` is r.
+    ///
+    /// # Errors
+    /// As [`super::edit()`], or an interrupt.
+    pub fn before(
+        model: &Model,
+        unit: &[f32],
+        edited: &[Edited],
+        watch: &dyn Watch,
+    ) -> Result<Proof> {
+        watch.stage("reading", edited.iter().map(|e| e.bytes.len() as u64).sum());
+        let before = |one: &Edited| {
+            let tensor = tensor(model, &one.name)?;
+            let along = match one.name.strip_suffix(".bias") {
+                Some(stem) => along(model, self::tensor(model, &format!("{stem}.weight"))?, unit)?,
+                None => along(model, tensor, unit)?,
+            };
+            let written = written(tensor, &along, watch)?;
+            Ok(Before { name: one.name.clone(), along, written })
+        };
+        Ok(Proof { tensors: edited.iter().map(before).collect::<Result<_>>()? })
+    }
+
+    /// Looks for the edit in `model`, which was written: numbers that are none, and an alpha that
+    /// is another than `edited` says, are errors.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`], [`Error::NotThere`], or an interrupt.
+    pub fn check(&self, model: &Model, edited: &[Edited], watch: &dyn Watch) -> Result<()> {
+        watch.stage("looking again", edited.iter().map(|e| e.bytes.len() as u64).sum());
+        for (before, one) in self.tensors.iter().zip(edited) {
+            let tensor = tensor(model, &before.name)?;
+            let after = written(tensor, &before.along, watch)?;
+            let (name, ty) = (before.name.clone(), tensor.info.ty);
+            if !after.iter().flatten().all(|g| g.is_finite()) {
+                return Err(Error::NotFinite { name, ty });
+            }
+            let (found, expected) = (realised_alpha(&before.written, &after), one.realised_alpha);
+            let same = (found - expected).abs() <= TOLERANCE * expected.abs();
+            if !same {
+                return Err(Error::NotThere { name, found, expected });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn tensor<'m>(model: &'m Model, name: &str) -> Result<Tensor<'m>> {
+    let missing = || crate::gguf::Error::NoTensor { name: name.into() };
+    Ok(model.tensor(name).ok_or_else(missing)?)
+}
+
+fn written(tensor: Tensor<'_>, along: &[f32], watch: &dyn Watch) -> Result<Vec<Vec<f64>>> {
+    if tensor.info.name.ends_with(".bias") {
+        let values = decoded(tensor, 0..tensor.info.n_rows())?;
+        let dot = |b: &[f32]| b.iter().zip(along).map(|(b, r)| f64::from(*b) * f64::from(*r)).sum();
+        return Ok(values.chunks(along.len()).map(|b| vec![dot(b)]).collect());
+    }
+    let of_matrix = |rows| Ok(written_along(tensor, rows, along, watch)?);
+    matrices(tensor, along.len())?.into_iter().map(of_matrix).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Edit, Half, Storage, apply, edit};
+    use super::*;
+    use crate::gguf::{Builder, GgmlType, Layout, Rewrite, Unwatched};
+    use crate::llama::architecture::Part;
+    use crate::quant::encode_rows;
+
+    const N: usize = 256;
+
+    /// One block's MLP writer of `ty`, [N, N].
+    fn write(path: &std::path::Path, ty: GgmlType) {
+        let wave: Vec<f32> = (0..N * N).map(|i| (i as f32 * 0.37).sin()).collect();
+        let mut bytes = vec![0; ty.bytes_for((N * N) as u64).unwrap() as usize];
+        encode_rows(ty, &wave, N, None, &mut bytes).unwrap();
+        let mut file = Builder::new();
+        file.kv("general.architecture", "llama").kv("llama.embedding_length", N as u32);
+        file.tensor("blk.0.ffn_down.weight", &[N as u64, N as u64], ty, bytes).unwrap();
+        file.write(path).unwrap();
+    }
+
+    #[test]
+    fn an_edit_that_is_not_in_the_file_is_found_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let [before, after] = ["a.gguf", "b.gguf"].map(|name| folder.path().join(name));
+        for ty in [GgmlType::F32, GgmlType::Q4_K, GgmlType::Q4_0] {
+            write(&before, ty);
+            let model = Model::open(&before).unwrap();
+            let unit: Vec<f32> =
+                (0..N).map(|i| if i % 2 == 0 { 0.088_388_35 } else { 0.0 }).collect();
+            let halves = [Half { block: 0, part: Part::Mlp }];
+            let (storage, any_architecture) = (Storage::Auto, false);
+            let asked =
+                Edit { unit: &unit, alpha: 2.0, halves: &halves, storage, any_architecture };
+            let edited = edit(&model, asked, &Unwatched).unwrap();
+            let proof = Proof::before(&model, &unit, &edited, &Unwatched).unwrap();
+            let check = |edited: &[Edited]| {
+                let mut rewrite = Rewrite::new(&model, Layout::Single);
+                apply(&mut rewrite, edited).unwrap();
+                rewrite.write(&after, true, &Unwatched).unwrap();
+                proof.check(&Model::open(&after).unwrap(), edited, &Unwatched)
+            };
+            check(&edited).unwrap();
+            let missing = proof.check(&model, &edited, &Unwatched).unwrap_err();
+            assert!(matches!(missing, Error::NotThere { .. }), "{ty}: {missing}");
+            // Half of the columns of every row changed places.
+            let mut mixed = edited.clone();
+            let row_bytes = mixed[0].bytes.len() / N;
+            mixed[0].bytes.chunks_mut(row_bytes).for_each(|row| row.rotate_left(row_bytes / 2));
+            if ty != GgmlType::Q4_K {
+                let missing = check(&mixed).unwrap_err();
+                assert!(matches!(missing, Error::NotThere { .. }), "{ty}: {missing}");
+            }
+        }
+    }
+}

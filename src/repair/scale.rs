@@ -1,0 +1,67 @@
+//! The scale that a file may hold beside a matrix, as NVFP4's do: `blk.N.ffn_down.scale`, one
+//! number, or one an expert. Where it enters decides what an edit that is not in the file has to be.
+//!
+//! ```text
+//! s (W x) + B A x + b        attn_output, ssm_out, experts
+//! s (W x + B A x) + b        attn_output of glm4, glm4moe and jais2
+//! s (W x + B A x + b)        ffn_down, ffn_down_shexp
+//! ```
+//! Source: `build_lora_mm`, `build_lora_mm_id`, `build_ffn` and `build_attn` of llama.cpp's
+//! `src/llama-graph.cpp`.
+
+use super::error::Result;
+use crate::gguf::{Model, Tensor};
+use crate::llama::architecture::{Part, residual_writer};
+use crate::quant::decoded;
+
+/// Architectures whose attention is scaled behind its adapter.
+const SCALED_LATE: [&str; 3] = ["glm4", "glm4moe", "jais2"];
+
+/// What the products of a tensor's matrices are multiplied by.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Scale {
+    /// One number, or one a matrix; empty if there is none.
+    values: Vec<f32>,
+    of_adapter: bool,
+    of_bias: bool,
+}
+
+impl Scale {
+    /// That of `tensor`, a residual writer of `model`.
+    pub fn of(model: &Model, tensor: Tensor<'_>) -> Result<Scale> {
+        let name = tensor.info.name.as_str();
+        let stem = name.strip_suffix(".weight").unwrap_or(name);
+        let values = match model.tensor(&format!("{stem}.scale")) {
+            Some(scale) => decoded(scale, 0..scale.info.n_rows())?,
+            None => Vec::new(),
+        };
+        let dense = residual_writer(name) == Some(Part::Mlp) && !stem.ends_with("_exps");
+        let late = stem.ends_with(".attn_output") && SCALED_LATE.contains(&model.architecture());
+        Ok(Scale { values, of_adapter: dense || late, of_bias: dense })
+    }
+
+    /// True if there is one.
+    pub fn is_there(&self) -> bool {
+        !self.values.is_empty()
+    }
+
+    /// True if it multiplies an adapter's part as well.
+    pub fn is_of_adapter(&self) -> bool {
+        self.of_adapter
+    }
+
+    /// What an adapter's part for `matrix` has to be multiplied by itself.
+    pub fn for_adapter(&self, matrix: usize) -> f64 {
+        if self.of_adapter { 1.0 } else { self.at(matrix) }
+    }
+
+    /// What a bias is in the units of the bare product `W x`.
+    pub fn bias_before(&self, bias: f64) -> f64 {
+        let before = if self.of_bias { bias } else { bias / self.at(0) };
+        if before.is_finite() { before } else { 0.0 }
+    }
+
+    fn at(&self, matrix: usize) -> f64 {
+        self.values.get(matrix).or(self.values.first()).map_or(1.0, |s| f64::from(*s))
+    }
+}

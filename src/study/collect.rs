@@ -1,0 +1,419 @@
+//! `results.json` from what the steps printed.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use sha2::{Digest, Sha256};
+
+use super::error::{Error, Result};
+use super::execute::Settled;
+use super::folder::{Folder, Keep};
+use super::keys::Keys;
+use super::plan::{Plan, PlannedModel};
+use super::recipe::Recipe;
+use super::step::Arg;
+use super::sums::Sums;
+use super::toml_text::toml_text;
+use crate::direction::{About, Comparison, Direction};
+use crate::eval::asr::{Agreement, Difference, Outcome};
+use crate::eval::tasks::Tally;
+use crate::eval::text::{Kl, Perplexity};
+use crate::gguf::{Model, hex};
+use crate::llama::LLAMA_CPP;
+use crate::report::results::{
+    EditedTensor, Intervention, ModelResult, Origin, RepairResult, Results, SCHEMA, SetResult,
+    State, StepResult, TaskDifference, TaskResult, WeightChange,
+};
+use crate::report::search::SearchReport;
+
+/// What is needed of `aird asr --json`.
+#[derive(Debug, Deserialize)]
+struct Answers {
+    judge: String,
+    models: Vec<ModelAnswers>,
+    differences: Vec<Difference>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ModelAnswers {
+    name: String,
+    attacks: InOrder<Outcome>,
+    benign: InOrder<Outcome>,
+    agreement: Agreement,
+}
+
+/// What is needed of `aird tasks --json`.
+#[derive(Debug, Deserialize)]
+struct Tasks {
+    models: Vec<ModelTasks>,
+    differences: Vec<TaskDifference>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ModelTasks {
+    name: String,
+    tasks: InOrder<Tally>,
+    perplexity: Option<Perplexity>,
+    kl: Option<Kl>,
+}
+
+/// What is needed of `aird compare --json`.
+#[derive(Debug, Deserialize)]
+struct Compared {
+    others: Vec<Comparison>,
+}
+
+/// What is needed of `aird repair --json`.
+#[derive(Debug, Deserialize)]
+struct Repaired {
+    tensors: Vec<EditedTensor>,
+    blocks: Vec<String>,
+    alpha: Option<f64>,
+    search: Option<SearchReport>,
+}
+
+/// What is needed of `aird diff --json`.
+#[derive(Debug, Deserialize)]
+struct Changes {
+    changed: Vec<Change>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Change {
+    name: String,
+    relative_change: Option<f64>,
+}
+
+/// A map's entries in the order that they were written in.
+#[derive(Debug)]
+struct InOrder<T>(Vec<(String, T)>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for InOrder<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<InOrder<T>, D::Error> {
+        struct Entries<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
+            type Value = InOrder<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> std::result::Result<InOrder<T>, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(InOrder(entries))
+            }
+        }
+        from.deserialize_map(Entries(PhantomData))
+    }
+}
+
+/// Everything that a run found.
+///
+/// # Errors
+/// A result does not parse, or is gone.
+pub fn collect(
+    recipe: &Recipe,
+    (plan, keys): (&Plan, &Keys),
+    settled: &[Settled],
+    folder: &Folder,
+    keep: Keep,
+) -> Result<Results> {
+    let collector = Collector { plan, keys, settled, folder, keep };
+    let mut results = Results {
+        schema: SCHEMA,
+        name: recipe.name.clone(),
+        aird: env!("CARGO_PKG_VERSION").into(),
+        llama_cpp: LLAMA_CPP.into(),
+        recipe_sha256: hex(&Sha256::digest(toml_text(recipe))),
+        origin: Model::open(&recipe.places.resolve(&recipe.model))
+            .map(|base| Origin::of(&base))
+            .unwrap_or_default(),
+        models: Vec::new(),
+        attack_differences: Vec::new(),
+        task_differences: Vec::new(),
+        judge: "default".into(),
+        steps: collector.steps(),
+    };
+    for model in &plan.models {
+        results.models.push(collector.model(model, &mut results.judge)?);
+        results.attack_differences.extend(collector.attack_differences(model)?);
+        results.task_differences.extend(collector.task_differences(model)?);
+    }
+    Ok(results)
+}
+
+struct Collector<'a> {
+    plan: &'a Plan,
+    keys: &'a Keys,
+    settled: &'a [Settled],
+    folder: &'a Folder,
+    keep: Keep,
+}
+
+impl Collector<'_> {
+    fn key(&self, step: usize) -> String {
+        let lost = |i: usize| matches!(self.settled[i], Settled::Failed(_) | Settled::Skipped(_));
+        self.keys.of(&self.plan.steps[step], &|i| !lost(i)).unwrap_or_default()
+    }
+
+    /// What a step printed; None if it is not done.
+    fn printed<T: DeserializeOwned>(&self, step: Option<usize>) -> Result<Option<T>> {
+        let Some(step) = step else { return Ok(None) };
+        if !matches!(self.settled[step], Settled::Done(_)) {
+            return Ok(None);
+        }
+        let path = self.folder.step_file(&self.key(step), "json");
+        let text = std::fs::read_to_string(&path).map_err(super::error::disk(&path, "read"))?;
+        let wrong = |e: serde_json::Error| Error::File {
+            path: path.clone(),
+            what: format!("'{}' printed something else: {e}", self.plan.steps[step].name),
+        };
+        serde_json::from_str(&text).map(Some).map_err(wrong)
+    }
+
+    fn steps(&self) -> Vec<StepResult> {
+        let one = |(i, settled): (usize, &Settled)| {
+            let step = &self.plan.steps[i];
+            let lost =
+                |j: usize| matches!(self.settled[j], Settled::Failed(_) | Settled::Skipped(_));
+            let (state, error) = match settled {
+                Settled::Done(_) => (State::Done, None),
+                Settled::Failed(error) => (State::Failed, Some(error.clone())),
+                Settled::Skipped(why) => (State::Skipped, Some(why.clone())),
+                Settled::Open => (State::Skipped, Some("it did not run".into())),
+            };
+            StepResult {
+                name: step.name.clone(),
+                command: step.shown(&|j| !lost(j)),
+                key: self.key(i),
+                state,
+                error,
+            }
+        };
+        self.settled.iter().enumerate().map(one).collect()
+    }
+
+    fn model(&self, model: &PlannedModel, judge: &mut String) -> Result<ModelResult> {
+        let (file, bytes, sha256) = self.file(&model.file);
+        let answers = self.answers(model)?;
+        let mut sets = Vec::new();
+        let mut agreement = None;
+        if let Some((found, of)) = answers {
+            *judge = found;
+            for (attack, outcomes) in [(true, of.attacks), (false, of.benign)] {
+                let all = outcomes.0.into_iter();
+                sets.extend(all.map(|(set, outcome)| SetResult { set, attack, outcome }));
+            }
+            agreement = Some(of.agreement);
+        }
+        let text: Option<Tasks> = self.printed(model.text)?;
+        let text = text.and_then(|text| text.models.into_iter().next());
+        let (perplexity, kl) = text.map_or((None, None), |text| (text.perplexity, text.kl));
+        let compared: Option<Compared> = self.printed(model.comparison)?;
+        Ok(ModelResult {
+            name: model.name.clone(),
+            role: model.role,
+            of: model.of.clone(),
+            made: model.made.clone(),
+            file,
+            bytes,
+            sha256,
+            direction: self.direction(model)?,
+            comparison: compared.and_then(|compared| compared.others.into_iter().next()),
+            necessity: self.intervention(model, model.necessity, &sets)?,
+            sufficiency: self.intervention(model, model.sufficiency, &sets)?,
+            sets,
+            agreement,
+            repair: self.repair(model)?,
+            weights: self.weights(model)?,
+            tasks: self.tasks(model)?,
+            perplexity,
+            kl,
+        })
+    }
+
+    fn file(&self, file: &Arg) -> (Option<String>, Option<u64>, Option<String>) {
+        match file {
+            Arg::Made { step, path } => {
+                let Settled::Done(record) = &self.settled[*step] else { return (None, None, None) };
+                let Some(made) = record.output(path) else { return (None, None, None) };
+                let shown = if self.keep.wants(path) { path.clone() } else { file.shown() };
+                (Some(shown), Some(made.bytes), Some(made.sha256.clone()))
+            }
+            Arg::File(path) => {
+                let bytes = Model::open(path).ok().map(|model| model.file_bytes());
+                (Some(file.shown()), bytes, self.keys.sum(path).map(str::to_owned))
+            }
+            _ => (None, None, None),
+        }
+    }
+
+    /// The judge, and the model's answers.
+    fn answers(&self, model: &PlannedModel) -> Result<Option<(String, ModelAnswers)>> {
+        for several in &model.answers {
+            let printed: Option<Answers> = self.printed(Some(several.step))?;
+            let place = several.names.iter().position(|name| *name == model.name);
+            if let (Some(answers), Some(place)) = (printed, place) {
+                let of = answers.models.into_iter().nth(place);
+                return Ok(of.map(|of| (answers.judge, of)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn direction(&self, model: &PlannedModel) -> Result<Option<About>> {
+        match &model.direction {
+            Some(Arg::Made { step, .. }) => match &self.settled[*step] {
+                Settled::Done(record) if record.found => self.printed(Some(*step)),
+                _ => Ok(None),
+            },
+            // A file that does not read failed the steps that read it, and they say so.
+            Some(Arg::File(path)) => Ok(Direction::read(path).ok().map(|read| read.about)),
+            _ => Ok(None),
+        }
+    }
+
+    fn intervention(
+        &self,
+        model: &PlannedModel,
+        step: Option<usize>,
+        plain: &[SetResult],
+    ) -> Result<Option<Intervention>> {
+        let Some(answers) = self.printed::<Answers>(step)? else { return Ok(None) };
+        let of = answers.models.into_iter().next();
+        let after = of.and_then(|of| of.attacks.0.into_iter().chain(of.benign.0).next());
+        let Some((set, after)) = after else { return Ok(None) };
+        let before = plain.iter().find(|other| other.set == set).map(|set| set.outcome.clone());
+        let direction_of = model.name.clone();
+        Ok(before.map(|before| Intervention { direction_of, set, before, after }))
+    }
+
+    fn repair(&self, model: &PlannedModel) -> Result<Option<RepairResult>> {
+        let printed: Option<Repaired> = self.printed(model.repair)?;
+        Ok(printed.map(|Repaired { tensors, blocks, alpha, search }| RepairResult {
+            blocks,
+            alpha,
+            tensors,
+            search,
+        }))
+    }
+
+    fn weights(&self, model: &PlannedModel) -> Result<Vec<WeightChange>> {
+        let printed: Option<Changes> = self.printed(model.weights)?;
+        let changed = printed.map(|changes| changes.changed).unwrap_or_default();
+        let change = |change: Change| {
+            let relative = change.relative_change?;
+            Some(WeightChange { block: block_of(&change.name), tensor: change.name, relative })
+        };
+        Ok(changed.into_iter().filter_map(change).collect())
+    }
+
+    fn tasks(&self, model: &PlannedModel) -> Result<Vec<TaskResult>> {
+        for several in &model.tasks {
+            let printed: Option<Tasks> = self.printed(Some(several.step))?;
+            let place = several.names.iter().position(|name| *name == model.name);
+            if let (Some(tasks), Some(place)) = (printed, place) {
+                let of = tasks.models.into_iter().nth(place).map(|of| of.tasks.0);
+                let result = |(task, tally)| TaskResult { task, tally };
+                return Ok(of.unwrap_or_default().into_iter().map(result).collect());
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    fn attack_differences(&self, model: &PlannedModel) -> Result<Vec<Difference>> {
+        let mut all = Vec::new();
+        for several in &model.answers {
+            let Some(answers) = self.printed::<Answers>(Some(several.step))? else { continue };
+            let names: Vec<String> = answers.models.into_iter().map(|m| m.name).collect();
+            for mut d in answers.differences {
+                d.base = renamed(&d.base, &names, &several.names);
+                d.model = renamed(&d.model, &names, &several.names);
+                all.push(d);
+            }
+        }
+        Ok(all)
+    }
+
+    fn task_differences(&self, model: &PlannedModel) -> Result<Vec<TaskDifference>> {
+        let mut all = Vec::new();
+        for several in &model.tasks {
+            let Some(tasks) = self.printed::<Tasks>(Some(several.step))? else { continue };
+            let names: Vec<String> = tasks.models.into_iter().map(|m| m.name).collect();
+            for mut d in tasks.differences {
+                d.against = renamed(&d.against, &names, &several.names);
+                d.model = renamed(&d.model, &names, &several.names);
+                all.push(d);
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// A verb calls models by their files, a study by its recipe.
+fn renamed(name: &str, files: &[String], models: &[String]) -> String {
+    let place = files.iter().position(|file| file == name);
+    place.and_then(|i| models.get(i)).map_or(name.to_owned(), Clone::clone)
+}
+
+/// The block of a tensor: `blk.7.ffn_down.weight` -> 7.
+fn block_of(tensor: &str) -> Option<u32> {
+    tensor.strip_prefix("blk.")?.split('.').next()?.parse().ok()
+}
+
+/// Sums of what stays, as `sha256sum -c` reads them: models, directions, the recipe, the results.
+///
+/// # Errors
+/// A file cannot be read.
+pub fn sha256_sums(
+    settled: &[Settled],
+    folder: &Folder,
+    keep: Keep,
+    sums: &mut Sums,
+) -> Result<String> {
+    let mut names: Vec<String> = Vec::new();
+    for record in settled.iter().filter_map(|settled| match settled {
+        Settled::Done(record) => Some(record),
+        _ => None,
+    }) {
+        let wanted = |path: &str| {
+            let kind = ["models/", "directions/"].iter().any(|kind| path.starts_with(kind));
+            kind && keep.wants(path)
+        };
+        names.extend(record.outputs.iter().map(|o| o.path.clone()).filter(|path| wanted(path)));
+    }
+    names.sort();
+    names.extend(["recipe.toml", "results.json"].map(String::from));
+    let mut text = String::new();
+    for name in names {
+        if let Some(sum) = sums.file(&folder.path.join(&name))? {
+            text += &format!("{}  {name}\n", sum.sha256);
+        }
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_keep_their_order() {
+        let map: InOrder<u8> = serde_json::from_str("{\"b\": 1, \"a\": 2}").unwrap();
+        assert_eq!(map.0, [("b".to_owned(), 1), ("a".to_owned(), 2)]);
+    }
+
+    #[test]
+    fn blocks_are_read_off_names() {
+        assert_eq!(block_of("blk.17.attn_q.weight"), Some(17));
+        assert_eq!(block_of("output.weight"), None);
+    }
+}

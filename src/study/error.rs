@@ -1,0 +1,64 @@
+//! What can go wrong around a study; what goes wrong within a step is the step's own.
+
+use std::path::PathBuf;
+
+use crate::{gguf, llama};
+
+/// A result of this folder.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Everything that can go wrong.
+#[allow(missing_docs)] // the sentence of each variant is its documentation
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Gguf(#[from] gguf::Error),
+    #[error(transparent)]
+    Llama(#[from] llama::Error),
+
+    #[error("{}: cannot {verb}: {source}", path.display())]
+    Disk { path: PathBuf, verb: &'static str, source: std::io::Error },
+    #[error("{}: {}", path.display(), said.trim_end())]
+    Toml { path: PathBuf, said: String },
+    #[error("recipe: {within}: there is no key '{key}', expected some of {expected}{hint}")]
+    UnknownKey { within: String, key: String, expected: String, hint: String },
+    #[error("recipe: {within}: {key} is the study's own to set\nhint: leave it out")]
+    Reserved { within: String, key: String },
+    #[error("recipe: {within}: {key} is {found}, expected {expected}")]
+    Value { within: String, key: String, found: String, expected: String },
+    #[error("recipe: {within}: {key} is missing, expected {expected}")]
+    MissingKey { within: String, key: &'static str, expected: &'static str },
+    #[error("recipe: {within}: {said}")]
+    Options { within: String, said: String },
+    #[error("recipe: {what}")]
+    Recipe { what: String },
+    #[error("--set {text}: {what}")]
+    Set { text: String, what: String },
+    #[error(
+        "the recipe names files that are not there: {}\n\
+         hint: relative paths begin at the recipe's folder or at the current one",
+        names(files)
+    )]
+    MissingFiles { files: Vec<PathBuf> },
+    #[error(
+        "{} holds other things, expected a run's folder or none\n\
+         hint: name a new folder; a run begins in an empty one and goes on in its own",
+        path.display()
+    )]
+    OtherFolder { path: PathBuf },
+    #[error("{}: {what}", path.display())]
+    File { path: PathBuf, what: String },
+}
+
+fn names(files: &[PathBuf]) -> String {
+    files.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// What a failed operation on a file becomes.
+pub(super) fn disk(
+    path: impl Into<PathBuf>,
+    verb: &'static str,
+) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.into();
+    move |source| Error::Disk { path, verb, source }
+}

@@ -1,0 +1,303 @@
+//! A plan, carried out: what is done is left alone, what fails stops what needs it and nothing
+//! else.
+
+use std::time::{Duration, Instant};
+
+use super::child::{Children, Ended, Streams};
+use super::error::{Result, disk};
+use super::folder::{Folder, Keep, MadeFile, Record};
+use super::keys::Keys;
+use super::options::Verbs;
+use super::plan::Plan;
+use super::step::{Arg, Step};
+use super::sums::Sums;
+
+/// What verbs say where a model has no direction of its own: then its candidates are captured.
+const NOT_FOUND: [&str; 3] =
+    ["hardly refuses", "too few prompts are left for a direction", "no candidate passes"];
+
+/// What becomes of a step.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Settled {
+    /// It is done.
+    Done(Record),
+    /// It is yet to run.
+    Open,
+    /// It ran, and failed: its last words.
+    Failed(String),
+    /// Something that it needs failed or was not found.
+    Skipped(String),
+}
+
+/// Hears how it goes.
+pub trait Listener {
+    /// Step `number` of the plan begins.
+    fn begins(&mut self, number: usize, step: &Step);
+    /// It says something.
+    fn says(&mut self, line: &str);
+    /// It ended.
+    fn ended(&mut self, number: usize, step: &Step, settled: &Settled, took: Duration);
+}
+
+/// What carries a plan out.
+pub struct Execution<'a> {
+    /// The plan.
+    pub plan: &'a Plan,
+    /// Its keys.
+    pub keys: &'a Keys,
+    /// Where it happens.
+    pub folder: &'a Folder,
+    /// How steps are started.
+    pub children: &'a Children,
+    /// What verbs take.
+    pub verbs: &'a dyn Verbs,
+    /// Options of the engine, for the verbs that have one.
+    pub engine: Vec<String>,
+    /// Models that are to be there in the end.
+    pub keep: Keep,
+}
+
+impl Plan {
+    /// What is done already, and what cannot come any more, before anything runs.
+    pub fn settled(&self, keys: &Keys, folder: &Folder) -> Vec<Settled> {
+        let mut settled: Vec<Settled> = Vec::new();
+        for step in &self.steps {
+            let one = match self.obstacle(step, &settled) {
+                Some(why) => Settled::Skipped(why),
+                None => {
+                    let key = keys.of(step, &|i| !is_lost(&settled[i]));
+                    let record = key.and_then(|key| folder.record(&key));
+                    record.map_or(Settled::Open, Settled::Done)
+                }
+            };
+            settled.push(one);
+        }
+        settled
+    }
+
+    /// Why `step` cannot run, given what became of those before.
+    fn obstacle(&self, step: &Step, settled: &[Settled]) -> Option<String> {
+        let gathers = !step.gathered.is_empty();
+        if gathers && step.gathered.iter().all(|(i, _)| is_lost(&settled[*i])) {
+            return Some("none of what it gathers is there".into());
+        }
+        for i in step.needs() {
+            let name = &self.steps[i].name;
+            match &settled[i] {
+                Settled::Failed(_) => return Some(format!("'{name}' failed")),
+                Settled::Skipped(why) => return Some(why.clone()),
+                Settled::Done(record) => {
+                    let why = || record.why.clone().unwrap_or(format!("'{name}' found nothing"));
+                    if step.needs_found == Some(i) && !record.found {
+                        return Some(why());
+                    }
+                    if missing_input(step, i, record) {
+                        return Some(why());
+                    }
+                }
+                Settled::Open => {}
+            }
+        }
+        None
+    }
+
+    /// Steps that must run: open ones, and those whose files are gone that another one needs or
+    /// that are to stay.
+    ///
+    /// # Errors
+    /// A file cannot be read; an interrupt.
+    pub fn due(
+        &self,
+        settled: &[Settled],
+        folder: &Folder,
+        keep: Keep,
+        sums: &mut Sums,
+    ) -> Result<Vec<bool>> {
+        let mut due = vec![false; self.steps.len()];
+        for i in (0..self.steps.len()).rev() {
+            due[i] = match &settled[i] {
+                Settled::Open => true,
+                Settled::Failed(_) | Settled::Skipped(_) => false,
+                Settled::Done(record) => {
+                    let reads = |j: usize| due[j] && self.steps[j].reads().contains(&i);
+                    let needed = (i + 1..self.steps.len()).any(reads);
+                    let mut gone = false;
+                    for made in &record.outputs {
+                        let lasting = keep.wants(&made.path) && !made.path.starts_with("stats/");
+                        if needed || lasting {
+                            gone |= !folder.is_there(made, sums)?;
+                        }
+                    }
+                    gone
+                }
+            };
+        }
+        Ok(due)
+    }
+}
+
+fn is_lost(settled: &Settled) -> bool {
+    matches!(settled, Settled::Failed(_) | Settled::Skipped(_))
+}
+
+/// True if `step` reads a file that step `i` did not make.
+fn missing_input(step: &Step, i: usize, record: &Record) -> bool {
+    let missing = |arg: &Arg| match arg {
+        Arg::Made { step, path } => *step == i && record.output(path).is_none(),
+        _ => false,
+    };
+    step.args.iter().any(missing)
+}
+
+/// Runs every step that is due.
+///
+/// # Errors
+/// The run's folder cannot be written; an interrupt. A step that fails is no error.
+pub fn execute(
+    run: &Execution<'_>,
+    sums: &mut Sums,
+    listener: &mut dyn Listener,
+) -> Result<Vec<Settled>> {
+    let before = run.plan.settled(run.keys, run.folder);
+    let due = run.plan.due(&before, run.folder, run.keep, sums)?;
+    let mut settled: Vec<Settled> = Vec::new();
+    for (i, step) in run.plan.steps.iter().enumerate() {
+        let one = match run.plan.obstacle(step, &settled) {
+            Some(why) => Settled::Skipped(why),
+            None => {
+                let done = |j: usize| !is_lost(&settled[j]);
+                let key = run.keys.of(step, &done).unwrap_or_default();
+                match run.folder.record(&key).filter(|_| !due[i]) {
+                    Some(record) => Settled::Done(record),
+                    None => {
+                        listener.begins(i, step);
+                        let start = Instant::now();
+                        let command = step.command(&done);
+                        let one = run.one(step, &command, &key, sums, listener)?;
+                        listener.ended(i, step, &one, start.elapsed());
+                        one
+                    }
+                }
+            }
+        };
+        settled.push(one);
+    }
+    Ok(settled)
+}
+
+impl Execution<'_> {
+    fn one(
+        &self,
+        step: &Step,
+        command: &[Arg],
+        key: &str,
+        sums: &mut Sums,
+        listener: &mut dyn Listener,
+    ) -> Result<Settled> {
+        self.prepare(step)?;
+        let log = self.folder.step_file(key, "log");
+        let mut ended = self.start(command, key, listener)?;
+        let mut why = None;
+        if let (Ended::Failed(_), Some(fallback)) = (&ended, &step.fallback) {
+            let said = last_words(&read(&log));
+            if said.as_ref().is_some_and(|said| NOT_FOUND.iter().any(|n| said.contains(n))) {
+                why = said;
+                ended = self.start(fallback, key, listener)?;
+            }
+        }
+        match ended {
+            Ended::Done => {}
+            Ended::Gate if step.may_find_nothing => why = last_words(&read(&log)),
+            Ended::Gate => return Ok(self.failed(step, &log, "it ended with exit code 3")),
+            Ended::Failed(how) => return Ok(self.failed(step, &log, &how)),
+        }
+        let why = why.map(|why| self.without_places(step, &why));
+        let mut outputs = Vec::new();
+        for path in &step.outputs {
+            match sums.file(&self.folder.path.join(path))? {
+                Some(sum) => {
+                    let (path, bytes, sha256) = (path.clone(), sum.bytes, sum.sha256);
+                    outputs.push(MadeFile { path, bytes, sha256 });
+                }
+                None if why.is_some() => {}
+                None => return Ok(Settled::Failed(format!("it made no {path}"))),
+            }
+        }
+        let record = Record { name: step.name.clone(), found: why.is_none(), why, outputs };
+        let printed = self.folder.step_file(key, "json");
+        std::fs::rename(printed.with_extension("part"), &printed)
+            .map_err(disk(&printed, "write"))?;
+        self.folder.keep(key, &record)?;
+        sums.remember()?;
+        Ok(Settled::Done(record))
+    }
+
+    /// Takes away what an earlier run of this or another recipe left in the places of its outputs.
+    fn prepare(&self, step: &Step) -> Result<()> {
+        for path in &step.outputs {
+            self.folder.remove(path)?;
+            // Statistics that were begun, as the verb leaves them.
+            self.folder.remove(&format!("{path}.partial"))?;
+            self.folder.make_room(path)?;
+        }
+        let claims = step.kept.iter().map(|kept| {
+            let content = self.keys.content(kept).unwrap_or_default();
+            (kept.path.clone(), content)
+        });
+        self.folder.claim(&claims.collect::<Vec<_>>())
+    }
+
+    fn start(&self, command: &[Arg], key: &str, listener: &mut dyn Listener) -> Result<Ended> {
+        let mut words: Vec<String> =
+            command.iter().map(|arg| arg.word(&self.folder.path)).collect();
+        let verb = words.first().cloned().unwrap_or_default();
+        if self.verbs.options(&verb).iter().any(|option| option.name == "threads") {
+            words.extend(self.engine.iter().cloned());
+        }
+        words.push("--json".into());
+        let (printed, log) =
+            (self.folder.step_file(key, "part"), self.folder.step_file(key, "log"));
+        let streams = Streams { stdin: self.folder.lock()?, stdout: &printed, stderr: &log };
+        self.children.run(&words, streams, &mut |line| listener.says(line))
+    }
+
+    fn failed(&self, step: &Step, log: &std::path::Path, how: &str) -> Settled {
+        let said = last_words(&read(log)).unwrap_or_else(|| how.to_owned());
+        Settled::Failed(self.without_places(step, &said))
+    }
+
+    /// A sentence that names files as anyone would who has the same recipe on another machine.
+    fn without_places(&self, step: &Step, said: &str) -> String {
+        let run = format!("{}{}", self.folder.path.display(), std::path::MAIN_SEPARATOR);
+        let mut said = said.replace(&run, "");
+        for path in step.files() {
+            let name = Arg::File(path.into()).shown();
+            said = said.replace(&path.display().to_string(), &name);
+        }
+        said
+    }
+}
+
+fn read(path: &std::path::Path) -> String {
+    String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
+}
+
+/// The last error that a verb told, its hint left out.
+fn last_words(log: &str) -> Option<String> {
+    let (_, last) = log.rsplit_once("error: ")?;
+    let last = last.split("\nhint:").next().unwrap_or(last);
+    Some(last.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_error_is_what_a_step_is_remembered_for() {
+        let log = "warning: error: not this\nreading\nerror: m.gguf: no model:\n  too short\n\
+                   hint: another";
+        assert_eq!(last_words(log).as_deref(), Some("m.gguf: no model: too short"));
+        assert_eq!(last_words("all is well"), None);
+    }
+}

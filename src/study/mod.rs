@@ -1,0 +1,41 @@
+//! A study: a recipe becomes a plan of steps, each a command of aird's own; what is done is kept
+//! in the run's folder and never done twice; what came of it is one `results.json`.
+//!
+//! Steps run as processes of their own: what ends one (a crash, no memory) ends no other, and each
+//! is a command that can be typed by hand.
+
+mod child;
+mod collect;
+mod error;
+mod estimate;
+mod execute;
+mod folder;
+mod keys;
+mod options;
+mod overrides;
+mod plan;
+mod reading;
+mod recipe;
+mod sets;
+mod step;
+mod sums;
+mod toml_text;
+
+pub use child::Children;
+pub use collect::{collect, sha256_sums};
+pub use error::{Error, Result};
+pub use estimate::{Estimate, Rates, estimate, measure};
+pub use execute::{Execution, Listener, Settled, execute};
+pub use folder::{Folder, Keep, Record};
+pub use keys::{Keys, keys};
+pub use options::{Kind, OptionInfo, Verbs};
+pub use overrides::{Override, override_all};
+pub use plan::{Plan, plan};
+pub use reading::Places;
+pub use recipe::{Recipe, Variant};
+pub use step::{Arg, Step};
+pub use sums::Sums;
+pub use toml_text::toml_text;
+
+/// A recipe with every key explained.
+pub const EXAMPLE: &str = include_str!("example.toml");

@@ -1,0 +1,169 @@
+//! Reading a recipe's tables: each key taken in its turn, what is left over is unknown.
+
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+
+use super::error::{Error, Result};
+
+/// Where a recipe's relative paths may begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// The recipe's folder, looked into first; the current one comes next.
+    pub folder: PathBuf,
+}
+
+impl Places {
+    /// The path that a recipe means: from its own folder if it is there, else from the current
+    /// one.
+    pub fn resolve(&self, text: &str) -> PathBuf {
+        let beside = self.folder.join(text);
+        if beside.exists() { beside } else { PathBuf::from(text) }
+    }
+}
+
+/// A hint if a name of `known` is near to `name`.
+pub(super) fn nearest(name: &str, known: &[&str]) -> String {
+    let near = |other: &&str| strsim::jaro_winkler(name, other);
+    let best = known.iter().max_by(|a, b| near(a).total_cmp(&near(b)));
+    match best.filter(|other| near(other) > 0.7) {
+        Some(other) => format!("\nhint: did you mean '{other}'?"),
+        None => String::new(),
+    }
+}
+
+/// A table that is being read.
+pub(super) struct Section {
+    /// How messages name it.
+    pub within: String,
+    table: Table,
+    known: Vec<&'static str>,
+}
+
+impl Section {
+    /// The table called `within` in messages.
+    pub fn new(within: impl Into<String>, table: Table) -> Section {
+        Section { within: within.into(), table, known: Vec::new() }
+    }
+
+    /// The value of `key`, if it is there.
+    pub fn take(&mut self, key: &'static str) -> Option<Value> {
+        self.known.push(key);
+        self.table.remove(key)
+    }
+
+    /// A text.
+    pub fn text(&mut self, key: &'static str) -> Result<Option<String>> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        match value {
+            Value::String(text) => Ok(Some(text)),
+            other => Err(self.wrong(key, &other, "a text")),
+        }
+    }
+
+    /// A text that must be there.
+    pub fn required_text(&mut self, key: &'static str, expected: &'static str) -> Result<String> {
+        let missing = Error::MissingKey { within: self.within.clone(), key, expected };
+        self.text(key)?.ok_or(missing)
+    }
+
+    /// A truth value.
+    pub fn flag(&mut self, key: &'static str, default: bool) -> Result<bool> {
+        match self.take(key) {
+            None => Ok(default),
+            Some(Value::Boolean(flag)) => Ok(flag),
+            Some(other) => Err(self.wrong(key, &other, "true or false")),
+        }
+    }
+
+    /// A whole number of at least 0.
+    pub fn number(&mut self, key: &'static str, default: u64) -> Result<u64> {
+        match self.take(key) {
+            None => Ok(default),
+            Some(Value::Integer(n)) if n >= 0 => Ok(n.unsigned_abs()),
+            Some(other) => Err(self.wrong(key, &other, "a whole number of at least 0")),
+        }
+    }
+
+    /// A table.
+    pub fn table(&mut self, key: &'static str) -> Result<Option<Table>> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Value::Table(table)) => Ok(Some(table)),
+            Some(other) => Err(self.wrong(key, &other, "a table")),
+        }
+    }
+
+    /// A list of tables; empty if there is none.
+    pub fn tables(&mut self, key: &'static str) -> Result<Vec<Table>> {
+        let items = match self.take(key) {
+            None => return Ok(Vec::new()),
+            Some(Value::Array(items)) => items,
+            Some(other) => return Err(self.wrong(key, &other, "a list of tables")),
+        };
+        let table = |item: Value| match item {
+            Value::Table(table) => Ok(table),
+            other => Err(self.wrong(key, &other, "a list of tables")),
+        };
+        items.into_iter().map(table).collect()
+    }
+
+    /// A list of texts.
+    pub fn texts(&mut self, key: &'static str) -> Result<Option<Vec<String>>> {
+        let items = match self.take(key) {
+            None => return Ok(None),
+            Some(Value::Array(items)) => items,
+            Some(other) => return Err(self.wrong(key, &other, "a list of texts")),
+        };
+        let text = |item: Value| match item {
+            Value::String(text) => Ok(text),
+            other => Err(self.wrong(key, &other, "a list of texts")),
+        };
+        items.into_iter().map(text).collect::<Result<_>>().map(Some)
+    }
+
+    /// What is left: a verb's own options.
+    pub fn rest(self) -> Table {
+        self.table
+    }
+
+    /// Nothing may be left.
+    pub fn end(self) -> Result<()> {
+        let Some(key) = self.table.keys().next() else { return Ok(()) };
+        Err(Error::UnknownKey {
+            within: self.within.clone(),
+            key: key.clone(),
+            expected: self.known.join(", "),
+            hint: nearest(key, &self.known),
+        })
+    }
+
+    fn wrong(&self, key: &str, found: &Value, expected: &str) -> Error {
+        Error::Value {
+            within: self.within.clone(),
+            key: key.into(),
+            found: described(found),
+            expected: expected.into(),
+        }
+    }
+}
+
+fn described(value: &Value) -> String {
+    match value {
+        Value::Integer(number) => number.to_string(),
+        Value::Float(number) => number.to_string(),
+        Value::Boolean(flag) => flag.to_string(),
+        Value::String(text) => format!("'{text}'"),
+        Value::Array(_) => "a list".into(),
+        Value::Table(_) => "a table".into(),
+        Value::Datetime(_) => "a date".into(),
+    }
+}
+
+/// The folder that a file lies in.
+pub(super) fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.into(),
+        _ => PathBuf::from("."),
+    }
+}

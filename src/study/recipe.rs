@@ -1,0 +1,309 @@
+//! A recipe: what a study is about, read from TOML with every default filled in.
+//!
+//! Steps and sections are spelled as the verbs spell their options: `[attacks]` holds those of
+//! `aird asr`, `[tasks]` those of `aird tasks`, and so on. The command line itself checks them.
+
+use std::path::Path;
+
+use toml::{Table, Value};
+
+use super::error::{Error, Result, disk};
+use super::options::{Options, Verbs, texts};
+use super::overrides::{Override, override_all};
+use super::reading::{Places, Section, folder_of};
+use crate::eval::asr::Attack;
+
+/// What stands for files when a verb's options are checked.
+const WRITES: &[&str] = &["model", "-o", "out"];
+
+/// What a study is about.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recipe {
+    /// Its name.
+    pub name: String,
+    /// Of every draw that has no seed of its own.
+    pub seed: u64,
+    /// The original's file.
+    pub model: String,
+    /// How an adapter is merged into it first.
+    pub merge: Option<Table>,
+    /// What is made from it.
+    pub variants: Vec<Variant>,
+    /// The base's direction, if it is at hand.
+    pub direction_file: Option<String>,
+    /// Options of `aird direction`.
+    pub direction: Table,
+    /// Variants that are repaired.
+    pub repaired: Vec<String>,
+    /// Options of `aird repair`.
+    pub repair: Table,
+    /// Options of `aird asr`.
+    pub attacks: Table,
+    /// Options of `aird tasks`.
+    pub tasks: Table,
+    /// Whether the direction is taken out.
+    pub necessity: bool,
+    /// Whether it is added.
+    pub sufficiency: bool,
+    /// Where relative paths begin.
+    pub places: Places,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+/// A model made from the base.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Variant {
+    /// Its name.
+    pub name: String,
+    /// Where it is, if it was made already.
+    pub file: Option<String>,
+    /// Else how it is made: verbs with their options.
+    pub steps: Vec<(&'static str, Table)>,
+}
+
+impl Recipe {
+    /// Reads the recipe at `path`, changed by `overrides`.
+    ///
+    /// # Errors
+    /// It cannot be read, is no TOML, or says what no verb understands.
+    pub fn read(path: &Path, overrides: &[Override], verbs: &dyn Verbs) -> Result<Recipe> {
+        let text = std::fs::read_to_string(path).map_err(disk(path, "read"))?;
+        Recipe::parse(&text, path, overrides, verbs)
+    }
+
+    /// As [`Recipe::read`], of the text that is or would be at `path`.
+    ///
+    /// # Errors
+    /// See [`Recipe::read`].
+    pub fn parse(
+        text: &str,
+        path: &Path,
+        overrides: &[Override],
+        verbs: &dyn Verbs,
+    ) -> Result<Recipe> {
+        let no_toml = |e: toml::de::Error| Error::Toml { path: path.into(), said: e.to_string() };
+        let mut table: Table = toml::from_str(text).map_err(no_toml)?;
+        override_all(&mut table, overrides)?;
+        let mut top = Section::new("at the top", table);
+        let name = top.required_text("name", "the study's name")?;
+        let seed = top.number("seed", 0)?;
+        let missing =
+            Error::MissingKey { within: "at the top".into(), key: "base", expected: "a [base]" };
+        let (model, merge) = base(top.table("base")?.ok_or(missing)?, verbs)?;
+        let variants = variants(top.tables("variant")?, seed, verbs)?;
+        let mut direction =
+            Section::new("[direction]", top.table("direction")?.unwrap_or_default());
+        let direction_file = direction.text("file")?;
+        let direction =
+            Options::of(verbs, "direction", WRITES).resolve("[direction]", &direction.rest())?;
+        let (repaired, repair) =
+            repair(top.table("repair")?.unwrap_or_default(), &variants, verbs)?;
+        let attacks = seeded(top.table("attacks")?.unwrap_or_default(), seed);
+        let attacks = Options::of(verbs, "asr", &["model"]).resolve("[attacks]", &attacks)?;
+        let mut notes = Vec::new();
+        let tasks = tasks(top.table("tasks")?.unwrap_or_default(), verbs, &mut notes)?;
+        let interventions = top.table("interventions")?.unwrap_or_default();
+        top.end()?;
+        let places = Places { folder: folder_of(path) };
+        let mut recipe = Recipe {
+            name,
+            seed,
+            model,
+            merge,
+            variants,
+            direction_file,
+            direction,
+            repaired,
+            repair,
+            attacks,
+            tasks,
+            necessity: false,
+            sufficiency: false,
+            places,
+            notes,
+        };
+        recipe.intervene(interventions)?;
+        recipe.check_suffixes()?;
+        Ok(recipe)
+    }
+
+    /// What is measured by intervening; by default all that there are plain answers for.
+    fn intervene(&mut self, table: Table) -> Result<()> {
+        let mut section = Section::new("[interventions]", table);
+        let vanilla = self.attack_list()?.contains(&Attack::Vanilla);
+        let harmless = self.benign().iter().any(|set| set == "harmless");
+        self.necessity = section.flag("necessity", vanilla)?;
+        self.sufficiency = section.flag("sufficiency", harmless)?;
+        section.end()?;
+        let lacks = |what: &str, list: &str| Error::Recipe {
+            what: format!("[interventions] compares with plain answers: put {what} into {list}"),
+        };
+        match () {
+            () if self.necessity && !vanilla => Err(lacks("vanilla", "attacks.attack")),
+            () if self.sufficiency && !harmless => Err(lacks("harmless", "attacks.benign")),
+            () => Ok(()),
+        }
+    }
+
+    fn check_suffixes(&self) -> Result<()> {
+        let attacks = self.attack_list()?;
+        if attacks.contains(&Attack::AdvSuffix) && !self.attacks.contains_key("suffixes") {
+            let what = "[attacks]: adv-suffix needs suffixes, a file with one a line".into();
+            return Err(Error::Recipe { what });
+        }
+        Ok(())
+    }
+
+    /// The attacks, in the study's order.
+    ///
+    /// # Errors
+    /// One that there is not.
+    pub fn attack_list(&self) -> Result<Vec<Attack>> {
+        let mut attacks = Vec::new();
+        let named = self.attacks.get("attack").into_iter().flat_map(texts);
+        let named: Vec<String> = named.collect();
+        for name in named.iter().flat_map(|text| text.split(',')) {
+            match (name, Attack::from_name(name)) {
+                ("all", _) => attacks.extend(Attack::ALL),
+                ("none", _) => {}
+                (_, Some(attack)) => attacks.push(attack),
+                (name, None) => {
+                    return Err(Error::Value {
+                        within: "[attacks]".into(),
+                        key: "attack".into(),
+                        found: format!("'{name}'"),
+                        expected: format!(
+                            "some of {}, all or none",
+                            Attack::ALL.map(Attack::name).join(", ")
+                        ),
+                    });
+                }
+            }
+        }
+        attacks.sort_unstable();
+        attacks.dedup();
+        Ok(attacks)
+    }
+
+    /// The benign sets as `aird asr` takes them; empty for none.
+    pub fn benign(&self) -> Vec<String> {
+        let named: Vec<String> = self.attacks.get("benign").into_iter().flat_map(texts).collect();
+        match named.as_slice() {
+            [] => vec!["borderline".into(), "harmless".into()],
+            [none] if none == "none" => Vec::new(),
+            _ => named,
+        }
+    }
+}
+
+fn base(table: Table, verbs: &dyn Verbs) -> Result<(String, Option<Table>)> {
+    let mut section = Section::new("[base]", table);
+    let model = section.required_text("model", "a GGUF file")?;
+    let merge = section.table("merge")?;
+    section.end()?;
+    let options = Options::of(verbs, "merge", WRITES);
+    let merge = merge.map(|merge| options.resolve("base.merge", &merge)).transpose()?;
+    Ok((model, merge))
+}
+
+fn variants(tables: Vec<Table>, seed: u64, verbs: &dyn Verbs) -> Result<Vec<Variant>> {
+    let mut variants: Vec<Variant> = Vec::new();
+    for table in tables {
+        let mut section = Section::new("[[variant]]", table);
+        let name = section.required_text("name", "the variant's name")?;
+        section.within = format!("variant {name}");
+        let (file, steps) = (section.text("file")?, section.tables("steps")?);
+        section.end()?;
+        check_name(&name)?;
+        if variants.iter().any(|other| other.name == name) {
+            return Err(Error::Recipe { what: format!("two variants are named '{name}'") });
+        }
+        if file.is_some() == !steps.is_empty() {
+            let what = format!("variant {name} has a file or steps, one of the two");
+            return Err(Error::Recipe { what });
+        }
+        let within = format!("variant {name}");
+        let steps = steps.into_iter().map(|one| chain_step(&within, one, seed, verbs));
+        let steps = steps.collect::<Result<_>>()?;
+        variants.push(Variant { name, file, steps });
+    }
+    Ok(variants)
+}
+
+/// Names become file names, and names of repairs.
+fn check_name(name: &str) -> Result<()> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let fits = !name.is_empty() && name.chars().all(allowed) && !name.starts_with(['-', '.']);
+    let what = match () {
+        () if !fits => "letters, digits, '-', '_' and '.' alone",
+        () if name == "base" => "another one: that is the original's",
+        () if name.ends_with("-repaired") => "another ending: that is a repair's",
+        () => return Ok(()),
+    };
+    Err(Error::Recipe { what: format!("a variant is named '{name}', expected {what}") })
+}
+
+/// `{ prune = { ... } }`: one verb and its options.
+fn chain_step(
+    within: &str,
+    table: Table,
+    seed: u64,
+    verbs: &dyn Verbs,
+) -> Result<(&'static str, Table)> {
+    let mut section = Section::new(within, table);
+    let mut found = Vec::new();
+    for verb in ["merge", "prune", "quantize"] {
+        found.extend(section.table(verb)?.map(|options| (verb, options)));
+    }
+    section.end()?;
+    let Ok([(verb, options)]) = <[_; 1]>::try_from(found) else {
+        let what = format!("a step of {within} is one of merge, prune and quantize");
+        return Err(Error::Recipe { what });
+    };
+    let options = if options.contains_key("data") { seeded(options, seed) } else { options };
+    let within = format!("{within}: {verb}");
+    Ok((verb, Options::of(verbs, verb, WRITES).resolve(&within, &options)?))
+}
+
+/// With the study's seed, unless there is one.
+fn seeded(mut table: Table, seed: u64) -> Table {
+    let seed = Value::Integer(i64::try_from(seed).unwrap_or(i64::MAX));
+    table.entry("seed").or_insert(seed);
+    table
+}
+
+fn repair(table: Table, variants: &[Variant], verbs: &dyn Verbs) -> Result<(Vec<String>, Table)> {
+    let mut section = Section::new("[repair]", table);
+    let all = || variants.iter().map(|variant| variant.name.clone()).collect();
+    let repaired: Vec<String> = section.texts("variants")?.unwrap_or_else(all);
+    for name in &repaired {
+        if !variants.iter().any(|variant| variant.name == *name) {
+            let names: Vec<&str> = variants.iter().map(|v| v.name.as_str()).collect();
+            return Err(Error::Value {
+                within: "[repair]".into(),
+                key: "variants".into(),
+                found: format!("'{name}'"),
+                expected: format!(
+                    "some of {}{}",
+                    names.join(", "),
+                    super::reading::nearest(name, &names)
+                ),
+            });
+        }
+    }
+    let options = Options::of(verbs, "repair", &["model", "--direction", "direction"]);
+    Ok((repaired, options.resolve("[repair]", &section.rest())?))
+}
+
+/// Benchmarks need data that no project may bring along: where it is not named they are left out.
+fn tasks(mut table: Table, verbs: &dyn Verbs, notes: &mut Vec<String>) -> Result<Table> {
+    if table.contains_key("tasks") && !table.contains_key("data-dir") {
+        table.remove("tasks");
+        notes.push(
+            "no benchmark is run: the recipe names no data\nhint: --set tasks.data-dir=FOLDER"
+                .into(),
+        );
+    }
+    Options::of(verbs, "tasks", &["model"]).resolve("[tasks]", &table)
+}

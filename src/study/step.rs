@@ -1,0 +1,170 @@
+//! A step: a command of aird's, what it reads of other steps, what it makes.
+
+use std::path::{Path, PathBuf};
+
+/// A part of a step's command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Arg {
+    /// The verb, an option, a value.
+    Text(String),
+    /// A file or folder from outside.
+    File(PathBuf),
+    /// What an earlier step makes.
+    Made {
+        /// The step's place in the plan.
+        step: usize,
+        /// Relative to the run's folder.
+        path: String,
+    },
+    /// What this step makes, relative to the run's folder.
+    Out(String),
+    /// A folder of the run that steps share; what it is called changes no result.
+    Shared(String),
+}
+
+impl Arg {
+    /// A text.
+    pub fn text(text: impl Into<String>) -> Arg {
+        Arg::Text(text.into())
+    }
+
+    /// As it is given to a process.
+    pub fn word(&self, run: &Path) -> String {
+        match self {
+            Arg::Text(text) => text.clone(),
+            Arg::File(path) => path.display().to_string(),
+            Arg::Made { path, .. } | Arg::Out(path) | Arg::Shared(path) => {
+                run.join(path).display().to_string()
+            }
+        }
+    }
+
+    /// As it is shown: files by their names alone.
+    pub fn shown(&self) -> String {
+        let name = |path: &Path| {
+            path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+        };
+        match self {
+            Arg::Text(text) => text.clone(),
+            Arg::File(path) => name(path),
+            Arg::Made { path, .. } | Arg::Out(path) | Arg::Shared(path) => name(Path::new(path)),
+        }
+    }
+
+    /// The file's name without its ending, as verbs name models.
+    pub fn stem(&self) -> String {
+        let shown = PathBuf::from(self.shown());
+        shown.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// The file's name.
+    pub fn path(&self) -> &Path {
+        match self {
+            Arg::File(path) => path,
+            Arg::Text(path) | Arg::Made { path, .. } | Arg::Out(path) | Arg::Shared(path) => {
+                Path::new(path)
+            }
+        }
+    }
+}
+
+/// A file or folder that a step fills bit by bit and goes on with after a cut, as long as what it
+/// depends on stays the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Relative to the run's folder.
+    pub path: String,
+    /// All that it depends on.
+    pub content: Vec<Arg>,
+}
+
+/// What a step costs, roughly.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Work {
+    /// Tokens read.
+    pub read: f64,
+    /// Tokens written.
+    pub written: f64,
+}
+
+/// A step of a plan.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Step {
+    /// As the plan shows it.
+    pub name: String,
+    /// The command, verb first.
+    pub args: Vec<Arg>,
+    /// What is run instead where the command says that there is no such thing to be found.
+    pub fallback: Option<Vec<Arg>>,
+    /// Exit 3 is a result: nothing was found, and nothing is written.
+    pub may_find_nothing: bool,
+    /// Files that it makes, relative to the run's folder.
+    pub outputs: Vec<String>,
+    /// What it makes bit by bit.
+    pub kept: Vec<Kept>,
+    /// Steps that must be done before, besides those whose files it reads.
+    pub after: Vec<usize>,
+    /// A step that must have found what it looked for, without its fallback.
+    pub needs_found: Option<usize>,
+    /// Models put in behind the verb, each if a step is done: what is missing stops nothing.
+    pub gathered: Vec<(usize, Arg)>,
+    /// Roughly.
+    pub work: Work,
+}
+
+impl Step {
+    /// The command, verb first, with those gathered models whose step is `done`.
+    pub fn command(&self, done: &dyn Fn(usize) -> bool) -> Vec<Arg> {
+        let gathered = self.gathered.iter().filter(|(step, _)| done(*step));
+        let mut args = self.args.clone();
+        args.splice(1..1, gathered.map(|(_, model)| model.clone()));
+        args
+    }
+
+    /// The verb.
+    pub fn verb(&self) -> String {
+        self.args.first().map(Arg::shown).unwrap_or_default()
+    }
+
+    /// Steps without which this one cannot run.
+    pub fn needs(&self) -> Vec<usize> {
+        let mut needs: Vec<usize> = self.args.iter().filter_map(made_by).collect();
+        needs.extend(&self.after);
+        needs.extend(self.needs_found);
+        needs.sort_unstable();
+        needs.dedup();
+        needs
+    }
+
+    /// Steps whose files it reads, gathered ones among them.
+    pub fn reads(&self) -> Vec<usize> {
+        let gathered = self.gathered.iter().map(|(_, model)| model);
+        let mut reads: Vec<usize> = self.args.iter().chain(gathered).filter_map(made_by).collect();
+        reads.sort_unstable();
+        reads.dedup();
+        reads
+    }
+
+    /// Files from outside.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let gathered = self.gathered.iter().map(|(_, model)| model);
+        let all = self.args.iter().chain(gathered).chain(self.fallback.iter().flatten());
+        all.filter_map(|arg| match arg {
+            Arg::File(path) => Some(path.as_path()),
+            _ => None,
+        })
+    }
+
+    /// As it is shown.
+    pub fn shown(&self, done: &dyn Fn(usize) -> bool) -> String {
+        let command = self.command(done);
+        command.iter().map(Arg::shown).collect::<Vec<_>>().join(" ")
+    }
+}
+
+fn made_by(arg: &Arg) -> Option<usize> {
+    match arg {
+        Arg::Made { step, .. } => Some(*step),
+        _ => None,
+    }
+}
