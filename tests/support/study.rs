@@ -14,6 +14,7 @@ use aird::report::results::{
 };
 use aird::report::search::{
     AnsweredReport, BudgetReport, CountsReport, HalfReport, ScreenedReport, SearchReport,
+    SettingsReport,
 };
 
 pub const BASE: &str = "base";
@@ -184,7 +185,12 @@ fn measured(name: &str, role: Role, of: Option<&str>, k: [usize; 6], none: usize
         task: TASKS[i].0.into(),
         tally: tally(TASKS[i], (0.55 - 0.03 * i as f64) * (1.0 - worse)),
     };
-    let mean = |mean: f64| Mean { n: 16, mean: Some(mean), low: 0.93 * mean, high: 1.08 * mean };
+    let mean = |mean: f64| Mean {
+        n: 16,
+        mean: Some(mean),
+        low: Some(0.93 * mean),
+        high: Some(1.08 * mean),
+    };
     let ppl = 29.9 * (1.0 + 20.0 * worse);
     let kl = Kl {
         mean: mean(worse * 2.3),
@@ -240,13 +246,22 @@ fn outcome(k: usize, attack: bool, variants: usize, none: usize) -> Outcome {
     let several = variants > 1;
     let share = compliance.rate.unwrap();
     Outcome {
+        judge: "default".into(),
+        prompts: n,
+        asked: answers,
+        undecided: 0,
         n,
         errors: if several { 1 } else { 0 },
         answers,
         by_judge: BTreeMap::from([("default".to_owned(), shares.clone())]),
         shares,
         any: several.then(|| wilson(k, n)),
-        mean: several.then_some(Mean { n, mean: Some(share), low: 0.9 * share, high: 1.1 * share }),
+        mean: several.then_some(Mean {
+            n,
+            mean: Some(share),
+            low: Some(0.9 * share),
+            high: Some(1.1 * share),
+        }),
         by_suffix: if several {
             (0..5).map(|i| wilson(k * (5 - i) / 5, n)).collect()
         } else {
@@ -385,6 +400,7 @@ fn search(chosen: Option<usize>) -> SearchReport {
         version: "0.1.0".into(),
         model: "wanda-align-F16.gguf".into(),
         direction_sha256: hash(4),
+        settings: SettingsReport::default(),
         budget: BudgetReport { max_false_refusal_points: 5.0, max_kl_nats: 0.1 },
         compressed: rates((10, 2, 2)),
         halves: halves.collect(),
