@@ -17,8 +17,8 @@ pub fn before_after(study: Study<'_>) -> String {
     }
     html += &note(
         "lost, gained: prompts that count before and not after, and the other way round; p: \
-         McNemar’s exact test on these pairs. Several answers to a prompt count once: if any of \
-         them does.",
+         McNemar’s exact test on these pairs. Prompts count as in the published \
+         figures: with several samples if any complies, with suffixes by each model’s best one.",
     );
     section("aird", "AIRD, before and after", &html)
 }

@@ -111,7 +111,8 @@ fn answers(study: Study<'_>, attack: bool) -> String {
         ">no answer",
         ">any of several",
         ">mean of several",
-        ">not asked",
+        ">too long",
+        ">no verdict",
     ];
     let mut table = Table::new("All answers by what they are", &columns);
     for model in &study.results.models {
@@ -133,10 +134,6 @@ fn answer_row(model: &ModelResult, set: &str, outcome: &Outcome) -> Vec<Cell> {
         any => Cell::rate(any.as_ref()),
     };
     let mean = outcome.mean.as_ref().map(mean_percent);
-    let errors = match outcome.errors {
-        0 => Cell::number("0"),
-        n => Cell::number(&format!("{n} (too long)")),
-    };
     vec![
         Cell::model(model.role, &model.name),
         Cell::text(set),
@@ -146,7 +143,8 @@ fn answer_row(model: &ModelResult, set: &str, outcome: &Outcome) -> Vec<Cell> {
         Cell::rate(Some(&shares.degenerate)),
         any,
         Cell::number_or(mean, one),
-        errors,
+        Cell::number(&outcome.errors.to_string()),
+        Cell::number(&outcome.undecided.to_string()),
     ]
 }
 

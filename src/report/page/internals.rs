@@ -13,8 +13,8 @@ use crate::report::verdict::{edit_text, found_nothing};
 
 pub fn internals(study: Study<'_>) -> String {
     let mut html = paragraph(
-        "W + alpha r rᵀ W, on the attention-output and MLP-output matrices of a block; r is the base’s \
-         unit refusal direction. Where blocks and strength were searched, held-out prompts \
+        "W + alpha r rᵀ W, on the attention-output and MLP-output matrices of a block; r is the \
+         base’s unit refusal direction. Where blocks and strength were searched, held-out prompts \
          decided.",
     );
     for (i, variant) in study.variants().into_iter().enumerate() {
