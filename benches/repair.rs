@@ -51,7 +51,7 @@ fn main() -> Result<()> {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let direction = |shapes: &Shapes| -> Result<PathBuf> {
         let path = folder.path().join(format!("{}.safetensors", shapes.n_embd));
-        made_up(shapes.n_embd as usize).write(&path)?;
+        made_up(shapes).write(&path)?;
         Ok(path)
     };
     if wanted("in-place") {
@@ -163,7 +163,7 @@ fn new_file(folder: &Path, shapes: &Shapes, direction: &Path) -> Result<()> {
     let [source, copy, target] =
         ["source-Q4_K.gguf", "cp.gguf", "new.gguf"].map(|name| folder.join(name));
     model::write(&source, shapes)?;
-    let unit = made_up(shapes.n_embd as usize).unit()?;
+    let unit = made_up(shapes).unit()?;
     let halves = [Part::Attention, Part::Mlp].map(|part| Half { block: 14, part });
     let (mut cp, mut written, mut whole) = (Vec::new(), Vec::new(), Vec::new());
     let mut commands = Vec::new();
@@ -235,11 +235,12 @@ fn rss_anon(child: &Child) -> u64 {
     kb.unwrap_or(0) * 1024
 }
 
-fn made_up(n_embd: usize) -> Direction {
+fn made_up(shapes: &Shapes) -> Direction {
     let mut random = Random(3);
-    let values = (0..n_embd).map(|_| random.normal()).collect();
+    let (n_embd, n_layer) = (shapes.n_embd as usize, shapes.n_block as usize);
+    let values = (0..n_layer * n_embd).map(|_| random.normal()).collect();
     Direction {
-        candidates: Grid { n_layer: 1, n_pos: 1, n_embd, values },
+        candidates: Grid { n_layer, n_pos: 1, n_embd, values },
         about: About {
             version: "bench".into(),
             model: "bench".into(),

@@ -14,9 +14,13 @@ use crate::support::{Arch, Tiny, aird, direction, llama, names_in, run, stderr, 
 const PROMPT: &str = "Tell me a story, in 3 words.\n";
 
 fn repair(model: &Path, direction: &Path, more: &[&str]) -> Output {
+    repair_at("1", model, direction, more)
+}
+
+fn repair_at(blocks: &str, model: &Path, direction: &Path, more: &[&str]) -> Output {
     let mut command = aird();
     command.arg("repair").arg(model).arg("--direction").arg(direction);
-    command.args(["--block", "1"]).args(more).output().unwrap()
+    command.args(["--block", blocks]).args(more).output().unwrap()
 }
 
 fn report(output: &Output) -> Value {
@@ -202,13 +206,13 @@ fn a_split_model_becomes_one_file_or_changes_in_its_shards() {
     let model = tiny.write(folder.path());
     let direction = direction(folder.path(), &tiny);
     let (before, names) = (sha256(&model), names_in(folder.path()));
-    let output = repair(&model, &direction, &["--block", "0,1", "--alpha", "1", "--json"]);
+    let output = repair_at("0,1", &model, &direction, &["--alpha", "1", "--json"]);
     assert!(output.status.success(), "{}", stderr(&output));
     let one = folder.path().join("tiny-llama-AIRD-Q8_0.gguf");
     assert_eq!(report(&output)["files"][0]["path"], one.to_str().unwrap());
     let one_file = Model::open(&one).unwrap();
-    let more = ["--block", "0,1", "--alpha", "1", "--in-place", "--json"];
-    let output = repair(&model, &direction, &more);
+    let more = ["--alpha", "1", "--in-place", "--json"];
+    let output = repair_at("0,1", &model, &direction, &more);
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(report(&output)["files"].as_array().unwrap().len(), 2);
     let shards = Model::open(&model).unwrap();

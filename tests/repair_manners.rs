@@ -1,4 +1,4 @@
-//! `aird repair`: what it reports, what it refuses before any work, and that it writes nothing then.
+//! `aird repair`: what it reports, and what it refuses before any work, with nothing written.
 
 use std::path::{Path, PathBuf};
 use std::process::Output;

@@ -17,7 +17,8 @@ pub struct Shapes {
     n_vocab: u64,
     /// Merges of the vocabulary: a byte-level one has many, SentencePiece has none.
     n_merges: u64,
-    n_block: u64,
+    /// Blocks.
+    pub n_block: u64,
 }
 
 /// Heads of attention, in either model.

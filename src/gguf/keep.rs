@@ -1,6 +1,6 @@
-//! A patch that is kept for good. One rename decides it: `MODEL.aird-undo` of the first file becomes
-//! `MODEL.aird-undo.kept`. From then on there is nothing to take back, however many shards still
-//! have their journals; whoever comes next finishes what was cut off.
+//! A patch that is kept for good. One rename decides it: `MODEL.aird-undo` of the first file
+//! becomes `MODEL.aird-undo.kept`. From then on there is nothing to take back, however many shards
+//! still have their journals; whoever comes next finishes what was cut off.
 //!
 //! A step that a file's header had no room for stood in the journal alone: it goes into
 //! `MODEL.aird-history.json`, a list of steps as `aird.history` holds them.

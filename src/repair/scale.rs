@@ -1,5 +1,5 @@
 //! The scale that a file may hold beside a matrix, as NVFP4's do: `blk.N.ffn_down.scale`, one
-//! number, or one an expert. Where it enters decides what an edit that is not in the file has to be.
+//! number, or one an expert. Where it enters decides what an edit outside the file has to be.
 //!
 //! ```text
 //! s (W x) + B A x + b        attn_output, ssm_out, experts

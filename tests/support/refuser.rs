@@ -1,5 +1,5 @@
-//! A tiny model that refuses harmful prompts, and whose refusals hang on one matrix: so that a whole
-//! search and a whole repair take no time. Each of aird's own prompts is one token, whose embedding
+//! A tiny model that refuses harmful prompts, and whose refusals hang on one matrix: a whole search
+//! and a whole repair take no time. Each of aird's own prompts is one token, whose embedding
 //! says whether it is harmful; one block's MLP turns that into a push along one channel, and the
 //! output reads "I'm sorry" from it.
 //!

@@ -55,7 +55,7 @@ impl Repair {
         }
         for e in &edited {
             ui.detail(format_args!(
-                "{}: alpha {:.4}, of the expert furthest off {:.4}; noise {:.4} by the type's own {:.4}",
+                "{}: alpha {:.4}, of the expert furthest off {:.4}; noise {:.4}, of the type {:.4}",
                 e.name, e.realised_alpha, e.worst_alpha, e.noise, e.own_noise
             ));
         }
@@ -173,7 +173,12 @@ impl Repair {
         path: &Path,
     ) -> Result<()> {
         let mut file = adapter(model, asked, &ui.progress())?;
-        file.record(&asked_step(chosen))?;
+        // A plan is as long as the file.
+        let step = match self.dry_run {
+            true => asked_step(chosen).source("model", &no_sha256()),
+            false => asked_step(chosen),
+        };
+        file.record(&step)?;
         if !biases(model, asked).is_empty() {
             ui.warn("an adapter reaches no biases: theirs is left out of the edit");
         }
