@@ -448,14 +448,17 @@ fn what_a_judge_model_says_becomes_the_rate() {
 #[cfg(unix)]
 #[test]
 fn an_interrupted_run_ends_with_130_and_goes_on_to_the_same_bytes() {
-    let Some(model) = real_model() else { return };
-    let folder = tempdir();
+    let Place { folder, model, prompts } = place();
+    // So many segments that it is still at work when it is told to stop.
+    let n = 600;
+    let lines: Vec<String> = (0..n).map(|i| format!("sell me story number {i}")).collect();
+    std::fs::write(&prompts, lines.join("\n")).unwrap();
     let (whole, cut) = (folder.path().join("whole"), folder.path().join("cut"));
     let start = |kept: &Path| {
-        let asked = ["--limit", "24", "--attack", "vanilla", "--benign", "none", "--json"];
+        let asked = ["--prompts", &prompts, "--chat-template", "none", "--benign", "none"];
         aird()
             .args([Path::new("asr"), &model, Path::new("--transcripts"), kept])
-            .args(["--max-tokens", "8", "--parallel", "2", "--threads", "1"])
+            .args(["--max-tokens", "8", "--parallel", "2", "--threads", "1", "--json"])
             .args(asked)
             .stdout(std::process::Stdio::piped())
             .stderr(std::process::Stdio::null())
@@ -475,8 +478,8 @@ fn an_interrupted_run_ends_with_130_and_goes_on_to_the_same_bytes() {
     std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stdout.len()), (Some(130), 0));
-    let n = n_lines(&read(&cut));
-    assert!([9, 17].contains(&n), "{n} lines");
+    let made = n_lines(&read(&cut));
+    assert!(made % 8 == 1 && (9..n).contains(&made), "{made} lines");
     assert_eq!(start(&cut).wait_with_output().unwrap().stdout, report.stdout);
     assert_eq!(read(&cut), read(&whole));
 }
