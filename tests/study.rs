@@ -460,6 +460,36 @@ fn a_step_that_fails_stops_what_needs_it_and_nothing_else() {
     assert!(!began.contains(&"magnitude: answers".to_owned()), "{began:?}");
 }
 
+#[test]
+fn where_no_repair_helps_that_is_a_result() {
+    let place = Place::new();
+    let searched = "harmful = 'harmful.txt'\nharmless = 'harmless.txt'\nmax-tokens = 4";
+    let recipe = RECIPE.replace("VARIANTS", VARIANTS);
+    place.write("recipe.toml", &recipe.replace("block = '1'\nalpha = 2.0", searched));
+    let output = place.study("run", &[]);
+    // Noise does not say sorry, however it is strengthened: no step failed.
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stdout(&output).contains("nothing that was tried helps"), "{}", stdout(&output));
+    let results: Value = serde_json::from_slice(&place.results("run")).unwrap();
+    let repaired = &results["models"][2];
+    assert_eq!(repaired["name"], "magnitude-repaired");
+    assert_eq!((&repaired["file"], &repaired["repair"]["alpha"]), (&Value::Null, &Value::Null));
+    let search = &repaired["repair"]["search"];
+    assert!(!search["answered"].as_array().unwrap().is_empty(), "{search}");
+    // Apart from last bits, which a way through JSON may change.
+    let front = std::fs::read(place.path("run/fronts/magnitude.json")).unwrap();
+    let front: Value = serde_json::from_slice(&front).unwrap();
+    let n = |search: &Value| search["screened"].as_array().unwrap().len();
+    assert_eq!((n(&front), &front["model"]), (n(search), &search["model"]));
+    let steps = results["steps"].as_array().unwrap();
+    let step = steps.iter().find(|s| s["name"] == "magnitude-repaired: answers").unwrap();
+    assert_eq!(step["state"], "skipped");
+    assert!(step["error"].as_str().unwrap().contains("nothing that was tried"), "{step}");
+    // It is not tried again.
+    let again = place.study("run", &[]);
+    assert!(again.status.success() && begun(&again).is_empty(), "{}", stderr(&again));
+}
+
 /// Signals a study once it has done `n` steps; false if it was over before.
 #[cfg(unix)]
 fn signalled(place: &Place, run: &str, n: usize, signal: &str) -> Option<i32> {
