@@ -41,10 +41,12 @@ fn golden(model: &Path, name: &str, format: &str) -> PathBuf {
     path
 }
 
+/// On the CPU that made the golden files ours agree within 1e-5. llama.cpp's own sums differ from
+/// one kind of CPU to another (AVX-512 or not) by a little more.
 fn assert_close(what: &str, a: &[f64], b: &[f64]) {
     assert_eq!(a.len(), b.len(), "{what}");
     for (i, (a, b)) in a.iter().zip(b).enumerate() {
-        assert!((a - b).abs() <= 1e-5 * b.abs().max(1e-12), "{what}, {i}: {a} and {b}");
+        assert!((a - b).abs() <= 3e-5 * b.abs().max(1e-12), "{what}, {i}: {a} and {b}");
     }
 }
 

@@ -49,12 +49,12 @@ fn a_run_that_cannot_be_read_is_one_clear_sentence() {
     let whole = serde_json::to_string(&results()).unwrap();
     let newer = whole.replacen("\"schema\":1", "\"schema\":2", 1);
     let older = whole.replacen("\"schema\":1", "\"schema\":0", 1);
-    let strange = whole.replacen("\"judge\":", "\"jugde\":", 1);
+    let strange = whole.replacen("\"recipe_sha256\":", "\"recipe_sha265\":", 1);
     for (text, expected) in [
         (newer.as_str(), "has schema 2, expected 1\nhint: a newer aird wrote it"),
         (older.as_str(), "has schema 0, expected 1\nhint: an older aird wrote it"),
         (&whole[..whole.len() / 2], "holds no results of a study: EOF"),
-        (strange.as_str(), "holds no results of a study: unknown field `jugde`"),
+        (strange.as_str(), "holds no results of a study: unknown field `recipe_sha265`"),
         ("{}", "missing field `schema`"),
         ("", "holds no results of a study"),
     ] {

@@ -178,7 +178,7 @@ mod tests {
             mean: Mean,
         }
         for (rate, mean) in
-            [(wilson(1, 3), bootstrap(&[0.1, 0.7], 1)), (wilson(0, 0), bootstrap(&[], 1))]
+            [(wilson(1, 3), bootstrap(&[0.25, 0.75], 1)), (wilson(0, 0), bootstrap(&[], 1))]
         {
             let flat = Flat { rate, mean };
             let json = serde_json::to_string(&flat).unwrap();
