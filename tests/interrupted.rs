@@ -138,7 +138,7 @@ fn an_output_that_may_not_be_written_is_refused_before_any_work() {
     let folder = never().write(scene.folder.path(), true, &Unwatched);
     assert!(matches!(folder, Err(Error::OutputNotAFile { .. })), "{folder:?}");
     let nowhere = never().write(&scene.folder.path().join("no/out.gguf"), true, &Unwatched);
-    assert!(matches!(nowhere, Err(Error::Io { .. })), "{nowhere:?}");
+    assert!(matches!(nowhere, Err(Error::NoFolder { .. })), "{nowhere:?}");
     scene.check_untouched();
 }
 

@@ -20,7 +20,7 @@ fn repair(model: &Path, direction: &Path, more: &[&str]) -> Output {
 fn repair_at(blocks: &str, model: &Path, direction: &Path, more: &[&str]) -> Output {
     let mut command = aird();
     command.arg("repair").arg(model).arg("--direction").arg(direction);
-    command.args(["--block", blocks]).args(more).output().unwrap()
+    command.args(["--threads", "1", "--block", blocks]).args(more).output().unwrap()
 }
 
 fn report(output: &Output) -> Value {

@@ -36,7 +36,7 @@ impl Scene {
     fn repair_along(&self, direction: &Path, more: &[&str]) -> Output {
         let mut command = aird();
         command.current_dir(self.folder.path()).arg("repair").arg(&self.model);
-        command.arg("--direction").arg(direction).args(more).output().unwrap()
+        command.args(["--threads", "1", "--direction"]).arg(direction).args(more).output().unwrap()
     }
 
     /// A run that ends in `code`, says `expected` and writes nothing.

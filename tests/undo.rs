@@ -183,7 +183,7 @@ fn a_file_without_room_keeps_its_header_and_the_journal_has_the_step() {
     assert_eq!(names_in(scene.folder.path()).len(), 2, "nothing was done");
     let forget = run(&[Path::new("undo"), &scene.model, Path::new("--forget")]);
     assert!(forget.status.success(), "{}", stderr(&forget));
-    assert!(stderr(&forget).contains("warning: the file's history"), "{}", stderr(&forget));
+    assert!(stderr(&forget).contains("aird-history.json"), "{}", stderr(&forget));
 }
 
 #[test]

@@ -189,9 +189,10 @@ impl Tiny {
     pub(super) fn keys(&self, file: &mut Builder) {
         let arch = self.arch.name();
         let n_head_dim = self.n_embd() / N_HEAD;
+        // llama.cpp looks for the real phi3's special tokens in a model of its name.
         file.kv("general.architecture", arch)
             .kv("general.type", "model")
-            .kv("general.name", format!("Tiny {arch}"))
+            .kv("general.name", format!("Tiny {}", arch.replace("phi3", "phi")))
             .kv("general.license", "apache-2.0")
             .kv("general.file_type", file_type(self.ty));
         if self.ty.is_quantized() {
