@@ -107,9 +107,9 @@ impl<'e> Prefill<'e> {
         self.run_on(prompts, &[], hooks, reading, &mut Ends(&mut behind))
     }
 
-    /// As [`Prefill::run`], and goes on behind each prompt with those of `continuations` (of at most
-    /// 8 tokens) that `behind` wants there, in turn. Models that keep a state cannot go back: for
-    /// them this is [`Prefill::run`].
+    /// As [`Prefill::run`], and goes on behind each prompt with those of `continuations` (of at
+    /// most 8 tokens) that `behind` wants there, in turn. Models that keep a state cannot go back:
+    /// for them this is [`Prefill::run`].
     ///
     /// # Errors
     /// As [`Prefill::run`].
@@ -173,8 +173,8 @@ impl<'e> Prefill<'e> {
         Ok(())
     }
 
-    /// Decodes `tokens` behind those of the batch `under_way` where they are wanted, and forgets them
-    /// again.
+    /// Decodes `tokens` behind those of the batch `under_way` where they are wanted, and forgets
+    /// them again.
     fn go_on(
         &mut self,
         prompts: &[&[i32]],
