@@ -18,7 +18,7 @@ const PROMISING: usize = 6;
 /// Blocks whose halves are tried apart.
 const PARTED: usize = 2;
 /// Blocks that are tried together with the best one.
-const PARTNERS: usize = 4;
+const PARTNERS: usize = 3;
 /// The strengths they are tried at, until one goes far over the budget.
 const STRENGTHS: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
 /// Over the budget by this many times, a greater strength is not tried.
