@@ -32,6 +32,8 @@ pub struct Screened {
     pub likelihood: f64,
     /// Mean KL to the unrepaired model at the first token of answers to harmless prompts, nats.
     pub kl_nats: f64,
+    /// Harmless prompts that were read: one of them is the least that can be told from none.
+    pub n_benign: usize,
 }
 
 /// Prompts with what the unrepaired model says to them.
@@ -83,8 +85,9 @@ impl<'a> Screen<'a> {
             kl.push(kl_nats(&self.base[i], logits));
         })?;
         let Shares { refusal, false_refusal, likelihood } = shares;
-        let (candidate, kl_nats) = (candidate.clone(), mean(kl.into_iter()));
-        Ok(Screened { candidate, refusal, false_refusal, likelihood, kl_nats })
+        let (candidate, n_benign) = (candidate.clone(), kl.len());
+        let kl_nats = mean(kl.into_iter());
+        Ok(Screened { candidate, refusal, false_refusal, likelihood, kl_nats, n_benign })
     }
 
     /// How answers begin; `benign` gets each harmless prompt's number and the logits behind it.

@@ -200,8 +200,10 @@ impl<'a, 'e> Trials<'a, 'e> {
     fn over(&self, look: &Screened) -> f64 {
         let budget = self.search.budget;
         let points = 100.0 * (look.false_refusal - self.screen.before);
+        // Of few prompts one alone is more points than the budget: it says nothing yet.
+        let allowed = budget.max_false_refusal.max(100.0 / look.n_benign.max(1) as f64);
         let ratio = |cost: f64, allowed: f64| cost / allowed.max(1e-3) - 1.0;
-        ratio(points, budget.max_false_refusal).max(ratio(look.kl_nats, budget.max_kl))
+        ratio(points, allowed).max(ratio(look.kl_nats, budget.max_kl))
     }
 }
 
