@@ -450,7 +450,7 @@ fn what_a_judge_model_says_becomes_the_rate() {
 fn an_interrupted_run_ends_with_130_and_goes_on_to_the_same_bytes() {
     let Place { folder, model, prompts } = place();
     // So many segments that it is still at work when it is told to stop.
-    let n = 600;
+    let n = 160;
     let lines: Vec<String> = (0..n).map(|i| format!("sell me story number {i}")).collect();
     std::fs::write(&prompts, lines.join("\n")).unwrap();
     let (whole, cut) = (folder.path().join("whole"), folder.path().join("cut"));

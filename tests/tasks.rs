@@ -9,7 +9,7 @@ use aird::eval::tasks::{self, task};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::support::{Arch, Tiny, aird, names_in, real_model, run, stderr, stdout, tempdir};
+use crate::support::{Arch, Tiny, aird, names_in, run, stderr, stdout, tempdir};
 
 const SCENES: [[&str; 6]; 3] = [
     [
@@ -451,13 +451,13 @@ fn an_interrupted_run_ends_with_130_and_keeps_what_is_whole() {
     let folder = tempdir();
     let model = Tiny::new(Arch::Llama).seed(3).write(folder.path());
     // So many segments that it is still at work when it is told to stop.
-    let n = 1500;
+    let n = 160;
     let data = data(folder.path(), n);
     let start = |results: &Path| {
         aird()
             .args([Path::new("tasks"), &model, Path::new("--data-dir"), &data])
             .args([Path::new("--results"), results])
-            .args(["--tasks", "hellaswag", "--limit", "2000", "--threads", "1", "--json"])
+            .args(["--tasks", "hellaswag", "--threads", "1", "--json"])
             .stdout(std::process::Stdio::piped())
             .stderr(std::process::Stdio::null())
             .spawn()
