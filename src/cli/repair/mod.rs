@@ -324,7 +324,7 @@ impl Repair {
     }
 
     fn nothing_helps(&self, ui: &Ui, report: SearchReport) -> Result<()> {
-        let compressed = report.compressed.refusal.clone();
+        let compressed = report.compressed.refusal;
         let (k, n) = (compressed.k, compressed.n);
         if self.json {
             let direction_sha256 = report.direction_sha256.clone();
