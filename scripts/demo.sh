@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # The whole job on a real model, in one command: builds aird, fetches SmolLM2-135M-Instruct (98 MB,
 # once), teaches it to refuse, prunes it, finds what that broke, repairs it, measures all of it, and
-# writes a report to look at. Some 6 minutes after the build; what was cut off goes on where it was.
+# writes a report to look at. What was cut off goes on where it was.
 #
 #   scripts/demo.sh [--full]
 #
-# --full takes every compressor of the study instead of one (fixtures/demo.toml, some 25 minutes).
+# --full takes every compressor of the study instead of one (fixtures/demo.toml).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/toolchain.sh
