@@ -275,14 +275,23 @@ fn killed_at_random_moments_an_in_place_repair_can_always_be_undone() {
         command.stdout(null()).stderr(null()).spawn().unwrap()
     };
     let undo = || run(&[Path::new("undo"), &model]);
-    let whole = Instant::now();
-    assert!(start().wait().unwrap().success());
-    let whole = whole.elapsed();
-    assert!(undo().status.success() && sha256(&model) == before);
+    let timed = || {
+        let begun = Instant::now();
+        assert!(start().wait().unwrap().success());
+        let whole = begun.elapsed();
+        assert!(undo().status.success() && sha256(&model) == before);
+        whole
+    };
+    // The shortest of some: the first run reads everything from the disk.
+    let whole = (0..3).map(|_| timed()).min().unwrap();
     let (mut killed, mut within, mut half) = (0, 0, 0);
-    for i in 0..100u32 {
+    for i in 0..600u32 {
+        // On a busy machine the moments that count may be missed a hundred times.
+        if i >= 100 && killed >= 50 && within >= 5 && half >= 2 {
+            break;
+        }
         let mut child = start();
-        std::thread::sleep(whole * i / 100);
+        std::thread::sleep(whole * (i % 100) / 100);
         let _ = child.kill();
         let by_signal = child.wait().unwrap().code().is_none();
         let written = by_signal && names_in(folder.path()).iter().any(|n| n.contains("aird-undo"));
