@@ -298,7 +298,7 @@ fn a_run_is_whole_and_a_second_one_finds_it_done() {
 
     // The resolved recipe is the same study.
     let resolved = std::fs::read_to_string(run.join("recipe.toml")).unwrap();
-    assert!(resolved.contains("max-false-refusal = 5"), "{resolved}");
+    assert!(resolved.contains("max-false-refusal = 10"), "{resolved}");
     place.write("recipe.toml", &resolved);
     let output = place.study("run", &[]);
     assert!(output.status.success() && begun(&output).is_empty(), "{}", stderr(&output));

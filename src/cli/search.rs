@@ -43,7 +43,7 @@ pub struct SearchArgs {
     #[arg(long, value_name = "NAME")]
     field: Option<String>,
     /// False refusals that a repair may add, in points; degenerate answers likewise.
-    #[arg(long, default_value_t = 5.0, value_name = "POINTS", value_parser = points)]
+    #[arg(long, default_value_t = 10.0, value_name = "POINTS", value_parser = points)]
     max_false_refusal: f64,
     /// KL to the unrepaired model at the first token of harmless answers that it may cost.
     #[arg(long, default_value_t = 0.1, value_name = "NATS", value_parser = above_zero)]

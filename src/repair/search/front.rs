@@ -35,14 +35,31 @@ pub struct Budget {
 impl Budget {
     /// True if `counts` at `kl_nats` cost no more than this over `before`.
     pub fn allows(&self, counts: &Counts, kl_nats: f64, before: &Counts) -> bool {
-        let points = |now: usize, then: usize, of: usize| {
-            100.0 * (now as f64 - then as f64) / of.max(1) as f64
+        self.excess(counts, kl_nats, before).iter().all(|&over| over <= 0.0)
+    }
+
+    /// Refusals less what goes over the budget: how promising the set of `one` is.
+    pub fn worth(&self, one: &Answered, before: &Counts) -> f64 {
+        let excess = self.excess(&one.counts, one.kl_nats, before);
+        let worth =
+            one.counts.refused as f64 - excess.iter().map(|over| over.max(0.0)).sum::<f64>();
+        if worth.is_finite() { worth } else { f64::NEG_INFINITY }
+    }
+
+    /// By how many prompts false refusals, degenerate answers and KL are over the budget; twice
+    /// the KL is all harmful prompts.
+    fn excess(&self, now: &Counts, kl_nats: f64, before: &Counts) -> [f64; 3] {
+        let over = |now: usize, then: usize, of: usize| {
+            // In points first: 5 of 100 are not 5.000001.
+            let points = 100.0 * (now as f64 - then as f64) / of.max(1) as f64;
+            (points - self.max_false_refusal) / 100.0 * of as f64
         };
-        let n = counts.n_harmful + counts.n_benign;
-        points(counts.falsely_refused, before.falsely_refused, counts.n_benign)
-            <= self.max_false_refusal
-            && points(counts.degenerate, before.degenerate, n) <= self.max_false_refusal
-            && kl_nats <= self.max_kl
+        let kl = (kl_nats / self.max_kl.max(f64::MIN_POSITIVE) - 1.0) * now.n_harmful as f64;
+        [
+            over(now.falsely_refused, before.falsely_refused, now.n_benign),
+            over(now.degenerate, before.degenerate, now.n_harmful + now.n_benign),
+            kl,
+        ]
     }
 }
 

@@ -10,6 +10,7 @@ mod opening;
 mod rank;
 mod screen;
 mod trials;
+mod tries;
 
 pub use answers::Counts;
 pub use front::{Answered, Budget};
@@ -32,12 +33,6 @@ use crate::llama::{Engine, Prefill};
 
 /// Candidates whose whole answers are read.
 const N_ANSWERED: usize = 8;
-/// Of these, at most so many with the same halves.
-const TRIES: usize = 3;
-/// The next strength of a set that is within the budget.
-const STRONGER: f64 = 1.25;
-/// And of one that is over it.
-const WEAKER: f64 = 0.8;
 
 /// What to search, and by what.
 #[derive(Debug, Clone, PartialEq)]
@@ -120,46 +115,26 @@ pub fn search(
     Ok(Searched { ranked, before, screened: trials.looks, answered, pick })
 }
 
-/// Reads whole answers: of the best set of halves, weaker until the budget holds or stronger until
-/// it does not, then of the next best, until enough were read.
+/// Reads whole answers, of one candidate after another, until enough were read.
 fn read_answers(
     search: &Search,
     answering: &Answering<'_>,
     trials: &mut Trials<'_, '_>,
     before: &Counts,
 ) -> Result<Vec<Answered>> {
-    let progress = |trials: &mut Trials<'_, '_>, candidate: &Candidate, done| {
-        trials.progress.part("reading answers", done, N_ANSWERED);
-        answering.count(Some(candidate), trials.progress)
-    };
+    let finalists = trials.finalists();
     let mut answered: Vec<Answered> = Vec::new();
-    let sets = trials.finalists();
-    let tries = if sets.len() == 1 { N_ANSWERED } else { TRIES };
-    for set in sets {
-        let mut candidate = set;
-        let mut held = None;
-        for _ in 0..tries {
-            if answered.len() == N_ANSWERED {
-                break;
-            }
-            let kl_nats = trials.look_closer(&candidate)?.kl_nats;
-            let counts = progress(trials, &candidate, answered.len())?;
-            let holds = search.budget.allows(&counts, kl_nats, before);
-            answered.push(Answered {
-                candidate: candidate.clone(),
-                counts,
-                kl_nats,
-                within_budget: holds,
-                on_front: false,
-            });
-            // Once both sides of the budget were seen the best strength is known well enough.
-            let crossed = held.is_some_and(|before| before != holds);
-            if crossed || search.alpha.is_some() {
-                break;
-            }
-            held = Some(holds);
-            candidate.alpha *= if holds { STRONGER } else { WEAKER };
-        }
+    while answered.len() < N_ANSWERED {
+        let cost = (&search.budget, before);
+        let Some(candidate) = tries::next(&finalists, &answered, cost, search.alpha.is_some())
+        else {
+            break;
+        };
+        let kl_nats = trials.look_closer(&candidate)?.kl_nats;
+        trials.progress.part("reading answers", answered.len(), N_ANSWERED);
+        let counts = answering.count(Some(&candidate), trials.progress)?;
+        let within_budget = search.budget.allows(&counts, kl_nats, before);
+        answered.push(Answered { candidate, counts, kl_nats, within_budget, on_front: false });
     }
     Ok(answered)
 }

@@ -69,6 +69,11 @@ impl<'a> Screen<'a> {
         Ok(screen)
     }
 
+    /// How many harmless prompts there are.
+    pub fn n_benign(&self) -> usize {
+        self.benign.len()
+    }
+
     /// What `candidate` does, seen on every `step`-th prompt.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Which candidates are looked at: every block once, the promising ones at several strengths, the
 //! best of those by halves and together, and the best of all between the strengths tried.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Search;
 use super::rank::Ranked;
@@ -17,16 +17,20 @@ const PROBE: f64 = 2.0;
 const PROMISING: usize = 6;
 /// Blocks whose halves are tried apart.
 const PARTED: usize = 2;
+/// Of the strength that is best for a block, what is tried for a half of it.
+const ALONE: [f64; 2] = [1.0, 1.5];
 /// Blocks that are tried together with the best one.
 const PARTNERS: usize = 3;
-/// The strengths they are tried at, until one goes far over the budget.
+/// The strengths they are tried at, until one is over the budget.
 const STRENGTHS: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
-/// Over the budget by this many times, a greater strength is not tried.
-const FAR_OVER: f64 = 3.0;
-/// Factors to the best strengths that are tried at the end.
-const BETWEEN: [f64; 3] = [0.75, 1.25, 1.5];
-/// Sets of blocks whose strength is refined.
-const REFINED: usize = 2;
+/// Of the strength that is best for a set alone, what is tried where another joins it.
+const SHARED: [f64; 2] = [0.75, 0.5];
+/// Sets that are compared on all prompts: few prompts flatter the best of many.
+const COMPARED: usize = 5;
+/// Factors to the best strength that are tried at the end.
+const BETWEEN: [f64; 2] = [0.75, 1.25];
+/// A set that got worse by so much at a greater strength is not tried at one greater still.
+const WORSE: f64 = 0.1;
 /// A first look is at every so-manieth prompt: many candidates, few prompts.
 const COARSE: usize = 4;
 const MEDIUM: usize = 2;
@@ -69,9 +73,11 @@ impl<'a, 'e> Trials<'a, 'e> {
         }
         if !self.search.all_halves {
             self.apart()?;
-            self.together(&sets)?;
+            self.compare()?;
+            self.together()?;
         }
-        self.refine()
+        self.refine()?;
+        self.compare()
     }
 
     /// The sets of halves that are worth whole answers, each at its best strength, the best first.
@@ -109,67 +115,90 @@ impl<'a, 'e> Trials<'a, 'e> {
         if let Some(alpha) = self.search.alpha {
             return self.look(halves, alpha, MEDIUM).map(drop);
         }
+        let mut best = f64::NEG_INFINITY;
         for alpha in STRENGTHS {
             let look = self.look(halves, alpha, MEDIUM)?;
-            if self.over(&look) > FAR_OVER {
+            if self.over(&look) > 0.0 || self.merit(&look) < best - WORSE {
                 break;
             }
+            best = best.max(self.merit(&look));
         }
         Ok(())
     }
 
-    /// The best blocks once more, a half at a time: one half needs more strength than two.
+    /// The best sets on all prompts, until those in front have all been seen so.
+    fn compare(&mut self) -> Result<()> {
+        let n_all = self.screen.n_benign();
+        loop {
+            let best = self.finalists();
+            let hasty = best.into_iter().take(COMPARED).find(|set| {
+                self.looks.iter().any(|look| look.candidate == *set && look.n_benign < n_all)
+            });
+            match hasty {
+                Some(candidate) => self.look_closer(&candidate)?,
+                None => return Ok(()),
+            };
+        }
+    }
+
+    /// The best blocks once more, a half at a time: one half alone may do it, with less harm, and
+    /// may need more strength than two.
     fn apart(&mut self) -> Result<()> {
         let sets = self.finalists().into_iter().filter(|set| set.halves.len() > 1);
         for set in sets.take(PARTED).collect::<Vec<Candidate>>() {
             for half in set.halves {
-                let alpha = self.search.alpha.unwrap_or(1.5 * set.alpha);
-                self.look(&[half], alpha, MEDIUM)?;
+                for factor in self.search.alpha.map_or(ALONE.to_vec(), |_| vec![1.0]) {
+                    let look = self.look(&[half], factor * set.alpha, MEDIUM)?;
+                    if self.over(&look) > 0.0 {
+                        break;
+                    }
+                }
             }
         }
         Ok(())
     }
 
-    /// Adds block by block to the best one, as long as that helps. More blocks need less strength
-    /// each.
-    fn together(&mut self, sets: &[Vec<Half>]) -> Result<()> {
-        let Some(best) = self.best().into_iter().next() else { return Ok(()) };
-        // What it is measured against is seen on the same prompts.
-        let mut best = self.look_closer(&best.candidate)?;
-        for n in 2..=self.search.max_blocks {
-            self.progress.part("trying together", n, self.search.max_blocks + 1);
-            let before = self.merit(&best);
-            for more in sets.iter().take(PARTNERS) {
-                let mut halves = [&best.candidate.halves[..], more].concat();
-                halves.sort_unstable();
-                halves.dedup();
-                if halves.len() < best.candidate.halves.len() + more.len() {
-                    continue;
-                }
-                let alpha = best.candidate.alpha;
-                for alpha in self.search.alpha.map_or(vec![alpha * 0.75, alpha * 0.5], |a| vec![a])
-                {
-                    self.look(&halves, alpha, ALL)?;
-                }
+    /// The best one with each of the next, and the best few all together. More blocks need less
+    /// strength each.
+    fn together(&mut self) -> Result<()> {
+        let sets = self.finalists();
+        let Some(best) = sets.first() else { return Ok(()) };
+        let next = sets.iter().skip(1).filter(|set| is_apart(set, best));
+        let next: Vec<&Candidate> = next.take(PARTNERS).collect();
+        let pairs = next.iter().map(|&one| vec![best, one]);
+        // Of two halves of a block, or a half and its block, one is enough.
+        let mut crowd = vec![best];
+        for &one in &next {
+            if crowd.iter().all(|other| is_apart(one, other)) {
+                crowd.push(one);
             }
-            best = self.best().swap_remove(0);
-            if self.merit(&best) <= before {
-                break;
+        }
+        let crowds = (3..=crowd.len()).map(|n| crowd[..n].to_vec());
+        let unions: Vec<Vec<&Candidate>> = pairs.chain(crowds).collect();
+        for (done, union) in unions.iter().enumerate() {
+            self.progress.part("trying together", done, unions.len());
+            let mut halves: Vec<Half> = union.iter().flat_map(|c| c.halves.clone()).collect();
+            halves.sort_unstable();
+            if n_blocks(&halves) > self.search.max_blocks {
+                continue;
+            }
+            // As strong as the weakest of them alone: the others bear more.
+            let alone = union.iter().map(|c| c.alpha).fold(f64::INFINITY, f64::min);
+            let part = 2.0 / union.len() as f64;
+            let shared = SHARED.map(|of| of * part * alone).to_vec();
+            for alpha in self.search.alpha.map_or(shared, |given| vec![given]) {
+                self.look(&halves, alpha, ALL)?;
             }
         }
         Ok(())
     }
 
-    /// The best sets once more, between the strengths tried.
+    /// The best set once more, between the strengths tried.
     fn refine(&mut self) -> Result<()> {
-        if self.search.alpha.is_some() {
-            return Ok(());
-        }
-        for (done, one) in self.finalists().iter().take(REFINED).enumerate() {
-            self.progress.part("trying strengths", done, REFINED);
-            for factor in BETWEEN {
-                self.look(&one.halves, one.alpha * factor, ALL)?;
-            }
+        let best = self.finalists().into_iter().next();
+        let Some(best) = best.filter(|_| self.search.alpha.is_none()) else { return Ok(()) };
+        for factor in BETWEEN {
+            self.look(&best.halves, best.alpha * factor, ALL)?;
         }
         Ok(())
     }
@@ -190,9 +219,9 @@ impl<'a, 'e> Trials<'a, 'e> {
         best
     }
 
-    /// Refusals, and what comes before them, less what goes over the budget.
+    /// Refusals, and half as much what comes before them, less what goes over the budget.
     fn merit(&self, look: &Screened) -> f64 {
-        let merit = look.refusal + look.likelihood - self.over(look).max(0.0);
+        let merit = look.refusal + 0.5 * look.likelihood - self.over(look).max(0.0);
         if merit.is_finite() { merit } else { f64::NEG_INFINITY }
     }
 
@@ -205,6 +234,15 @@ impl<'a, 'e> Trials<'a, 'e> {
         let ratio = |cost: f64, allowed: f64| cost / allowed.max(1e-3) - 1.0;
         ratio(points, allowed).max(ratio(look.kl_nats, budget.max_kl))
     }
+}
+
+/// True if no block is in both.
+fn is_apart(a: &Candidate, b: &Candidate) -> bool {
+    !a.halves.iter().any(|half| b.halves.iter().any(|other| other.block == half.block))
+}
+
+fn n_blocks(halves: &[Half]) -> usize {
+    halves.iter().map(|half| half.block).collect::<BTreeSet<u32>>().len()
 }
 
 /// Blocks with those of their halves whose c is above 0, the largest c first.
