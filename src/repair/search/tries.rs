@@ -64,7 +64,7 @@ fn strength(answered: &[Answered], halves: &[Half]) -> Option<f64> {
         return None;
     }
     let held = alphas(true).fold(f64::NEG_INFINITY, f64::max);
-    // Answers are not monotonous: what held above the first that did not, is none's bound.
+    // A strength that broke below one that held is noise, and no bound.
     let broke = alphas(false).filter(|&alpha| alpha > held).fold(f64::INFINITY, f64::min);
     match (held.is_finite(), broke.is_finite()) {
         (true, true) => (broke / held > NEAR).then(|| (held * broke).sqrt()),
