@@ -1,8 +1,8 @@
 //! Which blocks to edit and how strongly: tried at run time on held-out prompts, nothing written.
 //!
 //! First what each half of a block says about refusal ([`rank`]), then how answers begin
-//! under many candidates ([`screen`]), then whole answers under the best few ([`answers`]), of
-//! which the front and the pick are made ([`front`]).
+//! under many candidates ([`trials`], [`screen`]), then whole answers under the best few
+//! ([`tries`], [`answers`]), of which the front and the pick are made ([`front`]).
 
 mod answers;
 mod front;

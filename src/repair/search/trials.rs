@@ -1,5 +1,6 @@
 //! Which candidates are looked at: every block once, the promising ones at several strengths, the
-//! best of those by halves and together, and the best of all between the strengths tried.
+//! best of those by halves and together, and the best of all between the strengths tried. Those in
+//! front are compared on all prompts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
