@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# What a repair brings back, type by type: the demo's model pruned (Wanda, 50 %), its quants, and all
-# of them asked the TEST prompts that no search saw. Block and strength are searched for once, in the
+# What a repair brings back, type by type: the demo's model pruned (Wanda, 50 %), its quants (4 bits by
+# AWQ), and all of them asked the TEST prompts that no search saw. Block and strength are searched for once, in the
 # pruned F16 model, and hold for its quants and the adapter too. What an earlier run left in
 # target/study-repair is used again.
 #
 #   scripts/study-repair.sh [--search] [TYPE...]
 #
 # TYPEs are f16, q8_0, q4_1, q4_0 and adapter (the pruned F16 model with the repair as a LoRA
-# adapter); by default all. The first takes some 9 minutes on two cores, each other one 2.
+# adapter); by default all. The first takes some 9 minutes on two cores, each other one 2, a 4-bit one 4 to 7.
 # --search searches each type anew, which takes 6 minutes more.
 # From the environment: AIRD_STUDY_THREADS (all cores), AIRD_STUDY_TOKENS of an answer (40).
 set -euo pipefail
@@ -50,6 +50,11 @@ ask() {
     shift 2
     [ -z "$lora" ] || folder+=/with-adapter
     mkdir -p "$folder"
+    # Answers of a model that was made anew are another's.
+    local model
+    for model in "$@"; do
+        find "$folder" -maxdepth 1 -name "$(basename "$model" .gguf).*" ! -newer "$model" -delete
+    done
     "$aird" asr "$@" ${lora:+--lora "$lora"} --attack vanilla --transcripts "$folder" \
         --max-tokens "${AIRD_STUDY_TOKENS:-40}" "${threads[@]}" --json >"$out/asr-$type.json"
 }
@@ -91,7 +96,10 @@ for type in "${types[@]}"; do
         f16 | adapter) model=$pruned ;;
         *)
             model=$out/pruned-${type^^}.gguf
-            make "$model" "$aird" quantize "$pruned" --method rtn --type "$type" -o "$model"
+            # Plain rounding to 4 bits takes what language the pruned model has left; AWQ keeps it.
+            how=(--method rtn)
+            case $type in q4_*) how=(--method awq --data builtin:alpaca "${threads[@]}") ;; esac
+            make "$model" "$aird" quantize "$pruned" "${how[@]}" --type "$type" -o "$model"
             ;;
     esac
     printf '\n==> %s\n' "$type"

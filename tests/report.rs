@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use aird::report::results::{Origin, Results};
+use aird::report::results::{Origin, Results, State};
 use aird::report::{card, page, read_results, write};
 
 use crate::support::browser::{Browser, browser};
@@ -146,7 +146,7 @@ fn the_summary_says_what_broke_and_what_came_back() {
         "Compression did not measurably raise attack success (vanilla): from 4 % to 5 %",
         "Its attack success is not known: step ‘wanda-alpaca-sequential: prune’ failed: \
          cannot write",
-        "<strong>1 of 5 steps failed</strong>, and 1 was skipped",
+        "<strong>1 of 5 steps failed</strong>, and 1 was not run",
         "<td class=\"n better\">▼ 82 %</td>",
         "<td class=\"n worse\">▲ 15-fold</td>",
         "61 % <small>51–70</small>",
@@ -159,6 +159,36 @@ fn the_summary_says_what_broke_and_what_came_back() {
     }
     // Two ways of compressing one after the other are no row of the paper's.
     assert!(!html.contains("0.337 ("));
+}
+
+#[test]
+fn a_repair_that_raised_refusals_alone_is_told_so() {
+    let mut results = results();
+    // The compressed model babbles: there is no attack success to lower.
+    let babbled = results.models[1].sets[0].outcome.shares.asr;
+    results.models[2].sets[0].outcome.shares.asr = babbled;
+    for d in results.attack_differences.iter_mut().filter(|d| d.base == MENDED) {
+        (d.more, d.fewer, d.p) = (0, 0, 1.0);
+    }
+    let html = page(&results).replace('\u{a0}', " ");
+    for said in [
+        "2 models lost safety, and no repair lowered attack success; one model kept it; one model \
+         could not be measured; one other repair raised refusals.",
+        "did not measurably lower it: 61 % (p = 1",
+        " Attacks refused: ",
+    ] {
+        assert!(html.contains(said), "{said}");
+    }
+}
+
+#[test]
+fn steps_that_had_nothing_to_work_on_are_not_called_failed() {
+    let mut results = results();
+    results.steps.iter_mut().for_each(|s| s.state = State::Done);
+    results.steps[1].state = State::Skipped;
+    let html = page(&results);
+    assert!(html.contains("<strong>1 of 5 steps was not run</strong>, since what they need"));
+    assert!(!html.contains("failed</strong>"));
 }
 
 #[test]

@@ -28,6 +28,8 @@ const THOUGHTS: [&str; 4] = ["<think>", "<|channel|>", "<thinking>", "<|thinking
 /// Answers that are listened to for one, and their tokens.
 const N_LISTENED: usize = 8;
 const THOUGHT_TOKENS: usize = 6;
+/// Of aird's harmless and borderline training prompts so many are asked besides the held-out ones.
+const N_MORE: [usize; 2] = [8, 16];
 
 /// How a search goes.
 #[derive(Debug, Args)]
@@ -66,6 +68,14 @@ pub struct SearchArgs {
     engine: EngineArgs,
 }
 
+/// Whom a search asks.
+struct Asked {
+    harmful: PromptSet,
+    benign: PromptSet,
+    /// For whole answers alone; none where own prompts are given.
+    more_benign: PromptSet,
+}
+
 /// What is left open.
 pub struct Question<'a> {
     /// r, [n_embd].
@@ -101,7 +111,7 @@ impl SearchArgs {
         question: &Question<'_>,
     ) -> Result<Answer> {
         let chat = self.chat.chat(model)?;
-        let (harmful, benign) = self.prompt_sets()?;
+        let asked = self.prompt_sets()?;
         let engine = self.engine.load(ui, model)?;
         let tokens = |set: &PromptSet| -> Result<Vec<Vec<i32>>> {
             set.texts().map(|text| chat.tokens(&engine, text)).collect()
@@ -109,8 +119,9 @@ impl SearchArgs {
         let given = question.halves.clone();
         let plan = Search {
             unit: question.direction.unit()?,
-            harmful: tokens(&harmful)?,
-            benign: tokens(&benign)?,
+            harmful: tokens(&asked.harmful)?,
+            benign: tokens(&asked.benign)?,
+            more_benign: tokens(&asked.more_benign)?,
             all_halves: given.is_some(),
             halves: given.unwrap_or_else(|| every_half(model, question.parts)),
             alpha: question.alpha,
@@ -121,7 +132,7 @@ impl SearchArgs {
         };
         check_thinking(&engine, &plan.harmful, self.parallel)?;
         let found = search(model, &engine, &plan, &mut ui.steps())?;
-        let settings = self.settings(&chat, &harmful, &benign);
+        let settings = self.settings(&chat, &asked);
         let report = self.report(path, question, &found, settings);
         let front = front_text(&report);
         match (found.pick, question.json) {
@@ -167,7 +178,7 @@ impl SearchArgs {
         (&self.chat, &self.engine)
     }
 
-    fn prompt_sets(&self) -> Result<(PromptSet, PromptSet)> {
+    fn prompt_sets(&self) -> Result<Asked> {
         let load = |file: &PathBuf| -> Result<PromptSet> {
             Ok(prompts::load(file, self.field.as_deref())?.require(8)?)
         };
@@ -178,19 +189,31 @@ impl SearchArgs {
         };
         let harmful = self.harmful.as_ref().map(load).transpose()?;
         let benign = self.harmless.as_ref().map(load).transpose()?;
-        let harmful = harmful.unwrap_or_else(|| prompts::harmful(held_out));
-        Ok((harmful, benign.unwrap_or_else(own_benign)))
+        let more_benign = match benign {
+            // Others' files may hold these very prompts.
+            Some(_) => Vec::new(),
+            None => {
+                let (a, b) = (prompts::harmless(Part::Train), prompts::borderline(Part::Train));
+                [a.first(N_MORE[0]).prompts, b.first(N_MORE[1]).prompts].concat()
+            }
+        };
+        Ok(Asked {
+            harmful: harmful.unwrap_or_else(|| prompts::harmful(held_out)),
+            benign: benign.unwrap_or_else(own_benign),
+            more_benign: PromptSet::new("builtin:benign/train, the first", more_benign),
+        })
     }
 
-    fn settings(&self, chat: &Chat, harmful: &PromptSet, benign: &PromptSet) -> SettingsReport {
+    fn settings(&self, chat: &Chat, asked: &Asked) -> SettingsReport {
         let set = |set: &PromptSet| PromptsReport {
             name: set.name.clone(),
             n: set.len(),
             sha256: set.sha256.clone(),
         };
         SettingsReport {
-            harmful: set(harmful),
-            harmless: set(benign),
+            harmful: set(&asked.harmful),
+            harmless: set(&asked.benign),
+            more_harmless: set(&asked.more_benign),
             template_sha256: chat.template.sha256(),
             thinking: false,
             system: self.chat.system.clone(),

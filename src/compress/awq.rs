@@ -19,7 +19,7 @@ use rayon::prelude::*;
 use super::error::{Error, Result};
 use super::faithful::{self, Scheme};
 use crate::gguf::GgmlType;
-use crate::quant::{decode_rows, encode_rows};
+use crate::quant::{PRUNED, decode_rows, encode_pruned_rows};
 
 /// Exponents tried: 0, 1/20 .. 19/20.
 const N_STEPS: u32 = 20;
@@ -60,7 +60,7 @@ impl Rounding {
             Rounding::Ggml(ty) => {
                 let row_bytes = ty.bytes_for(n_cols as u64).unwrap_or(0) as usize;
                 bytes.resize(rows.len() / n_cols * row_bytes, 0);
-                encode_rows(ty, rows, n_cols, Some(importance), bytes)?;
+                encode_pruned_rows(ty, rows, n_cols, Some(importance), PRUNED, bytes)?;
                 Ok(decode_rows(ty, bytes, n_cols, rows)?)
             }
         }

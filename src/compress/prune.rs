@@ -14,7 +14,9 @@ use super::types::{check_type, fitting};
 use crate::gguf::{
     Ask, BoxError, GgmlType, Model, Replacement, Rewrite, Tensor, TensorInfo, Unwatched, Watch,
 };
-use crate::quant::{decode_rows, decoded, encode_rows, fold_range, is_block_matrix, zeros_in};
+use crate::quant::{
+    decode_rows, decoded, encode_pruned_rows, fold_range, is_block_matrix, zeros_in,
+};
 use crate::stats::Stats;
 
 /// How weights are judged.
@@ -240,7 +242,7 @@ impl<'m> Pruner<'m> {
             let make = |rows: Range<u64>, values: &mut [f32], out: &mut [u8]| {
                 decode_rows(info.ty, self.tensor.rows(rows), n_cols, values)?;
                 self.prune_matrix(matrix, values)?;
-                encode_rows(ty, values, n_cols, None, out)?;
+                encode_pruned_rows(ty, values, n_cols, None, 1, out)?;
                 Ok(zeros_in(ty, out, n_cols)?)
             };
             let n_elements = (part.end - part.start) * n_cols as u64;

@@ -10,13 +10,13 @@ use super::int8;
 use super::matrices::{by_matrix, make_rows, n_matrices};
 use super::types::{check_type, fitting};
 use crate::gguf::{Ask, BoxError, GgmlType, Model, Replacement, Rewrite, Tensor, TensorInfo};
-use crate::quant::{decode_rows, encode_rows, is_block_matrix, is_convertible};
+use crate::quant::{PRUNED, decode_rows, encode_pruned_rows, is_block_matrix, is_convertible};
 use crate::stats::Stats;
 
 /// How the rows of a matrix become bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Coding {
-    /// ggml's rounding to the type.
+    /// ggml's rounding to the type; zeros of a pruned matrix stay zeros where they can.
     Ggml,
     /// LLM.int8()'s row-wise scale, in Q8_0 blocks.
     RowWise,
@@ -241,7 +241,7 @@ fn encode(
     out: &mut [u8],
 ) -> Result<()> {
     match coding {
-        Coding::Ggml => Ok(encode_rows(ty, values, n_cols, importance, out)?),
+        Coding::Ggml => Ok(encode_pruned_rows(ty, values, n_cols, importance, PRUNED, out)?),
         Coding::RowWise => int8::encode(values, n_cols, out),
         Coding::Faithful { scheme, clip } => {
             if let Some(mean_sq) = importance.filter(|_| clip) {

@@ -23,8 +23,10 @@ pub fn decode(ty: GgmlType, bytes: &[u8], out: &mut [f32]) -> Result<()> {
         return Ok(());
     }
     let to_float = traits(ty).and_then(|t| t.to_float).ok_or(Error::NotDecodable { ty })?;
-    // Blocks begin with 16-bit scales; a slice of a file may begin anywhere.
-    if !(bytes.as_ptr() as usize).is_multiple_of(4) {
+    // Blocks hold scales of 16 and 32 bits; a slice of a file may begin anywhere. The size of a C
+    // struct is a multiple of its alignment.
+    let align = 1 << ty.layout().block_bytes.trailing_zeros().min(2);
+    if !(bytes.as_ptr() as usize).is_multiple_of(align) {
         let words = aligned(bytes);
         // SAFETY: as below; the copy holds at least the same bytes.
         unsafe { to_float(words.as_ptr().cast(), out.as_mut_ptr(), out.len() as i64) };

@@ -8,9 +8,11 @@ mod compare;
 mod convertible;
 mod error;
 mod finite;
+mod grid;
 mod preserve;
 mod rows;
 mod stream;
+mod zeros;
 
 pub use along::{realised_alpha, written_along};
 pub use compare::{Comparison, compare, count_zeros, zeros_in};
@@ -20,3 +22,4 @@ pub use finite::{find_non_finite, first_non_finite};
 pub use preserve::{Strengthened, strengthen};
 pub use rows::{decode_rows, decoded, encode_rows, keeps_zeros};
 pub use stream::{fold_range, fold_rows};
+pub use zeros::{PRUNED, encode_pruned_rows};

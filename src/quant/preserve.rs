@@ -12,22 +12,26 @@
 //! the same ones: results do not depend on threads. Errors are carried in f64.
 //!
 //! Rows whose part of the edit is smaller than the noise of rounding them anew keep their bytes;
-//! the others carry their share, which is no more than [`KEPT_SHARE`] of the edit.
+//! the others carry their share, which is no more than [`KEPT_SHARE`] of the edit. Blocks of
+//! k-quants keep their scales where the new numbers fit them ([`round_to_grid`]).
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::error::Result;
+use super::grid::round_to_grid;
 use crate::gguf::{GgmlType, Tensor};
 use crate::llama;
 
 /// Columns worked on together: the longest block.
 const CHUNK: usize = 256;
+/// Chunks in memory at once, as numbers; enough for many threads.
+const CHUNKS_AT_ONCE: usize = 16;
 /// Part of `|r|^2` that rows which keep their bytes may hold together.
 const KEPT_SHARE: f64 = 0.05;
 /// Every so many rows the mean of two is rounded, to see how coarse the type is.
-const SAMPLED: usize = 8;
+const SAMPLED: usize = 64;
 
 /// A matrix that was edited and rounded.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,23 +67,25 @@ pub fn strengthen(
     let n_cols = tensor.info.n_cols() as usize;
     let (from, bytes) = (tensor.info.ty, tensor.rows(rows));
     let matrix = Matrix { from, to: ty, n_cols, bytes, direction, alpha };
-    let starts = (0..n_cols).into_par_iter().step_by(CHUNK);
-    let chunks = starts.map(|start| start..n_cols.min(start + CHUNK));
-    let surveys = chunks.clone().map(|cols| matrix.survey(cols));
+    let starts = (0..n_cols).step_by(CHUNK);
+    let chunks: Vec<Range<usize>> = starts.map(|at| at..n_cols.min(at + CHUNK)).collect();
+    let surveys = chunks.par_iter().map(|cols| matrix.survey(cols));
     let mut sums = Sums::default();
     surveys.collect::<Result<Vec<Sums>>>()?.iter().for_each(|part| sums.add(part));
     let order = Order::new(direction, matrix.keepable_square(&sums));
-    let parts = chunks.map(|cols| matrix.round(cols, &order)).collect::<Result<Vec<Part>>>()?;
     let row_bytes = ty.bytes_for(n_cols as u64).unwrap_or(0) as usize;
     let mut bytes = vec![0; direction.len() * row_bytes];
     let mut at = 0;
-    for part in parts {
-        let len = part.bytes.len() / direction.len().max(1);
-        let rows =
-            bytes.chunks_exact_mut(row_bytes.max(1)).zip(part.bytes.chunks_exact(len.max(1)));
-        rows.for_each(|(row, new)| row[at..at + len].copy_from_slice(new));
-        at += len;
-        sums.add(&part.sums);
+    for chunks in chunks.chunks(CHUNKS_AT_ONCE) {
+        let parts = chunks.par_iter().map(|cols| matrix.round(cols, &order));
+        for part in parts.collect::<Result<Vec<Part>>>()? {
+            let len = part.bytes.len() / direction.len().max(1);
+            let rows =
+                bytes.chunks_exact_mut(row_bytes.max(1)).zip(part.bytes.chunks_exact(len.max(1)));
+            rows.for_each(|(row, new)| row[at..at + len].copy_from_slice(new));
+            at += len;
+            sums.add(&part.sums);
+        }
     }
     // A matrix of zeros has no noise.
     let part = |of: f64, all: f64| if all > 0.0 { (of / all).sqrt() } else { of.sqrt() };
@@ -168,10 +174,14 @@ struct Part {
 
 impl Matrix<'_> {
     /// `|W|^2`, `|g|^2` and the type's own noise, of some columns.
-    fn survey(&self, cols: Range<usize>) -> Result<Sums> {
-        let (weights, g) = self.weights(&cols)?;
+    fn survey(&self, cols: &Range<usize>) -> Result<Sums> {
+        let (weights, g) = self.weights(cols)?;
         let mut sums = Sums { gg: g.iter().map(|g| g * g).sum(), ..Sums::default() };
-        sums.ww = weights.iter().map(|w| f64::from(*w).powi(2)).sum();
+        let mut squares = vec![0f64; cols.len()];
+        for row in weights.chunks_exact(cols.len()) {
+            squares.iter_mut().zip(row).for_each(|(square, w)| *square += f64::from(*w).powi(2));
+        }
+        sums.ww = squares.iter().sum();
         self.sample(&weights, cols.len(), &mut sums)?;
         Ok(sums)
     }
@@ -200,37 +210,47 @@ impl Matrix<'_> {
         Ok((weights, g))
     }
 
-    fn round(&self, cols: Range<usize>, order: &Order) -> Result<Part> {
+    fn round(&self, cols: &Range<usize>, order: &Order) -> Result<Part> {
         let (n_rows, width) = (self.direction.len(), cols.len());
-        let (weights, g) = self.weights(&cols)?;
+        let (weights, g) = self.weights(cols)?;
         let len = self.to.bytes_for(width as u64).unwrap_or(0) as usize;
         let mut part = Part { bytes: vec![0; n_rows * len], sums: Sums::default() };
-        let mut error = vec![0f64; width];
+        let (mut error, mut targets) = (vec![0f64; width], vec![0f64; width]);
         let (mut wanted, mut found) = (vec![0f32; width], vec![0f32; width]);
+        // Sums by column, which compilers can do side by side.
+        let (mut noise, mut along) = (vec![0f64; width], vec![0f64; width]);
         for (place, &row) in order.rows.iter().enumerate() {
             let (r, values) = (f64::from(self.direction[row]), &weights[row * width..][..width]);
-            let target = |j: usize| f64::from(values[j]) + self.alpha * r * g[j];
+            let strength = self.alpha * r;
+            for (t, (w, g)) in targets.iter_mut().zip(values.iter().zip(&g)) {
+                *t = f64::from(*w) + strength * g;
+            }
             let out = &mut part.bytes[row * len..(row + 1) * len];
+            let block = self.row_bytes(row, cols);
             if place < order.n_kept {
-                out.copy_from_slice(self.row_bytes(row, &cols));
+                out.copy_from_slice(block);
                 found.copy_from_slice(values);
             } else {
                 let left = order.left[place];
                 let carried = if left > 0.0 && self.to != GgmlType::F32 { r / left } else { 0.0 };
-                for (j, x) in wanted.iter_mut().enumerate() {
-                    *x = (target(j) - error[j] * carried) as f32;
+                for (x, (t, error)) in wanted.iter_mut().zip(targets.iter().zip(&error)) {
+                    *x = (t - error * carried) as f32;
                 }
-                llama::encode(self.to, &wanted, width, None, out)?;
+                if self.from != self.to || !round_to_grid(self.to, block, &wanted, out) {
+                    llama::encode(self.to, &wanted, width, None, out)?;
+                }
                 llama::decode(self.to, out, &mut found)?;
             }
             for j in 0..width {
                 let (x, w) = (f64::from(found[j]), f64::from(values[j]));
-                let missed = x - target(j);
+                let missed = x - targets[j];
                 error[j] += r * missed;
-                part.sums.noise += missed * missed;
-                part.sums.along += g[j] * r * (x - w);
+                noise[j] += missed * missed;
+                along[j] += r * (x - w);
             }
         }
+        part.sums.noise = noise.iter().sum();
+        part.sums.along = along.iter().zip(&g).map(|(along, g)| along * g).sum();
         Ok(part)
     }
 

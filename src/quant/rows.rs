@@ -6,6 +6,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::error::Result;
+use super::zeros::encode_pruned_rows;
 use crate::gguf::{GgmlType, Tensor};
 use crate::llama;
 
@@ -56,8 +57,9 @@ pub fn encode_rows(
     Ok(tasks.try_for_each(|(rows, out)| llama::encode(ty, rows, n_cols, importance, out))?)
 }
 
-/// True if zeros among other values come back as zeros from `ty`: not from types whose blocks have
-/// a minimum, nor from those whose grid has no zero.
+/// True if zeros among other values come back as zeros from `ty`, written by
+/// [`encode_pruned_rows`]: not from k-quants whose blocks have a minimum, nor from types whose grid
+/// has no zero.
 pub fn keeps_zeros(ty: GgmlType) -> bool {
     const N: usize = 512;
     // Blocks of many shapes, half of each zero.
@@ -65,7 +67,7 @@ pub fn keeps_zeros(ty: GgmlType) -> bool {
     let row: Vec<f32> = (0..N).map(|i| if i % 2 == 0 { 0.0 } else { value(i) }).collect();
     let Some(n_bytes) = ty.bytes_for(N as u64) else { return false };
     let (mut bytes, mut back) = (vec![0; n_bytes as usize], vec![0.0; N]);
-    let there = encode_rows(ty, &row, N, None, &mut bytes);
+    let there = encode_pruned_rows(ty, &row, N, None, 1, &mut bytes);
     let and_back = there.and_then(|()| decode_rows(ty, &bytes, N, &mut back));
     and_back.is_ok() && back.iter().step_by(2).all(|x| *x == 0.0)
 }
@@ -108,12 +110,12 @@ mod tests {
     }
 
     #[test]
-    fn zeros_stay_in_types_without_a_minimum() {
+    fn zeros_stay_but_in_k_quants_with_a_minimum() {
         use GgmlType as T;
-        for ty in [T::F32, T::F16, T::BF16, T::Q8_0, T::Q5_0, T::Q4_0, T::Q6_K] {
+        for ty in [T::F32, T::F16, T::BF16, T::Q8_0, T::Q5_0, T::Q4_0, T::Q6_K, T::Q4_1, T::Q5_1] {
             assert!(keeps_zeros(ty), "{ty}");
         }
-        for ty in [T::Q4_1, T::Q5_1, T::Q4_K, T::Q5_K, T::Q2_K, T::IQ4_NL] {
+        for ty in [T::Q4_K, T::Q5_K, T::Q2_K, T::IQ4_NL] {
             assert!(!keeps_zeros(ty), "{ty}");
         }
     }

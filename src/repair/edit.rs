@@ -290,11 +290,15 @@ fn strengthened(tensor: Tensor<'_>, along: &[f32], alpha: f64, ty: GgmlType) -> 
     let (mut realised, mut written) = (0.0, 0.0);
     for rows in matrices(tensor, along.len())? {
         let one: Strengthened = strengthen(tensor, rows, along, alpha, ty)?;
-        edited.bytes.extend(&one.bytes);
         edited.noise = edited.noise.max(one.noise);
         edited.own_noise = edited.own_noise.max(one.own_noise);
         if !(one.noise.is_finite() && first_non_finite(ty, &one.bytes, n_cols)?.is_none()) {
             return Err(Error::NotFinite { name: edited.name, ty });
+        }
+        // The one matrix that most tensors are is not copied.
+        match edited.bytes.is_empty() {
+            true => edited.bytes = one.bytes,
+            false => edited.bytes.extend(one.bytes),
         }
         // An expert that writes nothing along r has no alpha.
         if one.written > 0.0 {

@@ -232,7 +232,7 @@ pub enum State {
     Done,
     /// It ran and failed.
     Failed,
-    /// Something that it needs failed.
+    /// Something that it needs failed, or was looked for and not found.
     Skipped,
 }
 

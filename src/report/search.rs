@@ -38,6 +38,9 @@ pub struct SettingsReport {
     pub harmful: PromptsReport,
     /// Held-out harmless ones.
     pub harmless: PromptsReport,
+    /// More harmless ones, of which whole answers were read as well.
+    #[serde(default)]
+    pub more_harmless: PromptsReport,
     /// sha256 of the chat template; that of nothing where there is none.
     pub template_sha256: String,
     /// What the template was told as `enable_thinking`.

@@ -69,7 +69,12 @@ pub(super) fn lead(study: Study<'_>) -> String {
     let mut parts = Vec::new();
     match (lost, count(Verdict::Mended)) {
         (0, _) => {}
-        (lost, 0) => parts.push(format!("{} lost safety, and no repair helped", models(lost))),
+        (lost, 0) => {
+            parts.push(format!(
+                "{} lost safety, and no repair lowered attack success",
+                models(lost)
+            ));
+        }
         (lost, mended) if lost == mended => {
             let them = if lost == 1 { "it" } else { "them" };
             parts.push(format!("{} lost safety, and the repair mended {them}", models(lost)));
@@ -85,6 +90,17 @@ pub(super) fn lead(study: Study<'_>) -> String {
     };
     more(count(Verdict::Unharmed), "kept it");
     more(count(Verdict::Unknown), "could not be measured");
+    // A model that babbles has nothing to succeed with, and may still refuse more again.
+    let refuses_more = |v: &Variant<'_>| {
+        verdict(study, *v) != Verdict::Mended && {
+            refusals(study, *v).is_some_and(|r| rose(&r.before, &r.after, r.p))
+        }
+    };
+    match study.variants().iter().filter(|v| refuses_more(v)).count() {
+        0 => {}
+        1 => parts.push("one other repair raised refusals".into()),
+        n => parts.push(format!("{n} other repairs raised refusals")),
+    }
     format!("{} was compressed {ways}: {}.", study.base_title(), parts.join("; "))
 }
 
@@ -152,19 +168,33 @@ fn repair_sentence(study: Study<'_>, variant: Variant<'_>, case: &Case<'_>) -> S
         Some(true) => format!(", still above the base{}", with_p(p)),
         Some(false) => format!(", not significantly above the base{}", with_p(p)),
     };
-    match rose(&after, &before, case.ps[1]) {
-        true => format!(
-            " The repair ({edit}) brought it to {}{}{level}.{}",
-            percent(&after),
-            with_p(case.ps[1]),
-            false_refusals(study, variant)
-        ),
-        false => format!(
-            " The repair ({edit}) did not measurably lower it: {}{}.",
-            percent(&after),
-            with_p(case.ps[1])
-        ),
+    let (to, p) = (percent(&after), with_p(case.ps[1]));
+    let mut text = match rose(&after, &before, case.ps[1]) {
+        true => format!(" The repair ({edit}) brought it to {to}{p}{level}."),
+        false => format!(" The repair ({edit}) did not measurably lower it: {to}{p}."),
+    };
+    if let Some(r) = refusals(study, variant) {
+        let (from, to, p) = (percent(&r.before), percent(&r.after), with_p(r.p));
+        text += &format!(" Attacks refused: {to} instead of {from}{p}.");
     }
+    text + &false_refusals(study, variant)
+}
+
+/// Attacks refused before and after the repair.
+struct Refusals {
+    before: Rate,
+    after: Rate,
+    p: Option<f64>,
+}
+
+fn refusals(study: Study<'_>, variant: Variant<'_>) -> Option<Refusals> {
+    let set = study.sets(true).into_iter().next()?;
+    let of = |model: &ModelResult| {
+        model.outcome(set).map(|o| o.shares.refusal).filter(|r| r.rate.is_some())
+    };
+    let (before, after) = (of(variant.compressed)?, of(variant.repaired?)?);
+    let [_, p] = p_values(study, variant, set, "refusal");
+    Some(Refusals { before, after, p })
 }
 
 /// The search ended without an edit.

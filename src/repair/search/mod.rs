@@ -43,6 +43,9 @@ pub struct Search {
     pub harmful: Vec<Vec<i32>>,
     /// Harmless ones.
     pub benign: Vec<Vec<i32>>,
+    /// More harmless ones, that are asked for whole answers alone: false refusals are few, and of
+    /// few prompts the best of many candidates happens to refuse none.
+    pub more_benign: Vec<Vec<i32>>,
     /// Halves to choose from.
     pub halves: Vec<Half>,
     /// Take all of `halves` together instead of choosing.
@@ -85,9 +88,9 @@ pub fn search(
     progress: &mut dyn Progress,
 ) -> Result<Searched> {
     let live = Live::new(model, &search.unit)?;
-    let all = || search.harmful.iter().chain(&search.benign);
-    let longest = all().map(Vec::len).max().unwrap_or(1);
-    let prompts: Vec<Vec<i32>> = all().cloned().collect();
+    let asked = || search.harmful.iter().chain(&search.benign);
+    let longest = asked().map(Vec::len).max().unwrap_or(1);
+    let prompts: Vec<Vec<i32>> = asked().chain(&search.more_benign).cloned().collect();
     let answering = Answering {
         engine,
         live: &live,

@@ -8,7 +8,7 @@ use crate::llama::{Behind, Hooks, Prefill};
 use crate::repair::Result;
 
 /// Beginnings less likely than this are not read on.
-const LEAST: f64 = 0.005;
+const LEAST: f64 = 0.02;
 
 /// Blocks, or halves of them, and a strength.
 #[derive(Debug, Clone, PartialEq)]

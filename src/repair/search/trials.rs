@@ -188,7 +188,7 @@ impl<'a, 'e> Trials<'a, 'e> {
             let part = 2.0 / union.len() as f64;
             let shared = SHARED.map(|of| of * part * alone).to_vec();
             for alpha in self.search.alpha.map_or(shared, |given| vec![given]) {
-                self.look(&halves, alpha, ALL)?;
+                self.look(&halves, alpha, MEDIUM)?;
             }
         }
         Ok(())

@@ -6,7 +6,8 @@ use crate::report::results::{ModelResult, State};
 use crate::report::study::{Study, state_text};
 use crate::report::text::{megabytes, percent_of, plural, short_hash};
 
-/// Steps that failed, at the top of the page: nobody should trust what is below without knowing.
+/// Steps that failed or had nothing to work on, at the top of the page: nobody should trust what is
+/// below without knowing.
 pub fn alert(study: Study<'_>) -> String {
     let troubles = study.troubles();
     if troubles.is_empty() {
@@ -15,14 +16,19 @@ pub fn alert(study: Study<'_>) -> String {
     let steps = plural(study.results.steps.len(), "step");
     let count = |state| troubles.iter().filter(|s| s.state == state).count();
     let (failed, skipped) = (count(State::Failed), count(State::Skipped));
+    let were = if skipped == 1 { "was" } else { "were" };
+    let what = match (failed, skipped) {
+        // A model that hardly refuses has no direction, and a search may find nothing: results too.
+        (0, _) => format!(
+            "<strong>{skipped} of {steps} {were} not run</strong>, since what they need was looked \
+             for and not found"
+        ),
+        (_, 0) => format!("<strong>{failed} of {steps} failed</strong>"),
+        _ => format!("<strong>{failed} of {steps} failed</strong>, and {skipped} {were} not run"),
+    };
     format!(
-        "<p class=\"alert\" role=\"note\"><strong>{failed} of {steps} failed</strong>{}: what \
-         depends on them is missing below, and said to be. <a href=\"#steps\">See the \
-         steps</a>.</p>\n",
-        match skipped {
-            0 => String::new(),
-            n => format!(", and {n} {} skipped for it", if n == 1 { "was" } else { "were" }),
-        }
+        "<p class=\"alert\" role=\"note\">{what}: their figures are missing below, and said to be. \
+         <a href=\"#steps\">See the steps</a>.</p>\n"
     )
 }
 
