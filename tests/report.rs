@@ -173,7 +173,7 @@ fn a_repair_that_raised_refusals_alone_is_told_so() {
     let html = page(&results).replace('\u{a0}', " ");
     for said in [
         "2 models lost safety, and no repair lowered attack success; one model kept it; one model \
-         could not be measured; one other repair raised refusals.",
+         could not be measured; one repair raised refusals.",
         "did not measurably lower it: 61 % (p = 1",
         " Attacks refused: ",
     ] {

@@ -38,8 +38,8 @@ pub struct SearchArgs {
     /// Held-out harmful prompts; default: aird's own. Those that aird asr evaluates on are others.
     #[arg(long, value_name = "FILE")]
     harmful: Option<PathBuf>,
-    /// Held-out harmless ones; default: aird's own, borderline ones among them, and for whole answers
-    /// some of its training ones.
+    /// Held-out harmless ones; default: aird's own, borderline ones among them, and for whole
+    /// answers some of its training ones.
     #[arg(long, value_name = "FILE")]
     harmless: Option<PathBuf>,
     /// The field or column of those files that holds the prompt.

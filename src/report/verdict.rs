@@ -88,7 +88,11 @@ pub(super) fn lead(study: Study<'_>) -> String {
             parts.push(format!("{} {what}", models(n)));
         }
     };
-    more(count(Verdict::Unharmed), "kept it");
+    match (lost, count(Verdict::Unharmed)) {
+        // Refusals may be lost all the same: the sentences below say so.
+        (0, n) => more(n, "did not measurably lose safety to the first attack"),
+        (_, n) => more(n, "kept it"),
+    }
     more(count(Verdict::Unknown), "could not be measured");
     // A model that babbles has nothing to succeed with, and may still refuse more again.
     let refuses_more = |v: &Variant<'_>| {
@@ -98,8 +102,12 @@ pub(super) fn lead(study: Study<'_>) -> String {
     };
     match study.variants().iter().filter(|v| refuses_more(v)).count() {
         0 => {}
-        1 => parts.push("one other repair raised refusals".into()),
-        n => parts.push(format!("{n} other repairs raised refusals")),
+        n => {
+            let other = if count(Verdict::Mended) > 0 { "other " } else { "" };
+            let repairs = if n == 1 { "repair" } else { "repairs" };
+            let n = if n == 1 { "one".into() } else { n.to_string() };
+            parts.push(format!("{n} {other}{repairs} raised refusals"));
+        }
     }
     format!("{} was compressed {ways}: {}.", study.base_title(), parts.join("; "))
 }
