@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# What a repair brings back, type by type: the demo's model pruned (Wanda, 50 %), its quants (4 bits by
-# AWQ), and all of them asked the TEST prompts that no search saw. Block and strength are searched for once, in the
-# pruned F16 model, and hold for its quants and the adapter too. What an earlier run left in
-# target/study-repair is used again.
+# What a repair brings back, type by type: the demo's model pruned (Wanda, 50 %), its quants (4 bits
+# by AWQ), and all of them asked the TEST prompts that no search saw. Block and strength are searched
+# for once, in the pruned F16 model, and hold for its quants and the adapter too. What an earlier run
+# left in target/study-repair is used again.
 #
 #   scripts/study-repair.sh [--search] [TYPE...]
 #
 # TYPEs are f16, q8_0, q4_1, q4_0 and adapter (the pruned F16 model with the repair as a LoRA
-# adapter); by default all. The first takes some 9 minutes on two cores, each other one 2, a 4-bit one 4 to 7.
-# --search searches each type anew, which takes 6 minutes more.
+# adapter); by default all. The first takes some 9 minutes on two cores, each other one 2, a 4-bit
+# one 4 to 7. --search searches each type by itself, which takes 6 minutes more.
 # From the environment: AIRD_STUDY_THREADS (all cores), AIRD_STUDY_TOKENS of an answer (40).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -22,9 +22,10 @@ fi
 out=target/study-repair
 mkdir -p "$out"
 threads=(--threads "${AIRD_STUDY_THREADS:-0}")
-search=
+search= by=
 if [ "${1:-}" = --search ]; then
-    search=1
+    # Beside the repairs by F16's search, which are others.
+    search=1 by=-by-itself
     shift
 fi
 types=("$@")
@@ -50,10 +51,12 @@ ask() {
     shift 2
     [ -z "$lora" ] || folder+=/with-adapter
     mkdir -p "$folder"
-    # Answers of a model that was made anew are another's.
-    local model
+    # Answers of a model, or with an adapter, that was made anew are another's.
+    local model made
     for model in "$@"; do
-        find "$folder" -maxdepth 1 -name "$(basename "$model" .gguf).*" ! -newer "$model" -delete
+        for made in "$model" ${lora:+"$lora"}; do
+            find "$folder" -maxdepth 1 -name "$(basename "$model" .gguf).*" ! -newer "$made" -delete
+        done
     done
     "$aird" asr "$@" ${lora:+--lora "$lora"} --attack vanilla --transcripts "$folder" \
         --max-tokens "${AIRD_STUDY_TOKENS:-40}" "${threads[@]}" --json >"$out/asr-$type.json"
@@ -105,11 +108,11 @@ for type in "${types[@]}"; do
     printf '\n==> %s\n' "$type"
     ask "$type-before" "" "$model"
     if [ "$type" = adapter ]; then
-        lora=$out/repair-adapter.gguf
+        lora=$out/repair-adapter$by.gguf
         repair "$type" "$lora" "$model" --lora "$lora"
         [ ! -e "$lora" ] || ask "$type-after" "$lora" "$model"
     else
-        repaired=$out/repaired-${type^^}.gguf
+        repaired=$out/repaired-${type^^}$by.gguf
         repair "$type" "$repaired" "$model" -o "$repaired"
         [ ! -e "$repaired" ] || ask "$type-after" "" "$repaired"
     fi

@@ -183,25 +183,23 @@ impl SearchArgs {
         let load = |file: &PathBuf| -> Result<PromptSet> {
             Ok(prompts::load(file, self.field.as_deref())?.require(8)?)
         };
-        let held_out = Part::HeldOut;
-        let own_benign = || {
-            let (a, b) = (prompts::harmless(held_out), prompts::borderline(held_out));
-            PromptSet::new("builtin:benign/held-out", [a.prompts, b.prompts].concat())
+        let own_benign = |name: &str, part, [harmless, borderline]: [usize; 2]| {
+            let harmless = prompts::harmless(part).first(harmless);
+            let borderline = prompts::borderline(part).first(borderline);
+            PromptSet::new(name, [harmless.prompts, borderline.prompts].concat())
         };
+        let held_out = || own_benign("builtin:benign/held-out", Part::HeldOut, [usize::MAX; 2]);
         let harmful = self.harmful.as_ref().map(load).transpose()?;
         let benign = self.harmless.as_ref().map(load).transpose()?;
         let more_benign = match benign {
             // Others' files may hold these very prompts.
-            Some(_) => Vec::new(),
-            None => {
-                let (a, b) = (prompts::harmless(Part::Train), prompts::borderline(Part::Train));
-                [a.first(N_MORE[0]).prompts, b.first(N_MORE[1]).prompts].concat()
-            }
+            Some(_) => PromptSet::new("none", Vec::new()),
+            None => own_benign("builtin:benign/train, the first", Part::Train, N_MORE),
         };
         Ok(Asked {
-            harmful: harmful.unwrap_or_else(|| prompts::harmful(held_out)),
-            benign: benign.unwrap_or_else(own_benign),
-            more_benign: PromptSet::new("builtin:benign/train, the first", more_benign),
+            harmful: harmful.unwrap_or_else(|| prompts::harmful(Part::HeldOut)),
+            benign: benign.unwrap_or_else(held_out),
+            more_benign,
         })
     }
 

@@ -5,17 +5,17 @@
 //! symmetric   sc = max(max |w|, 1e-5) / 7            z = 8
 //!             q = clamp(rint(w / sc) + z, 0, 15)     w = (q - z) * sc
 //!
-//! block_q4_1: | d: f16 | m: f16 | 16 x (q[j+16] << 4 | q[j]) |   w = q * d + m: d = sc, m = -z sc
-//! block_q4_0: | d: f16 |          16 x (q[j+16] << 4 | q[j]) |   w = (q - 8) * d: d = sc
+//! block_q4_1:   d = sc, m = -z sc
+//! block_q4_0:   d = sc
 //! ```
-//! Source: mit-han-lab/llm-awq, `pseudo_quantize_tensor`; blocks: ggml-common.h. A group is four
+//! Source: mit-han-lab/llm-awq, `pseudo_quantize_tensor`. A group is four
 //! blocks with the same d and m. Arithmetic is f32, halves round to even.
 
-use half::f16;
 use rayon::prelude::*;
 
 use super::error::{Error, Result};
 use crate::gguf::GgmlType;
+use crate::quant::write_block;
 
 /// Columns that share a scale.
 pub const GROUP: usize = 128;
@@ -125,17 +125,12 @@ pub fn encode(rows: &[f32], n_cols: usize, scheme: Scheme, out: &mut [u8]) -> Re
 }
 
 fn encode_block(grid: Grid, scheme: Scheme, weights: &[f32; BLOCK_LEN], block: &mut [u8]) {
-    let (head, nibbles) = block.split_at_mut(block.len() - BLOCK_LEN / 2);
-    head[..2].copy_from_slice(&f16::from_f32(grid.scale).to_le_bytes());
-    if scheme == Scheme::Asymmetric {
+    let minimum = match scheme {
+        Scheme::Symmetric => None,
         // From 0, not negated: a zero point of 0 gives 0, not -0.
-        let m = 0.0 - f32::from(grid.zero) * grid.scale;
-        head[2..].copy_from_slice(&f16::from_f32(m).to_le_bytes());
-    }
-    let (low, high) = weights.split_at(BLOCK_LEN / 2);
-    for ((byte, low), high) in nibbles.iter_mut().zip(low).zip(high) {
-        *byte = grid.int(*high) << 4 | grid.int(*low);
-    }
+        Scheme::Asymmetric => Some(0.0 - f32::from(grid.zero) * grid.scale),
+    };
+    write_block(grid.scale, minimum, &weights.map(|w| grid.int(w)), block);
 }
 
 /// AWQ's clip search on rows, [n_rows, n_cols], in place: per row and group the range

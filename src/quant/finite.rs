@@ -3,15 +3,12 @@
 use std::ops::Range;
 
 use half::{bf16, f16};
-use rayon::prelude::*;
 
 use super::error::Result;
+use super::rows::decode_rows;
 use super::stream::fold_rows;
 use crate::gguf::{GgmlType, Tensor, Watch};
 use crate::llama;
-
-/// Numbers that a thread decodes at once.
-const ELEMENTS_AT_ONCE: usize = 64 << 10;
 
 /// Index of the first element that is NaN or infinite, counted in `bytes`, whose rows have
 /// `n_cols` elements. A bad scale makes every decoded value of its block bad: 0 * inf is NaN.
@@ -27,18 +24,10 @@ pub fn first_non_finite(ty: GgmlType, bytes: &[u8], n_cols: usize) -> Result<Opt
         // An exponent of 255 is NaN by the OCP MX specification; ggml decodes it to 2^127.
         GgmlType::MXFP4 => bytes.chunks_exact(17).position(|b| b[0] == 0xff).map(|i| i * 32),
         ty if llama::is_decodable(ty) => {
-            let row_bytes = ty.bytes_for(n_cols as u64).unwrap_or(0).max(1) as usize;
-            let n_rows = (ELEMENTS_AT_ONCE / n_cols.max(1)).max(1);
-            let parts = bytes.par_chunks(n_rows * row_bytes).enumerate();
-            let first = parts.find_map_first(|(i, bytes)| {
-                let mut values = vec![0.0; bytes.len() / row_bytes * n_cols];
-                if let Err(error) = llama::decode(ty, bytes, &mut values) {
-                    return Some(Err(error));
-                }
-                let bad = values.iter().position(|x| !x.is_finite())?;
-                Some(Ok(i * n_rows * n_cols + bad))
-            });
-            first.transpose()?
+            let n = bytes.len() as u64 / ty.layout().block_bytes * ty.layout().block_len;
+            let mut values = vec![0.0; n as usize];
+            decode_rows(ty, bytes, n_cols, &mut values)?;
+            values.iter().position(|x| !x.is_finite())
         }
         _ => None,
     };

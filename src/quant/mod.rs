@@ -4,6 +4,7 @@
 //! codecs are ggml's own, behind [`crate::llama`].
 
 mod along;
+mod block;
 mod compare;
 mod convertible;
 mod error;
@@ -15,11 +16,12 @@ mod stream;
 mod zeros;
 
 pub use along::{realised_alpha, written_along};
+pub use block::write_block;
 pub use compare::{Comparison, compare, count_zeros, zeros_in};
 pub use convertible::{is_block_matrix, is_convertible};
 pub use error::{Error, Result};
 pub use finite::{find_non_finite, first_non_finite};
 pub use preserve::{Strengthened, strengthen};
-pub use rows::{decode_rows, decoded, encode_rows, keeps_zeros};
+pub use rows::{decode_rows, decoded, encode_rows};
 pub use stream::{fold_range, fold_rows};
-pub use zeros::{PRUNED, encode_pruned_rows};
+pub use zeros::{PRUNED, encode_pruned_rows, keeps_zeros};

@@ -6,7 +6,6 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::error::Result;
-use super::zeros::encode_pruned_rows;
 use crate::gguf::{GgmlType, Tensor};
 use crate::llama;
 
@@ -57,21 +56,6 @@ pub fn encode_rows(
     Ok(tasks.try_for_each(|(rows, out)| llama::encode(ty, rows, n_cols, importance, out))?)
 }
 
-/// True if zeros among other values come back as zeros from `ty`, written by
-/// [`encode_pruned_rows`]: not from k-quants whose blocks have a minimum, nor from types whose grid
-/// has no zero.
-pub fn keeps_zeros(ty: GgmlType) -> bool {
-    const N: usize = 512;
-    // Blocks of many shapes, half of each zero.
-    let value = |i: usize| (i as f32 * 0.7).sin() * (1.0 + (i / 16) as f32) + 0.3;
-    let row: Vec<f32> = (0..N).map(|i| if i % 2 == 0 { 0.0 } else { value(i) }).collect();
-    let Some(n_bytes) = ty.bytes_for(N as u64) else { return false };
-    let (mut bytes, mut back) = (vec![0; n_bytes as usize], vec![0.0; N]);
-    let there = encode_pruned_rows(ty, &row, N, None, 1, &mut bytes);
-    let and_back = there.and_then(|()| decode_rows(ty, &bytes, N, &mut back));
-    and_back.is_ok() && back.iter().step_by(2).all(|x| *x == 0.0)
-}
-
 /// Elements and bytes of the whole rows that a task takes; 0 bytes where rows are no blocks.
 fn task_size(ty: GgmlType, n_cols: usize) -> Result<(usize, usize)> {
     let n_rows = (ELEMENTS_PER_TASK / n_cols.max(1)).max(1);
@@ -106,17 +90,6 @@ mod tests {
             let error: f64 = rows.iter().zip(&back).map(|(a, b)| f64::from(a - b).powi(2)).sum();
             let size: f64 = rows.iter().map(|a| f64::from(*a).powi(2)).sum();
             assert!((error / size).sqrt() < 0.7, "{ty}: {}", (error / size).sqrt());
-        }
-    }
-
-    #[test]
-    fn zeros_stay_but_in_k_quants_with_a_minimum() {
-        use GgmlType as T;
-        for ty in [T::F32, T::F16, T::BF16, T::Q8_0, T::Q5_0, T::Q4_0, T::Q6_K, T::Q4_1, T::Q5_1] {
-            assert!(keeps_zeros(ty), "{ty}");
-        }
-        for ty in [T::Q4_K, T::Q5_K, T::Q2_K, T::IQ4_NL] {
-            assert!(!keeps_zeros(ty), "{ty}");
         }
     }
 

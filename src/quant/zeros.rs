@@ -13,8 +13,9 @@
 use half::f16;
 use rayon::prelude::*;
 
+use super::block::write_block;
 use super::error::Result;
-use super::rows::encode_rows;
+use super::rows::{decode_rows, encode_rows};
 use crate::gguf::GgmlType;
 
 /// Zeros in a block that tell of pruning: other weights are hardly ever zero, and of blocks of
@@ -55,6 +56,21 @@ pub fn encode_pruned_rows(
         }
     });
     Ok(())
+}
+
+/// True if zeros among other values come back as zeros from `ty`, written by
+/// [`encode_pruned_rows`]: not from k-quants whose blocks have a minimum, nor from types whose grid
+/// has no zero.
+pub fn keeps_zeros(ty: GgmlType) -> bool {
+    const N: usize = 512;
+    // Blocks of many shapes, half of each zero.
+    let value = |i: usize| (i as f32 * 0.7).sin() * (1.0 + (i / 16) as f32) + 0.3;
+    let row: Vec<f32> = (0..N).map(|i| if i % 2 == 0 { 0.0 } else { value(i) }).collect();
+    let Some(n_bytes) = ty.bytes_for(N as u64) else { return false };
+    let (mut bytes, mut back) = (vec![0; n_bytes as usize], vec![0.0; N]);
+    let there = encode_pruned_rows(ty, &row, N, None, 1, &mut bytes);
+    let and_back = there.and_then(|()| decode_rows(ty, &bytes, N, &mut back));
+    and_back.is_ok() && back.iter().step_by(2).all(|x| *x == 0.0)
 }
 
 /// Bits of an integer, of the types that are written here.
@@ -113,7 +129,9 @@ fn encode_block(bits: u32, weights: &[f32; BLOCK], importance: Option<&[f32]>, b
         }
     }
     if let Some((_, grid)) = best {
-        write_block(bits, grid, weights, block);
+        // From 0, not negated: a z of 0 gives 0, not -0.
+        let minimum = 0.0 - grid.zero * grid.step;
+        write_block(grid.step, Some(minimum), &weights.map(|w| grid.integer(w) as u8), block);
     }
 }
 
@@ -124,30 +142,11 @@ fn shortened(x: f32, bits: u32) -> f32 {
     f16::from_f32(f32::from_bits(rounded)).to_f32()
 }
 
-/// | d: f16 | m: f16 | 5 bits: the fifth ones, u32 | 16 x (q[j+16] << 4 | q[j]) |, ggml-common.h.
-fn write_block(bits: u32, grid: Grid, weights: &[f32; BLOCK], block: &mut [u8]) {
-    let integers = weights.map(|w| grid.integer(w) as u8);
-    let (head, nibbles) = block.split_at_mut(block.len() - BLOCK / 2);
-    head[..2].copy_from_slice(&f16::from_f32(grid.step).to_le_bytes());
-    // From 0, not negated: a z of 0 gives 0, not -0.
-    head[2..4].copy_from_slice(&f16::from_f32(0.0 - grid.zero * grid.step).to_le_bytes());
-    if bits == 5 {
-        let fifth = integers.iter().enumerate();
-        let fifth = fifth.fold(0u32, |all, (j, q)| all | u32::from(q >> 4) << j);
-        head[4..8].copy_from_slice(&fifth.to_le_bytes());
-    }
-    let (low, high) = integers.split_at(BLOCK / 2);
-    for (byte, (low, high)) in nibbles.iter_mut().zip(low.iter().zip(high)) {
-        *byte = high << 4 | low & 15;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::quant::decode_rows;
 
     const TYPES: [GgmlType; 2] = [GgmlType::Q4_1, GgmlType::Q5_1];
 
@@ -225,6 +224,17 @@ mod tests {
             encode_rows(ty, &rows, 256, None, &mut expected).unwrap();
             encode_pruned_rows(ty, &rows, 256, None, 4, &mut bytes).unwrap();
             assert_eq!(bytes, expected, "{ty}");
+        }
+    }
+
+    #[test]
+    fn zeros_stay_but_in_k_quants_with_a_minimum() {
+        use GgmlType as T;
+        for ty in [T::F32, T::F16, T::BF16, T::Q8_0, T::Q5_0, T::Q4_0, T::Q6_K, T::Q4_1, T::Q5_1] {
+            assert!(keeps_zeros(ty), "{ty}");
+        }
+        for ty in [T::Q4_K, T::Q5_K, T::Q2_K, T::IQ4_NL] {
+            assert!(!keeps_zeros(ty), "{ty}");
         }
     }
 }

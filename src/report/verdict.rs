@@ -95,19 +95,14 @@ pub(super) fn lead(study: Study<'_>) -> String {
     }
     more(count(Verdict::Unknown), "could not be measured");
     // A model that babbles has nothing to succeed with, and may still refuse more again.
-    let refuses_more = |v: &Variant<'_>| {
-        verdict(study, *v) != Verdict::Mended && {
-            refusals(study, *v).is_some_and(|r| rose(&r.before, &r.after, r.p))
-        }
-    };
-    match study.variants().iter().filter(|v| refuses_more(v)).count() {
+    let refuses_more = |v| refusals(study, v).is_some_and(|r| rose(&r.before, &r.after, r.p));
+    let unmended = study.variants().into_iter().zip(&verdicts);
+    let unmended = unmended.filter(|(_, verdict)| **verdict != Verdict::Mended);
+    let other = if count(Verdict::Mended) > 0 { "other " } else { "" };
+    match unmended.filter(|(v, _)| refuses_more(*v)).count() {
         0 => {}
-        n => {
-            let other = if count(Verdict::Mended) > 0 { "other " } else { "" };
-            let repairs = if n == 1 { "repair" } else { "repairs" };
-            let n = if n == 1 { "one".into() } else { n.to_string() };
-            parts.push(format!("{n} {other}{repairs} raised refusals"));
-        }
+        1 => parts.push(format!("one {other}repair raised refusals")),
+        n => parts.push(format!("{n} {other}repairs raised refusals")),
     }
     format!("{} was compressed {ways}: {}.", study.base_title(), parts.join("; "))
 }
