@@ -2,14 +2,8 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use aird::cli::{self, Cli};
 
 fn main() -> ExitCode {
-    let code = match Cli::parse().run() {
-        Ok(()) => cli::DONE,
-        Err(error) => cli::report(&error),
-    };
-    ExitCode::from(code)
+    ExitCode::from(cli::exit_code_of(|| Cli::from_command_line()?.run()))
 }

@@ -5,7 +5,7 @@ use super::lora::{Adapter, Pair};
 use crate::gguf::{
     Ask, BoxError, GgmlType, KvEdit, Model, Replacement, Rewrite, Tensor, file_type_edit,
 };
-use crate::quant::{decode_rows, encode_rows, first_non_finite, is_convertible};
+use crate::quant::{decode_finite, encode_rows, first_non_finite, is_convertible, non_finite_at};
 
 /// Which type the matrices of a merged model get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,12 +88,17 @@ fn merged<'m>(
     let mut values = Vec::new();
     let produce = move |rows: std::ops::Range<u64>, out: &mut [u8]| {
         values.resize((rows.end - rows.start) as usize * n_cols, 0.0);
-        decode_rows(tensor.info.ty, tensor.rows(rows.clone()), n_cols, &mut values)?;
+        decode_finite(tensor, rows.clone(), &mut values)?;
         if let Some((pair, strength)) = change {
             pair.add(rows.clone(), strength, &mut values);
         }
         encode_rows(ty, &values, n_cols, None, out)?;
-        match first_non_finite(ty, out, n_cols)? {
+        // What is infinite before it is rounded may come out of a quantized type as a number.
+        let index = match non_finite_at(&values) {
+            Some(index) => Some(index as u64),
+            None => first_non_finite(ty, out, n_cols)?,
+        };
+        match index {
             None => Ok(()),
             Some(index) => {
                 let (name, index) = (tensor.info.name.clone(), rows.start * n_cols as u64 + index);

@@ -7,13 +7,17 @@ use clap::Args;
 
 use super::ui::Ui;
 use crate::gguf::Model;
-use crate::llama::{Engine, Options};
+use crate::llama::{self, Engine, Options, Trial};
+
+/// ggml's own limit on the threads of a graph, `GGML_MAX_N_THREADS`; with more it crashes.
+const MAX_THREADS: i64 = 512;
 
 /// How llama.cpp runs.
 #[derive(Debug, Clone, Args)]
 pub struct EngineArgs {
     /// CPU threads; 0 for as many as there are cores.
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    #[arg(long, default_value_t = 0, value_name = "N",
+        value_parser = clap::value_parser!(u32).range(..=MAX_THREADS))]
     pub threads: u32,
     /// Blocks to run on the GPU, in a build with one.
     #[arg(long, default_value_t = 0, value_name = "N")]
@@ -26,10 +30,25 @@ impl EngineArgs {
         Options { threads: self.threads, gpu_layers: self.gpu_layers }
     }
 
-    /// Loads `model`; Ctrl-C ends what is then decoded.
+    /// Loads `model`, which was tried in a process of its own first; Ctrl-C ends the load and what is
+    /// then decoded.
     pub fn load(&self, ui: &Ui, model: &Model) -> Result<Engine> {
-        let mut engine = Engine::load(&model.shards()[0].path, self.options())?;
-        engine.heed(ui.interrupt());
+        self.load_with(ui, model, None)
+    }
+
+    /// As [`EngineArgs::load`], with an adapter set.
+    pub fn load_with(&self, ui: &Ui, model: &Model, lora: Option<&Path>) -> Result<Engine> {
+        let (path, options) = (model.shards()[0].path.as_path(), self.options());
+        let prober = ui.prober();
+        prober.first_token(&Trial { model: path, lora: None, options })?;
+        if lora.is_some() {
+            prober.first_token(&Trial { model: path, lora, options })?;
+        }
+        let mut engine = Engine::load_interruptible(path, options, ui.interrupt())?;
+        if !engine.has_tokenizer() {
+            return Err(llama::Error::NoTokenizer { path: path.into() }.into());
+        }
+        lora.map(|lora| engine.set_adapter(lora, 1.0)).transpose()?;
         Ok(engine)
     }
 }

@@ -1,6 +1,5 @@
 //! `aird ask`: greedy answers, for looking with one's own eyes.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
@@ -10,6 +9,7 @@ use serde::Serialize;
 use super::args::EngineArgs;
 use super::chat::ChatArgs;
 use super::direction::read_for;
+use super::paths::Verb;
 use super::ui::Ui;
 use crate::direction::{ablate, add};
 use crate::gguf::Model;
@@ -58,17 +58,14 @@ pub struct Answered {
     pub tokens: usize,
 }
 
-impl Ask {
-    pub fn run(self, ui: &Ui) -> Result<()> {
+impl Verb for Ask {
+    fn run(self, ui: &Ui) -> Result<()> {
         if self.max_tokens == 0 || self.parallel == 0 {
             bail!("--max-tokens and --parallel are at least 1");
         }
         let model = Model::open(&self.model)?;
         let chat = self.chat.chat(&model)?;
-        let mut engine = self.engine.load(ui, &model)?;
-        if let Some(lora) = &self.lora {
-            engine.set_adapter(lora, 1.0)?;
-        }
+        let engine = self.engine.load_with(ui, &model, self.lora.as_deref())?;
         let ablated = self.ablate.as_ref().map(|path| read_for(path, &engine)).transpose()?;
         let added = self.add.as_ref().map(|path| read_for(path, &engine)).transpose()?;
         let unit = ablated.as_ref().map(|d| d.unit()).transpose()?;
@@ -88,9 +85,16 @@ impl Ask {
             sampling: Sampling::Greedy,
         };
         let stream = !self.json && self.parallel == 1;
-        let mut listener =
-            Teller { ui, engine: &engine, prompts: &self.prompts, stream, told: None };
+        let mut listener = Printer {
+            ui,
+            engine: &engine,
+            prompts: &self.prompts,
+            stream,
+            begun: None,
+            printed: Ok(()),
+        };
         let answers = generate(&engine, &tokens, settings, &mut hooks, &mut listener)?;
+        listener.printed?;
         let text = |tokens: &Vec<i32>| {
             let bytes: Vec<u8> = tokens.iter().flat_map(|&t| engine.piece(t)).collect();
             String::from_utf8_lossy(&bytes).into_owned()
@@ -114,32 +118,36 @@ impl Ask {
 }
 
 /// Prints tokens as they come.
-struct Teller<'a> {
+struct Printer<'a> {
     ui: &'a Ui,
     engine: &'a Engine,
     prompts: &'a [String],
     stream: bool,
     /// The prompt whose answer is being printed.
-    told: Option<usize>,
+    begun: Option<usize>,
+    /// The first error: nothing is printed after it.
+    printed: Result<()>,
 }
 
-impl Listener for Teller<'_> {
-    fn token(&mut self, index: usize, token: i32) {
-        if !self.stream {
-            return;
+impl Printer<'_> {
+    fn print(&mut self, bytes: &[u8]) {
+        if self.stream && self.printed.is_ok() {
+            self.printed = self.ui.print_bytes(bytes);
         }
-        let mut stdout = std::io::stdout().lock();
-        if self.told != Some(index) {
-            self.told = Some(index);
-            let _ = writeln!(stdout, "> {}", self.prompts[index]);
+    }
+}
+
+impl Listener for Printer<'_> {
+    fn token(&mut self, index: usize, token: i32) {
+        if self.begun != Some(index) {
+            self.begun = Some(index);
+            self.print(format!("> {}\n", self.prompts[index]).as_bytes());
         }
         // Bytes, not text: a character may come in several tokens.
-        let _ = stdout.write_all(&self.engine.piece(token)).and_then(|()| stdout.flush());
+        self.print(&self.engine.piece(token));
     }
 
     fn answered(&mut self, _: usize) {
-        if self.stream {
-            let _ = self.ui.print("\n\n");
-        }
+        self.print(b"\n\n");
     }
 }

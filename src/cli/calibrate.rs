@@ -8,8 +8,9 @@ use serde::Serialize;
 
 use super::args::EngineArgs;
 use super::calibration::{self, Calibration, CalibrationArgs};
+use super::paths::{Paths, Verb};
 use super::ui::Ui;
-use crate::gguf::{Model, check_output};
+use crate::gguf::Model;
 use crate::llama;
 use crate::stats::{self, Collected, Stats};
 
@@ -52,9 +53,16 @@ pub struct Report {
     pub unseen_experts: Vec<String>,
 }
 
-impl Calibrate {
-    pub fn run(self, ui: &Ui) -> Result<()> {
-        check_output(&self.output, self.force, &[&self.model])?;
+impl Verb for Calibrate {
+    fn paths(&self) -> Paths {
+        self.calibration
+            .read_from(Paths::default())
+            .reads([&self.model])
+            .writes([&self.output])
+            .with(self.force, false)
+    }
+
+    fn run(self, ui: &Ui) -> Result<()> {
         self.calibration.check()?;
         let partial = partial_path(&self.output);
         if partial.exists() && !self.resume && !self.force {
@@ -93,7 +101,9 @@ impl Calibrate {
         ui.say(format_args!("wrote {}", self.output.display()));
         self.print(ui, &stats, calibration)
     }
+}
 
+impl Calibrate {
     fn print(&self, ui: &Ui, stats: &Stats, calibration: Calibration) -> Result<()> {
         let report = Report {
             path: self.output.display().to_string(),

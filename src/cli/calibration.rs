@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::args::file_name;
 use super::chat::{Chat, ChatArgs};
+use super::paths::Paths;
 use super::ui::Ui;
 use crate::gguf::{Model, hex, model_sha256};
 use crate::judge::begins_refusal;
@@ -75,6 +76,11 @@ pub struct Calibration {
 }
 
 impl CalibrationArgs {
+    /// `paths`, and the files that these arguments name.
+    pub fn read_from(&self, paths: Paths) -> Paths {
+        self.chat.read_from(paths).reads_unless(self.data.as_deref(), &["builtin:"])
+    }
+
     /// What can be wrong without a look at the model.
     pub fn check(&self) -> Result<()> {
         let Some(data) = &self.data else { bail!("--data is missing: nothing to calibrate on") };

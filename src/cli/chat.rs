@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Args;
 
+use super::paths::Paths;
 use super::ui::Ui;
 use crate::gguf::Model;
 use crate::llama::Engine;
@@ -39,6 +40,11 @@ pub struct Chat {
 }
 
 impl ChatArgs {
+    /// `paths`, and the files that these arguments name.
+    pub fn read_from(&self, paths: Paths) -> Paths {
+        paths.reads_unless(self.chat_template.as_deref(), &["none"])
+    }
+
     /// The template that `model` is asked through.
     pub fn chat(&self, model: &Model) -> Result<Chat> {
         let template = match self.chat_template.as_deref() {

@@ -6,10 +6,11 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
+use super::paths::{Paths, Verb};
 use super::text::table;
 use super::ui::Ui;
 use crate::direction::{Comparison, Direction, compare};
-use crate::gguf::{check_output, write_file};
+use crate::gguf::write_file;
 use crate::report::{Heat, heatmap};
 
 /// Compare the refusal directions of a model and of others made from it
@@ -40,15 +41,21 @@ pub struct Report {
     pub others: Vec<Comparison>,
 }
 
-impl Compare {
-    pub fn run(self, ui: &Ui) -> Result<()> {
+impl Verb for Compare {
+    fn paths(&self) -> Paths {
+        Paths::default()
+            .reads(std::iter::once(&self.base).chain(&self.others))
+            .writes(&self.svg)
+            .with(self.force, false)
+    }
+
+    fn run(self, ui: &Ui) -> Result<()> {
         let base = Direction::read(&self.base)?;
         let mut others = Vec::new();
         for path in &self.others {
             others.push(compare(&base, &Direction::read(path)?)?);
         }
         if let (Some(path), Some(first)) = (&self.svg, others.first()) {
-            check_output(path, self.force, &[&self.base])?;
             let title = format!("cosine to {}", base.about.model);
             let heat = Heat {
                 title: &title,
@@ -62,7 +69,9 @@ impl Compare {
         let report = Report { base: base.about.model.clone(), others };
         if self.json { ui.print_json(&report) } else { ui.print(self.text(&report)) }
     }
+}
 
+impl Compare {
     fn text(&self, report: &Report) -> String {
         let head = ["", "l^c/l", "i^c/i", "cosine", "cosine at l, i"];
         let mut rows = vec![head.map(String::from).to_vec()];

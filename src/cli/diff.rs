@@ -7,6 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::args::model_name;
+use super::paths::Verb;
 use super::text::{table, value_text};
 use super::ui::Ui;
 use crate::gguf::{KvMap, Model, Tensor, Watch, shape_text};
@@ -96,8 +97,8 @@ pub struct ChangedTensor {
     pub sparsity_b: Option<f64>,
 }
 
-impl Diff {
-    pub fn run(self, ui: &Ui) -> Result<()> {
+impl Verb for Diff {
+    fn run(self, ui: &Ui) -> Result<()> {
         let (a, b) = (Model::open(&self.a)?, Model::open(&self.b)?);
         let progress = ui.progress();
         let report = compare_models(&a, &b, &progress)?;

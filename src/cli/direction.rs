@@ -8,12 +8,13 @@ use serde::Serialize;
 
 use super::args::{EngineArgs, file_name};
 use super::chat::{Chat, ChatArgs};
+use super::paths::{Paths, Verb};
 use super::text::table;
 use super::ui::Ui;
 use crate::direction::{
     About, Cell, CellScores, Choice, Direction, Found, Kinds, Limits, Search, find,
 };
-use crate::gguf::{Model, check_output, model_sha256};
+use crate::gguf::{Model, model_sha256};
 use crate::llama::Engine;
 use crate::prompts::{self, Part, PromptSet};
 
@@ -93,11 +94,16 @@ pub struct Report {
     pub selection_tokens_exhaustive: Option<u64>,
 }
 
-impl FindDirection {
-    pub fn run(self, ui: &Ui) -> Result<()> {
-        for output in std::iter::once(&self.output).chain(&self.cvector) {
-            check_output(output, self.force, &[&self.model])?;
-        }
+impl Verb for FindDirection {
+    fn paths(&self) -> Paths {
+        self.chat
+            .read_from(Paths::default())
+            .reads(std::iter::once(&self.model).chain(&self.harmful).chain(&self.harmless))
+            .writes(std::iter::once(&self.output).chain(&self.cvector))
+            .with(self.force, false)
+    }
+
+    fn run(self, ui: &Ui) -> Result<()> {
         let (direction, report) = self.look_for(ui)?;
         direction.write(&self.output)?;
         if let Some(cvector) = &self.cvector {
@@ -106,7 +112,9 @@ impl FindDirection {
         ui.say(format_args!("wrote {}", self.output.display()));
         if self.json { ui.print_json(&report) } else { ui.print(report.text()) }
     }
+}
 
+impl FindDirection {
     fn look_for(&self, ui: &Ui) -> Result<(Direction, Report)> {
         let model = Model::open(&self.model)?;
         let chat = self.chat.chat(&model)?;

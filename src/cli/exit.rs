@@ -1,13 +1,13 @@
 //! Exit codes, decided here alone.
 
 use std::error::Error;
-use std::io;
+use std::panic::UnwindSafe;
 
 use super::ui::print_error;
 use crate::{adapter, compress, direction, eval, gguf, judge, llama, quant, repair, stats, study};
 
 /// Done.
-pub const DONE: u8 = 0;
+const DONE: u8 = 0;
 /// Something failed.
 const FAILED: u8 = 1;
 /// A condition of `--fail-if` holds, or nothing within the budget helps.
@@ -17,13 +17,25 @@ pub(super) const INTERRUPTED: u8 = 130;
 
 type Cause<'a> = &'a (dyn Error + 'static);
 
-/// Prints `error` to stderr and chooses the exit code. A reader that closed the pipe has what it
-/// wanted: that is success, and silent.
-pub fn report(error: &anyhow::Error) -> u8 {
-    if error.chain().any(is_broken_pipe) {
-        return DONE;
+/// Runs the program; its exit code. An error is printed in one sentence, and so is a panic, which is
+/// a fault of ours.
+pub fn exit_code_of(run: impl FnOnce() -> anyhow::Result<()> + UnwindSafe) -> u8 {
+    std::panic::set_hook(Box::new(|panic| {
+        let text = panic.payload_as_str().unwrap_or("it did not say why");
+        let place = panic.location().map_or_else(String::new, |at| format!(" at {at}"));
+        print_error(&anyhow::anyhow!("internal error{place}: {text}\nhint: please report this"));
+    }));
+    match std::panic::catch_unwind(run) {
+        Ok(Ok(())) => DONE,
+        Ok(Err(error)) => {
+            print_error(&error);
+            code_of(&error)
+        }
+        Err(_) => FAILED,
     }
-    print_error(error);
+}
+
+fn code_of(error: &anyhow::Error) -> u8 {
     match () {
         () if error.chain().any(is_interrupt) => INTERRUPTED,
         () if error.is::<GateFailed>() => GATE,
@@ -43,10 +55,6 @@ impl GateFailed {
     pub(super) fn new(said: String) -> GateFailed {
         GateFailed { said }
     }
-}
-
-fn is_broken_pipe(cause: Cause<'_>) -> bool {
-    cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }
 
 fn is_interrupt(cause: Cause<'_>) -> bool {

@@ -7,6 +7,7 @@ use clap::{Args, Command, CommandFactory, Subcommand};
 use clap_complete::Shell;
 
 use super::Cli;
+use super::paths::Verb;
 use super::ui::Ui;
 
 /// Print man pages or shell completions
@@ -28,8 +29,8 @@ enum What {
     Completions { shell: Shell },
 }
 
-impl Generate {
-    pub fn run(self, ui: &Ui) -> Result<()> {
+impl Verb for Generate {
+    fn run(self, ui: &Ui) -> Result<()> {
         match self.what {
             What::Man { dir: None } => ui.print(page(Cli::command())?),
             What::Man { dir: Some(dir) } => std::fs::create_dir_all(&dir)

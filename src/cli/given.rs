@@ -9,8 +9,9 @@ use sha2::{Digest, Sha256};
 use super::args::EngineArgs;
 use super::calibrate::warn_of_unseen;
 use super::calibration::{self, Calibration, CalibrationArgs};
+use super::paths::Paths;
 use super::ui::Ui;
-use crate::gguf::{Model, check_output, hex};
+use crate::gguf::{Model, hex};
 use crate::llama::{self, Engine};
 use crate::stats::{self, Collected, Stats};
 
@@ -37,6 +38,13 @@ pub struct Given {
 }
 
 impl StatsArgs {
+    /// The files that these arguments name, `output`, and the statistics kept beside it.
+    pub fn paths(&self, output: &PathBuf) -> Paths {
+        let beside = self.calibration.data.as_ref().map(|_| kept_beside(output));
+        let paths = self.calibration.read_from(Paths::default());
+        paths.reads(&self.stats).writes(std::iter::once(output).chain(&beside))
+    }
+
     /// True if there will be statistics.
     pub fn any(&self) -> bool {
         self.stats.is_some() || self.calibration.data.is_some()
@@ -44,17 +52,11 @@ impl StatsArgs {
 
     /// Reads or collects the statistics of `model`; None if none are asked for. Collected ones are
     /// kept beside `output`.
-    pub fn given(
-        &self,
-        ui: &Ui,
-        model: &Model,
-        output: &Path,
-        force: bool,
-    ) -> Result<Option<Given>> {
+    pub fn given(&self, ui: &Ui, model: &Model, output: &Path) -> Result<Option<Given>> {
         let (path, calibration) = match &self.stats {
             Some(path) => (path.clone(), None),
             None if self.calibration.data.is_none() => return Ok(None),
-            None => self.collect(ui, model, output, force)?,
+            None => self.collect(ui, model, output)?,
         };
         let given = Given::read(model, path, calibration)?;
         warn_of_unseen(ui, &given.stats);
@@ -66,16 +68,19 @@ impl StatsArgs {
         ui: &Ui,
         model: &Model,
         output: &Path,
-        force: bool,
     ) -> Result<(PathBuf, Option<Calibration>)> {
-        let beside = output.with_extension("imatrix.gguf");
-        check_output(&beside, force, &[])?;
+        let beside = kept_beside(output);
         let engine = self.engine.load(ui, model)?;
         let calibration = self.calibration.samples(ui, model, &engine)?;
         stats::write(&beside, &collected(ui, &engine, &calibration)?)?;
         ui.say(format_args!("kept the statistics in {}", beside.display()));
         Ok((beside, Some(calibration)))
     }
+}
+
+/// Where statistics that were collected for `output` are kept.
+fn kept_beside(output: &Path) -> PathBuf {
+    output.with_extension("imatrix.gguf")
 }
 
 impl Given {

@@ -8,6 +8,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::args::file_name;
+use super::paths::Verb;
 use super::text::{bytes_text, count_text, first_line, share_text, table};
 use super::ui::Ui;
 use crate::gguf::{GgmlType, Model, TensorInfo, Watch, history};
@@ -140,8 +141,8 @@ pub struct TensorReport {
     pub bytes: u64,
 }
 
-impl Inspect {
-    pub fn run(self, ui: &Ui) -> Result<()> {
+impl Verb for Inspect {
+    fn run(self, ui: &Ui) -> Result<()> {
         let model = Model::open(&self.model)?;
         if self.template {
             return match chat_template(&model) {

@@ -6,10 +6,12 @@ use anyhow::{Result, bail};
 use clap::Args;
 use serde::Serialize;
 
+use super::args::EngineArgs;
 use super::output::{FileReport, OutputArgs, no_sha256, sha256_of};
+use super::paths::{Paths, Verb};
 use super::ui::Ui;
 use crate::adapter::{Adapter, MergedType, Outcome, merge, outcomes};
-use crate::gguf::{GgmlType, Model, Rewrite, Step, Unwatched, check_output, model_sha256};
+use crate::gguf::{GgmlType, Model, Rewrite, Step, Unwatched, model_sha256};
 
 /// Fold a LoRA adapter into the weights
 #[derive(Debug, Args)]
@@ -28,6 +30,8 @@ pub struct Merge {
     ty: Option<MergedType>,
     #[command(flatten)]
     out: OutputArgs,
+    #[command(flatten)]
+    engine: EngineArgs,
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
@@ -48,8 +52,15 @@ pub struct Report {
     pub ignored: Vec<String>,
 }
 
-impl Merge {
-    pub fn run(self, ui: &Ui) -> Result<()> {
+impl Verb for Merge {
+    fn paths(&self) -> Paths {
+        Paths::default()
+            .reads([&self.model, &self.lora])
+            .writes([&self.out.output])
+            .with(self.out.force, self.out.dry_run)
+    }
+
+    fn run(self, ui: &Ui) -> Result<()> {
         let model = Model::open(&self.model)?;
         let adapter = Adapter::open(&self.lora)?;
         adapter.check(&model)?;
@@ -66,16 +77,16 @@ impl Merge {
             rewrite.record(self.step(&outcomes, &no_sha256(), &no_sha256()));
             self.out.plan(ui, &rewrite, self.json)?
         } else {
-            // Before minutes of hashing, and again as the file is made.
-            check_output(&self.out.output, self.out.force, &[&self.model, &self.lora])?;
             let source = sha256_of(ui, &model)?;
             let adapter = model_sha256(&Model::open(&self.lora)?, &Unwatched)?;
             rewrite.record(self.step(&outcomes, &source, &adapter));
-            self.out.write(ui, rewrite)?
+            self.out.write(ui, rewrite, self.engine.options())?
         };
         self.print_report(ui, files, &adapter, &outcomes)
     }
+}
 
+impl Merge {
     fn step(&self, outcomes: &[Outcome], source: &str, adapter: &str) -> Step {
         let touched = outcomes.iter().filter(|o| o.touched).map(|o| o.name.as_str());
         let ty = type_name(self.ty.unwrap_or(MergedType::Auto));

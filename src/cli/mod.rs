@@ -18,6 +18,8 @@ mod given;
 mod inspect;
 mod merge;
 mod output;
+mod paths;
+mod probe;
 mod prune;
 mod quantize;
 mod repair;
@@ -25,6 +27,7 @@ mod report;
 mod search;
 mod select;
 mod sequential;
+mod signals;
 mod study;
 mod study_text;
 mod tasks;
@@ -34,10 +37,10 @@ mod ui;
 mod undo;
 mod verify;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{ArgAction, Parser, Subcommand};
 
-pub use exit::{DONE, report};
+pub use exit::exit_code_of;
 use ui::Ui;
 
 /// Repairs the safety that compression breaks, on GGUF model files, offline.
@@ -73,33 +76,52 @@ enum Verb {
     Study(study::Study),
     Report(report::Report),
     Generate(generate::Generate),
+    #[command(hide = true)]
+    Probe(probe::Probe),
 }
 
 impl Cli {
+    /// Parses the command line; usage errors end the process with 2, as clap does it.
+    ///
+    /// # Errors
+    /// An argument is not UTF-8: llama.cpp and JSON take no such names.
+    pub fn from_command_line() -> Result<Cli> {
+        for argument in std::env::args_os().skip(1) {
+            if argument.to_str().is_none() {
+                bail!(
+                    "{argument:?} is not UTF-8, expected names in UTF-8\n\
+                     hint: rename the file, or make a link to it: ln -s FILE model.gguf"
+                );
+            }
+        }
+        Ok(Cli::parse())
+    }
+
     /// Does what was asked for.
     ///
     /// # Errors
-    /// Whatever went wrong, to be printed by [`report`].
+    /// Whatever went wrong, to be printed by [`exit_code_of`].
     pub fn run(self) -> Result<()> {
         let ui = Ui::new(self.quiet, self.verbose)?;
         match self.verb {
-            Verb::Inspect(verb) => verb.run(&ui),
-            Verb::Diff(verb) => verb.run(&ui),
-            Verb::Verify(verb) => verb.run(&ui),
-            Verb::Merge(verb) => verb.run(&ui),
-            Verb::Calibrate(verb) => verb.run(&ui),
-            Verb::Prune(verb) => verb.run(&ui),
-            Verb::Quantize(verb) => verb.run(&ui),
-            Verb::Direction(verb) => verb.run(&ui),
-            Verb::Compare(verb) => verb.run(&ui),
-            Verb::Repair(verb) => verb.run(&ui),
-            Verb::Undo(verb) => verb.run(&ui),
-            Verb::Tasks(verb) => verb.run(&ui),
-            Verb::Ask(verb) => verb.run(&ui),
-            Verb::Asr(verb) => verb.run(&ui),
-            Verb::Study(verb) => verb.run(&ui),
-            Verb::Report(verb) => verb.run(&ui),
-            Verb::Generate(verb) => verb.run(&ui),
+            Verb::Inspect(verb) => paths::run(verb, &ui),
+            Verb::Diff(verb) => paths::run(verb, &ui),
+            Verb::Verify(verb) => paths::run(verb, &ui),
+            Verb::Merge(verb) => paths::run(verb, &ui),
+            Verb::Calibrate(verb) => paths::run(verb, &ui),
+            Verb::Prune(verb) => paths::run(verb, &ui),
+            Verb::Quantize(verb) => paths::run(verb, &ui),
+            Verb::Direction(verb) => paths::run(verb, &ui),
+            Verb::Compare(verb) => paths::run(verb, &ui),
+            Verb::Repair(verb) => paths::run(verb, &ui),
+            Verb::Undo(verb) => paths::run(verb, &ui),
+            Verb::Tasks(verb) => paths::run(verb, &ui),
+            Verb::Ask(verb) => paths::run(verb, &ui),
+            Verb::Asr(verb) => paths::run(verb, &ui),
+            Verb::Study(verb) => paths::run(verb, &ui),
+            Verb::Report(verb) => paths::run(verb, &ui),
+            Verb::Generate(verb) => paths::run(verb, &ui),
+            Verb::Probe(verb) => paths::run(verb, &ui),
         }
     }
 }

@@ -1,16 +1,16 @@
-//! The manners of verbs that write a model: where it goes, what would be written, and a last look
-//! at what was.
+//! The manners of verbs that write a model: where it goes, what would be written, and a final check of
+//! what was.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use serde::Serialize;
 
 use super::text::bytes_text;
 use super::ui::{Progress, Ui};
-use super::verify;
-use crate::gguf::{Layout, Model, Plan, Rewrite, Watch, model_sha256};
+use super::verify::{self, Through};
+use crate::gguf::{Layout, Model, Plan, Rewrite, Watch, check_room, model_sha256};
 use crate::llama::Options;
 
 /// Where a model file goes.
@@ -45,45 +45,55 @@ impl OutputArgs {
         Ok(reports(plan.files.iter().map(|f| (f.path.as_path(), f.bytes))))
     }
 
-    /// Writes, looks the result over once more, and says where it is.
-    pub fn write(&self, ui: &Ui, rewrite: Rewrite<'_>) -> Result<Vec<FileReport>> {
-        self.write_if(ui, rewrite, None, |_, _| Ok(()))
+    /// Checks at the start of a long job that there will be room for what `rewrite` writes.
+    pub fn check_room(&self, rewrite: &Rewrite<'_>) -> Result<()> {
+        if self.dry_run {
+            return Ok(());
+        }
+        Ok(check_room(&self.output, rewrite.plan(&self.output)?.bytes())?)
     }
 
-    /// As [`OutputArgs::write`]. The file gets its name only if `look` likes it and it is sound;
-    /// with `engine`, if llama.cpp runs it, too.
+    /// Writes, checks the result, and says where it is.
+    pub fn write(&self, ui: &Ui, rewrite: Rewrite<'_>, engine: Options) -> Result<Vec<FileReport>> {
+        self.write_if(ui, rewrite, engine, |_, _| Ok(()))
+    }
+
+    /// As [`OutputArgs::write`]. The file gets its name only if `check` passes, its values are
+    /// finite, and llama.cpp runs it.
     pub fn write_if(
         &self,
         ui: &Ui,
         rewrite: Rewrite<'_>,
-        engine: Option<Options>,
-        look: impl FnOnce(&Model, &Progress<'_>) -> Result<()>,
+        engine: Options,
+        check: impl FnOnce(&Model, &Progress<'_>) -> Result<()>,
     ) -> Result<Vec<FileReport>> {
         let progress = ui.progress();
-        let mut seen = false;
-        // The bytes were compared while writing; here the numbers are looked at.
-        let sound = |model: &Model, engine| {
-            let report = verify::check_watched(&progress, model, engine, false)?;
-            match report.ok {
-                true => Ok(()),
-                false => bail!("{} is not sound: {}", self.output.display(), report.complaint()),
-            }
-        };
-        let last_look = |temp: &Path| {
-            seen = true;
+        let prober = ui.prober();
+        let through = Through { prober: &prober, options: engine };
+        let mut lacking = None;
+        // The bytes were compared while writing; here it is what they mean.
+        let final_check = |temp: &Path| -> Result<()> {
             let model = Model::open(temp)?;
-            look(&model, &progress)?;
-            sound(&model, engine).context("what was to be written was thrown away")
-        };
-        let written = rewrite.write_if(&self.output, self.force, &progress, last_look)?;
-        if let Some((path, _)) = written.files.first() {
-            let model = Model::open(path)?;
-            // Shards find each other by their names: they can be opened only now.
-            if !seen {
-                sound(&model, None)?;
+            check(&model, &progress)?;
+            let report = verify::check(&progress, &model, Some(through), false)?;
+            let complaint = report.complaint();
+            lacking = report.lacking;
+            match complaint.is_empty() {
+                true => Ok(()),
+                false => bail!(
+                    "{} was not written, for it would not be sound: {complaint}",
+                    self.output.display()
+                ),
             }
-        }
+        };
+        let written = rewrite.write_if(&self.output, self.force, &progress, final_check)?;
         drop(progress);
+        if let Some(said) = lacking {
+            ui.warn(format_args!(
+                "{} was not tried in llama.cpp, for this machine cannot run it now: {said}",
+                self.output.display()
+            ));
+        }
         for (path, bytes) in &written.files {
             ui.say(format_args!("wrote {} ({})", path.display(), bytes_text(*bytes)));
         }

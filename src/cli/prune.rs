@@ -9,11 +9,12 @@ use serde::Serialize;
 
 use super::given::{Given, StatsArgs};
 use super::output::{FileReport, OutputArgs, no_sha256, sha256_of};
+use super::paths::{Paths, Verb};
 use super::select::{TensorArgs, parse_type};
 use super::sequential::{Sequence, recollected};
 use super::ui::Ui;
 use crate::compress::{Count, Method, Pattern, Target, owl_allocation, prune, targets};
-use crate::gguf::{GgmlType, Model, Rewrite, Step, check_output, file_type_edit};
+use crate::gguf::{GgmlType, Model, Rewrite, Step, file_type_edit};
 use crate::quant::keeps_zeros;
 
 /// Bytes of JSON for the sparsity that was reached.
@@ -85,8 +86,15 @@ pub struct Report {
     pub by_block: Option<Vec<f64>>,
 }
 
-impl Prune {
-    pub fn run(self, ui: &Ui) -> Result<()> {
+impl Verb for Prune {
+    fn paths(&self) -> Paths {
+        self.stats
+            .paths(&self.out.output)
+            .reads([&self.model])
+            .with(self.out.force, self.out.dry_run)
+    }
+
+    fn run(self, ui: &Ui) -> Result<()> {
         let method = self.method();
         if method.needs_stats() && !self.stats.any() {
             bail!("--method {} needs --stats FILE or --data FILE", self.method_name());
@@ -98,14 +106,14 @@ impl Prune {
             bail!("--method magnitude needs no statistics: leave --stats and --data out");
         }
         let model = Model::open(&self.model)?;
-        if !self.out.dry_run {
-            check_output(&self.out.output, self.out.force, &[&self.model])?;
-        }
-        // What cannot be pruned is told before minutes of calibration.
-        self.targets(&model, None)?;
+        // What cannot be pruned or written is reported before minutes of calibration.
+        let targets = self.targets(&model, None)?;
+        let mut plan = Rewrite::new(&model, self.out.layout());
+        prune(&mut plan, &model, None, Method::Magnitude, &targets, &Arc::default())?;
+        self.out.check_room(&plan)?;
         let given = match self.out.dry_run && self.stats.stats.is_none() {
             true => None,
-            false => self.stats.given(ui, &model, &self.out.output, self.out.force)?,
+            false => self.stats.given(ui, &model, &self.out.output)?,
         };
         let by_block = self.allocate(ui, &model, given.as_ref())?;
         let targets = self.targets(&model, by_block.as_deref())?;
@@ -128,11 +136,13 @@ impl Prune {
             let counted = Arc::clone(&count);
             let complete = move |step: Step| step.parameter("achieved", rounded(&counted));
             rewrite.record_measured(step, RESERVE, complete);
-            self.out.write(ui, rewrite)?
+            self.out.write(ui, rewrite, self.stats.engine.options())?
         };
         self.print(ui, files, &targets, &count, by_block)
     }
+}
 
+impl Prune {
     fn method(&self) -> Method {
         match self.method {
             MethodArg::Magnitude => Method::Magnitude,

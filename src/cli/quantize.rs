@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::given::{Given, StatsArgs};
 use super::output::{FileReport, OutputArgs, no_sha256, sha256_of};
+use super::paths::{Paths, Verb};
 use super::select::{TypeFor, parse_type, parse_type_for};
 use super::ui::Ui;
 use crate::compress::faithful::Scheme;
@@ -15,7 +16,7 @@ use crate::compress::int8::{OUTLIER_THRESHOLD, outlier_columns};
 use crate::compress::{
     Assignment, Coding, Folds, GroupReport, Quantizing, assign, find_scales, groups, quantize,
 };
-use crate::gguf::{GgmlType, Model, Rewrite, Step, check_output, file_type_edit};
+use crate::gguf::{GgmlType, Model, Rewrite, Step, file_type_edit};
 use crate::stats::Stats;
 
 /// Quantize the weights
@@ -92,20 +93,28 @@ pub struct Outliers {
     pub columns: Vec<usize>,
 }
 
-impl Quantize {
-    pub fn run(self, ui: &Ui) -> Result<()> {
+impl Verb for Quantize {
+    fn paths(&self) -> Paths {
+        self.stats
+            .paths(&self.out.output)
+            .reads([&self.model])
+            .with(self.out.force, self.out.dry_run)
+    }
+
+    fn run(self, ui: &Ui) -> Result<()> {
         self.check()?;
         let model = Model::open(&self.model)?;
-        if !self.out.dry_run {
-            check_output(&self.out.output, self.out.force, &[&self.model])?;
-        }
         let assignments = assign(&model, &self.asked()?)?;
         if assignments.is_empty() {
             bail!("there is nothing to quantize: every matrix is of the type asked for");
         }
+        let no_folds = Folds::default();
+        let mut plan = Rewrite::new(&model, self.out.layout());
+        quantize(&mut plan, &model, None, &assignments, &no_folds)?;
+        self.out.check_room(&plan)?;
         let given = match self.out.dry_run && self.stats.stats.is_none() {
             true => None,
-            false => self.stats.given(ui, &model, &self.out.output, self.out.force)?,
+            false => self.stats.given(ui, &model, &self.out.output)?,
         };
         let stats = given.as_ref().map(|g| &g.stats);
         let mut folds = Folds::default();
@@ -125,11 +134,13 @@ impl Quantize {
             self.out.plan(ui, &rewrite, self.json)?
         } else {
             rewrite.record(self.step(&assignments, &sha256_of(ui, &model)?, given.as_ref()));
-            self.out.write(ui, rewrite)?
+            self.out.write(ui, rewrite, self.stats.engine.options())?
         };
         self.print(ui, files, &assignments, reports, stats)
     }
+}
 
+impl Quantize {
     fn check(&self) -> Result<()> {
         if self.method == Method::Awq && !self.stats.any() {
             bail!("--method awq needs --stats FILE or --data FILE");

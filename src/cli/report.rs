@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
+use super::paths::Verb;
 use super::ui::Ui;
 use crate::report::{CARD, PAGE, write};
 
@@ -28,8 +29,8 @@ pub struct Written {
     pub card: String,
 }
 
-impl Report {
-    pub fn run(self, ui: &Ui) -> Result<()> {
+impl Verb for Report {
+    fn run(self, ui: &Ui) -> Result<()> {
         write(&self.run)?;
         let path = |name| self.run.join(name).display().to_string();
         let written = Written { report: path(PAGE), card: path(CARD) };

@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::args::EngineArgs;
 use super::chat::{Chat, ChatArgs};
+use super::paths::Paths;
 use super::text::table;
 use super::ui::Ui;
 use crate::direction::Direction;
@@ -104,6 +105,14 @@ pub struct Answer {
 }
 
 impl SearchArgs {
+    /// The files that these arguments name.
+    pub fn paths(&self) -> Paths {
+        let front =
+            self.front.iter().flat_map(|front| [front.clone(), front.with_extension("svg")]);
+        let paths = self.chat.read_from(Paths::default());
+        paths.reads(self.harmful.iter().chain(&self.harmless)).writes(&front.collect::<Vec<_>>())
+    }
+
     /// Searches, prints the front, and writes it where that was asked for.
     pub fn search(
         &self,
@@ -152,21 +161,21 @@ impl SearchArgs {
     /// Looks at what can be seen before a search.
     ///
     /// # Errors
-    /// Prompts that cannot be read.
+    /// Prompts that cannot be read, or a front that would be its own picture.
     pub fn check(&self) -> Result<()> {
+        self.check_front()?;
         self.prompt_sets().map(drop)
     }
 
-    /// The files of the front, if one is asked for: the JSON and its picture.
-    pub fn front_files(&self) -> Result<Vec<PathBuf>> {
-        let Some(front) = &self.front else { return Ok(Vec::new()) };
+    fn check_front(&self) -> Result<()> {
+        let Some(front) = &self.front else { return Ok(()) };
         if front.extension().is_some_and(|e| e.eq_ignore_ascii_case("svg")) {
             bail!(
                 "--front is {}, expected a name for the JSON: its picture goes beside it as .svg",
                 front.display()
             );
         }
-        Ok(vec![front.clone(), front.with_extension("svg")])
+        Ok(())
     }
 
     /// True if something was given that is for a search alone.

@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::args::EngineArgs;
 use super::definitions::Definitions;
+use super::paths::Verb;
 use super::study_text::{PlanReport, before_after, plan_lines};
 use super::ui::Ui;
 use crate::gguf::{Model, write_file};
@@ -55,8 +56,8 @@ struct Planned {
     keys: Keys,
 }
 
-impl Study {
-    pub fn run(self, ui: &Ui) -> Result<()> {
+impl Verb for Study {
+    fn run(self, ui: &Ui) -> Result<()> {
         let Some(recipe) = &self.recipe else { return ui.print(EXAMPLE) };
         let verbs = Definitions::new();
         let recipe = Recipe::read(recipe, &self.set, &verbs)?;
@@ -83,7 +84,9 @@ impl Study {
         let settled = self.execute(ui, &verbs, &planned, &folder, &mut sums)?;
         self.finish(ui, &planned, &settled, &folder, &mut sums)
     }
+}
 
+impl Study {
     /// `--dry-run`.
     fn show(&self, ui: &Ui, recipe: Recipe, plan: Plan) -> Result<()> {
         let folder = Folder::look(self.output.as_deref().unwrap_or(Path::new("RUN")));

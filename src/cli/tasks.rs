@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 
 use super::args::{EngineArgs, compared, model_name};
 use super::chat::warn_of_date;
+use super::paths::Verb;
 use super::tasks_table::text;
 use super::ui::{Steps, Ui};
 use crate::eval::tasks::{
@@ -152,8 +153,8 @@ struct Reference {
     windows: Windows,
 }
 
-impl Tasks {
-    pub fn run(self, ui: &Ui) -> Result<()> {
+impl Verb for Tasks {
+    fn run(self, ui: &Ui) -> Result<()> {
         let data = self.data()?;
         for folder in [&self.results, &self.lm_eval_dir].into_iter().flatten() {
             let made = std::fs::create_dir_all(folder);
@@ -183,7 +184,9 @@ impl Tasks {
         };
         if self.json { ui.print_json(&report) } else { ui.print(text(&report)) }
     }
+}
 
+impl Tasks {
     /// The data of every task asked for: what is missing is said before anything is computed.
     fn data(&self) -> Result<Vec<TaskData>> {
         if self.tasks.is_empty() && self.text.is_none() {

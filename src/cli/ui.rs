@@ -1,7 +1,8 @@
-//! The one printer: stdout for results, stderr for talk and progress.
+//! The one printer: stdout for results, stderr for messages and progress.
 
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,7 +11,9 @@ use clap::builder::styling::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use super::signals;
 use crate::gguf::Watch;
+use crate::llama::Prober;
 use crate::{direction, llama};
 
 const RED: Style = AnsiColor::Red.on_default().bold();
@@ -24,23 +27,36 @@ pub struct Ui {
 }
 
 impl Ui {
-    /// Takes over Ctrl-C: the first asks, the second ends the process at once.
+    /// Listens for signals (see `signals.rs`) and starts the threads that rows are worked on by.
     pub fn new(quiet: bool, verbose: u8) -> Result<Ui> {
         let interrupted = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&interrupted);
-        install_signals(flag).context("cannot listen for signals")?;
+        signals::listen(Arc::clone(&interrupted)).context(
+            "cannot start a thread to listen for signals\n\
+             hint: the limit on processes may be reached: ulimit -u",
+        )?;
+        start_workers();
         if verbose >= 2 {
-            llama::set_loud(|line| anstream::eprint!("{line}"));
+            llama::set_loud(|line| complain(format_args!("{line}")));
         }
         Ok(Ui { quiet, verbose, interrupted })
     }
 
-    /// Prints a result.
+    /// Prints a result. A reader that closed the pipe has what it wanted: the rest is dropped, and
+    /// whatever the verb finds is still its exit code.
     pub fn print(&self, text: impl Display) -> Result<()> {
         let mut stdout = anstream::stdout();
-        write!(stdout, "{text}")?;
-        stdout.flush()?;
-        Ok(())
+        if_read(write!(stdout, "{text}").and_then(|()| stdout.flush()))
+    }
+
+    /// Prints bytes of a result, as they are.
+    pub fn print_bytes(&self, bytes: &[u8]) -> Result<()> {
+        let mut stdout = io::stdout().lock();
+        if_read(stdout.write_all(bytes).and_then(|()| stdout.flush()))
+    }
+
+    /// How a model is tried in a process of its own.
+    pub fn prober(&self) -> Prober {
+        Prober { program: own_program(), interrupt: self.interrupt() }
     }
 
     /// Prints a result as JSON, indented, for `--json`.
@@ -52,7 +68,7 @@ impl Ui {
     /// Says what was done.
     pub fn say(&self, text: impl Display) {
         if !self.quiet {
-            anstream::eprintln!("{text}");
+            complain(format_args!("{text}\n"));
         }
     }
 
@@ -70,7 +86,7 @@ impl Ui {
 
     /// Says what the user should know before trusting the result; even `-q` does not hide it.
     pub fn warn(&self, text: impl Display) {
-        anstream::eprintln!("{YELLOW}warning:{YELLOW:#} {text}");
+        complain(format_args!("{YELLOW}warning:{YELLOW:#} {text}\n"));
     }
 
     /// Set once the user asked to stop.
@@ -177,29 +193,35 @@ pub fn print_error(error: &anyhow::Error) {
         c => vec![c],
     };
     let said: String = said.chars().flat_map(escaped).collect();
-    anstream::eprintln!("{RED}error:{RED:#} {said}");
+    complain(format_args!("{RED}error:{RED:#} {said}\n"));
 }
 
-#[cfg(unix)]
-fn install_signals(flag: Arc<AtomicBool>) -> std::io::Result<()> {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
-    use signal_hook::flag;
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        let code = super::exit::INTERRUPTED.into();
-        // In this order: the second signal finds the flag set.
-        flag::register_conditional_shutdown(signal, code, Arc::clone(&flag))?;
-        flag::register(signal, Arc::clone(&flag))?;
-    }
-    // With a handler in place a write past the file-size limit is an error, not a kill.
-    flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
-    Ok(())
+/// Writes to stderr. Where that cannot be written nothing is left to tell anyone.
+fn complain(text: impl Display) {
+    let _ = write!(anstream::stderr(), "{text}");
 }
 
-#[cfg(not(unix))]
-fn install_signals(flag: Arc<AtomicBool>) -> std::io::Result<()> {
-    use signal_hook::consts::{SIGINT, SIGTERM};
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&flag))?;
+/// A write to stdout, where a closed pipe is no error.
+fn if_read(written: io::Result<()>) -> Result<()> {
+    match written {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write to stdout"),
     }
-    Ok(())
+}
+
+/// The program that runs. On Linux by its process, which is there even if its file was replaced.
+fn own_program() -> PathBuf {
+    match cfg!(target_os = "linux") {
+        true => PathBuf::from("/proc/self/exe"),
+        false => std::env::current_exe().unwrap_or_else(|_| PathBuf::from("aird")),
+    }
+}
+
+/// Starts rayon's threads now, where it can be seen that there can be none: it panics later. One
+/// thread, this one, is enough for everything but speed.
+fn start_workers() {
+    let pool = || rayon::ThreadPoolBuilder::new();
+    if pool().build_global().is_err() {
+        let _ = pool().num_threads(1).use_current_thread().build_global();
+    }
 }

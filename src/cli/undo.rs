@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
+use super::paths::Verb;
 use super::text::bytes_text;
 use super::ui::Ui;
 use crate::gguf::{Pending, Undone, history_path};
@@ -53,8 +54,8 @@ pub struct Report {
     pub in_history: bool,
 }
 
-impl Undo {
-    pub fn run(self, ui: &Ui) -> Result<()> {
+impl Verb for Undo {
+    fn run(self, ui: &Ui) -> Result<()> {
         let pending = Pending::find(&self.model)?;
         let undone = match (self.dry_run, self.forget) {
             (true, _) => pending.look()?,
@@ -64,7 +65,9 @@ impl Undo {
         self.tell(ui, &undone)?;
         if self.json { ui.print_json(&self.report(undone)) } else { Ok(()) }
     }
+}
 
+impl Undo {
     fn tell(&self, ui: &Ui, undone: &Undone) -> Result<()> {
         for name in &undone.tensors {
             ui.detail(format_args!("changed {name}"));

@@ -7,10 +7,11 @@ use clap::Args;
 use serde::Serialize;
 
 use super::args::{EngineArgs, file_name};
+use super::paths::Verb;
 use super::text::bytes_text;
 use super::ui::{Progress, Ui};
 use crate::gguf::{Model, Watch, sha256};
-use crate::llama::{Engine, Options};
+use crate::llama::{self, FirstToken, Options, Prober, Trial};
 use crate::quant::find_non_finite;
 
 /// Bad tensors that are named; more are counted.
@@ -47,8 +48,20 @@ pub struct Report {
     pub non_finite: Vec<NonFinite>,
     /// What llama.cpp made of it; null if it was left out.
     pub llama: Option<LlamaReport>,
-    /// Why llama.cpp was left out, if it was.
+    /// Why llama.cpp did not run the model, if it is not the model's fault.
     pub llama_skipped: Option<String>,
+    /// What this machine lacks to run the model: the file may be sound or not.
+    #[serde(skip)]
+    pub lacking: Option<String>,
+}
+
+/// How a check runs the model.
+#[derive(Debug, Clone, Copy)]
+pub struct Through<'a> {
+    /// The process that it is tried in.
+    pub prober: &'a Prober,
+    /// How llama.cpp runs there.
+    pub options: Options,
 }
 
 /// One file of the model.
@@ -88,33 +101,33 @@ pub struct LlamaReport {
     pub error: Option<String>,
 }
 
-impl Verify {
-    pub fn run(self, ui: &Ui) -> Result<()> {
+impl Verb for Verify {
+    fn run(self, ui: &Ui) -> Result<()> {
         let model = Model::open(&self.model)?;
-        let options = (!self.quick).then(|| self.engine.options());
-        let report = check(ui, &model, options, self.sha256)?;
+        let (prober, options) = (ui.prober(), self.engine.options());
+        let through = (!self.quick).then_some(Through { prober: &prober, options });
+        let report = check(&ui.progress(), &model, through, self.sha256)?;
         if self.json {
             ui.print_json(&report)?;
         } else {
             ui.print(report.text())?;
         }
-        if !report.ok {
-            bail!("{} is not sound: {}", file_name(&self.model), report.complaint());
+        let name = file_name(&self.model);
+        match (&report.lacking, report.complaint()) {
+            (None, complaint) if complaint.is_empty() => Ok(()),
+            (Some(said), complaint) if complaint.is_empty() => {
+                bail!("{name} could not be run here, the rest of it is sound: {said}")
+            }
+            (_, complaint) => bail!("{name} is not sound: {complaint}"),
         }
-        Ok(())
     }
 }
 
-/// Looks at everything in `model`; with `engine`, through llama.cpp too.
-pub fn check(ui: &Ui, model: &Model, engine: Option<Options>, with_sha256: bool) -> Result<Report> {
-    check_watched(&ui.progress(), model, engine, with_sha256)
-}
-
-/// As [`check`], told to a bar that is there already.
-pub fn check_watched(
+/// Checks everything in `model`; with `through`, by llama.cpp too.
+pub fn check(
     progress: &Progress<'_>,
     model: &Model,
-    engine: Option<Options>,
+    through: Option<Through<'_>>,
     with_sha256: bool,
 ) -> Result<Report> {
     let mut files = Vec::new();
@@ -126,18 +139,21 @@ pub fn check_watched(
     }
     let non_finite = non_finite(model, progress)?;
     progress.stage("loading", 0);
-    let skipped = match (engine, model.text("general.type").unwrap_or("model")) {
+    let (mut llama, mut lacking) = (None, None);
+    let llama_skipped = match (through, model.text("general.type").unwrap_or("model")) {
         (None, _) => Some("--quick".to_owned()),
-        (_, "model") => None,
+        (Some(through), "model") => {
+            match through.first_token(&model.shards()[0].path, None)? {
+                Tried::Ran(report) => llama = Some(report),
+                Tried::Lacking(said) => lacking = Some(said),
+            }
+            lacking.clone()
+        }
         (_, other) => Some(format!("a file of type '{other}' is not run by itself")),
     };
-    let llama = match (engine, &skipped) {
-        (Some(options), None) => Some(run_llama(&model.shards()[0].path, None, options)),
-        _ => None,
-    };
-    let ok = non_finite.is_empty() && llama.as_ref().is_none_or(|l| l.complaint().is_none());
-    let tensors = model.n_tensors();
-    Ok(Report { ok, files, tensors, non_finite, llama, llama_skipped: skipped })
+    let sound = non_finite.is_empty() && llama.as_ref().is_none_or(|l| l.complaint().is_none());
+    let (ok, tensors) = (sound && lacking.is_none(), model.n_tensors());
+    Ok(Report { ok, files, tensors, non_finite, llama, llama_skipped, lacking })
 }
 
 fn non_finite(model: &Model, watch: &dyn Watch) -> Result<Vec<NonFinite>> {
@@ -151,35 +167,58 @@ fn non_finite(model: &Model, watch: &dyn Watch) -> Result<Vec<NonFinite>> {
     Ok(all)
 }
 
-/// What llama.cpp has against `lora`, an adapter of `model`.
-pub fn complaint_of_adapter(model: &Model, lora: &Path, options: Options) -> Option<String> {
-    run_llama(&model.shards()[0].path, Some(lora), options).complaint()
+/// What became of a trial.
+enum Tried {
+    /// llama.cpp ran the model, or said what is wrong with it.
+    Ran(LlamaReport),
+    /// This machine lacks something.
+    Lacking(String),
 }
 
-fn run_llama(path: &Path, lora: Option<&Path>, options: Options) -> LlamaReport {
-    let first_token = Engine::load(path, options).and_then(|mut engine| {
-        lora.map(|lora| engine.set_adapter(lora, 1.0)).transpose()?;
-        engine.first_token()
-    });
-    match first_token {
-        Ok(first) => LlamaReport {
+impl Through<'_> {
+    /// What llama.cpp has against `lora`, an adapter of `model`; None where it runs, or where this
+    /// machine cannot tell.
+    pub fn complaint_of_adapter(&self, model: &Model, lora: &Path) -> Result<Option<String>> {
+        match self.first_token(&model.shards()[0].path, Some(lora))? {
+            Tried::Ran(report) => Ok(report.complaint()),
+            Tried::Lacking(_) => Ok(None),
+        }
+    }
+
+    fn first_token(&self, model: &Path, lora: Option<&Path>) -> Result<Tried> {
+        let trial = Trial { model, lora, options: self.options };
+        match self.prober.first_token(&trial) {
+            Ok(first) => Ok(Tried::Ran(first.into())),
+            Err(llama::Error::Run { said, .. }) => Ok(Tried::Ran(LlamaReport::refused(said))),
+            Err(llama::Error::NoMeans { said, .. }) => Ok(Tried::Lacking(said)),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl From<FirstToken> for LlamaReport {
+    fn from(first: FirstToken) -> LlamaReport {
+        LlamaReport {
             token: first.token,
             text: first.text,
             non_finite_logits: first.non_finite,
             logit_spread: first.spread,
             error: None,
-        },
-        Err(error) => LlamaReport {
-            token: -1,
-            text: String::new(),
-            non_finite_logits: 0,
-            logit_spread: 0.0,
-            error: Some(error.to_string()),
-        },
+        }
     }
 }
 
 impl LlamaReport {
+    fn refused(said: String) -> LlamaReport {
+        LlamaReport {
+            token: -1,
+            text: String::new(),
+            non_finite_logits: 0,
+            logit_spread: 0.0,
+            error: Some(said),
+        }
+    }
+
     fn complaint(&self) -> Option<String> {
         if let Some(error) = &self.error {
             return Some(error.clone());
@@ -229,7 +268,7 @@ impl Report {
             }
             (Some(_), _) => "  llama.cpp  NOT ok\n".to_owned(),
             (None, reason) => {
-                format!("  llama.cpp  left out: {}\n", reason.as_deref().unwrap_or(""))
+                format!("  llama.cpp  not run: {}\n", reason.as_deref().unwrap_or(""))
             }
         };
         text

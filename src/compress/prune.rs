@@ -15,7 +15,7 @@ use crate::gguf::{
     Ask, BoxError, GgmlType, Model, Replacement, Rewrite, Tensor, TensorInfo, Unwatched, Watch,
 };
 use crate::quant::{
-    decode_rows, decoded, encode_pruned_rows, fold_range, is_block_matrix, zeros_in,
+    decode_finite, decoded_finite, encode_pruned_rows, fold_range, is_block_matrix, zeros_in,
 };
 use crate::stats::Stats;
 
@@ -163,7 +163,7 @@ fn scan_scores<T: Send>(
     for (expert, norms) in norms.iter().enumerate() {
         let score = norms.as_deref().map_or(Score::Magnitude, |norms| Score::Wanda { norms });
         let part = |rows: Range<u64>| {
-            let values = decoded(tensor, rows)?;
+            let values = decoded_finite(tensor, rows)?;
             let mut scores = vec![0.0; info.n_cols() as usize];
             let mut part = new();
             for row in values.chunks_exact(info.n_cols() as usize) {
@@ -240,7 +240,7 @@ impl<'m> Pruner<'m> {
             let place = |row: u64| ((row - rows.start) * row_bytes) as usize;
             let out = &mut out[place(part.start)..place(part.end)];
             let make = |rows: Range<u64>, values: &mut [f32], out: &mut [u8]| {
-                decode_rows(info.ty, self.tensor.rows(rows), n_cols, values)?;
+                decode_finite(self.tensor, rows, values)?;
                 self.prune_matrix(matrix, values)?;
                 encode_pruned_rows(ty, values, n_cols, None, 1, out)?;
                 Ok(zeros_in(ty, out, n_cols)?)
@@ -293,7 +293,7 @@ impl<'m> Pruner<'m> {
         let mut high = HighCounts::default();
         let count = |rows| {
             let mut part = HighCounts::default();
-            part.add(&decoded(tensor, rows)?);
+            part.add(&decoded_finite(tensor, rows)?);
             Ok(part)
         };
         fold_range(info, rows.clone(), 0, &Unwatched, count, |part| high.merge(&part))?;
@@ -302,7 +302,7 @@ impl<'m> Pruner<'m> {
         let empty = low.clone();
         let count = |rows| {
             let mut part = empty.clone();
-            part.add(&decoded(tensor, rows)?);
+            part.add(&decoded_finite(tensor, rows)?);
             Ok(part)
         };
         fold_range(info, rows, 0, &Unwatched, count, |part| low.merge(&part))?;
@@ -314,7 +314,7 @@ impl<'m> Pruner<'m> {
         let mut sums = vec![0.0; info.n_cols() as usize];
         let part = |rows| {
             let mut part = vec![0.0; info.n_cols() as usize];
-            add_column_sums(&decoded(tensor, rows)?, &mut part);
+            add_column_sums(&decoded_finite(tensor, rows)?, &mut part);
             Ok(part)
         };
         fold_range(info, matrix_rows(info, matrix), 0, &Unwatched, part, |part: Vec<f64>| {

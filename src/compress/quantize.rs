@@ -10,7 +10,7 @@ use super::int8;
 use super::matrices::{by_matrix, make_rows, n_matrices};
 use super::types::{check_type, fitting};
 use crate::gguf::{Ask, BoxError, GgmlType, Model, Replacement, Rewrite, Tensor, TensorInfo};
-use crate::quant::{PRUNED, decode_rows, encode_pruned_rows, is_block_matrix, is_convertible};
+use crate::quant::{PRUNED, decode_finite, encode_pruned_rows, is_block_matrix, is_convertible};
 use crate::stats::Stats;
 
 /// How the rows of a matrix become bytes.
@@ -222,7 +222,7 @@ impl<'m> Quantizer<'m> {
             let out = &mut out[place(part.start)..place(part.end)];
             let importance = self.importance[matrix].as_deref();
             let make = |rows: Range<u64>, values: &mut [f32], out: &mut [u8]| {
-                decode_rows(info.ty, self.tensor.rows(rows.clone()), n_cols, values)?;
+                decode_finite(self.tensor, rows.clone(), values)?;
                 self.folds.apply(info, rows, values);
                 encode(self.coding, self.to, values, n_cols, importance, out)
             };

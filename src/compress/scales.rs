@@ -10,7 +10,7 @@ use super::group::Group;
 use super::matrices::{matrix_rows, n_matrices};
 use super::quantize::{Assignment, Coding};
 use crate::gguf::{Error as GgufError, Model, Tensor, Watch};
-use crate::quant::decoded;
+use crate::quant::decoded_finite;
 use crate::stats::{InputStats, Stats};
 
 /// Rows of a matrix that the search rounds at every point of the grid, evenly spread: they rank
@@ -141,7 +141,7 @@ fn spread_rows(tensor: Tensor<'_>, matrix: usize) -> Result<Vec<f32>> {
     let step = n_rows.div_ceil(most).max(1);
     let mut values = Vec::new();
     for row in rows.step_by(step as usize) {
-        values.extend(decoded(tensor, row..row + 1)?);
+        values.extend(decoded_finite(tensor, row..row + 1)?);
     }
     Ok(values)
 }

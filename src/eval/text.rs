@@ -328,8 +328,8 @@ impl<'e> Reader<'e> {
         let inputs: Vec<Input> = (first..end).map(input).collect();
         let positions: Vec<usize> = (first..end).filter(|&position| wanted(position)).collect();
         self.session.decode(&inputs, None)?;
-        let logits = |position: usize| (position, self.session.logits(position - first));
-        Ok(positions.into_iter().map(logits).collect())
+        let logits = |position: usize| Ok((position, self.session.logits(position - first)?));
+        positions.into_iter().map(logits).collect()
     }
 }
 

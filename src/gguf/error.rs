@@ -170,6 +170,13 @@ pub enum Error {
     )]
     NotWhole { path: PathBuf, what: String },
 
+    #[error(
+        "{}: there is no room for {bytes} more bytes there: {source}\n\
+         hint: free some space, or name another folder", path.display()
+    )]
+    NoRoom { path: PathBuf, bytes: u64, source: io::Error },
+    #[error("cannot start a thread: {0}")]
+    NoThread(io::Error),
     #[error("interrupted")]
     Interrupted,
 }

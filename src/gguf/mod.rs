@@ -36,7 +36,7 @@ pub use history::{HISTORY_KEY, Step, VERSION_KEY, history};
 pub use journal::journal_path;
 pub use keep::history_path;
 pub use model::{Model, Shard, Tensor};
-pub use output::{check_output, write_file};
+pub use output::{check_output, check_room, same_file, write_file, write_file_if};
 pub use patch::{Patch, Patched, Ready, check_patch};
 pub use plan::{Layout, Plan, PlannedFile, Segment};
 pub use rewrite::{Ask, Producer, Replacement, Rewrite, Written};

@@ -30,12 +30,13 @@ impl Shard {
     /// # Errors
     /// The file cannot be read, or is not what llama.cpp's reader would take.
     pub fn open(path: &Path) -> Result<Shard> {
-        let file = File::open(path).map_err(io_error("cannot open", path))?;
-        let metadata = file.metadata().map_err(io_error("cannot read", path))?;
+        // Before it is opened: that alone would wait for the writer of a pipe.
+        let metadata = path.metadata().map_err(io_error("cannot open", path))?;
         if !metadata.is_file() {
             let source = std::io::Error::other("it is not a regular file");
             return Err(Error::Io { action: "cannot open", path: path.into(), source });
         }
+        let file = File::open(path).map_err(io_error("cannot open", path))?;
         // SAFETY: the map is read-only and private to us. Another process that shortens the
         // file while we read could still end ours (SIGBUS); nobody can be protected from that
         // without reading whole models into memory, and llama.cpp maps them just so.

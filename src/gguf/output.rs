@@ -1,16 +1,21 @@
 //! A file that appears whole or not at all: written beside its place, synced, then renamed.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::io::{self, ErrorKind};
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tempfile::{Builder, NamedTempFile};
+use tempfile::{Builder, NamedTempFile, TempDir};
 
+use super::copy::write_at;
 use super::disk::folder_of;
 use super::error::{Error, Result, io_error};
 
+/// What every file system that we know takes as a name, in bytes; less what a temp name adds.
+const MAX_STEM_BYTES: usize = 255 - 32;
 /// Between two flushes of a file under way.
 const FLUSH_PAUSE: Duration = Duration::from_millis(20);
 
@@ -27,14 +32,18 @@ pub struct Output {
 /// It exists and `force` is not set, is one of `inputs`, or is something else than a file; or its
 /// folder does not exist.
 pub fn check_output(path: &Path, force: bool, inputs: &[&Path]) -> Result<()> {
-    let Ok(metadata) = path.metadata() else {
-        return match folder_of(path).is_dir() {
-            true => Ok(()),
-            false => Err(Error::NoFolder { path: path.into() }),
-        };
+    let metadata = match path.metadata() {
+        Ok(metadata) => metadata,
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            return match folder_of(path).is_dir() {
+                true => Ok(()),
+                false => Err(Error::NoFolder { path: path.into() }),
+            };
+        }
+        // A name too long, a folder that is a file, a loop of links.
+        Err(e) => return Err(io_error("cannot write", path)(e)),
     };
-    let real = path.canonicalize().map_err(io_error("cannot resolve", path))?;
-    if inputs.iter().any(|input| input.canonicalize().is_ok_and(|input| input == real)) {
+    if inputs.iter().any(|input| same_file(input, path)) {
         return Err(Error::OutputIsInput { path: path.into() });
     }
     if !metadata.is_file() {
@@ -46,6 +55,81 @@ pub fn check_output(path: &Path, force: bool, inputs: &[&Path]) -> Result<()> {
     Ok(())
 }
 
+/// True if both paths lead to one file: by links of either kind, or by another spelling.
+pub fn same_file(a: &Path, b: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let id = |path: &Path| path.metadata().ok().map(|m| (m.dev(), m.ino()));
+        id(a).is_some() && id(a) == id(b)
+    }
+    #[cfg(not(unix))]
+    {
+        let real = |path: &Path| path.canonicalize().ok();
+        real(a).is_some() && real(a) == real(b)
+    }
+}
+
+/// Checks that a file of `bytes` can be made at `path`: makes one beside it, asks the system to
+/// reserve as much where it can, and removes it again.
+///
+/// # Errors
+/// The folder may not be written, or holds no room for it.
+pub fn check_room(path: &Path, bytes: u64) -> Result<()> {
+    let output = Output::create(path)?;
+    let reserved = reserve(output.file(), bytes);
+    reserved.map_err(|source| match source.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            Error::NoRoom { path: path.into(), bytes, source }
+        }
+        _ => io_error("cannot write", path)(source),
+    })
+}
+
+/// Reserves blocks, as writing would; where that is not known, writes one.
+fn reserve(file: &File, bytes: u64) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        use rustix::fs::{FallocateFlags, fallocate};
+        use rustix::io::Errno;
+        match fallocate(file, FallocateFlags::empty(), 0, bytes.max(1)) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+            done => return Ok(done?),
+        }
+    }
+    let _ = bytes;
+    write_at(file, &[0; 4096], 0)
+}
+
+/// A hidden name beside `name` for a file or folder under way, before its random letters. A long name
+/// is cut: the temp name must not be too long where the name itself is not.
+fn temp_prefix(name: &OsStr) -> OsString {
+    let mut prefix = OsString::from(".");
+    match name.to_str() {
+        Some(name) => prefix.push(&name[..name.floor_char_boundary(MAX_STEM_BYTES)]),
+        // Cut anywhere it may be no name at all; it need not tell.
+        None => prefix.push("aird"),
+    }
+    prefix.push(".");
+    prefix
+}
+
+/// What any new file gets, the umask taken off: model files are shared.
+fn as_new_files<'a, 'b>(builder: &'a mut Builder<'b, 'b>) -> &'a mut Builder<'b, 'b> {
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder
+}
+
+/// A hidden folder beside an output, for several files that know each other by their names. It is
+/// removed with what is left in it.
+pub(super) fn temp_folder(beside: &Path) -> Result<TempDir> {
+    let folder = folder_of(beside);
+    let prefix = temp_prefix(beside.file_name().unwrap_or_default());
+    let made = Builder::new().prefix(&prefix).suffix(".part").tempdir_in(folder);
+    made.map_err(io_error("cannot write in", folder))
+}
+
 impl Output {
     /// Opens a temp file in the folder of `path`; nothing is at `path` yet.
     ///
@@ -55,15 +139,23 @@ impl Output {
         // Through a link the file it points to is replaced, not the link.
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let folder = folder_of(&path);
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let prefix = temp_prefix(path.file_name().unwrap_or_default());
         let mut builder = Builder::new();
-        let prefix = format!(".{name}.");
         builder.prefix(&prefix).suffix(".part");
-        // What any new file gets, the umask taken off: model files are shared.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let temp = builder.tempfile_in(folder).map_err(io_error("cannot write in", folder))?;
-        Ok(Output { temp, path })
+        let temp = as_new_files(&mut builder).tempfile_in(folder);
+        Ok(Output { temp: temp.map_err(io_error("cannot write in", folder))?, path })
+    }
+
+    /// As [`Output::create`], in `folder` and under the name of `path`.
+    ///
+    /// # Errors
+    /// As [`Output::create`].
+    pub(super) fn create_in(folder: &TempDir, path: &Path) -> Result<Output> {
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let mut builder = Builder::new();
+        builder.prefix(path.file_name().unwrap_or_default()).rand_bytes(0);
+        let temp = as_new_files(&mut builder).tempfile_in(folder.path());
+        Ok(Output { temp: temp.map_err(io_error("cannot write in", folder.path()))?, path })
     }
 
     /// The file to write into.
@@ -140,9 +232,92 @@ fn sync_folder(path: &Path) {
 /// # Errors
 /// See [`Output::create`] and [`Output::commit`].
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_file_if(path, bytes, |_| Ok(()))
+}
+
+/// As [`write_file`]. `check` reads the file under its temp name; if it fails, whatever is at `path`
+/// stays.
+///
+/// # Errors
+/// As [`write_file`], and `check`'s own.
+pub fn write_file_if<E: From<Error>>(
+    path: &Path,
+    bytes: &[u8],
+    check: impl FnOnce(&Path) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
     use std::io::Write;
     let output = Output::create(path)?;
     output.file().write_all(bytes).map_err(io_error("cannot write", path))?;
     output.sync()?;
-    output.commit()
+    check(output.temp_path())?;
+    Ok(output.commit()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names_in(folder: &Path) -> Vec<OsString> {
+        folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect()
+    }
+
+    #[test]
+    fn names_as_long_as_the_file_system_takes_are_written() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a".repeat(255), "\u{e9}".repeat(127) + "a", "x".into()] {
+            let path = folder.path().join(&name);
+            check_output(&path, false, &[]).unwrap();
+            check_room(&path, 4096).unwrap();
+            write_file(&path, b"here").unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), b"here");
+        }
+        assert_eq!(names_in(folder.path()).len(), 3);
+        let too_long = folder.path().join("a".repeat(256));
+        let said = check_output(&too_long, false, &[]).unwrap_err().to_string();
+        assert!(said.contains("cannot write"), "{said}");
+    }
+
+    #[test]
+    fn a_file_that_fails_its_check_leaves_the_old_one_and_no_temp_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        std::fs::write(&path, "old").unwrap();
+        let failed = write_file_if(&path, b"new", |temp| {
+            assert_eq!(std::fs::read(temp).unwrap(), b"new");
+            Err(Error::Interrupted)
+        });
+        assert!(failed.is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        assert_eq!(names_in(folder.path()), ["x"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_is_the_same_by_any_of_its_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let [a, hard, soft, other] =
+            ["a", "hard", "soft", "b"].map(|name| folder.path().join(name));
+        std::fs::write(&a, "x").unwrap();
+        std::fs::write(&other, "x").unwrap();
+        std::fs::hard_link(&a, &hard).unwrap();
+        std::os::unix::fs::symlink(&a, &soft).unwrap();
+        for name in [&a, &hard, &soft] {
+            assert!(same_file(&a, name), "{}", name.display());
+            let refused = check_output(name, true, &[&a]);
+            assert!(matches!(refused, Err(Error::OutputIsInput { .. })), "{}", name.display());
+        }
+        assert!(!same_file(&a, &other) && !same_file(&a, Path::new("/missing")));
+    }
+
+    #[test]
+    fn more_bytes_than_any_disk_has_are_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        let refused = check_room(&path, 1 << 55);
+        // Where the system cannot reserve, one block is all that is tried.
+        if cfg!(target_os = "linux") {
+            assert!(refused.is_err());
+        }
+        assert!(names_in(folder.path()).is_empty());
+    }
 }

@@ -22,7 +22,7 @@ use super::error::{BoxError, Error, Result, io_error};
 use super::ggml_type::GgmlType;
 use super::history::Step;
 use super::model::{Model, Shard};
-use super::output::{Output, check_output};
+use super::output::{Output, check_output, check_room, temp_folder};
 use super::plan::{Layout, Plan, PlannedFile, Segment};
 use super::watch::Watch;
 
@@ -170,27 +170,33 @@ impl<'m> Rewrite<'m> {
         self.write_if(out, force, watch, |_| Ok(()))
     }
 
-    /// As [`Rewrite::write`], with a last look at the temp file: if `look` does not like what it
-    /// sees there, nothing is renamed. It is not asked about one of several shards.
+    /// As [`Rewrite::write`], with a final check: `check` opens the temp file, or the first of
+    /// several shards, which lie together under their own names. If it fails nothing is renamed.
     ///
     /// # Errors
-    /// As [`Rewrite::write`], and `look`'s own.
+    /// As [`Rewrite::write`], and `check`'s own.
     pub fn write_if<E: From<Error>>(
         mut self,
         out: &Path,
         force: bool,
         watch: &dyn Watch,
-        look: impl FnOnce(&Path) -> std::result::Result<(), E>,
+        check: impl FnOnce(&Path) -> std::result::Result<(), E>,
     ) -> std::result::Result<Written, E> {
         let (mut plan, width) = self.laid_out(out)?;
         let inputs: Vec<&Path> = self.model.shards().iter().map(|s| s.path.as_path()).collect();
         for file in &plan.files {
             check_output(&file.path, force, &inputs)?;
         }
+        check_room(out, plan.bytes())?;
+        // Shards are opened by their names; a single file needs none yet.
+        let folder = if plan.files.len() > 1 { Some(temp_folder(out)?) } else { None };
         let mut outputs = Vec::new();
         watch.stage("writing", plan.bytes());
         for file in &plan.files {
-            let output = Output::create(&file.path)?;
+            let output = match &folder {
+                Some(folder) => Output::create_in(folder, &file.path)?,
+                None => Output::create(&file.path)?,
+            };
             let digests = output.flushing(|| self.write_file(file, &output, watch))?;
             outputs.push((output, digests));
         }
@@ -209,8 +215,8 @@ impl<'m> Rewrite<'m> {
         for (file, (output, digests)) in plan.files.iter().zip(&outputs) {
             read_back(self.model, file, output, digests, watch)?;
         }
-        if let [(output, _)] = outputs.as_slice() {
-            look(output.temp_path())?;
+        if let Some((first, _)) = outputs.first() {
+            check(first.temp_path())?;
         }
         let files = plan.files.iter().map(|f| (f.path.clone(), f.bytes)).collect();
         for (output, _) in outputs {

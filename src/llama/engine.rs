@@ -2,18 +2,19 @@
 
 use std::cell::RefCell;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::params::LlamaModelParams;
-use llama_cpp_2::model::{LlamaLoraAdapter, LlamaModel};
+use llama_cpp_2::model::{LlamaLoraAdapter, LlamaModel, VocabType};
 use llama_cpp_2::token::LlamaToken;
+use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Result};
-use super::log;
 use super::session::{Session, Size, prompt_inputs};
+use super::{abort, log};
 
 /// Tokens of context for a first look at a model.
 const PROBE_CTX: u32 = 64;
@@ -48,7 +49,7 @@ pub struct Engine {
 }
 
 /// What came of decoding one token.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FirstToken {
     /// The token of the highest logit.
     pub token: i32,
@@ -66,18 +67,32 @@ impl Engine {
     /// # Errors
     /// llama.cpp's own reasons, in its words.
     pub fn load(path: &Path, options: Options) -> Result<Engine> {
-        let backend = backend()?;
-        log::forget();
-        let params = LlamaModelParams::default().with_n_gpu_layers(options.gpu_layers);
-        let model = LlamaModel::load_from_file(backend, path, &params)
-            .map_err(|_| Error::Load { path: path.into(), said: log::last_words() })?;
-        let interrupt = Arc::default();
-        Ok(Engine { model, options, adapter: RefCell::new(None), interrupt })
+        Engine::load_interruptible(path, options, Arc::default())
     }
 
-    /// Ends every decode, also one under way, with [`Error::Interrupted`] once `flag` is set.
-    pub fn heed(&mut self, flag: Arc<AtomicBool>) {
-        self.interrupt = flag;
+    /// As [`Engine::load`]. Once `interrupt` is set, the load and every decode, also those under
+    /// way, end with [`Error::Interrupted`].
+    ///
+    /// # Errors
+    /// As [`Engine::load`], or the interrupt.
+    pub fn load_interruptible(
+        path: &Path,
+        options: Options,
+        interrupt: Arc<AtomicBool>,
+    ) -> Result<Engine> {
+        let backend = backend()?;
+        log::forget();
+        let flag = Arc::clone(&interrupt);
+        let params = LlamaModelParams::default()
+            .with_n_gpu_layers(options.gpu_layers)
+            .with_progress_callback(move |_| !flag.load(Ordering::Relaxed));
+        let model = LlamaModel::load_from_file(backend, path, &params);
+        if interrupt.load(Ordering::Relaxed) {
+            return Err(Error::Interrupted);
+        }
+        let model =
+            model.map_err(|_| Error::Load { path: path.into(), said: log::last_words() })?;
+        Ok(Engine { model, options, adapter: RefCell::new(None), interrupt })
     }
 
     pub(super) fn interrupt(&self) -> &Arc<AtomicBool> {
@@ -139,9 +154,21 @@ impl Engine {
         self.model.n_vocab().unsigned_abs() as usize
     }
 
-    /// Context that the model was trained for, in tokens.
+    /// Context that the model was trained for, in tokens. `{architecture}.context_length` is u32 in
+    /// the file, but llama.cpp returns it as i32 and llama-cpp-2 panics where that is negative.
     pub fn n_ctx_train(&self) -> u32 {
-        self.model.n_ctx_train()
+        let written = self.text(&format!("{}.context_length", self.architecture()));
+        let written = written.and_then(|text| text.parse::<u64>().ok());
+        match written {
+            Some(n) if n > i32::MAX as u64 => i32::MAX as u32,
+            _ => self.model.n_ctx_train(),
+        }
+    }
+
+    /// False for models that come without a vocabulary of texts (`tokenizer.ggml.model` is
+    /// `no_vocab`): llama.cpp aborts where they are to read or write text.
+    pub fn has_tokenizer(&self) -> bool {
+        !matches!(self.model.vocab().vocab_type(), VocabType::NONE)
     }
 
     /// `general.architecture`, as llama.cpp read it.
@@ -212,7 +239,10 @@ impl Engine {
             return Err(Error::NoVocabulary);
         }
         let size = Size { n_ctx: PROBE_CTX, n_batch: PROBE_CTX, n_seq: 1, unified: true };
-        let mut tokens = self.tokenize(PROBE_PROMPT, true);
+        let mut tokens = match self.has_tokenizer() {
+            true => self.tokenize(PROBE_PROMPT, true),
+            false => Vec::new(),
+        };
         tokens.retain(|t| (0..n_vocab).contains(t));
         if tokens.is_empty() {
             tokens.push(0);
@@ -220,7 +250,7 @@ impl Engine {
         tokens.truncate(PROBE_CTX as usize);
         let mut session = Session::new(self, size)?;
         session.decode(&prompt_inputs(&tokens, 0, 0), None)?;
-        Ok(self.read_logits(session.logits(tokens.len() - 1)))
+        Ok(self.read_logits(session.raw_logits(tokens.len() - 1)))
     }
 
     fn read_logits(&self, logits: &[f32]) -> FirstToken {
@@ -232,10 +262,10 @@ impl Engine {
             }
             lowest = lowest.min(x);
         }
-        let token = LlamaToken(best.0 as i32);
-        let piece = self.model.vocab().token_to_piece(token, false, None);
+        let token = best.0 as i32;
+        let piece = if self.has_tokenizer() { self.piece(token) } else { Vec::new() };
         FirstToken {
-            token: token.0,
+            token,
             text: String::from_utf8_lossy(&piece).into_owned(),
             non_finite: logits.iter().filter(|x| !x.is_finite()).count(),
             spread: if best.1 > lowest { best.1 - lowest } else { 0.0 },
@@ -248,6 +278,7 @@ pub(super) fn backend() -> Result<&'static LlamaBackend> {
     static BACKEND: OnceLock<Option<LlamaBackend>> = OnceLock::new();
     let backend = BACKEND.get_or_init(|| {
         log::install();
+        abort::install();
         LlamaBackend::init().ok()
     });
     backend.as_ref().ok_or_else(|| Error::Backend { said: log::last_words() })

@@ -44,6 +44,20 @@ pub enum Error {
     EmptyPrompt { index: usize },
     #[error("llama.cpp cannot use adapter {}: {said}", path.display())]
     Adapter { path: PathBuf, said: String },
+    #[error("llama.cpp cannot run {}: {said}", path.display())]
+    Run { path: PathBuf, said: String },
+    #[error("{} could not be run here: {said}", path.display())]
+    NoMeans { path: PathBuf, said: String },
+    #[error("aird cannot start itself to try {}: {source}", path.display())]
+    NoProbe { path: PathBuf, source: std::io::Error },
+    #[error(
+        "the model's logits are NaN or infinite: its weights, or what llama.cpp computes with them, \
+         are broken\nhint: aird verify finds non-finite weights"
+    )]
+    NotFiniteLogits,
+    #[error("{} has no tokenizer (tokenizer.ggml.model is 'no_vocab'): no text can be put to it",
+        path.display())]
+    NoTokenizer { path: PathBuf },
     #[error("interrupted")]
     Interrupted,
     #[error("the model has no vocabulary to make a prompt from")]

@@ -231,7 +231,7 @@ impl Run<'_, '_> {
         listener.decoded(inputs.len());
         for (row, input) in inputs.iter().enumerate().filter(|(_, input)| input.logits) {
             let Some(slot) = &mut self.slots[input.sequence as usize] else { continue };
-            let logits = self.session.logits(row);
+            let logits = self.session.logits(row)?;
             let token = slot.advance(logits);
             if self.leader == Some(input.sequence) {
                 self.held = Some((slot.index, logits.to_vec()));

@@ -143,11 +143,13 @@ impl<'e> Scorer<'e> {
             self.session.decode(&inputs, None)?;
             self.n_tokens += inputs.len() as u64;
             let wanted = rows.iter().enumerate().filter(|(_, row)| row.input.logits);
-            let wanted: Vec<(&[f32], &[Asked])> =
-                wanted.map(|(i, row)| (self.session.logits(i), &row.asked[..])).collect();
+            let mut wanted_logits: Vec<(&[f32], &[Asked])> = Vec::new();
+            for (i, row) in wanted {
+                wanted_logits.push((self.session.logits(i)?, &row.asked));
+            }
             let softmaxes: Vec<LogSoftmax> =
-                wanted.par_iter().map(|(logits, _)| LogSoftmax::new(logits)).collect();
-            for ((logits, asked), softmax) in wanted.into_iter().zip(softmaxes) {
+                wanted_logits.par_iter().map(|(logits, _)| LogSoftmax::new(logits)).collect();
+            for ((logits, asked), softmax) in wanted_logits.into_iter().zip(softmaxes) {
                 for Asked { text, place, token } in asked {
                     let logit = logits[*token as usize];
                     let (log_prob, is_top) = (softmax.log_prob(logit), softmax.is_top(logit));

@@ -1,8 +1,9 @@
-//! llama.cpp's chatter: kept, not shown. Errors carry its last words; `-v` lets all of it out.
+//! llama.cpp's log: kept, not shown. Errors carry its last lines; `-vv` shows all of it, and a probe
+//! passes its errors on.
 
 use std::collections::VecDeque;
 use std::ffi::{CStr, c_char, c_void};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
 
 use llama_cpp_sys_2 as sys;
@@ -11,18 +12,28 @@ use llama_cpp_sys_2 as sys;
 const KEPT: usize = 8;
 
 static LINES: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
-static LOUD: AtomicBool = AtomicBool::new(false);
+/// The least level that goes to the sink; above all levels while there is none.
+static LEAST: AtomicU32 = AtomicU32::new(u32::MAX);
 static INSTALL: Once = Once::new();
 
-/// Where llama.cpp's lines go while [`set_loud`] is on.
+/// Where llama.cpp's lines go.
 pub type Sink = fn(&str);
 
 static SINK: Mutex<Option<Sink>> = Mutex::new(None);
 
 /// Sends every line of llama.cpp's log to `sink` as well.
 pub fn set_loud(sink: Sink) {
+    pass_on(sys::GGML_LOG_LEVEL_NONE, sink);
+}
+
+/// Sends llama.cpp's errors to `sink` as well.
+pub(super) fn pass_errors_on(sink: Sink) {
+    pass_on(sys::GGML_LOG_LEVEL_ERROR, sink);
+}
+
+fn pass_on(least: sys::ggml_log_level, sink: Sink) {
     *SINK.lock().unwrap_or_else(PoisonError::into_inner) = Some(sink);
-    LOUD.store(true, Ordering::Relaxed);
+    LEAST.store(least, Ordering::Relaxed);
 }
 
 /// Takes over llama.cpp's log; does nothing the second time.
@@ -49,7 +60,7 @@ unsafe extern "C" fn keep(level: sys::ggml_log_level, text: *const c_char, _: *m
     }
     // SAFETY: llama.cpp passes a NUL-terminated string that lives during the call.
     let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
-    if LOUD.load(Ordering::Relaxed)
+    if level >= LEAST.load(Ordering::Relaxed)
         && let Some(sink) = *SINK.lock().unwrap_or_else(PoisonError::into_inner)
     {
         sink(&text);

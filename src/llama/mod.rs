@@ -1,6 +1,7 @@
 //! The engine on llama.cpp: loading, decoding, eval hooks, generating, ggml's codecs. The only
 //! folder that calls C.
 
+mod abort;
 pub mod architecture;
 mod codec;
 mod engine;
@@ -11,6 +12,7 @@ mod likelihood;
 mod linear;
 mod log;
 mod prefill;
+mod probe;
 mod sampler;
 mod session;
 mod sites;
@@ -25,6 +27,7 @@ pub use likelihood::{Scorer, Text, TokenScore};
 pub use linear::{LinearInput, Use};
 pub use log::set_loud;
 pub use prefill::{Behind, Prefill, ReadRow, Reading};
+pub use probe::{Prober, Trial};
 pub use sampler::{Sampler, Sampling, argmax};
 pub use session::{Input, Session, Size, prompt_inputs};
 pub use sites::Site;

@@ -162,7 +162,7 @@ impl<'e> Prefill<'e> {
             self.n_tokens += inputs.len() as u64;
             let wanted = inputs.iter().enumerate().filter(|(_, input)| input.logits);
             for (index, (row, _)) in (first..).zip(wanted) {
-                behind.logits(index, &[], self.session.logits(row))?;
+                behind.logits(index, &[], self.session.logits(row)?)?;
             }
             hooks.set_rows(Vec::new());
             for tokens in continuations {
@@ -197,7 +197,7 @@ impl<'e> Prefill<'e> {
             self.n_tokens += inputs.len() as u64;
             for row in 0..inputs.len() {
                 let (place, so_far) = (row / tokens.len(), &tokens[..=row % tokens.len()]);
-                behind.logits(chunk[place], so_far, self.session.logits(row))?;
+                behind.logits(chunk[place], so_far, self.session.logits(row)?)?;
             }
             for &i in chunk {
                 self.session.forget((i - first) as u32, prompts[i].len() as u32);

@@ -198,9 +198,28 @@ impl<'e> Session<'e> {
 
     /// Logits of batch row `row`, which must have asked for them; [n_vocab].
     ///
+    /// # Errors
+    /// [`Error::NotFiniteLogits`]: one of them is NaN, or none is finite. A logit of minus infinity
+    /// is how some models rule a token out.
+    ///
     /// # Panics
     /// The last decode did not ask for that row.
-    pub fn logits(&self, row: usize) -> &[f32] {
+    pub fn logits(&self, row: usize) -> Result<&[f32]> {
+        let logits = self.raw_logits(row);
+        // Branches nowhere inside, so that the compiler can use wide registers.
+        let (mut highest, mut n_nan) = (f32::NEG_INFINITY, 0u32);
+        for &x in logits {
+            highest = if x > highest { x } else { highest };
+            n_nan += u32::from(x.is_nan());
+        }
+        match n_nan == 0 && highest.is_finite() {
+            true => Ok(logits),
+            false => Err(Error::NotFiniteLogits),
+        }
+    }
+
+    /// As [`Session::logits`], whatever they are.
+    pub(super) fn raw_logits(&self, row: usize) -> &[f32] {
         self.context.get_logits_ith(row as i32)
     }
 

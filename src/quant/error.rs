@@ -13,4 +13,9 @@ pub enum Error {
     Codec(#[from] llama::Error),
     #[error(transparent)]
     Gguf(#[from] gguf::Error),
+    #[error(
+        "{name} row {row} column {column} is NaN or infinite in the input\n\
+         hint: aird verify names every such tensor"
+    )]
+    NonFinite { name: String, row: u64, column: u64 },
 }

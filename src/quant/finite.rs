@@ -1,10 +1,12 @@
-//! Finds numbers that are none: NaN and infinity, in values and in blocks' scales.
+//! Finds NaN and infinity, in values and in blocks' scales. Rounding hides them: most codecs take
+//! the largest value of a block with comparisons that NaN never wins, and write zeros or noise. So
+//! whatever writes weights decodes its input with [`decode_finite`].
 
 use std::ops::Range;
 
 use half::{bf16, f16};
 
-use super::error::Result;
+use super::error::{Error, Result};
 use super::rows::decode_rows;
 use super::stream::fold_rows;
 use crate::gguf::{GgmlType, Tensor, Watch};
@@ -23,15 +25,64 @@ pub fn first_non_finite(ty: GgmlType, bytes: &[u8], n_cols: usize) -> Result<Opt
         GgmlType::BF16 => position(bytes, |b: [u8; 2]| !bf16::from_le_bytes(b).is_finite()),
         // An exponent of 255 is NaN by the OCP MX specification; ggml decodes it to 2^127.
         GgmlType::MXFP4 => bytes.chunks_exact(17).position(|b| b[0] == 0xff).map(|i| i * 32),
+        // A scale of E4M3 whose bits are all set is NaN; ggml decodes it to 0. A block has four.
+        GgmlType::NVFP4 => {
+            let mut scales = bytes.chunks_exact(36).flat_map(|block| &block[..4]);
+            scales.position(|scale| scale & 0x7f == 0x7f).map(|i| i * 16)
+        }
         ty if llama::is_decodable(ty) => {
             let n = bytes.len() as u64 / ty.layout().block_bytes * ty.layout().block_len;
             let mut values = vec![0.0; n as usize];
             decode_rows(ty, bytes, n_cols, &mut values)?;
-            values.iter().position(|x| !x.is_finite())
+            non_finite_at(&values)
         }
         _ => None,
     };
     Ok(index.map(|i| i as u64))
+}
+
+/// Index of the first value that is NaN or infinite.
+pub fn non_finite_at(values: &[f32]) -> Option<usize> {
+    const RUN: usize = 1024;
+    // The exponent's bits, all set. The first loop has no branch, so that it uses wide registers.
+    let is_bad = |x: &f32| x.to_bits() & 0x7f80_0000 == 0x7f80_0000;
+    let any_bad = |run: &[f32]| run.iter().fold(false, |any, x| any | is_bad(x));
+    let run = values.chunks(RUN).position(any_bad)?;
+    let in_run = values[run * RUN..].iter().position(is_bad)?;
+    Some(run * RUN + in_run)
+}
+
+/// Decodes `rows` of a tensor into `out`, [n_rows, n_cols].
+///
+/// # Errors
+/// [`Error::NonFinite`] names the first value that is NaN or infinite; the type cannot be decoded.
+pub fn decode_finite(tensor: Tensor<'_>, rows: Range<u64>, out: &mut [f32]) -> Result<()> {
+    let (info, n_cols) = (tensor.info, tensor.info.n_cols());
+    let bytes = tensor.rows(rows.clone());
+    decode_rows(info.ty, bytes, n_cols as usize, out)?;
+    let index = match info.ty {
+        // Their NaN is decoded to a number.
+        GgmlType::MXFP4 | GgmlType::NVFP4 => first_non_finite(info.ty, bytes, n_cols as usize)?,
+        _ => non_finite_at(out).map(|i| i as u64),
+    };
+    match index {
+        None => Ok(()),
+        Some(i) => Err(Error::NonFinite {
+            name: info.name.clone(),
+            row: rows.start + i / n_cols,
+            column: i % n_cols,
+        }),
+    }
+}
+
+/// `rows` of a tensor as numbers, [n_rows, n_cols].
+///
+/// # Errors
+/// See [`decode_finite`].
+pub fn decoded_finite(tensor: Tensor<'_>, rows: Range<u64>) -> Result<Vec<f32>> {
+    let mut values = vec![0.0; ((rows.end - rows.start) * tensor.info.n_cols()) as usize];
+    decode_finite(tensor, rows, &mut values)?;
+    Ok(values)
 }
 
 /// The first bad element of a whole tensor: its row and column.
@@ -82,5 +133,20 @@ mod tests {
         let mut mx = vec![0u8; 34];
         mx[17] = 0xff;
         assert_eq!(first_non_finite(GgmlType::MXFP4, &mx, 64).unwrap(), Some(32));
+        let mut nv = vec![0u8; 72];
+        nv[36 + 2] = 0x7f;
+        assert_eq!(first_non_finite(GgmlType::NVFP4, &nv, 128).unwrap(), Some(64 + 32));
+    }
+
+    #[test]
+    fn a_value_is_found_wherever_it_is() {
+        for at in [0, 1, 1023, 1024, 2500] {
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let mut values = vec![f32::MAX; 2501];
+                assert_eq!(non_finite_at(&values), None);
+                values[at] = bad;
+                assert_eq!(non_finite_at(&values), Some(at));
+            }
+        }
     }
 }

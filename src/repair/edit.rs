@@ -287,14 +287,17 @@ fn strengthened(tensor: Tensor<'_>, along: &[f32], alpha: f64, ty: GgmlType) -> 
         own_noise: 0.0,
         bytes: Vec::new(),
     };
+    if hides_nan(from) && first_non_finite(from, tensor.data(), n_cols)?.is_some() {
+        return Err(Error::NotFinite { name: edited.name, ty: from });
+    }
     let (mut realised, mut written) = (0.0, 0.0);
     for rows in matrices(tensor, along.len())? {
         let one: Strengthened = strengthen(tensor, rows, along, alpha, ty)?;
         edited.noise = edited.noise.max(one.noise);
         edited.own_noise = edited.own_noise.max(one.own_noise);
-        // The noise is a sum over every number as ggml decodes it; MXFP4's NaN is decoded to one.
+        // The noise is a sum over every number as ggml decodes it.
         let is_sound = one.noise.is_finite()
-            && (ty != GgmlType::MXFP4 || first_non_finite(ty, &one.bytes, n_cols)?.is_none());
+            && (!hides_nan(ty) || first_non_finite(ty, &one.bytes, n_cols)?.is_none());
         if !is_sound {
             return Err(Error::NotFinite { name: edited.name, ty });
         }
@@ -318,6 +321,11 @@ fn strengthened(tensor: Tensor<'_>, along: &[f32], alpha: f64, ty: GgmlType) -> 
         true => Err(Error::NothingThere { name: edited.name }),
         false => Ok(edited),
     }
+}
+
+/// True for types whose NaN ggml decodes to a number.
+fn hides_nan(ty: GgmlType) -> bool {
+    matches!(ty, GgmlType::MXFP4 | GgmlType::NVFP4)
 }
 
 /// `b + alpha r (r . b)`, for a matrix that has a bias.

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use super::super::args::{EngineArgs, file_name};
+use super::super::paths::Paths;
 use super::super::ui::{Steps, Ui};
 use crate::eval::asr::{Judged, Verdicts};
 use crate::gguf::Model;
@@ -63,6 +64,13 @@ pub struct Judges {
 }
 
 impl JudgeArgs {
+    /// `paths`, and the files that these arguments name.
+    pub fn read_from(&self, paths: Paths) -> Paths {
+        let template = self.judge_template.as_deref();
+        let paths = paths.reads_unless(Some(&self.judge), &["default", "paper"]);
+        paths.reads_unless(template, &["llamaguard", "yes-no"])
+    }
+
     /// The judges at hand; a model judges `parallel` answers at once.
     pub fn judges(&self, parallel: u32) -> Result<Judges> {
         let mut rules = vec![DEFAULT, PAPER];

@@ -16,6 +16,7 @@ use super::args::{EngineArgs, compared, file_name};
 use super::chat::{ChatArgs, warn_of_date};
 use super::direction::read_for;
 use super::exit::GateFailed;
+use super::paths::{Paths, Verb};
 use super::ui::{Steps, Ui};
 use crate::adapter::Adapter;
 use crate::direction::{self, Direction};
@@ -23,7 +24,7 @@ use crate::eval::asr::{
     Answer, Asking, Difference, Gate, Interventions, Judged, Progress, Subject, agreement, answers,
     difference, file_sha256, outcome,
 };
-use crate::gguf::{Model, check_output, model_sha256, write_file};
+use crate::gguf::{Model, model_sha256, write_file};
 use crate::judge::Label;
 use crate::llama::Engine;
 use crate::report::transcripts;
@@ -90,8 +91,15 @@ struct Asked {
     sets: Vec<Judged>,
 }
 
-impl Asr {
-    pub fn run(self, ui: &Ui) -> Result<()> {
+impl Verb for Asr {
+    fn paths(&self) -> Paths {
+        let adapters = [&self.ablate, &self.add, &self.lora].into_iter().flatten();
+        let paths =
+            self.chat.read_from(self.judge.read_from(self.sets.read_from(Paths::default())));
+        paths.reads(self.models.iter().chain(adapters)).writes(&self.html).with(self.force, false)
+    }
+
+    fn run(self, ui: &Ui) -> Result<()> {
         self.check()?;
         let sets = self.sets.sets(self.chat.system.as_deref())?;
         self.check_sets(&sets)?;
@@ -119,7 +127,9 @@ impl Asr {
             None => Ok(()),
         }
     }
+}
 
+impl Asr {
     /// A condition on a set that is not asked would never hold, and a system prompt that no set has
     /// would never be seen.
     fn check_sets(&self, sets: &[Set]) -> Result<()> {
@@ -143,10 +153,6 @@ impl Asr {
     fn check(&self) -> Result<()> {
         if self.max_tokens == 0 || self.parallel == 0 {
             bail!("--max-tokens and --parallel are at least 1");
-        }
-        if let Some(page) = &self.html {
-            let models: Vec<&Path> = self.models.iter().map(PathBuf::as_path).collect();
-            check_output(page, self.force, &models)?;
         }
         let mut names: Vec<String> = self.models.iter().map(|path| stem(path)).collect();
         names.sort();
@@ -199,10 +205,7 @@ impl Asr {
         let model = Model::open(path)?;
         let chat = self.chat.chat(&model)?;
         let sha256 = model_sha256(&model, &ui.progress())?;
-        let mut engine = self.engine.load(ui, &model)?;
-        if let Some(lora) = &self.lora {
-            engine.set_adapter(lora, 1.0)?;
-        }
+        let engine = self.engine.load_with(ui, &model, self.lora.as_deref())?;
         let interventions = self.interventions(&engine)?;
         let name = stem(path);
         let asking =

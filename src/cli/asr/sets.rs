@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+use super::super::paths::Paths;
 use crate::eval::asr::{Attack, Headline, Way};
 use crate::prompts::{self, ChatTemplate, Part, PromptSet};
 
@@ -79,6 +80,14 @@ impl Set {
 }
 
 impl SetArgs {
+    /// `paths`, and the files that these arguments name.
+    pub fn read_from(&self, paths: Paths) -> Paths {
+        let words = ["none", "borderline", "harmless"];
+        let benign = self.benign.iter().map(String::as_str);
+        let paths = paths.reads(self.prompts.iter().chain(&self.suffixes));
+        benign.fold(paths, |paths, name| paths.reads_unless(Some(name), &words))
+    }
+
     /// Attacks in the order of the study's table, then benign sets in the order given.
     pub fn sets(&self, system: Option<&str>) -> Result<Vec<Set>> {
         let attacks = self.attacks()?;

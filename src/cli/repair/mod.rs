@@ -14,10 +14,11 @@ pub use report::{Report, TensorReport};
 use super::direction::find_in;
 use super::exit::GateFailed;
 use super::output::sha256_of;
+use super::paths::{Paths, Verb};
 use super::search::{Alpha, Blocks, Question, SearchArgs};
 use super::ui::Ui;
 use crate::direction::Direction;
-use crate::gguf::{GgmlType, Model, ShardName, check_output, check_patch, hex, write_file};
+use crate::gguf::{GgmlType, Model, ShardName, check_patch, check_room, hex, write_file};
 use crate::llama::architecture::{Part, residual_writer};
 use crate::repair::{Asked, Edit, Half, Storage, check, check_asked, halves_text, suspected_norm};
 use crate::report::search::SearchReport;
@@ -123,8 +124,22 @@ impl Chosen {
     }
 }
 
-impl Repair {
-    pub fn run(self, ui: &Ui) -> Result<()> {
+impl Verb for Repair {
+    fn paths(&self) -> Paths {
+        let target = match (&self.lora, self.in_place) {
+            (Some(lora), _) => Some(lora.clone()),
+            (None, true) => None,
+            (None, false) => Some(self.output()),
+        };
+        let read = std::iter::once(&self.model).chain(&self.direction).chain(&self.reference);
+        self.search
+            .paths()
+            .reads(read)
+            .writes(target.iter().chain(&self.keep_direction))
+            .with(self.force, self.dry_run)
+    }
+
+    fn run(self, ui: &Ui) -> Result<()> {
         let model = Model::open(&self.model)?;
         let parts: Vec<Part> = self.parts.iter().map(|p| p.part()).collect();
         let given = self.block.0.clone().map(|halves| of_parts(halves, &parts)).transpose()?;
@@ -177,13 +192,17 @@ impl Repair {
             false => self.rewrite(ui, &model, &edited, (asked, &chosen)),
         }
     }
+}
 
+impl Repair {
     /// Everything that can be seen before a direction is looked for, which may take minutes.
     fn check(&self, ui: &Ui, model: &Model, given: Option<&[Half]>, parts: &[Part]) -> Result<()> {
         if self.in_place {
             check_patch(model)?;
+        } else if self.lora.is_none() && !self.dry_run {
+            // Types may grow; most stay.
+            check_room(&self.output(), model.file_bytes())?;
         }
-        self.check_outputs(model)?;
         self.search.check()?;
         let (alpha, halves) = (self.alpha.0.unwrap_or(1.0), given.unwrap_or_default());
         let any_architecture = self.any_architecture;
@@ -196,30 +215,6 @@ impl Repair {
         }
         if given.is_some() && self.alpha.0.is_some() && self.search.is_asked_for() {
             ui.warn("nothing is searched for: --front is not written, prompts are not read");
-        }
-        Ok(())
-    }
-
-    /// Looks at every file to be written before anything that takes time.
-    fn check_outputs(&self, model: &Model) -> Result<()> {
-        let output = self.output();
-        let target = self.lora.as_ref().or((!self.in_place).then_some(&output));
-        let front = self.search.front_files()?;
-        let written: Vec<&PathBuf> =
-            target.into_iter().chain(&self.keep_direction).chain(&front).collect();
-        for (i, path) in written.iter().enumerate() {
-            if written[..i].contains(path) {
-                bail!("{} is to be two files at once", path.display());
-            }
-        }
-        if self.dry_run {
-            return Ok(());
-        }
-        let shards = model.shards().iter().map(|s| s.path.as_path());
-        let read = self.direction.iter().chain(&self.reference).map(PathBuf::as_path);
-        let inputs: Vec<&Path> = shards.chain(read).collect();
-        for path in written {
-            check_output(path, self.force, &inputs)?;
         }
         Ok(())
     }

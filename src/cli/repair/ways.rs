@@ -12,8 +12,8 @@ use crate::adapter::Adapter;
 use crate::cli::output::{FileReport, OutputArgs, no_sha256};
 use crate::cli::text::bytes_text;
 use crate::cli::ui::{Progress, Ui};
-use crate::cli::verify;
-use crate::gguf::{Layout, Model, Patch, Rewrite, Step};
+use crate::cli::verify::{self, Through};
+use crate::gguf::{Layout, Model, Patch, Rewrite, Step, write_file_if};
 use crate::repair::{
     Edit, Edited, Error, Proof, Storage, adapted, adapter, apply, biases, edit, halves_text,
     replacement,
@@ -81,9 +81,9 @@ impl Repair {
             let proof = Proof::before(model, asked.unit, edited, &ui.progress())?;
             rewrite.record(step);
             let engine = self.search.engine().1.options();
-            let look =
+            let check =
                 |new: &Model, progress: &Progress<'_>| Ok(proof.check(new, edited, progress)?);
-            (out.write_if(ui, rewrite, Some(engine), look)?, Some(true))
+            (out.write_if(ui, rewrite, engine, check)?, Some(true))
         };
         let tensors = edited.iter().map(Into::into).collect();
         let outcome = Outcome { files, in_history, tensors, ..Outcome::default() };
@@ -139,10 +139,15 @@ impl Repair {
         let model = Model::open(&self.model)?;
         proof.check(&model, edited, &ui.progress())?;
         if self.verify {
+            let prober = ui.prober();
             let options = self.search.engine().1.options();
-            let report = verify::check(ui, &model, Some(options), false)?;
-            if !report.ok {
+            let through = Through { prober: &prober, options };
+            let report = verify::check(&ui.progress(), &model, Some(through), false)?;
+            if !report.complaint().is_empty() {
                 bail!("{} is not sound: {}", self.model.display(), report.complaint());
+            }
+            if let Some(said) = report.lacking {
+                bail!("{} could not be run here: {said}", self.model.display());
             }
         }
         Ok(())
@@ -192,29 +197,34 @@ impl Repair {
             }
             return self.print(ui, outcome, chosen);
         }
-        file.write(path)?;
-        outcome.tensors = self.check_adapter(ui, model, asked, path)?;
+        write_file_if(path, &bytes, |temp| -> Result<()> {
+            outcome.tensors = self.check_adapter(ui, model, asked, temp)?;
+            Ok(())
+        })?;
         outcome.in_history = Some(true);
         ui.say(format_args!("wrote {}", path.display()));
         self.print(ui, outcome, chosen)
     }
 
-    /// The adapter as its readers see it: ours, then llama.cpp.
+    /// The adapter under its temp name, as its readers see it: ours, then llama.cpp.
     fn check_adapter(
         &self,
         ui: &Ui,
         model: &Model,
         asked: Edit<'_>,
-        path: &Path,
+        temp: &Path,
     ) -> Result<Vec<super::TensorReport>> {
-        Adapter::open(path)?.check(model)?;
-        let found = adapted(model, asked, &Model::open(path)?, &ui.progress())?;
+        Adapter::open(temp)?.check(model)?;
+        let found = adapted(model, asked, &Model::open(temp)?, &ui.progress())?;
         if let Some(off) = found.iter().find(|a| (a.alpha / asked.alpha - 1.0).abs() > 1e-3) {
             bail!("{} holds an alpha of {}, {} was asked for", off.name, off.alpha, asked.alpha);
         }
-        let options = self.search.engine().1.options();
-        match verify::complaint_of_adapter(model, path, options) {
-            Some(complaint) => bail!("{} is not sound: {complaint}", path.display()),
+        let (prober, options) = (ui.prober(), self.search.engine().1.options());
+        let through = Through { prober: &prober, options };
+        match through.complaint_of_adapter(model, temp)? {
+            Some(complaint) => {
+                bail!("the adapter was not written, for llama.cpp cannot use it: {complaint}")
+            }
             None => Ok(found.iter().map(Into::into).collect()),
         }
     }

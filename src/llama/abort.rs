@@ -1,0 +1,60 @@
+//! What happens where ggml aborts: one sentence instead of a debugger's backtrace.
+//!
+//! `ggml_abort` (ggml/src/ggml.c, behind every `GGML_ASSERT`) calls this callback instead of printing,
+//! and then `abort()`. The process cannot go on: other threads may be in the middle of anything.
+
+use std::ffi::{CStr, c_char};
+use std::io::Write;
+use std::sync::Once;
+
+use llama_cpp_sys_2 as sys;
+
+/// Exit code of a run that failed.
+const FAILED: i32 = 1;
+
+static INSTALL: Once = Once::new();
+
+/// Takes over ggml's abort; does nothing the second time.
+pub(super) fn install() {
+    // SAFETY: `last_sentence` has the signature asked for and lives for ever.
+    INSTALL.call_once(|| unsafe {
+        sys::ggml_set_abort_callback(Some(last_sentence));
+    });
+}
+
+unsafe extern "C" fn last_sentence(message: *const c_char) {
+    // SAFETY: ggml passes a NUL-terminated string on its stack.
+    let message = unsafe { CStr::from_ptr(message) }.to_string_lossy();
+    let _ = writeln!(std::io::stderr(), "error: llama.cpp aborted: {}", without_folders(&message));
+    end();
+}
+
+/// No destructors and no exit handlers: the thread that aborts may hold any lock.
+#[cfg(unix)]
+fn end() {
+    signal_hook::low_level::exit(FAILED);
+}
+
+#[cfg(not(unix))]
+fn end() {
+    std::process::exit(FAILED);
+}
+
+/// `/where/it/was/built/llama-vocab.cpp:12: GGML_ASSERT(x) failed` without the folders.
+fn without_folders(message: &str) -> &str {
+    let first_space = message.find(' ').unwrap_or(message.len());
+    let start = message[..first_space].rfind(['/', '\\']).map_or(0, |at| at + 1);
+    message[start..].trim_end()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_message_loses_the_folders_it_was_built_in() {
+        let message = "/home/x/llama.cpp/src/llama-vocab.cpp:3: GGML_ASSERT(a / b) failed\n";
+        assert_eq!(without_folders(message), "llama-vocab.cpp:3: GGML_ASSERT(a / b) failed");
+        assert_eq!(without_folders("fatal error"), "fatal error");
+    }
+}

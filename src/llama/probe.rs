@@ -1,0 +1,259 @@
+//! A model tried in a process of its own: what ends that process is an error here.
+//!
+//! llama.cpp aborts on some files (`GGML_ASSERT`), meets instructions that the CPU lacks, or takes
+//! more memory than there is. aird starts itself as `aird probe MODEL`, which loads the model,
+//! decodes one token and prints [`Outcome`] as JSON. Whatever becomes of that process, its parent goes
+//! on and reports it in one sentence.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::engine::{Engine, FirstToken, Options};
+use super::error::{Error, Result};
+use super::log;
+
+/// Between two checks whether the child has ended.
+const PAUSE: Duration = Duration::from_millis(2);
+/// Words in llama.cpp's and the system's messages that say that this machine lacks something, which
+/// says nothing about the file.
+const LACKS: [&str; 7] = [
+    "failed to allocate",
+    "unable to allocate",
+    "bad_alloc",
+    "out of memory",
+    "cannot allocate",
+    "thread creation failed",
+    "resource temporarily unavailable",
+];
+
+/// How to start a probe.
+#[derive(Debug, Clone)]
+pub struct Prober {
+    /// aird itself.
+    pub program: PathBuf,
+    /// Once it is set, the probe under way is ended.
+    pub interrupt: Arc<AtomicBool>,
+}
+
+/// What to try.
+#[derive(Debug, Clone, Copy)]
+pub struct Trial<'a> {
+    /// The model's file, the first one of several.
+    pub model: &'a Path,
+    /// An adapter to set.
+    pub lora: Option<&'a Path>,
+    /// How llama.cpp runs.
+    pub options: Options,
+}
+
+/// What a probe prints.
+#[derive(Debug, Serialize, Deserialize)]
+enum Outcome {
+    /// It ran.
+    Ran(FirstToken),
+    /// llama.cpp returned an error: the sentence.
+    Refused(String),
+}
+
+impl Trial<'_> {
+    /// In the probe: tries, and returns the line to print. llama.cpp's errors also go to stderr, so
+    /// that they outlive an abort.
+    pub fn run(&self) -> String {
+        log::pass_errors_on(|line| eprint!("{line}"));
+        let outcome = match self.first_token() {
+            Ok(first) => Outcome::Ran(first),
+            // The parent names the file.
+            Err(Error::Load { said, .. } | Error::Adapter { said, .. }) => Outcome::Refused(said),
+            Err(error) => Outcome::Refused(error.to_string()),
+        };
+        serde_json::to_string(&outcome).unwrap_or_default()
+    }
+
+    /// The file that an error is about: the model alone was tried before its adapter.
+    fn blamed(&self) -> PathBuf {
+        self.lora.unwrap_or(self.model).to_owned()
+    }
+
+    /// The error for what llama.cpp or the system said.
+    fn error(&self, said: String) -> Error {
+        let (path, lower) = (self.blamed(), said.to_lowercase());
+        match LACKS.iter().any(|words| lower.contains(words)) {
+            true => Error::NoMeans { path, said },
+            false => Error::Run { path, said },
+        }
+    }
+
+    fn first_token(&self) -> Result<FirstToken> {
+        let mut engine = Engine::load(self.model, self.options)?;
+        self.lora.map(|lora| engine.set_adapter(lora, 1.0)).transpose()?;
+        engine.first_token()
+    }
+}
+
+impl Prober {
+    /// Tries a model in a process of its own.
+    ///
+    /// # Errors
+    /// [`Error::Run`] where llama.cpp refuses or aborts, [`Error::NoMeans`] where the machine lacks
+    /// memory or threads, [`Error::NoProbe`] where no process can be started, or an interrupt.
+    pub fn first_token(&self, trial: &Trial<'_>) -> Result<FirstToken> {
+        let no_probe = |source| Error::NoProbe { path: trial.model.into(), source };
+        let (status, stdout, stderr) = self.run(trial).map_err(no_probe)?;
+        if self.interrupt.load(Ordering::Relaxed) {
+            return Err(Error::Interrupted);
+        }
+        match serde_json::from_str(stdout.trim()) {
+            Ok(Outcome::Ran(first)) if status.success() => Ok(first),
+            Ok(Outcome::Refused(said)) => Err(trial.error(said)),
+            _ => Err(ended(trial, status, &stderr)),
+        }
+    }
+
+    /// Runs the child to its end; how it ended, and what it wrote to stdout and stderr.
+    fn run(&self, trial: &Trial<'_>) -> io::Result<(ExitStatus, String, String)> {
+        let mut command = Command::new(&self.program);
+        command.arg("probe").args(["--threads", &trial.options.threads.to_string()]);
+        command.args(["--gpu-layers", &trial.options.gpu_layers.to_string()]);
+        if let Some(lora) = trial.lora {
+            command.arg("--lora").arg(lora);
+        }
+        command.arg("--").arg(trial.model).stdin(Stdio::null());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        // Both pipes are emptied while it runs: a child that prints much never waits for us.
+        let (stdout, stderr) = (reader(stdout), reader(stderr));
+        let status = self.wait(&mut child)?;
+        let read = |reader: JoinHandle<String>| reader.join().unwrap_or_default();
+        Ok((status, read(stdout?), read(stderr?)))
+    }
+
+    fn wait(&self, child: &mut Child) -> io::Result<ExitStatus> {
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status);
+            }
+            if self.interrupt.load(Ordering::Relaxed) {
+                // It holds nothing that must be put away.
+                child.kill()?;
+                return child.wait();
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+/// Reads all of a pipe on a thread of its own.
+fn reader(pipe: Option<impl Read + Send + 'static>) -> io::Result<JoinHandle<String>> {
+    std::thread::Builder::new().spawn(move || {
+        let mut bytes = Vec::new();
+        // What was read before an error is kept: it may say what went wrong.
+        let _ = pipe.map(|mut pipe| pipe.read_to_end(&mut bytes));
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+/// The error for a probe that ended before it could print its outcome.
+fn ended(trial: &Trial<'_>, status: ExitStatus, stderr: &str) -> Error {
+    let last_line = stderr.lines().map(str::trim).rfind(|line| !line.is_empty());
+    let last_line = last_line.map(|line| line.strip_prefix("error: ").unwrap_or(line));
+    let signal = signal(status);
+    if signal == Some(9) {
+        let said = "its process was killed, most likely for lack of memory".to_owned();
+        return Error::NoMeans { path: trial.blamed(), said };
+    }
+    let how = match signal {
+        Some(4) => "an instruction that this CPU lacks ended it (SIGILL)".to_owned(),
+        Some(signal) => format!("signal {signal} ended it"),
+        None => match status.code() {
+            Some(code) => format!("it ended with exit code {code}"),
+            None => "it ended early".to_owned(),
+        },
+    };
+    let said = match (last_line, signal) {
+        // Its own abort, whose sentence says it all.
+        (Some(line), None) => line.to_owned(),
+        (Some(line), Some(_)) => format!("{how}; its last line was: {line}"),
+        (None, _) => how,
+    };
+    trial.error(said)
+}
+
+#[cfg(unix)]
+fn signal(status: ExitStatus) -> Option<i32> {
+    std::os::unix::process::ExitStatusExt::signal(&status)
+}
+
+#[cfg(not(unix))]
+fn signal(_: ExitStatus) -> Option<i32> {
+    None
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    /// A program that ends as `script` does, in aird's place.
+    fn after(script: &str) -> Result<FirstToken> {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("aird");
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+        let prober = Prober { program, interrupt: Arc::default() };
+        let options = Options { threads: 1, gpu_layers: 0 };
+        prober.first_token(&Trial { model: Path::new("m.gguf"), lora: None, options })
+    }
+
+    #[test]
+    fn however_a_probe_ends_it_is_one_sentence() {
+        for (script, expected) in [
+            (
+                "kill -ILL $$",
+                "llama.cpp cannot run m.gguf: an instruction that this CPU lacks ended \
+                it (SIGILL)",
+            ),
+            (
+                "echo x.cpp:1 >&2; kill -ABRT $$",
+                "llama.cpp cannot run m.gguf: signal 6 ended it; its \
+                last line was: x.cpp:1",
+            ),
+            (
+                "kill -KILL $$",
+                "m.gguf could not be run here: its process was killed, most likely \
+                for lack of memory",
+            ),
+            (
+                "echo error: llama.cpp aborted: y >&2; exit 1",
+                "llama.cpp cannot run m.gguf: \
+                llama.cpp aborted: y",
+            ),
+            (
+                "echo libgomp: Thread creation failed: z >&2; exit 1",
+                "m.gguf could not be run here: \
+                libgomp: Thread creation failed: z",
+            ),
+            ("exit 7", "llama.cpp cannot run m.gguf: it ended with exit code 7"),
+            ("echo no JSON", "llama.cpp cannot run m.gguf: it ended with exit code 0"),
+            ("echo '{\"Refused\":\"no such key\"}'", "llama.cpp cannot run m.gguf: no such key"),
+        ] {
+            assert_eq!(after(script).unwrap_err().to_string(), expected, "{script}");
+        }
+        let ran =
+            after("echo '{\"Ran\":{\"token\":3,\"text\":\"a\",\"non_finite\":0,\"spread\":1.5}}'");
+        assert_eq!(ran.unwrap().token, 3);
+    }
+
+    #[test]
+    fn an_interrupt_ends_the_probe_under_way() {
+        let prober = Prober { program: "sleep".into(), interrupt: Arc::new(true.into()) };
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        assert!(!prober.wait(&mut child).unwrap().success());
+    }
+}
