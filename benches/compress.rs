@@ -388,7 +388,7 @@ fn read(engine: &Engine, samples: &[Sample]) -> Result<f64> {
         session.clear();
         session.decode(&prompt_inputs(&sample.tokens, 0, 0), None)?;
         // llama.cpp may still be at work until somebody asks for what came out.
-        black_box(session.logits(sample.tokens.len() - 1));
+        black_box(session.logits(sample.tokens.len() - 1)).unwrap();
     }
     Ok(start.elapsed().as_secs_f64())
 }

@@ -31,5 +31,6 @@ run cargo build --release --locked
 PATH="${CARGO_TARGET_DIR:-target}/release:$PATH"
 
 run scripts/fetch-model.sh
+run scripts/smoke.sh "$(scripts/fetch-model.sh)" "$(command -v aird)"
 run aird study "fixtures/$recipe.toml" -o "target/$recipe"
 printf '\nLook at it: %s\n' "$PWD/target/$recipe/report.html"

@@ -7,9 +7,9 @@
 # --offline builds from vendor/ (see scripts/vendor.sh) and touches no network; if no model has
 # been fetched before, the tests that need one are skipped, and it says so.
 #
-# One cargo profile (dev) and one set of targets (all) throughout: another profile builds llama.cpp
-# anew, which takes minutes, and so does a plain `cargo build`, as without the dev-dependencies
-# its build script's own dependencies get other features.
+# llama.cpp is built twice: for the dev profile, and for the release binary, which answers at the end.
+# All other steps share one profile (dev) and one set of targets (all): without the dev-dependencies
+# its build script's own dependencies get other features, and llama.cpp is built again.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/toolchain.sh
@@ -102,5 +102,14 @@ fi
 
 step "cargo test --doc"
 cargo test "${flags[@]}" --doc
+
+step "quantized models, by the release binary and the debug one"
+if [ "$AIRD_TEST_MODEL" = skip ]; then
+    skip "there is no model to quantize"
+else
+    cargo build --release "${flags[@]}"
+    target=${CARGO_TARGET_DIR:-target}
+    scripts/smoke.sh "$AIRD_TEST_MODEL" "$target/release/aird" "$target/debug/aird"
+fi
 
 printf '\ntest.sh: all passed%s\n' "$skipped"

@@ -26,7 +26,7 @@ fn logits(engine: &Engine, hooks: Option<&mut Hooks<'_>>) -> Vec<f32> {
     let mut session = Session::new(engine, SIZE).unwrap();
     let tokens = tokens(engine, "Tell me a story");
     session.decode(&prompt_inputs(&tokens, 0, 0), hooks).unwrap();
-    session.logits(tokens.len() - 1).to_vec()
+    session.logits(tokens.len() - 1).unwrap().to_vec()
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn plain(engine: &Engine, text: &Text) -> Vec<f64> {
     inputs.iter_mut().for_each(|input| input.logits = true);
     session.decode(&inputs, None).unwrap();
     let log_prob = |place: usize| {
-        let logits = session.logits(place - 1);
+        let logits = session.logits(place - 1).unwrap();
         let total: f64 = logits.iter().map(|&x| f64::from(x).exp()).sum();
         f64::from(logits[text.tokens[place] as usize]) - total.ln()
     };

@@ -2,12 +2,15 @@
 
 mod support;
 
+mod aborts;
+mod amx;
 mod asr;
 mod calibrate;
 mod compress;
 mod diff;
 mod direction;
 mod engine;
+mod finite;
 mod inspect;
 mod interrupted;
 mod judge;
@@ -15,6 +18,7 @@ mod lossless;
 mod malformed;
 mod manners;
 mod merge;
+mod outputs;
 mod prompts;
 mod prune;
 mod quantize;
@@ -25,6 +29,7 @@ mod repair_manners;
 mod report;
 mod scores;
 mod search;
+mod signals;
 mod study;
 mod tasks;
 mod tidy;

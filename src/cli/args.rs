@@ -30,8 +30,8 @@ impl EngineArgs {
         Options { threads: self.threads, gpu_layers: self.gpu_layers }
     }
 
-    /// Loads `model`, which was tried in a process of its own first; Ctrl-C ends the load and what is
-    /// then decoded.
+    /// Loads `model`, which was tried in a process of its own first; Ctrl-C ends the load and what
+    /// is then decoded.
     pub fn load(&self, ui: &Ui, model: &Model) -> Result<Engine> {
         self.load_with(ui, model, None)
     }

@@ -17,8 +17,8 @@ pub(super) const INTERRUPTED: u8 = 130;
 
 type Cause<'a> = &'a (dyn Error + 'static);
 
-/// Runs the program; its exit code. An error is printed in one sentence, and so is a panic, which is
-/// a fault of ours.
+/// Runs the program; its exit code. An error is printed in one sentence, and so is a panic, which
+/// is a fault of ours.
 pub fn exit_code_of(run: impl FnOnce() -> anyhow::Result<()> + UnwindSafe) -> u8 {
     std::panic::set_hook(Box::new(|panic| {
         let text = panic.payload_as_str().unwrap_or("it did not say why");

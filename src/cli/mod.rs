@@ -28,6 +28,7 @@ mod search;
 mod select;
 mod sequential;
 mod signals;
+mod spinning;
 mod study;
 mod study_text;
 mod tasks;
@@ -86,6 +87,7 @@ impl Cli {
     /// # Errors
     /// An argument is not UTF-8: llama.cpp and JSON take no such names.
     pub fn from_command_line() -> Result<Cli> {
+        spinning::limit();
         for argument in std::env::args_os().skip(1) {
             if argument.to_str().is_none() {
                 bail!(

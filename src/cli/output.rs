@@ -1,5 +1,5 @@
-//! The manners of verbs that write a model: where it goes, what would be written, and a final check of
-//! what was.
+//! The manners of verbs that write a model: where it goes, what would be written, and a final check
+//! of what was.
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,5 @@
-//! Signals: the first asks aird to stop, the second ends it at once. Where a process was started with
-//! a signal ignored (nohup, a shell's background job) it stays ignored.
+//! Signals: the first asks aird to stop, the second ends it at once. Where a process was started
+//! with a signal ignored (nohup, a shell's background job) it stays ignored.
 
 use std::io;
 use std::sync::Arc;

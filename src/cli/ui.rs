@@ -209,11 +209,13 @@ fn if_read(written: io::Result<()>) -> Result<()> {
     }
 }
 
-/// The program that runs. On Linux by its process, which is there even if its file was replaced.
-fn own_program() -> PathBuf {
-    match cfg!(target_os = "linux") {
-        true => PathBuf::from("/proc/self/exe"),
-        false => std::env::current_exe().unwrap_or_else(|_| PathBuf::from("aird")),
+/// The program that runs: by its name, or where that is gone (replaced while it ran) on Linux by
+/// its process.
+pub fn own_program() -> PathBuf {
+    match std::env::current_exe() {
+        Ok(path) if path.exists() => path,
+        _ if cfg!(target_os = "linux") => PathBuf::from("/proc/self/exe"),
+        _ => PathBuf::from("aird"),
     }
 }
 

@@ -23,6 +23,9 @@ const FLUSH_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Output {
     temp: NamedTempFile,
+    /// The path of `temp`, as the output's was given: tempfile makes it absolute, and the folders
+    /// above may have names that no other program takes.
+    temp_path: PathBuf,
     path: PathBuf,
 }
 
@@ -101,8 +104,8 @@ fn reserve(file: &File, bytes: u64) -> io::Result<()> {
     write_at(file, &[0; 4096], 0)
 }
 
-/// A hidden name beside `name` for a file or folder under way, before its random letters. A long name
-/// is cut: the temp name must not be too long where the name itself is not.
+/// A hidden name beside `name` for a file or folder under way, before its random letters. A long
+/// name is cut: the temp name must not be too long where the name itself is not.
 fn temp_prefix(name: &OsStr) -> OsString {
     let mut prefix = OsString::from(".");
     match name.to_str() {
@@ -112,6 +115,13 @@ fn temp_prefix(name: &OsStr) -> OsString {
     }
     prefix.push(".");
     prefix
+}
+
+/// Through a link the file it points to is replaced, not the link. Other paths stay as they were
+/// given: the folders above may have any names.
+fn behind_link(path: &Path) -> PathBuf {
+    let real = if path.is_symlink() { path.canonicalize().ok() } else { None };
+    real.unwrap_or_else(|| path.to_owned())
 }
 
 /// What any new file gets, the umask taken off: model files are shared.
@@ -136,14 +146,15 @@ impl Output {
     /// # Errors
     /// The folder is missing or may not be written.
     pub fn create(path: &Path) -> Result<Output> {
-        // Through a link the file it points to is replaced, not the link.
-        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let path = behind_link(path);
         let folder = folder_of(&path);
         let prefix = temp_prefix(path.file_name().unwrap_or_default());
         let mut builder = Builder::new();
         builder.prefix(&prefix).suffix(".part");
         let temp = as_new_files(&mut builder).tempfile_in(folder);
-        Ok(Output { temp: temp.map_err(io_error("cannot write in", folder))?, path })
+        let temp = temp.map_err(io_error("cannot write in", folder))?;
+        let temp_path = folder.join(temp.path().file_name().unwrap_or_default());
+        Ok(Output { temp, temp_path, path })
     }
 
     /// As [`Output::create`], in `folder` and under the name of `path`.
@@ -151,11 +162,14 @@ impl Output {
     /// # Errors
     /// As [`Output::create`].
     pub(super) fn create_in(folder: &TempDir, path: &Path) -> Result<Output> {
-        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let path = behind_link(path);
         let mut builder = Builder::new();
         builder.prefix(path.file_name().unwrap_or_default()).rand_bytes(0);
         let temp = as_new_files(&mut builder).tempfile_in(folder.path());
-        Ok(Output { temp: temp.map_err(io_error("cannot write in", folder.path()))?, path })
+        let temp = temp.map_err(io_error("cannot write in", folder.path()))?;
+        let below = folder.path().file_name().unwrap_or_default();
+        let temp_path = folder_of(&path).join(below).join(path.file_name().unwrap_or_default());
+        Ok(Output { temp, temp_path, path })
     }
 
     /// The file to write into.
@@ -165,7 +179,7 @@ impl Output {
 
     /// Where the bytes are until [`Output::commit`].
     pub fn temp_path(&self) -> &Path {
-        self.temp.path()
+        &self.temp_path
     }
 
     /// Where the file will be.
@@ -235,8 +249,8 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     write_file_if(path, bytes, |_| Ok(()))
 }
 
-/// As [`write_file`]. `check` reads the file under its temp name; if it fails, whatever is at `path`
-/// stays.
+/// As [`write_file`]. `check` reads the file under its temp name; if it fails, whatever is at
+/// `path` stays.
 ///
 /// # Errors
 /// As [`write_file`], and `check`'s own.

@@ -1,7 +1,8 @@
 //! What happens where ggml aborts: one sentence instead of a debugger's backtrace.
 //!
-//! `ggml_abort` (ggml/src/ggml.c, behind every `GGML_ASSERT`) calls this callback instead of printing,
-//! and then `abort()`. The process cannot go on: other threads may be in the middle of anything.
+//! `ggml_abort` (ggml/src/ggml.c, behind every `GGML_ASSERT`) calls this callback instead of
+//! printing, and then `abort()`. The process cannot go on: other threads may be in the middle of
+//! anything.
 
 use std::ffi::{CStr, c_char};
 use std::io::Write;

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::params::LlamaModelParams;
-use llama_cpp_2::model::{LlamaLoraAdapter, LlamaModel, VocabType};
+use llama_cpp_2::model::{LlamaLoraAdapter, LlamaModel};
 use llama_cpp_2::token::LlamaToken;
 use serde::{Deserialize, Serialize};
 
@@ -165,10 +165,11 @@ impl Engine {
         }
     }
 
-    /// False for models that come without a vocabulary of texts (`tokenizer.ggml.model` is
-    /// `no_vocab`): llama.cpp aborts where they are to read or write text.
+    /// False for models that come without a vocabulary of texts (llama.cpp's `llama-vocab.cpp`):
+    /// it aborts where they are to read or write text.
     pub fn has_tokenizer(&self) -> bool {
-        !matches!(self.model.vocab().vocab_type(), VocabType::NONE)
+        let model = self.text("tokenizer.ggml.model");
+        !matches!(model.as_deref(), Some("no_vocab" | "none"))
     }
 
     /// `general.architecture`, as llama.cpp read it.

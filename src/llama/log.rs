@@ -1,5 +1,5 @@
-//! llama.cpp's log: kept, not shown. Errors carry its last lines; `-vv` shows all of it, and a probe
-//! passes its errors on.
+//! llama.cpp's log: kept, not shown. Errors carry its last lines; `-vv` shows all of it, and a
+//! probe passes its errors on.
 
 use std::collections::VecDeque;
 use std::ffi::{CStr, c_char, c_void};

@@ -2,10 +2,10 @@
 //!
 //! llama.cpp aborts on some files (`GGML_ASSERT`), meets instructions that the CPU lacks, or takes
 //! more memory than there is. aird starts itself as `aird probe MODEL`, which loads the model,
-//! decodes one token and prints [`Outcome`] as JSON. Whatever becomes of that process, its parent goes
-//! on and reports it in one sentence.
+//! decodes one token and prints [`Outcome`] as JSON. Whatever becomes of that process, its parent
+//! goes on and reports it in one sentence.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -66,7 +66,7 @@ impl Trial<'_> {
     /// In the probe: tries, and returns the line to print. llama.cpp's errors also go to stderr, so
     /// that they outlive an abort.
     pub fn run(&self) -> String {
-        log::pass_errors_on(|line| eprint!("{line}"));
+        log::pass_errors_on(|line| drop(std::io::stderr().write_all(line.as_bytes())));
         let outcome = match self.first_token() {
             Ok(first) => Outcome::Ran(first),
             // The parent names the file.
@@ -161,7 +161,8 @@ fn reader(pipe: Option<impl Read + Send + 'static>) -> io::Result<JoinHandle<Str
 
 /// The error for a probe that ended before it could print its outcome.
 fn ended(trial: &Trial<'_>, status: ExitStatus, stderr: &str) -> Error {
-    let last_line = stderr.lines().map(str::trim).rfind(|line| !line.is_empty());
+    let says = |line: &&str| !line.is_empty() && !line.starts_with("hint: ");
+    let last_line = stderr.lines().map(str::trim).rfind(says);
     let last_line = last_line.map(|line| line.strip_prefix("error: ").unwrap_or(line));
     let signal = signal(status);
     if signal == Some(9) {
@@ -195,8 +196,9 @@ fn signal(_: ExitStatus) -> Option<i32> {
     None
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
+    #![cfg(unix)]
     use super::*;
 
     /// A program that ends as `script` does, in aird's place.
