@@ -51,8 +51,8 @@ pub enum Error {
     #[error("aird cannot start itself to try {}: {source}", path.display())]
     NoProbe { path: PathBuf, source: std::io::Error },
     #[error(
-        "the model's logits are NaN or infinite: its weights are broken, or what llama.cpp computes \
-         with them\nhint: aird verify finds non-finite weights"
+        "the model's logits are NaN or infinite: its weights are broken, or what llama.cpp \
+         computes with them\nhint: aird verify finds non-finite weights"
     )]
     NotFiniteLogits,
     #[error("{} has no tokenizer (tokenizer.ggml.model is 'no_vocab'): no text can be put to it",
