@@ -1,6 +1,6 @@
 //! `aird ask`: greedy answers, for looking with one's own eyes.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::args::EngineArgs;
 use super::chat::ChatArgs;
 use super::direction::read_for;
+use super::text::Pieces;
 use super::ui::Ui;
 use crate::direction::{ablate, add};
 use crate::gguf::Model;
@@ -88,8 +89,9 @@ impl Ask {
             sampling: Sampling::Greedy,
         };
         let stream = !self.json && self.parallel == 1;
+        let pieces = std::io::stdout().is_terminal().then(Pieces::default);
         let mut listener =
-            Teller { ui, engine: &engine, prompts: &self.prompts, stream, told: None };
+            Teller { ui, engine: &engine, prompts: &self.prompts, stream, told: None, pieces };
         let answers = generate(&engine, &tokens, settings, &mut hooks, &mut listener)?;
         let text = |tokens: &Vec<i32>| {
             let bytes: Vec<u8> = tokens.iter().flat_map(|&t| engine.piece(t)).collect();
@@ -106,7 +108,7 @@ impl Ask {
         }
         if !stream {
             for a in &answered {
-                ui.print(format_args!("> {}\n{}\n\n", a.prompt, a.answer.trim()))?;
+                ui.print_text(&format!("> {}\n{}\n\n", a.prompt, a.answer.trim()))?;
             }
         }
         Ok(())
@@ -121,6 +123,8 @@ struct Teller<'a> {
     stream: bool,
     /// The prompt whose answer is being printed.
     told: Option<usize>,
+    /// What a model writes may hold escapes, too: a terminal gets it with those shown.
+    pieces: Option<Pieces>,
 }
 
 impl Listener for Teller<'_> {
@@ -131,10 +135,16 @@ impl Listener for Teller<'_> {
         let mut stdout = std::io::stdout().lock();
         if self.told != Some(index) {
             self.told = Some(index);
+            self.pieces = self.pieces.take().map(|_| Pieces::default());
             let _ = writeln!(stdout, "> {}", self.prompts[index]);
         }
         // Bytes, not text: a character may come in several tokens.
-        let _ = stdout.write_all(&self.engine.piece(token)).and_then(|()| stdout.flush());
+        let bytes = self.engine.piece(token);
+        let bytes = match &mut self.pieces {
+            Some(pieces) => pieces.push(&bytes).into_bytes(),
+            None => bytes,
+        };
+        let _ = stdout.write_all(&bytes).and_then(|()| stdout.flush());
     }
 
     fn answered(&mut self, _: usize) {

@@ -9,8 +9,9 @@ use sha2::{Digest, Sha256};
 use super::args::EngineArgs;
 use super::calibrate::warn_of_unseen;
 use super::calibration::{self, Calibration, CalibrationArgs};
+use super::text::{counted, few};
 use super::ui::Ui;
-use crate::gguf::{Model, check_output, hex};
+use crate::gguf::{Model, check_output, hex, split_ending};
 use crate::llama::{self, Engine};
 use crate::stats::{self, Collected, Stats};
 
@@ -34,6 +35,8 @@ pub struct Given {
     pub path: PathBuf,
     /// What was read to collect them; None if they were there.
     pub calibration: Option<Calibration>,
+    /// Entries about tensors that the model does not have, left out.
+    pub beyond: Vec<String>,
 }
 
 impl StatsArgs {
@@ -57,6 +60,13 @@ impl StatsArgs {
             None => self.collect(ui, model, output, force)?,
         };
         let given = Given::read(model, path, calibration)?;
+        if !given.beyond.is_empty() {
+            ui.warn(format_args!(
+                "the statistics hold {} that the model does not have: {}",
+                counted(given.beyond.len(), "tensor"),
+                few(&given.beyond)
+            ));
+        }
         warn_of_unseen(ui, &given.stats);
         Ok(Some(given))
     }
@@ -68,7 +78,8 @@ impl StatsArgs {
         output: &Path,
         force: bool,
     ) -> Result<(PathBuf, Option<Calibration>)> {
-        let beside = output.with_extension("imatrix.gguf");
+        let name = output.file_name().unwrap_or_default().to_string_lossy();
+        let beside = output.with_file_name(format!("{}.imatrix.gguf", split_ending(&name).0));
         check_output(&beside, force, &[])?;
         let engine = self.engine.load(ui, model)?;
         let calibration = self.calibration.samples(ui, model, &engine)?;
@@ -86,13 +97,15 @@ impl Given {
         if let Some(partial) = partial {
             let (path, done) = (path.display(), partial.n_done);
             bail!(
-                "{path} is of an interrupted run, after {done} samples\n\
-                 hint: aird calibrate --resume"
+                "{path} is of an interrupted run, after {}\n\
+                 hint: aird calibrate --resume",
+                counted(done, "sample")
             );
         }
+        let beyond = stats.beyond(model);
         let stats = stats.fitted_to(model).with_context(of)?;
         let sha256 = hex(&Sha256::digest(std::fs::read(&path).with_context(of)?));
-        Ok(Given { stats, sha256, path, calibration })
+        Ok(Given { stats, sha256, path, calibration, beyond })
     }
 }
 

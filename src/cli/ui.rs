@@ -1,7 +1,7 @@
 //! The one printer: stdout for results, stderr for talk and progress.
 
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,6 +10,7 @@ use clap::builder::styling::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use super::text::{shown, shown_lines};
 use crate::gguf::Watch;
 use crate::{direction, llama};
 
@@ -30,29 +31,43 @@ impl Ui {
         let flag = Arc::clone(&interrupted);
         install_signals(flag).context("cannot listen for signals")?;
         if verbose >= 2 {
-            llama::set_loud(|line| anstream::eprint!("{line}"));
+            llama::set_loud(|line| anstream::eprint!("{}", shown_lines(line)));
         }
         Ok(Ui { quiet, verbose, interrupted })
     }
 
-    /// Prints a result.
+    /// Prints a result. Names and values in it come from files: whatever steers a terminal is
+    /// shown, not obeyed, and so in everything else that is said.
     pub fn print(&self, text: impl Display) -> Result<()> {
-        let mut stdout = anstream::stdout();
-        write!(stdout, "{text}")?;
+        self.print_exactly(&shown_lines(&text.to_string()))
+    }
+
+    /// Prints what is read by programs, to the byte.
+    pub fn print_exactly(&self, text: &str) -> Result<()> {
+        let mut stdout = std::io::stdout().lock();
+        stdout.write_all(text.as_bytes())?;
         stdout.flush()?;
         Ok(())
+    }
+
+    /// Prints a text as it is in a file: to the byte, but fit for a terminal where it goes to one.
+    pub fn print_text(&self, text: &str) -> Result<()> {
+        match std::io::stdout().is_terminal() {
+            true => self.print(text),
+            false => self.print_exactly(text),
+        }
     }
 
     /// Prints a result as JSON, indented, for `--json`.
     pub fn print_json(&self, report: &impl Serialize) -> Result<()> {
         let json = serde_json::to_string_pretty(report).context("cannot write JSON")?;
-        self.print(json + "\n")
+        self.print_exactly(&(json + "\n"))
     }
 
     /// Says what was done.
     pub fn say(&self, text: impl Display) {
         if !self.quiet {
-            anstream::eprintln!("{text}");
+            anstream::eprintln!("{}", shown_lines(&text.to_string()));
         }
     }
 
@@ -70,6 +85,7 @@ impl Ui {
 
     /// Says what the user should know before trusting the result; even `-q` does not hide it.
     pub fn warn(&self, text: impl Display) {
+        let text = shown_lines(&text.to_string());
         anstream::eprintln!("{YELLOW}warning:{YELLOW:#} {text}");
     }
 
@@ -106,7 +122,7 @@ impl Steps {
     pub fn show(&mut self, what: &str, done: usize, of: usize) {
         self.bar.set_length(of as u64);
         self.bar.set_position(done as u64);
-        self.bar.set_message(what.to_owned());
+        self.bar.set_message(shown(what));
     }
 }
 
@@ -143,7 +159,7 @@ impl Watch for Progress<'_> {
             }
             bar.reset();
             bar.set_length(bytes);
-            bar.set_message(what.to_owned());
+            bar.set_message(shown(what));
         });
     }
 
@@ -170,14 +186,7 @@ pub fn print_error(error: &anyhow::Error) {
             said = format!("{said}: {cause}");
         }
     }
-    // Names come from files: whatever steers a terminal is shown, not obeyed.
-    let escaped = |c: char| match c {
-        '\n' => vec![c],
-        c if c.is_control() => c.escape_default().collect(),
-        c => vec![c],
-    };
-    let said: String = said.chars().flat_map(escaped).collect();
-    anstream::eprintln!("{RED}error:{RED:#} {said}");
+    anstream::eprintln!("{RED}error:{RED:#} {}", shown_lines(&said));
 }
 
 #[cfg(unix)]

@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::args::{EngineArgs, file_name};
-use super::text::bytes_text;
+use super::text::{bytes_text, counted};
 use super::ui::{Progress, Ui};
 use crate::gguf::{Model, Watch, sha256};
 use crate::llama::{Engine, Options};
@@ -91,6 +91,8 @@ pub struct LlamaReport {
 impl Verify {
     pub fn run(self, ui: &Ui) -> Result<()> {
         let model = Model::open(&self.model)?;
+        // What a wrong template spoils is left to the verbs that chat, but it is not sound.
+        model.text("tokenizer.chat_template")?;
         let options = (!self.quick).then(|| self.engine.options());
         let report = check(ui, &model, options, self.sha256)?;
         if self.json {
@@ -126,7 +128,7 @@ pub fn check_watched(
     }
     let non_finite = non_finite(model, progress)?;
     progress.stage("loading", 0);
-    let skipped = match (engine, model.text("general.type").unwrap_or("model")) {
+    let skipped = match (engine, model.text("general.type")?.unwrap_or("model")) {
         (None, _) => Some("--quick".to_owned()),
         (_, "model") => None,
         (_, other) => Some(format!("a file of type '{other}' is not run by itself")),
@@ -185,7 +187,10 @@ impl LlamaReport {
             return Some(error.clone());
         }
         if self.non_finite_logits > 0 {
-            return Some(format!("{} logits are NaN or infinite", self.non_finite_logits));
+            return Some(format!(
+                "NaN or infinity in {}",
+                counted(self.non_finite_logits, "logit")
+            ));
         }
         (self.logit_spread == 0.0).then(|| "all logits are equal".into())
     }
@@ -199,7 +204,7 @@ impl Report {
         if !self.non_finite.is_empty() {
             let named: Vec<String> = self.non_finite.iter().take(NAMED).map(place).collect();
             let more = self.non_finite.len().saturating_sub(NAMED);
-            let more = if more > 0 { format!(" and {more} more tensors") } else { String::new() };
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             words.push(format!("NaN or infinity in {}{more}", named.join(", ")));
         }
         words.extend(self.llama.as_ref().and_then(LlamaReport::complaint));
@@ -215,7 +220,7 @@ impl Report {
                 None => text += &format!("{}  {}\n", file.path, bytes_text(file.bytes)),
             }
         }
-        text += &format!("  structure  ok, {} tensors\n", self.tensors);
+        text += &format!("  structure  ok, {}\n", counted(self.tensors, "tensor"));
         text += match self.non_finite.is_empty() {
             true => "  numbers    ok, all finite\n",
             false => "  numbers    NOT finite\n",
