@@ -327,7 +327,8 @@ fn statistics_of_nothing_are_refused() {
         let inputs = std::mem::take(&mut stats.inputs);
         stats.inputs = inputs.into_iter().map(|(name, i)| (format!("x.{name}"), i)).collect();
     };
-    let bends: [(&dyn Fn(&mut Stats), &str); 3] = [
+    type Bend<'a> = &'a dyn Fn(&mut Stats);
+    let bends: [(Bend<'_>, &str); 3] = [
         (&zero_sums, "are all zero: there is nothing to go by"),
         (&zero_counts, "saw no row: there is nothing to go by"),
         (&foreign, "are of another model: it has none of their tensors"),
