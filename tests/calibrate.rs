@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use aird::gguf::{Builder, GgmlType, Value, ValueType};
 use aird::stats::{self, Stats};
 
 use crate::support::{Arch, Tiny, aird, json, root, run, stderr, tempdir};
@@ -225,4 +226,49 @@ fn statistics_of_another_model_are_refused() {
     assert!(prune(&llama, &zero).contains("saw no row"));
     std::fs::write(&zero, b"not statistics").unwrap();
     assert!(prune(&llama, &zero).contains("no importance matrix"));
+}
+
+/// A file of statistics about one weight, bent by `bend`; what is said about it.
+fn said_of(folder: &Path, bend: impl Fn(&mut Builder)) -> Option<String> {
+    let floats = |values: &[f32]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+    let mut file = Builder::new();
+    file.kv("general.type", "imatrix").kv("imatrix.datasets", Value::strings(["a.txt"]));
+    file.kv("imatrix.chunk_count", 1u32).kv("imatrix.chunk_size", 512u32);
+    file.tensor("b.w.in_sum2", &[2, 1], GgmlType::F32, floats(&[8.0, 2.0])).unwrap();
+    bend(&mut file);
+    // The last, unless it was bent.
+    let _ = file.tensor("b.w.counts", &[1, 1], GgmlType::F32, floats(&[4.0]));
+    let path = folder.join("stats.gguf");
+    file.write(&path).unwrap();
+    stats::read(&path).err().map(|error| error.to_string())
+}
+
+#[test]
+fn what_a_file_of_statistics_says_is_never_passed_over() {
+    let folder = tempdir();
+    assert_eq!(said_of(folder.path(), |_| ()), None);
+    assert_eq!(said_of(folder.path(), |f| _ = f.kv("imatrix.chunk_count", 1i64)), None);
+    let numbers = || Value::array(ValueType::U32, [Value::U32(1)]);
+    for (key, value, expected) in [
+        ("imatrix.datasets", "a.txt".into(), "'imatrix.datasets' is str"),
+        ("imatrix.datasets", numbers(), "'imatrix.datasets' is arr of 1 u32"),
+        ("imatrix.chunk_count", "1".into(), "'imatrix.chunk_count' is str"),
+        ("imatrix.chunk_size", Value::I32(-1), "'imatrix.chunk_size' is i32 -1"),
+        ("general.type", 1u32.into(), "'general.type' is u32 1"),
+        ("general.type", "model".into(), "general.type is 'model', expected 'imatrix'"),
+        ("aird.stats", 1u32.into(), "'aird.stats' is u32 1"),
+        ("aird.stats", "{}".into(), "its aird.stats: missing field"),
+        ("aird.stats.partial", true.into(), "'aird.stats.partial' is bool"),
+    ] {
+        let said = said_of(folder.path(), |f| _ = f.kv(key, value.clone())).unwrap();
+        assert!(said.contains(expected), "{said}");
+        assert!(said.contains("stats.gguf: "), "{said}");
+    }
+    let one = |x: f32| x.to_le_bytes().to_vec();
+    let with = |name: &str, x: f32| {
+        said_of(folder.path(), |f| drop(f.tensor(name, &[1, 1], GgmlType::F32, one(x)))).unwrap()
+    };
+    assert!(with("b.w.counts", 1.5).contains("b.w.counts holds 1.5, expected a whole number"));
+    assert!(with("c.w.counts", 1.0).contains("no c.w.in_sum2 beside c.w.counts"));
+    assert!(with("c.w.in_max_abs", 1.0).contains("no c.w.in_sum2 beside c.w.in_max_abs"));
 }

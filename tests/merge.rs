@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use aird::gguf::{GgmlType, Model, history};
+use aird::gguf::{GgmlType, Model, Value as Kv, ValueType, history};
 use serde_json::Value;
 
 use crate::support::{Adapter, Arch, Tiny, aird, llama, names_in, root, stderr, tempdir};
@@ -167,6 +167,140 @@ fn an_adapter_that_does_not_fit_is_an_error_that_names_the_tensor() {
     }
     let output = merge(&model, &model, &out, &[]);
     assert!(stderr(&output).contains("not a LoRA adapter"), "{}", stderr(&output));
+}
+
+/// The tensors' bytes of what merging `adapter` into `model` makes.
+fn merged_bytes(model: &Path, adapter: &Path, out: &Path) -> Vec<Vec<u8>> {
+    let output = merge(model, adapter, out, &["--force"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    Model::open(out).unwrap().tensors().map(|t| t.data().to_vec()).collect()
+}
+
+#[test]
+fn an_alpha_of_any_number_type_is_the_same_alpha() {
+    let folder = tempdir();
+    let tiny = Tiny::new(Arch::Llama).seed(3);
+    let model = tiny.write(folder.path());
+    let out = folder.path().join("out.gguf");
+    let adapter = || Adapter::new(&tiny, &["blk.0.attn_output.weight"]);
+    let plain = merged_bytes(&model, &adapter().alpha(4.0).write(folder.path()), &out);
+    let other = merged_bytes(&model, &adapter().alpha(8.0).write(folder.path()), &out);
+    assert!(plain != other, "alpha does nothing");
+    for alpha in [Kv::U32(4), Kv::I32(4), Kv::U64(4), Kv::I8(4), Kv::F64(4.0)] {
+        let path = adapter().key("adapter.lora.alpha", alpha.clone()).write(folder.path());
+        assert!(merged_bytes(&model, &path, &out) == plain, "{alpha:?}");
+    }
+}
+
+#[test]
+fn an_adapter_without_an_alpha_is_merged_as_llama_cpp_applies_it() {
+    let folder = tempdir();
+    let tiny = Tiny::new(Arch::Llama).seed(3);
+    let model = tiny.write(folder.path());
+    let adapter = Adapter::new(&tiny, &["blk.0.attn_output.weight", "blk.1.ffn_down.weight"]);
+    let adapter = adapter.without_key("adapter.lora.alpha").write(folder.path());
+    let out = folder.path().join("out.gguf");
+    let output = merge(&model, &adapter, &out, &[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("has no alpha"), "{}", stderr(&output));
+    let with = llama::logits_with(&model, Some((&adapter, 1.0)), PROMPT).unwrap();
+    let merged = llama::logits(&out, PROMPT).unwrap();
+    assert!(largest_difference(&with, &merged) < 1e-4);
+}
+
+#[test]
+fn an_adapter_that_says_what_aird_does_not_do_is_refused_by_name() {
+    let folder = tempdir();
+    let tiny = Tiny::new(Arch::Llama);
+    let model = tiny.write(folder.path());
+    let out = folder.path().join("out.gguf");
+    let adapter = || Adapter::new(&tiny, &["blk.0.ffn_up.weight"]);
+    let alpha = |value: Kv| adapter().key("adapter.lora.alpha", value);
+    let tokens = |ids: &[u32]| Kv::array(ValueType::U32, ids.iter().map(|&id| Kv::U32(id)));
+    let activated = |ids: &[u32]| adapter().key("adapter.alora.invocation_tokens", tokens(ids));
+    for (adapter, expected) in [
+        (alpha("16".into()), "'adapter.lora.alpha' is str \"16\", expected a finite number"),
+        (alpha(true.into()), "'adapter.lora.alpha' is bool 1"),
+        (alpha(Kv::F32(f32::NAN)), "'adapter.lora.alpha' is f32 NaN"),
+        (alpha(Kv::F64(f64::INFINITY)), "'adapter.lora.alpha' is f64 inf"),
+        (alpha(Kv::U64(u64::MAX)), "'adapter.lora.alpha' is u64"),
+        (alpha(tokens(&[16])), "'adapter.lora.alpha' is arr of 1 u32"),
+        (activated(&[1, 2]), "acts only after its invocation tokens"),
+        (activated(&[]), "acts only after its invocation tokens"),
+        (adapter().key("adapter.lora.use_dora", true), "'adapter.lora.use_dora'"),
+        (adapter().key("adapter.type", "dora"), "'adapter.type' is 'dora', expected 'lora'"),
+        (adapter().key("adapter.type", 1u32), "'adapter.type' is u32 1"),
+        (adapter().without_key("adapter.type"), "'adapter.type' is 'missing'"),
+        (adapter().key("general.type", 1u32), "'general.type' is u32 1"),
+        (
+            adapter().tensor("blk.0.ffn_up.weight.lora_magnitude_vector"),
+            "'blk.0.ffn_up.weight.lora_magnitude_vector'",
+        ),
+    ] {
+        let path = adapter.write(folder.path());
+        let output = merge(&model, &path, &out, &[]);
+        assert_eq!(output.status.code(), Some(1), "{expected}: {}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{expected}: {}", stderr(&output));
+        assert!(stderr(&output).contains("adapter-llama-0.gguf: "), "{}", stderr(&output));
+        assert!(!out.exists());
+    }
+    // What an adapter is for changes nothing.
+    let told = adapter().key("adapter.lora.task_name", "x").key("adapter.lora.prompt_prefix", "y");
+    let output = merge(&model, &told.write(folder.path()), &out, &[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+#[test]
+fn a_scale_is_a_finite_number() {
+    let folder = tempdir();
+    let tiny = Tiny::new(Arch::Llama);
+    let model = tiny.write(folder.path());
+    let adapter = Adapter::new(&tiny, &["blk.0.ffn_up.weight"]).write(folder.path());
+    let out = folder.path().join("out.gguf");
+    for scale in ["inf", "-inf", "NaN", "1e999", "much"] {
+        let output = merge(&model, &adapter, &out, &["--scale", scale]);
+        assert_eq!(output.status.code(), Some(2), "{scale}: {}", stderr(&output));
+        assert!(stderr(&output).contains("expected a finite number"), "{}", stderr(&output));
+        assert!(!out.exists());
+    }
+    assert!(merge(&model, &adapter, &out, &["--scale", "-0.5"]).status.success());
+}
+
+#[test]
+fn no_verb_makes_a_file_called_minus() {
+    let folder = tempdir();
+    let tiny = Tiny::new(Arch::Llama);
+    let model = tiny.write(folder.path());
+    let model = model.file_name().unwrap().to_str().unwrap();
+    let before = names_in(folder.path());
+    for arguments in [
+        &["merge", model, "--lora", "x", "-o", "-"][..],
+        &["merge", model, "--lora", "x", "-o", "-", "--dry-run"],
+        &["prune", model, "--method", "magnitude", "--sparsity", "0.5", "-o", "-"],
+        &["quantize", model, "--method", "int8", "--output=-"],
+        &["calibrate", model, "--data", "x", "-o", "-"],
+        &["direction", model, "-o-"],
+        &["repair", model, "--direction", "x", "-o", "-"],
+        &["repair", model, "--direction", "x", "--lora", "-"],
+        &["study", "x.toml", "-o", "-"],
+        &["compare", "a", "b", "--svg", "-"],
+    ] {
+        let output = aird().current_dir(folder.path()).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains("cannot write a file to stdout"), "{}", stderr(&output));
+        assert_eq!(names_in(folder.path()), before);
+    }
+}
+
+#[test]
+fn shards_are_named_after_an_output_with_dots() {
+    let folder = tempdir();
+    let tiny = Tiny::new(Arch::Llama).shards(2).seed(1);
+    let model = tiny.write(folder.path());
+    let adapter = Adapter::new(&tiny, &["blk.1.ffn_down.weight"]).write(folder.path());
+    let output = merge(&model, &adapter, &folder.path().join("kept-1.5B"), &["--keep-shards"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(folder.path().join("kept-1.5B-00001-of-00002.gguf").is_file());
 }
 
 #[test]

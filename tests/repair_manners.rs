@@ -126,7 +126,7 @@ fn an_adapter_says_where_it_comes_from() {
     let output = scene.repair(&[&GIVEN[..], &["--lora", "lora.gguf", "--type", "keep"]].concat());
     assert!(output.status.success(), "{}", stderr(&output));
     let lora = Model::open(&scene.path("lora.gguf")).unwrap();
-    assert_eq!(lora.text("general.name"), Some("Tiny llama AIRD"));
+    assert_eq!(lora.text("general.name").unwrap(), Some("Tiny llama AIRD"));
     let step = &aird::gguf::history(lora.kv())[0];
     assert_eq!(step["parameters"]["alpha"], 1.0);
     assert_eq!(step["parameters"]["blocks"], serde_json::json!(["1"]));

@@ -1,5 +1,7 @@
 //! What can be wrong with an adapter, or with the pair of a model and an adapter.
 
+use std::path::PathBuf;
+
 use crate::{gguf, quant};
 
 /// A result of this folder.
@@ -13,11 +15,24 @@ pub enum Error {
     Gguf(#[from] gguf::Error),
     #[error(transparent)]
     Quant(#[from] quant::Error),
+    #[error("{}: {source}", path.display())]
+    InFile { path: PathBuf, source: Box<Error> },
     #[error(
         "not a LoRA adapter: key '{key}' is '{found}', expected '{expected}'\n\
          hint: convert it with llama.cpp's convert_lora_to_gguf.py"
     )]
     NotAnAdapter { key: &'static str, found: String, expected: &'static str },
+    #[error(
+        "the adapter acts only after its invocation tokens ({key}), expected one that acts on \
+         every token\n\
+         hint: folded into the weights it would act everywhere; llama.cpp applies it as it runs"
+    )]
+    Activated { key: &'static str },
+    #[error(
+        "the adapter has the key '{key}', which aird does not know: what it changes would be lost\n\
+         hint: a newer aird may know it"
+    )]
+    UnknownKey { key: String },
     #[error("the adapter is for architecture '{adapter}', the model is '{model}'")]
     OtherArchitecture { adapter: String, model: String },
     #[error("adapter tensor '{name}' ends in neither .lora_a nor .lora_b")]

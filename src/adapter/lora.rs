@@ -34,28 +34,38 @@ pub struct Pair {
 pub struct Adapter {
     /// `general.architecture`.
     pub architecture: String,
-    /// `adapter.lora.alpha`; 0 means that `alpha / rank` is left out.
-    pub alpha: f32,
+    /// `adapter.lora.alpha`; 0 means that `alpha / rank` is left out, and so does llama.cpp read a
+    /// file without the key.
+    pub alpha: f64,
     /// Factors by the model's tensor name.
     pub pairs: IndexMap<String, Pair>,
     /// Tensors that llama.cpp ignores, and so do we: changed norms.
     pub ignored: Vec<String>,
 }
 
+const ALPHA_KEY: &str = "adapter.lora.alpha";
+/// The tokens from which on an activated LoRA acts (`LLM_KV_ADAPTER_ALORA_INVOCATION_TOKENS`).
+const INVOCATION_KEY: &str = "adapter.alora.invocation_tokens";
+/// The keys of an adapter that are known: the last two only describe it.
+const KEYS: [&str; 4] =
+    ["adapter.type", ALPHA_KEY, "adapter.lora.task_name", "adapter.lora.prompt_prefix"];
+
 impl Adapter {
     /// Reads an adapter file.
     ///
     /// # Errors
-    /// It is no LoRA adapter, a factor has no partner, or a number is not finite.
+    /// It is no LoRA adapter or one of a kind that is not known here, a key is of the wrong type, a
+    /// factor has no partner, or a number is not finite.
     pub fn open(path: &Path) -> Result<Adapter> {
-        let file = Model::open(path)?;
-        for (key, expected) in [("general.type", "adapter"), ("adapter.type", "lora")] {
-            let found = file.text(key).unwrap_or("missing");
-            if found != expected {
-                return Err(Error::NotAnAdapter { key, found: found.into(), expected });
-            }
-        }
-        let alpha = file.kv().get("adapter.lora.alpha").and_then(|v| v.as_f64());
+        Adapter::of(&Model::open(path)?).map_err(|error| match error {
+            // It names the file already.
+            Error::Gguf(_) => error,
+            other => Error::InFile { path: path.into(), source: Box::new(other) },
+        })
+    }
+
+    fn of(file: &Model) -> Result<Adapter> {
+        let alpha = check_keys(file)?;
         let (mut pairs, mut ignored) = (IndexMap::new(), Vec::new());
         for tensor in file.tensors() {
             let name = &tensor.info.name;
@@ -80,7 +90,7 @@ impl Adapter {
             return Err(Error::Empty);
         }
         let architecture = file.architecture().to_owned();
-        Ok(Adapter { architecture, alpha: alpha.unwrap_or(0.0) as f32, pairs, ignored })
+        Ok(Adapter { architecture, alpha, pairs, ignored })
     }
 
     /// Checks that every pair has its tensor in `model`, of the right shape.
@@ -112,9 +122,28 @@ impl Adapter {
     pub fn strength(&self, pair: &Pair, scale: f64) -> f64 {
         match self.alpha {
             0.0 => scale,
-            alpha => scale * f64::from(alpha) / pair.rank as f64,
+            alpha => scale * alpha / pair.rank as f64,
         }
     }
+}
+
+/// The alpha of `file`, if its keys are those of an adapter that acts on every token.
+fn check_keys(file: &Model) -> Result<f64> {
+    for (key, expected) in [("general.type", "adapter"), ("adapter.type", "lora")] {
+        let found = file.text(key)?.unwrap_or("missing");
+        if found != expected {
+            return Err(Error::NotAnAdapter { key, found: found.into(), expected });
+        }
+    }
+    // Even without a token in it: what it is meant for is not what a merge does.
+    if file.kv().contains_key(INVOCATION_KEY) {
+        return Err(Error::Activated { key: INVOCATION_KEY });
+    }
+    let known = |key: &str| !key.starts_with("adapter.") || KEYS.contains(&key);
+    if let Some(key) = file.kv().keys().find(|key| !known(key)) {
+        return Err(Error::UnknownKey { key: key.clone() });
+    }
+    Ok(file.number(ALPHA_KEY)?.unwrap_or(0.0))
 }
 
 impl Pair {
@@ -138,7 +167,7 @@ impl Pair {
             pair.a = (0..rank * n_in).map(|i| old_b[i % n_in * rank + i / n_in]).collect();
         }
         let slices = |info: &TensorInfo| dim(info, 2) * dim(info, 3);
-        if b_rank != pair.rank || slices(a.info) != slices(b.info) {
+        if pair.rank == 0 || b_rank != pair.rank || slices(a.info) != slices(b.info) {
             return Err(Error::Shape {
                 name: base.into(),
                 a: a.info.shape_text(),

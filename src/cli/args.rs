@@ -1,9 +1,10 @@
 //! Arguments that several verbs share.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 
 use super::ui::Ui;
 use crate::gguf::Model;
@@ -51,6 +52,15 @@ impl EngineArgs {
         lora.map(|lora| engine.set_adapter(lora, 1.0)).transpose()?;
         Ok(engine)
     }
+}
+
+/// Parses the path of a file to write. Elsewhere `-` stands for stdout, which no verb writes a
+/// file to: a file of that name must not come of it.
+pub fn output_path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| match path.as_os_str() == "-" {
+        false => Ok(path),
+        true => Err("aird cannot write a file to stdout, expected a path (./- is a file)"),
+    })
 }
 
 /// The file name alone, as titles show it.

@@ -1,5 +1,6 @@
 //! `aird ask`: greedy answers, for looking with one's own eyes.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
@@ -10,6 +11,7 @@ use super::args::EngineArgs;
 use super::chat::ChatArgs;
 use super::direction::read_for;
 use super::paths::Verb;
+use super::text::Pieces;
 use super::ui::Ui;
 use crate::direction::{ablate, add};
 use crate::gguf::Model;
@@ -91,6 +93,7 @@ impl Verb for Ask {
             prompts: &self.prompts,
             stream,
             begun: None,
+            pieces: std::io::stdout().is_terminal().then(Pieces::default),
             printed: Ok(()),
         };
         let answers = generate(&engine, &tokens, settings, &mut hooks, &mut listener)?;
@@ -110,7 +113,7 @@ impl Verb for Ask {
         }
         if !stream {
             for a in &answered {
-                ui.print(format_args!("> {}\n{}\n\n", a.prompt, a.answer.trim()))?;
+                ui.print_text(&format!("> {}\n{}\n\n", a.prompt, a.answer.trim()))?;
             }
         }
         Ok(())
@@ -125,6 +128,8 @@ struct Printer<'a> {
     stream: bool,
     /// The prompt whose answer is being printed.
     begun: Option<usize>,
+    /// What a model writes may hold escapes, too: a terminal gets it with those shown.
+    pieces: Option<Pieces>,
     /// The first error: nothing is printed after it.
     printed: Result<()>,
 }
@@ -141,10 +146,16 @@ impl Listener for Printer<'_> {
     fn token(&mut self, index: usize, token: i32) {
         if self.begun != Some(index) {
             self.begun = Some(index);
+            self.pieces = self.pieces.take().map(|_| Pieces::default());
             self.print(format!("> {}\n", self.prompts[index]).as_bytes());
         }
         // Bytes, not text: a character may come in several tokens.
-        self.print(&self.engine.piece(token));
+        let bytes = self.engine.piece(token);
+        let bytes = match &mut self.pieces {
+            Some(pieces) => pieces.push(&bytes).into_bytes(),
+            None => bytes,
+        };
+        self.print(&bytes);
     }
 
     fn answered(&mut self, _: usize) {

@@ -6,9 +6,10 @@ use anyhow::{Result, bail};
 use clap::Args;
 use serde::Serialize;
 
-use super::args::EngineArgs;
+use super::args::{EngineArgs, output_path};
 use super::calibration::{self, Calibration, CalibrationArgs};
 use super::paths::{Paths, Verb};
+use super::text::{counted, few};
 use super::ui::Ui;
 use crate::gguf::Model;
 use crate::llama;
@@ -22,7 +23,7 @@ pub struct Calibrate {
     #[command(flatten)]
     calibration: CalibrationArgs,
     /// The file to write (GGUF).
-    #[arg(short, long, value_name = "STATS")]
+    #[arg(short, long, value_name = "STATS", value_parser = output_path())]
     output: PathBuf,
     /// Replace STATS if it exists.
     #[arg(long)]
@@ -86,7 +87,8 @@ impl Verb for Calibrate {
             stats::write_partial(&partial, &calibration.about, &collected)?;
             let (done, of) = (collected.n_done, calibration.samples.len());
             ui.warn(format_args!(
-                "interrupted after {done} of {of} samples, kept in {}: go on with --resume",
+                "interrupted after {done} of {}, kept in {}: go on with --resume",
+                counted(of, "sample"),
                 partial.display()
             ));
             return Err(llama::Error::Interrupted.into());
@@ -116,10 +118,10 @@ impl Calibrate {
             return ui.print_json(&report);
         }
         ui.print(format_args!(
-            "{} weights, {} rows each, from {} samples of {} (tokens counted: {})\n",
-            report.n_weights,
-            report.n_rows,
-            report.about.n_samples,
+            "{}, {} each, from {} of {} (tokens counted: {})\n",
+            counted(report.n_weights, "weight"),
+            counted(report.n_rows, "row"),
+            counted(report.about.n_samples, "sample"),
             report.about.data,
             report.about.mask,
         ))
@@ -128,16 +130,14 @@ impl Calibrate {
 
 /// Says which experts no token went to: pruning and quantizing them goes by their weights alone.
 pub fn warn_of_unseen(ui: &Ui, stats: &Stats) {
-    const SHOWN: usize = 8;
     let unseen: Vec<String> = stats.unseen_experts().map(|(w, e)| format!("{w}#{e}")).collect();
     if unseen.is_empty() {
         return;
     }
-    let more = if unseen.len() > SHOWN { ", ..." } else { "" };
-    let shown = unseen[..unseen.len().min(SHOWN)].join(", ");
     ui.warn(format_args!(
-        "{} experts saw no token: {shown}{more}\nhint: more --samples, or data of more kinds",
-        unseen.len()
+        "{} saw no token: {}\nhint: more --samples, or data of more kinds",
+        counted(unseen.len(), "expert"),
+        few(&unseen)
     ));
 }
 

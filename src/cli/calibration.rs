@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use super::args::file_name;
 use super::chat::{Chat, ChatArgs};
 use super::paths::Paths;
+use super::text::counted;
 use super::ui::Ui;
 use crate::gguf::{Model, hex, model_sha256};
 use crate::judge::begins_refusal;
@@ -108,9 +109,9 @@ impl CalibrationArgs {
                 let samples = self.chat_samples(model, engine, &set, mask)?;
                 let left_out = set.len() - samples.len();
                 if left_out > 0 {
-                    let (n, ctx) = (set.len(), self.ctx);
+                    let (n, ctx) = (counted(set.len(), "prompt"), self.ctx);
                     ui.warn(format_args!(
-                        "{left_out} of {n} prompts fill --ctx {ctx} and leave no token that counts"
+                        "{left_out} of {n} left out: no token that counts is within --ctx {ctx}"
                     ));
                 }
                 samples
@@ -118,7 +119,8 @@ impl CalibrationArgs {
         };
         let samples = choose(samples, self.samples, self.seed);
         if samples.len() < self.samples {
-            ui.say(format_args!("{} samples in the data, all are read", samples.len()));
+            let n = counted(samples.len(), "sample");
+            ui.say(format_args!("the data has only {n}: all of it is read"));
         }
         let about = About {
             version: env!("CARGO_PKG_VERSION").into(),

@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
+use super::args::output_path;
 use super::paths::{Paths, Verb};
 use super::text::table;
 use super::ui::Ui;
@@ -22,7 +23,7 @@ pub struct Compare {
     #[arg(required = true)]
     others: Vec<PathBuf>,
     /// Draw the cosine at every layer and position (of the first OTHER) as an SVG file.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = output_path())]
     svg: Option<PathBuf>,
     /// Replace the SVG file if it exists.
     #[arg(long)]

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::args::model_name;
 use super::paths::Verb;
-use super::text::{table, value_text};
+use super::text::{shown, table, value_text};
 use super::ui::Ui;
 use crate::gguf::{KvMap, Model, Tensor, Watch, shape_text};
 use crate::llama::is_decodable;
@@ -200,12 +200,12 @@ impl Report {
             text += &format!("keys\n{}", table(&keys, &[], "  "));
         }
         let names = |mark: &str, names: &[String]| -> String {
-            names.iter().map(|name| format!("  {mark} {name}\n")).collect()
+            names.iter().map(|name| format!("  {mark} {}\n", shown(name))).collect()
         };
         let lists = names("+", &self.tensors_added) + &names("-", &self.tensors_removed);
         let reshaped = self.reshaped.iter().map(|r| {
             let (a, b) = (shape_text(&r.shape_a), shape_text(&r.shape_b));
-            format!("  ~ {} [{a}] -> [{b}]\n", r.name)
+            format!("  ~ {} [{a}] -> [{b}]\n", shown(&r.name))
         });
         text += &format!("tensors: {} identical, {} changed\n", self.identical, self.changed.len());
         text += &(lists + &reshaped.collect::<String>());

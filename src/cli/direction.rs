@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use serde::Serialize;
 
-use super::args::{EngineArgs, file_name};
+use super::args::{EngineArgs, file_name, output_path};
 use super::chat::{Chat, ChatArgs};
 use super::paths::{Paths, Verb};
 use super::text::table;
@@ -42,7 +42,7 @@ pub struct FindDirection {
     #[arg(long, default_value_t = 32, value_name = "N")]
     held_out: usize,
     /// The direction file to write (safetensors).
-    #[arg(short, long, value_name = "DIR")]
+    #[arg(short, long, value_name = "DIR", value_parser = output_path())]
     output: PathBuf,
     /// Replace what exists.
     #[arg(long)]
@@ -66,7 +66,7 @@ pub struct FindDirection {
     #[arg(long, conflicts_with_all = ["layer", "exhaustive", "strict"])]
     capture_only: bool,
     /// Write the direction as a llama.cpp control vector, too.
-    #[arg(long, value_name = "FILE", conflicts_with = "capture_only")]
+    #[arg(long, value_name = "FILE", conflicts_with = "capture_only", value_parser = output_path())]
     cvector: Option<PathBuf>,
     /// Prompts read at once.
     #[arg(long, default_value_t = 32, value_name = "N")]
@@ -203,7 +203,9 @@ impl FindDirection {
         let refusal_tokens = found.refusal_tokens.as_ref();
         Ok(About {
             version: env!("CARGO_PKG_VERSION").into(),
-            model: model.text("general.name").map_or_else(|| file_name(&self.model), str::to_owned),
+            model: model
+                .text("general.name")?
+                .map_or_else(|| file_name(&self.model), str::to_owned),
             model_sha256: model_sha256(model, &ui.progress())?,
             architecture: model.architecture().into(),
             layer,

@@ -32,14 +32,14 @@ enum What {
 impl Verb for Generate {
     fn run(self, ui: &Ui) -> Result<()> {
         match self.what {
-            What::Man { dir: None } => ui.print(page(Cli::command())?),
+            What::Man { dir: None } => ui.print_exactly(&page(Cli::command())?),
             What::Man { dir: Some(dir) } => std::fs::create_dir_all(&dir)
                 .and_then(|()| clap_mangen::generate_to(Cli::command(), &dir))
                 .with_context(|| format!("cannot write man pages in {}", dir.display())),
             What::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Cli::command(), "aird", &mut script);
-                ui.print(String::from_utf8_lossy(&script))
+                ui.print_exactly(&String::from_utf8_lossy(&script))
             }
         }
     }

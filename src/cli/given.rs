@@ -10,8 +10,9 @@ use super::args::EngineArgs;
 use super::calibrate::warn_of_unseen;
 use super::calibration::{self, Calibration, CalibrationArgs};
 use super::paths::Paths;
+use super::text::{counted, few};
 use super::ui::Ui;
-use crate::gguf::{Model, hex};
+use crate::gguf::{Model, hex, split_ending};
 use crate::llama::{self, Engine};
 use crate::stats::{self, Collected, Stats};
 
@@ -35,6 +36,8 @@ pub struct Given {
     pub path: PathBuf,
     /// What was read to collect them; None if they were there.
     pub calibration: Option<Calibration>,
+    /// Entries about tensors that the model does not have, left out.
+    pub beyond: Vec<String>,
 }
 
 impl StatsArgs {
@@ -59,6 +62,13 @@ impl StatsArgs {
             None => self.collect(ui, model, output)?,
         };
         let given = Given::read(model, path, calibration)?;
+        if !given.beyond.is_empty() {
+            ui.warn(format_args!(
+                "the statistics hold {} that the model does not have: {}",
+                counted(given.beyond.len(), "tensor"),
+                few(&given.beyond)
+            ));
+        }
         warn_of_unseen(ui, &given.stats);
         Ok(Some(given))
     }
@@ -80,7 +90,8 @@ impl StatsArgs {
 
 /// Where statistics that were collected for `output` are kept.
 fn kept_beside(output: &Path) -> PathBuf {
-    output.with_extension("imatrix.gguf")
+    let name = output.file_name().unwrap_or_default().to_string_lossy();
+    output.with_file_name(format!("{}.imatrix.gguf", split_ending(&name).0))
 }
 
 impl Given {
@@ -91,13 +102,15 @@ impl Given {
         if let Some(partial) = partial {
             let (path, done) = (path.display(), partial.n_done);
             bail!(
-                "{path} is of an interrupted run, after {done} samples\n\
-                 hint: aird calibrate --resume"
+                "{path} is of an interrupted run, after {}\n\
+                 hint: aird calibrate --resume",
+                counted(done, "sample")
             );
         }
+        let beyond = stats.beyond(model);
         let stats = stats.fitted_to(model).with_context(of)?;
         let sha256 = hex(&Sha256::digest(std::fs::read(&path).with_context(of)?));
-        Ok(Given { stats, sha256, path, calibration })
+        Ok(Given { stats, sha256, path, calibration, beyond })
     }
 }
 

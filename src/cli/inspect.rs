@@ -9,12 +9,14 @@ use serde::Serialize;
 
 use super::args::file_name;
 use super::paths::Verb;
-use super::text::{bytes_text, count_text, first_line, share_text, table};
+use super::text::{bytes_text, count_text, counted, first_line, share_text, shown, table};
 use super::ui::Ui;
 use crate::gguf::{GgmlType, Model, TensorInfo, Watch, history};
 use crate::llama::architecture::residual_writer;
 use crate::llama::is_decodable;
 use crate::quant::{count_zeros, is_block_matrix};
+
+const TEMPLATE_KEY: &str = "tokenizer.chat_template";
 
 /// Show what is in a model file
 #[derive(Debug, Args)]
@@ -145,12 +147,12 @@ impl Verb for Inspect {
     fn run(self, ui: &Ui) -> Result<()> {
         let model = Model::open(&self.model)?;
         if self.template {
-            return match chat_template(&model) {
-                Some(template) => ui.print(template),
+            return match model.text(TEMPLATE_KEY)? {
+                Some(template) => ui.print_text(template),
                 None => anyhow::bail!("{} has no chat template", file_name(&self.model)),
             };
         }
-        let mut report = describe(&model);
+        let mut report = describe(&model)?;
         report.tensors = self.tensors.then(|| model.tensors().map(|t| t.info.into()).collect());
         if !self.quick {
             report.sparsity = Some(sparsity(&model, &ui.progress())?);
@@ -163,32 +165,28 @@ impl Verb for Inspect {
 }
 
 /// Everything that the headers say.
-fn describe(model: &Model) -> Report {
+fn describe(model: &Model) -> Result<Report> {
     let file = |s: &crate::gguf::Shard| FileReport {
         path: s.path.display().to_string(),
         bytes: s.file_bytes(),
     };
-    Report {
+    Ok(Report {
         files: model.shards().iter().map(file).collect(),
         version: model.shards()[0].header.version,
-        general_type: model.text("general.type").unwrap_or("model").to_owned(),
+        general_type: model.text("general.type")?.unwrap_or("model").to_owned(),
         architecture: model.architecture().to_owned(),
-        name: model.text("general.name").map(str::to_owned),
-        n_block: model.hparam("block_count"),
-        n_embd: model.hparam("embedding_length"),
-        n_ctx_train: model.hparam("context_length"),
+        name: model.text("general.name")?.map(str::to_owned),
+        n_block: model.hparam("block_count")?,
+        n_embd: model.hparam("embedding_length")?,
+        n_ctx_train: model.hparam("context_length")?,
         parameters: model.tensors().map(|t| t.info.n_elements()).sum(),
         types: types(model),
         sparsity: None,
-        chat_template: chat_template(model),
+        chat_template: model.text(TEMPLATE_KEY)?.map(str::to_owned),
         residual_writers: residual_writers(model),
         history: history(model.kv()),
         tensors: None,
-    }
-}
-
-fn chat_template(model: &Model) -> Option<String> {
-    Some(model.kv().get("tokenizer.chat_template")?.to_text()?.into_owned())
+    })
 }
 
 fn types(model: &Model) -> Vec<TypeReport> {
@@ -267,7 +265,7 @@ impl Report {
         row("architecture", self.architecture_text());
         row("parameters", count_text(self.parameters));
         if let Some(n) = self.n_ctx_train {
-            row("context", format!("{n} tokens"));
+            row("context", counted(n, "token"));
         }
         if let Some(Sparsity { zeros, of }) = self.sparsity.filter(|s| s.of > 0) {
             let of_text = count_text(of);
@@ -289,9 +287,11 @@ impl Report {
             "model" => self.architecture.clone(),
             other => format!("{} ({other})", self.architecture),
         };
-        let numbers = [(self.n_block, "blocks"), (self.n_embd, "wide")];
-        for (n, unit) in numbers.iter().filter_map(|(n, unit)| n.map(|n| (n, unit))) {
-            text += &format!(", {n} {unit}");
+        if let Some(n) = self.n_block {
+            text += &format!(", {}", counted(n, "block"));
+        }
+        if let Some(n) = self.n_embd {
+            text += &format!(", {n} wide");
         }
         format!("{text}, GGUF {}", self.version)
     }
@@ -299,8 +299,7 @@ impl Report {
     fn types_text(&self) -> String {
         let row = |t: &TypeReport| {
             let (n, bytes) = (count_text(t.parameters), bytes_text(t.bytes));
-            let plural = if t.tensors == 1 { "" } else { "s" };
-            vec![t.ty.clone(), format!("{} tensor{plural}", t.tensors), n, bytes]
+            vec![t.ty.clone(), counted(t.tensors, "tensor"), n, bytes]
         };
         let rows: Vec<_> = self.types.iter().map(row).collect();
         format!("  types\n{}", table(&rows, &[2, 3], "    "))
@@ -327,6 +326,12 @@ impl Report {
 
     fn history_text(&self) -> String {
         let step = |step: &serde_json::Value| {
+            if !step.is_object() {
+                return format!(
+                    "    not a step of aird: {}\n",
+                    shown(&first_line(&step.to_string()))
+                );
+            }
             let verb = step["verb"].as_str().unwrap_or("?");
             let parameters = match &step["parameters"] {
                 serde_json::Value::Object(map) => {

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
 use super::args::EngineArgs;
 use super::output::{FileReport, OutputArgs, no_sha256, sha256_of};
 use super::paths::{Paths, Verb};
+use super::text::{counted, few};
 use super::ui::Ui;
 use crate::adapter::{Adapter, MergedType, Outcome, merge, outcomes};
 use crate::gguf::{GgmlType, Model, Rewrite, Step, Unwatched, model_sha256};
@@ -22,7 +23,13 @@ pub struct Merge {
     #[arg(long, value_name = "ADAPTER")]
     lora: PathBuf,
     /// Strength of the adapter, as llama.cpp's --lora-scaled.
-    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true, value_name = "X")]
+    #[arg(
+        long,
+        default_value_t = 1.0,
+        value_parser = finite,
+        allow_hyphen_values = true,
+        value_name = "X"
+    )]
     scale: f64,
     /// Type of the matrices: f16, bf16, f32, q8_0, or keep. Default: f16 for a quantized model,
     /// keep for others.
@@ -64,9 +71,6 @@ impl Verb for Merge {
         let model = Model::open(&self.model)?;
         let adapter = Adapter::open(&self.lora)?;
         adapter.check(&model)?;
-        if !self.scale.is_finite() {
-            bail!("--scale is {}, expected a number", self.scale);
-        }
         let ty = self.ty.unwrap_or(MergedType::Auto);
         let outcomes = outcomes(&model, &adapter, ty);
         self.tell(ui, &adapter, ty, &outcomes);
@@ -103,24 +107,29 @@ impl Merge {
             let what = if outcome.touched { "merged" } else { "converted" };
             ui.detail(format_args!("{what} {} {} -> {}", outcome.name, outcome.from, outcome.to));
         }
+        if adapter.alpha == 0.0 {
+            ui.say("the adapter has no alpha: like llama.cpp, aird does not divide by its rank");
+        }
         if !adapter.ignored.is_empty() {
             ui.warn(format_args!(
-                "{} norm tensors of the adapter are left out, as llama.cpp does: {}",
-                adapter.ignored.len(),
-                adapter.ignored.join(", ")
+                "llama.cpp leaves out what an adapter says about norms, and so does aird: {}",
+                few(&adapter.ignored)
             ));
         }
         let rounded = outcomes.iter().filter(|o| o.touched && o.to.is_quantized()).count();
         if rounded > 0 {
             ui.warn(format_args!(
-                "{rounded} merged tensors are rounded into quantized types, which takes part of \
-                 the adapter's change back"
+                "rounding to quantized types takes back part of the adapter's change in {}",
+                counted(rounded, "tensor")
             ));
         }
         if let MergedType::Named(ty) = ty {
             let fell_back = outcomes.iter().filter(|o| o.to != ty && o.to != o.from).count();
             if fell_back > 0 {
-                ui.warn(format_args!("rows of {fell_back} tensors do not fit {ty}: F16 instead"));
+                ui.warn(format_args!(
+                    "{ty} does not fit the rows of {}: F16 instead",
+                    counted(fell_back, "tensor")
+                ));
             }
         }
     }
@@ -143,6 +152,11 @@ impl Merge {
             ignored: adapter.ignored.clone(),
         })
     }
+}
+
+fn finite(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|x: &f64| x.is_finite());
+    number.ok_or_else(|| "expected a finite number".into())
 }
 
 fn parse_type(name: &str) -> Result<MergedType, String> {

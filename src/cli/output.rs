@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use serde::Serialize;
 
+use super::args::output_path;
 use super::text::bytes_text;
 use super::ui::{Progress, Ui};
 use super::verify::{self, Through};
@@ -17,7 +18,7 @@ use crate::llama::Options;
 #[derive(Debug, Args)]
 pub struct OutputArgs {
     /// The file to write.
-    #[arg(short, long, value_name = "OUT")]
+    #[arg(short, long, value_name = "OUT", value_parser = output_path())]
     pub output: PathBuf,
     /// Replace OUT if it exists.
     #[arg(long)]

@@ -25,6 +25,6 @@ pub struct Probe {
 impl Verb for Probe {
     fn run(self, ui: &Ui) -> Result<()> {
         let (lora, options) = (self.lora.as_deref(), self.engine.options());
-        ui.print(Trial { model: &self.model, lora, options }.run() + "\n")
+        ui.print_exactly(&(Trial { model: &self.model, lora, options }.run() + "\n"))
     }
 }

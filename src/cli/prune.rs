@@ -12,6 +12,7 @@ use super::output::{FileReport, OutputArgs, no_sha256, sha256_of};
 use super::paths::{Paths, Verb};
 use super::select::{TensorArgs, parse_type};
 use super::sequential::{Sequence, recollected};
+use super::text::counted;
 use super::ui::Ui;
 use crate::compress::{Count, Method, Pattern, Target, owl_allocation, prune, targets};
 use crate::gguf::{GgmlType, Model, Rewrite, Step, file_type_edit};
@@ -29,10 +30,16 @@ pub struct Prune {
     #[arg(long, value_enum)]
     method: MethodArg,
     /// Part of the weights that become zero, between 0 and 1.
-    #[arg(long, value_name = "X", conflicts_with = "nm", required_unless_present = "nm")]
+    #[arg(
+        long,
+        value_name = "X",
+        allow_hyphen_values = true,
+        conflicts_with = "nm",
+        required_unless_present = "nm"
+    )]
     sparsity: Option<f64>,
     /// Zero N of each M consecutive inputs, as 2:4. No runtime of today is faster for it.
-    #[arg(long, value_name = "N:M", value_parser = parse_nm)]
+    #[arg(long, value_name = "N:M", value_parser = parse_nm, allow_hyphen_values = true)]
     nm: Option<(usize, usize)>,
     /// How the sparsity is spread over blocks: owl prunes blocks with many outliers less.
     #[arg(long, value_enum, default_value = "uniform", conflicts_with = "nm")]
@@ -95,6 +102,7 @@ impl Verb for Prune {
     }
 
     fn run(self, ui: &Ui) -> Result<()> {
+        self.check_pattern()?;
         let method = self.method();
         if method.needs_stats() && !self.stats.any() {
             bail!("--method {} needs --stats FILE or --data FILE", self.method_name());
@@ -143,6 +151,21 @@ impl Verb for Prune {
 }
 
 impl Prune {
+    /// How much is asked for, before anything is read.
+    fn check_pattern(&self) -> Result<()> {
+        if self.sparsity == Some(0.0) {
+            bail!("--sparsity 0 zeroes no weight: there is nothing to prune");
+        }
+        match self.nm {
+            Some((0, m)) => bail!("--nm 0:{m} zeroes no weight: there is nothing to prune"),
+            Some((n, m)) if n > m => {
+                bail!("--nm {n}:{m} asks for {n} zeros of each {m} weights, expected N below M")
+            }
+            Some((n, m)) => check(Pattern::OfEach { n, m }),
+            None => check(Pattern::Ratio(self.sparsity.unwrap_or_default())),
+        }
+    }
+
     fn method(&self) -> Method {
         match self.method {
             MethodArg::Magnitude => Method::Magnitude,
@@ -217,7 +240,10 @@ impl Prune {
             let fell_back = targets.iter().filter(|t| t.to != ty).count();
             if fell_back > 0 {
                 let to = targets.iter().find(|t| t.to != ty).map_or(ty, |t| t.to);
-                ui.warn(format_args!("rows of {fell_back} tensors do not fit {ty}: {to} instead"));
+                ui.warn(format_args!(
+                    "{ty} does not fit the rows of {}: {to} instead",
+                    counted(fell_back, "tensor")
+                ));
             }
         }
         Ok(())
@@ -260,10 +286,23 @@ impl Prune {
             return ui.print_json(&Report { files, dry_run, pruned, sparsity, by_block });
         }
         match sparsity {
-            Some(x) => ui.print(format_args!("{:.2} % of {pruned} matrices is zero\n", 100.0 * x)),
+            Some(x) => {
+                let pruned = counted(pruned, "matrix");
+                ui.print(format_args!("{:.2} % of {pruned} is zero\n", 100.0 * x))
+            }
             None => Ok(()),
         }
     }
+}
+
+/// Refuses what no matrix can be pruned by; whether one fits is seen when there is one.
+fn check(pattern: Pattern) -> Result<()> {
+    let n_cols = match pattern {
+        Pattern::OfEach { m, .. } => m,
+        Pattern::Ratio(_) => 1,
+    };
+    pattern.n_zeros(n_cols)?;
+    Ok(())
 }
 
 fn rounded(count: &Count) -> f64 {

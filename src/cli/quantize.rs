@@ -4,17 +4,20 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
+use indexmap::IndexMap;
 use serde::Serialize;
 
 use super::given::{Given, StatsArgs};
 use super::output::{FileReport, OutputArgs, no_sha256, sha256_of};
 use super::paths::{Paths, Verb};
 use super::select::{TypeFor, parse_type, parse_type_for};
+use super::text::{by_kind, counted};
 use super::ui::Ui;
 use crate::compress::faithful::Scheme;
 use crate::compress::int8::{OUTLIER_THRESHOLD, outlier_columns};
 use crate::compress::{
-    Assignment, Coding, Folds, GroupReport, Quantizing, assign, find_scales, groups, quantize,
+    Assignment, Coding, Error, Folds, GroupReport, Quantizing, Stayed, WhyStayed, assign,
+    find_scales, groups, lacks_importance, quantize, stayed,
 };
 use crate::gguf::{GgmlType, Model, Rewrite, Step, file_type_edit};
 use crate::stats::Stats;
@@ -77,11 +80,42 @@ pub struct Report {
     /// Tensors quantized.
     pub quantized: usize,
     /// Tensors whose rows did not fit the type, which got another.
-    pub fell_back: Vec<String>,
+    pub fell_back: Vec<FellBack>,
+    /// Tensors that keep their type and bytes.
+    pub stayed: Vec<StayedReport>,
+    /// Tensors that were rounded without importance, as the statistics say nothing about them.
+    pub without_importance: Vec<String>,
+    /// Experts that the statistics saw no row of, as `weight#index`: rounded without importance.
+    pub unseen_experts: Vec<String>,
+    /// What the statistics hold about tensors that the model does not have.
+    pub unused_statistics: Vec<String>,
     /// awq's groups: exponents, and what the scales save.
     pub groups: Vec<GroupReport>,
     /// llm-int8: input channels that LLM.int8() computes in f16, by weight, where statistics say.
     pub outlier_columns: Vec<Outliers>,
+}
+
+/// A tensor whose rows did not fit the type that it should have got.
+#[derive(Debug, Serialize)]
+pub struct FellBack {
+    /// The tensor.
+    pub name: String,
+    /// The type that was meant for it.
+    pub wanted: String,
+    /// The type that it got.
+    pub to: String,
+}
+
+/// A tensor that keeps its type and bytes.
+#[derive(Debug, Serialize)]
+pub struct StayedReport {
+    /// The tensor.
+    pub name: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub ty: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// Input channels of a weight whose largest |x| reaches LLM.int8()'s threshold.
@@ -104,10 +138,13 @@ impl Verb for Quantize {
     fn run(self, ui: &Ui) -> Result<()> {
         self.check()?;
         let model = Model::open(&self.model)?;
-        let assignments = assign(&model, &self.asked()?)?;
+        let asked = self.asked()?;
+        let assignments = assign(&model, &asked)?;
+        let stayed = stayed(&model, &asked, &assignments);
         if assignments.is_empty() {
-            bail!("there is nothing to quantize: every matrix is of the type asked for");
+            bail!("there is nothing to quantize: {}", why_nothing(&stayed));
         }
+        self.check_stats(&assignments)?;
         let no_folds = Folds::default();
         let mut plan = Rewrite::new(&model, self.out.layout());
         quantize(&mut plan, &model, None, &assignments, &no_folds)?;
@@ -125,6 +162,10 @@ impl Verb for Quantize {
             _ => Vec::new(),
         };
         self.tell(ui, &assignments, &reports);
+        tell_stayed(ui, &stayed);
+        if let Some(stats) = stats {
+            self.tell_lacking(ui, stats, &assignments);
+        }
 
         let mut rewrite = Rewrite::new(&model, self.out.layout());
         quantize(&mut rewrite, &model, stats, &assignments, &folds)?;
@@ -136,7 +177,7 @@ impl Verb for Quantize {
             rewrite.record(self.step(&assignments, &sha256_of(ui, &model)?, given.as_ref()));
             self.out.write(ui, rewrite, self.stats.engine.options())?
         };
-        self.print(ui, files, &assignments, reports, stats)
+        self.print(ui, files, &assignments, &stayed, reports, given.as_ref())
     }
 }
 
@@ -156,6 +197,27 @@ impl Quantize {
             bail!("--faithful is about --method awq");
         }
         Ok(())
+    }
+
+    /// Statistics take minutes to collect: only where something goes by them.
+    fn check_stats(&self, assignments: &[Assignment]) -> Result<()> {
+        let of_use = match self.method {
+            // llm-int8 reports outlier columns.
+            Method::Awq | Method::LlmInt8 => true,
+            Method::Int8 | Method::Rtn => assignments.iter().any(Assignment::uses_importance),
+        };
+        match of_use || !self.stats.any() {
+            true => Ok(()),
+            false => bail!(
+                "--method {} to {} needs no statistics: leave --stats and --data out",
+                self.method_name(),
+                self.ty().name().to_lowercase()
+            ),
+        }
+    }
+
+    fn method_name(&self) -> String {
+        self.method.to_possible_value().map_or_else(String::new, |v| v.get_name().into())
     }
 
     fn ty(&self) -> GgmlType {
@@ -205,10 +267,11 @@ impl Quantize {
     ) -> Result<Vec<GroupReport>> {
         let groups = match groups(model) {
             Ok(groups) => groups,
-            Err(error) => {
-                ui.warn(format_args!("{error}\nquantizing with importance alone"));
+            Err(error @ (Error::UnknownArchitecture { .. } | Error::UnknownTensor { .. })) => {
+                ui.warn(format_args!("{error}\nquantizing with importance only"));
                 return Ok(Vec::new());
             }
+            Err(error) => return Err(error.into()),
         };
         Ok(find_scales(model, stats, &groups, assignments, folds, &ui.progress())?)
     }
@@ -226,12 +289,11 @@ impl Quantize {
             let kept = 100.0 * relative_loss;
             ui.detail(format_args!("scale {name}: exponent {exponent:.2}, error {kept:.0} %"));
         }
-        let fell_back: Vec<_> = assignments.iter().filter(|a| a.to != a.wanted).collect();
-        if let Some(first) = fell_back.first() {
-            let n = fell_back.len();
+        for ((wanted, to), names) in fallbacks(assignments) {
             ui.warn(format_args!(
-                "rows of {n} tensors do not fit their type: {} became {}, not {}",
-                first.name, first.to, first.wanted
+                "{wanted} does not fit the rows of {}, so {to} is used: {}",
+                counted(names.len(), "tensor"),
+                by_kind(names)
             ));
         }
         let other_grid = |a: &&Assignment| a.coding == Coding::Ggml && a.to == self.ty();
@@ -239,7 +301,8 @@ impl Quantize {
             assignments.iter().filter(other_grid).filter(|a| a.name.starts_with("blk.")).count();
         if self.faithful && n > 0 {
             ui.warn(format_args!(
-                "rows of {n} tensors are no groups of 128: they are rounded as ggml does"
+                "groups of 128 do not fit the rows of {}, rounded as ggml does",
+                counted(n, "tensor")
             ));
         }
         if assignments.iter().any(|a| a.from.is_quantized()) {
@@ -250,11 +313,26 @@ impl Quantize {
         }
     }
 
+    fn tell_lacking(&self, ui: &Ui, stats: &Stats, assignments: &[Assignment]) {
+        let mut lacking = lacks_importance(stats, assignments);
+        // No statistics hold what is looked up, and few the input of the output head.
+        lacking.retain(|name| name.starts_with("blk."));
+        if !lacking.is_empty() {
+            ui.warn(format_args!(
+                "the statistics say nothing about {}, rounded without importance: {}",
+                counted(lacking.len(), "tensor"),
+                by_kind(lacking.iter().map(String::as_str))
+            ));
+        }
+        let has_sizes = stats.inputs.values().any(|input| input.max_abs.is_some());
+        if self.method == Method::LlmInt8 && !has_sizes {
+            ui.warn("the statistics do not hold the largest inputs: outlier columns are not known");
+        }
+    }
+
     fn step(&self, assignments: &[Assignment], source: &str, given: Option<&Given>) -> Step {
-        let name =
-            self.method.to_possible_value().map_or_else(String::new, |v| v.get_name().into());
         let mut step = Step::new("quantize")
-            .parameter("method", name)
+            .parameter("method", self.method_name())
             .parameter("type", self.ty().name().to_lowercase());
         if self.faithful {
             step = step.parameter("faithful", true);
@@ -281,15 +359,23 @@ impl Quantize {
         ui: &Ui,
         files: Vec<FileReport>,
         assignments: &[Assignment],
+        stayed: &[Stayed],
         groups: Vec<GroupReport>,
-        stats: Option<&Stats>,
+        given: Option<&Given>,
     ) -> Result<()> {
-        let fell_back = assignments.iter().filter(|a| a.to != a.wanted).map(|a| a.name.clone());
+        let stats = given.map(|g| &g.stats);
+        let unseen = stats.into_iter().flat_map(Stats::unseen_experts);
         let report = Report {
             files,
             dry_run: self.out.dry_run,
             quantized: assignments.len(),
-            fell_back: fell_back.collect(),
+            fell_back: assignments.iter().filter_map(FellBack::of).collect(),
+            stayed: stayed.iter().map(Into::into).collect(),
+            without_importance: stats
+                .map(|stats| lacks_importance(stats, assignments))
+                .unwrap_or_default(),
+            unseen_experts: unseen.map(|(w, e)| format!("{w}#{e}")).collect(),
+            unused_statistics: given.map(|g| g.beyond.clone()).unwrap_or_default(),
             outlier_columns: self.outliers(assignments, stats),
             groups,
         };
@@ -308,27 +394,92 @@ impl Quantize {
     }
 }
 
+/// The tensors that fell back, by the type that was meant for them and the one that they got.
+fn fallbacks(assignments: &[Assignment]) -> IndexMap<(GgmlType, GgmlType), Vec<&str>> {
+    let mut by_types: IndexMap<_, Vec<&str>> = IndexMap::new();
+    for a in assignments.iter().filter(|a| a.to != a.wanted) {
+        by_types.entry((a.wanted, a.to)).or_default().push(&a.name);
+    }
+    by_types
+}
+
+/// The tensors that stay, by the reason.
+fn reasons(stayed: &[Stayed]) -> IndexMap<WhyStayed, Vec<&str>> {
+    let mut by_reason: IndexMap<_, Vec<&str>> = IndexMap::new();
+    for s in stayed {
+        by_reason.entry(s.why).or_default().push(&s.name);
+    }
+    by_reason
+}
+
+/// `12 tensors stay as they are: one dimension`.
+fn stay_text(n: usize, why: impl std::fmt::Display) -> String {
+    let stay = if n == 1 { "stays as it is" } else { "stay as they are" };
+    format!("{} {stay}: {why}", counted(n, "tensor"))
+}
+
+fn why_nothing(stayed: &[Stayed]) -> String {
+    let mut others = reasons(stayed);
+    others.retain(|why, _| !matches!(why, WhyStayed::Vector | WhyStayed::NoWeight));
+    match others.keys().all(|why| *why == WhyStayed::HasType) {
+        true if !others.is_empty() => "every matrix is of the type asked for".into(),
+        true => "the model has no matrix of weights".into(),
+        false => {
+            let text = |(why, names): (WhyStayed, Vec<&str>)| stay_text(names.len(), why);
+            others.into_iter().map(text).collect::<Vec<_>>().join("; ")
+        }
+    }
+}
+
+/// Warns of tensors that somebody may have expected to change; says of the others how many.
+fn tell_stayed(ui: &Ui, stayed: &[Stayed]) {
+    for Stayed { name, ty, why } in stayed {
+        ui.detail(format_args!("keep {name} {ty}: {why}"));
+    }
+    for (why, names) in reasons(stayed) {
+        let text = stay_text(names.len(), why);
+        match why {
+            WhyStayed::Vector => ui.say(text),
+            why if why.is_unexpected() => ui.warn(format_args!("{text}: {}", by_kind(names))),
+            _ => ui.say(format_args!("{text}: {}", by_kind(names))),
+        }
+    }
+}
+
+impl FellBack {
+    fn of(a: &Assignment) -> Option<FellBack> {
+        let (name, wanted, to) = (a.name.clone(), a.wanted.to_string(), a.to.to_string());
+        (a.to != a.wanted).then_some(FellBack { name, wanted, to })
+    }
+}
+
+impl From<&Stayed> for StayedReport {
+    fn from(s: &Stayed) -> StayedReport {
+        StayedReport { name: s.name.clone(), ty: s.ty.to_string(), reason: s.why.to_string() }
+    }
+}
+
 impl Report {
     fn text(&self) -> String {
         if self.dry_run {
             return String::new();
         }
-        let mut text = format!("{} tensors quantized\n", self.quantized);
+        let mut text = format!("{} quantized\n", counted(self.quantized, "tensor"));
         if !self.groups.is_empty() {
             let n = self.groups.len() as f64;
             let mean = self.groups.iter().map(|g| g.relative_loss).sum::<f64>() / n;
             text += &format!(
-                "scales of {} groups leave {:.0} % of the layers' output error, on average\n",
-                self.groups.len(),
+                "scales of {} leave {:.0} % of the layers' output error, on average\n",
+                counted(self.groups.len(), "group"),
                 100.0 * mean
             );
         }
         if !self.outlier_columns.is_empty() {
             let n: usize = self.outlier_columns.iter().map(|o| o.columns.len()).sum();
             text += &format!(
-                "{n} input channels of {} weights reach |x| = {OUTLIER_THRESHOLD}: LLM.int8() \
-                 computes those in f16\n",
-                self.outlier_columns.len()
+                "{} of {} reach |x| = {OUTLIER_THRESHOLD}: LLM.int8() computes those in f16\n",
+                counted(n, "input channel"),
+                counted(self.outlier_columns.len(), "weight")
             );
         }
         text

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use super::args::EngineArgs;
+use super::args::{EngineArgs, output_path};
 use super::chat::{Chat, ChatArgs};
 use super::paths::Paths;
 use super::text::table;
@@ -62,7 +62,7 @@ pub struct SearchArgs {
     #[arg(long, default_value_t = 32, value_name = "N", value_parser = at_least_one::<u32>)]
     parallel: u32,
     /// Write what was tried to a JSON file, its picture beside as .svg; not with --dry-run.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = output_path())]
     front: Option<PathBuf>,
     #[command(flatten)]
     chat: ChatArgs,
@@ -379,6 +379,9 @@ impl FromStr for Alpha {
                 Ok(alpha) if alpha <= 0.0 => Err("expected auto or a number above 0: aird makes \
                      models refuse more; it does not remove a refusal direction"
                     .into()),
+                Ok(alpha) if !alpha.is_finite() => Err(format!(
+                    "expected a number above 0, or auto; {alpha} is not a finite number"
+                )),
                 _ => above_zero(text).map(|x| Alpha(Some(x))).map_err(|e| format!("{e}, or auto")),
             },
         }
@@ -398,4 +401,27 @@ fn points(text: &str) -> Result<f64, String> {
 fn at_least_one<N: FromStr + PartialOrd + From<u8>>(text: &str) -> Result<N, String> {
     let number = text.parse().ok().filter(|n: &N| *n >= N::from(1));
     number.ok_or_else(|| "expected a whole number, at least 1".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strength_is_a_finite_number_above_zero() {
+        assert_eq!("0.5".parse(), Ok(Alpha(Some(0.5))));
+        assert_eq!("auto".parse(), Ok(Alpha(None)));
+        for (text, expected) in [
+            ("inf", "inf is not a finite number"),
+            ("1e999", "inf is not a finite number"),
+            ("NaN", "NaN is not a finite number"),
+            ("-inf", "does not remove a refusal direction"),
+            ("-1", "does not remove a refusal direction"),
+            ("0", "does not remove a refusal direction"),
+            ("much", "expected a number above 0, or auto"),
+        ] {
+            let said = text.parse::<Alpha>().unwrap_err();
+            assert!(said.contains(expected), "{text}: {said}");
+        }
+    }
 }

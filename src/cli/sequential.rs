@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::args::EngineArgs;
 use super::given::{Given, collected};
+use super::text::counted;
 use super::ui::Ui;
 use crate::compress::{Method, Target, prune};
 use crate::gguf::{Layout, Model, Rewrite};
@@ -43,7 +44,7 @@ pub fn recollected(ui: &Ui, sequence: &Sequence<'_>, mut given: Given) -> Result
     }
     let data = given.stats.about.iter_mut().map(|about| &mut about.data);
     for name in given.stats.datasets.iter_mut().chain(data) {
-        name.push_str(&format!(" (pruned every {} blocks)", sequence.n_blocks));
+        name.push_str(&format!(" (pruned every {})", counted(sequence.n_blocks, "block")));
     }
     stats::write(&given.path, &given.stats)?;
     Given::read(sequence.model, given.path, given.calibration)

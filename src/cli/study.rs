@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use super::args::EngineArgs;
+use super::args::{EngineArgs, output_path};
 use super::definitions::Definitions;
 use super::paths::Verb;
 use super::study_text::{PlanReport, before_after, plan_lines};
@@ -27,7 +27,13 @@ pub struct Study {
     #[arg(required_unless_present = "example")]
     recipe: Option<PathBuf>,
     /// The folder for everything that comes of it; a run that was cut off goes on there.
-    #[arg(short, long, value_name = "RUN", required_unless_present_any = ["example", "dry_run"])]
+    #[arg(
+        short,
+        long,
+        value_name = "RUN",
+        required_unless_present_any = ["example", "dry_run"],
+        value_parser = output_path()
+    )]
     output: Option<PathBuf>,
     /// Change the recipe: a dotted key, as attacks.limit=8 or variant.NAME.prune.sparsity=0.4; may
     /// be given several times.

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::text::{bytes_text, table};
+use super::text::{bytes_text, counted, table};
 use crate::eval::interval::Rate;
 use crate::report::results::{ModelResult, Results, Role};
 use crate::study::{Estimate, Keys, Plan, Rates, Recipe, Settled};
@@ -74,7 +74,8 @@ impl PlanReport {
     /// A step a row, its command below.
     pub fn text(&self) -> String {
         let n_done = self.steps.iter().filter(|step| step.state != "open").count();
-        let mut text = format!("{}: {} steps, {n_done} done\n", self.name, self.steps.len());
+        let n_steps = counted(self.steps.len(), "step");
+        let mut text = format!("{}: {n_steps}, {n_done} done\n", self.name);
         for (number, step) in (1..).zip(&self.steps) {
             let mut about = match step.state {
                 "open" => step.seconds.map(seconds_text),

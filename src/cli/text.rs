@@ -1,6 +1,6 @@
 //! How numbers, values and tables look.
 
-use crate::gguf::{Value, ValueType};
+use crate::gguf::{Value, ValueType, without_block};
 
 /// Characters of a value that are shown.
 const SHOWN: usize = 60;
@@ -39,6 +39,108 @@ pub fn share_text(part: u64, whole: u64) -> String {
     }
 }
 
+/// `1 tensor`, `2 tensors`, `2 matrices`.
+pub fn counted(n: impl TryInto<u64>, what: &str) -> String {
+    let n = n.try_into().unwrap_or(u64::MAX);
+    match (n, what.strip_suffix("x")) {
+        (1, _) => format!("1 {what}"),
+        (n, Some(stem)) => format!("{n} {stem}ces"),
+        (n, None) => format!("{n} {what}s"),
+    }
+}
+
+/// Names that a list shows at most.
+const LISTED: usize = 8;
+
+/// The first of `names`, and how many more there are.
+pub fn few(names: &[String]) -> String {
+    let shown = names[..names.len().min(LISTED)].join(", ");
+    match names.len().checked_sub(LISTED) {
+        None | Some(0) => shown,
+        Some(more) => format!("{shown} and {more} more"),
+    }
+}
+
+/// Names without their block's number, each once: `blk.*.ffn_up.weight (30)`.
+pub fn by_kind<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let mut counts: indexmap::IndexMap<String, u64> = indexmap::IndexMap::new();
+    for name in names {
+        *counts.entry(without_block(name)).or_default() += 1;
+    }
+    let text = |(kind, n): (String, u64)| if n == 1 { kind } else { format!("{kind} ({n})") };
+    counts.into_iter().map(text).collect::<Vec<_>>().join(", ")
+}
+
+/// A text of a file on one line, with nothing in it that steers a terminal or hides what is
+/// there: control characters, among them line breaks, and marks that turn the direction of
+/// writing around come out as `\u{1b}`.
+pub fn shown(text: &str) -> String {
+    text.chars().map(|c| visible(c, false)).collect()
+}
+
+/// As [`shown`], of text with lines and tabs of its own.
+pub fn shown_lines(text: &str) -> String {
+    text.chars().map(|c| visible(c, true)).collect()
+}
+
+/// The character, or its escape.
+fn visible(c: char, in_lines: bool) -> String {
+    match c {
+        '\n' | '\t' if in_lines => c.into(),
+        c if c.is_control() || is_hidden(c) => c.escape_default().collect(),
+        c => c.into(),
+    }
+}
+
+/// Characters that are not seen but change what is: direction marks, line separators, and those
+/// of no width. Joiners (U+200C and U+200D) stay, as words and emoji are spelled with them.
+fn is_hidden(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}'
+        | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+        | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Bytes that come in pieces, as a model writes them, made fit for a terminal. A character may be
+/// spread over several pieces.
+#[derive(Debug, Default)]
+pub struct Pieces {
+    /// The beginning of a character.
+    begun: Vec<u8>,
+}
+
+impl Pieces {
+    /// What can be shown with `bytes` added.
+    pub fn push(&mut self, bytes: &[u8]) -> String {
+        self.begun.extend(bytes);
+        let mut text = String::new();
+        for chunk in self.begun.utf8_chunks() {
+            text += &shown_lines(chunk.valid());
+            if !chunk.invalid().is_empty() {
+                text.push(char::REPLACEMENT_CHARACTER);
+            }
+        }
+        // An unfinished character at the end waits for the rest of it.
+        let rest = match std::str::from_utf8(&self.begun) {
+            Ok(_) => 0,
+            Err(_) => unfinished(&self.begun),
+        };
+        if rest > 0 {
+            text.pop();
+        }
+        self.begun.drain(..self.begun.len() - rest);
+        text
+    }
+}
+
+/// Bytes at the end that begin a character and do not end it.
+fn unfinished(bytes: &[u8]) -> usize {
+    let Some(chunk) = bytes.utf8_chunks().last() else { return 0 };
+    let invalid = chunk.invalid();
+    let is_cut = std::str::from_utf8(invalid).is_err_and(|e| e.error_len().is_none());
+    if is_cut { invalid.len() } else { 0 }
+}
+
 /// One line of a text, cut where it grows long.
 pub fn first_line(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
@@ -66,6 +168,8 @@ fn array_text(element: ValueType, len: u64) -> String {
 
 /// Columns padded to the widest cell, two spaces apart; columns in `right` end flush.
 pub fn table(rows: &[Vec<String>], right: &[usize], indent: &str) -> String {
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| shown(cell)).collect()).collect();
     let n = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |c: usize| {
         let widths = rows.iter().filter_map(|row| row.get(c)).map(|cell| cell.chars().count());
@@ -73,7 +177,7 @@ pub fn table(rows: &[Vec<String>], right: &[usize], indent: &str) -> String {
     };
     let widths: Vec<usize> = (0..n).map(width).collect();
     let mut text = String::new();
-    for row in rows {
+    for row in &rows {
         let cells = row.iter().enumerate().map(|(c, cell)| match right.contains(&c) {
             true => format!("{cell:>0$}", widths[c]),
             false => format!("{cell:<0$}", widths[c]),
@@ -97,6 +201,45 @@ mod tests {
         assert_eq!(count_text(134_515_008), "134.5 M");
         assert_eq!(share_text(1, 3), "33.3 %");
         assert_eq!(share_text(0, 0), "-");
+    }
+
+    #[test]
+    fn what_steers_a_terminal_is_shown() {
+        assert_eq!(shown("a\x1b]0;t\x07\r\nb"), "a\\u{1b}]0;t\\u{7}\\r\\nb");
+        let hidden = "\u{202e}x\u{2066}y\u{9b}\u{feff}";
+        assert_eq!(shown(hidden), "\\u{202e}x\\u{2066}y\\u{9b}\\u{feff}");
+        assert_eq!(shown_lines("a\tb\n\x7f"), "a\tb\n\\u{7f}");
+        // What is shown once is not shown twice, and other scripts stay.
+        for text in ["a\\u{1b}", "dir/Größe 模型 🙂.gguf", "\\n"] {
+            assert_eq!(shown(text), text);
+        }
+        assert_eq!(table(&[vec!["a\nb".into()]], &[], ""), "a\\nb\n");
+    }
+
+    #[test]
+    fn a_character_in_pieces_is_shown_when_it_is_whole() {
+        let mut pieces = Pieces::default();
+        let smile = "🙂".as_bytes();
+        assert_eq!(pieces.push(&smile[..2]), "");
+        assert_eq!(pieces.push(&smile[2..]), "🙂");
+        assert_eq!(pieces.push(b"a\x1b[2J\n"), "a\\u{1b}[2J\n");
+        // A C1 control in two bytes.
+        assert_eq!(pieces.push(b"\xc2"), "");
+        assert_eq!(pieces.push(b"\x9b"), "\\u{9b}");
+        assert_eq!(pieces.push(b"\xffx\xf0"), "\u{fffd}x");
+        assert_eq!(pieces.push(b"y"), "\u{fffd}y");
+    }
+
+    #[test]
+    fn counts_and_lists_read_as_sentences() {
+        assert_eq!(counted(1u64, "tensor"), "1 tensor");
+        assert_eq!(counted(0usize, "tensor"), "0 tensors");
+        assert_eq!(counted(2u64, "matrix"), "2 matrices");
+        assert_eq!(counted(1u64, "matrix"), "1 matrix");
+        let names: Vec<String> = (0..10).map(|i| i.to_string()).collect();
+        assert_eq!(few(&names[..8]), "0, 1, 2, 3, 4, 5, 6, 7");
+        assert_eq!(few(&names), "0, 1, 2, 3, 4, 5, 6, 7 and 2 more");
+        assert_eq!(by_kind(["blk.0.a", "output", "blk.1.a"]), "blk.*.a (2), output");
     }
 
     #[test]

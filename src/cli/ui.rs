@@ -1,7 +1,7 @@
 //! The one printer: stdout for results, stderr for messages and progress.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::signals;
+use super::text::{shown, shown_lines};
 use crate::gguf::Watch;
 use crate::llama::Prober;
 use crate::{direction, llama};
@@ -36,22 +37,30 @@ impl Ui {
         )?;
         start_workers();
         if verbose >= 2 {
-            llama::set_loud(|line| complain(format_args!("{line}")));
+            llama::set_loud(|line| complain(shown_lines(line)));
         }
         Ok(Ui { quiet, verbose, interrupted })
     }
 
-    /// Prints a result. A reader that closed the pipe has what it wanted: the rest is dropped, and
-    /// whatever the verb finds is still its exit code.
+    /// Prints a result. Names and values in it come from files: whatever steers a terminal is shown,
+    /// not obeyed, and so in everything else that is printed.
     pub fn print(&self, text: impl Display) -> Result<()> {
-        let mut stdout = anstream::stdout();
-        if_read(write!(stdout, "{text}").and_then(|()| stdout.flush()))
+        self.print_exactly(&shown_lines(&text.to_string()))
     }
 
-    /// Prints bytes of a result, as they are.
+    /// Prints what is read by programs, to the byte.
+    pub fn print_exactly(&self, text: &str) -> Result<()> {
+        self.print_bytes(text.as_bytes())
+    }
+
+    /// Prints bytes of a result, as they are. A reader that closed the pipe has what it wanted: the
+    /// rest is dropped, and whatever the verb finds is still its exit code.
     pub fn print_bytes(&self, bytes: &[u8]) -> Result<()> {
         let mut stdout = io::stdout().lock();
-        if_read(stdout.write_all(bytes).and_then(|()| stdout.flush()))
+        match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written.context("cannot write to stdout"),
+        }
     }
 
     /// How a model is tried in a process of its own.
@@ -59,16 +68,24 @@ impl Ui {
         Prober { program: own_program(), interrupt: self.interrupt() }
     }
 
+    /// Prints a text as it is in a file: to the byte, but fit for a terminal where it goes to one.
+    pub fn print_text(&self, text: &str) -> Result<()> {
+        match std::io::stdout().is_terminal() {
+            true => self.print(text),
+            false => self.print_exactly(text),
+        }
+    }
+
     /// Prints a result as JSON, indented, for `--json`.
     pub fn print_json(&self, report: &impl Serialize) -> Result<()> {
         let json = serde_json::to_string_pretty(report).context("cannot write JSON")?;
-        self.print(json + "\n")
+        self.print_exactly(&(json + "\n"))
     }
 
     /// Says what was done.
     pub fn say(&self, text: impl Display) {
         if !self.quiet {
-            complain(format_args!("{text}\n"));
+            complain(shown_lines(&format!("{text}\n")));
         }
     }
 
@@ -86,6 +103,7 @@ impl Ui {
 
     /// Says what the user should know before trusting the result; even `-q` does not hide it.
     pub fn warn(&self, text: impl Display) {
+        let text = shown_lines(&text.to_string());
         complain(format_args!("{YELLOW}warning:{YELLOW:#} {text}\n"));
     }
 
@@ -122,7 +140,7 @@ impl Steps {
     pub fn show(&mut self, what: &str, done: usize, of: usize) {
         self.bar.set_length(of as u64);
         self.bar.set_position(done as u64);
-        self.bar.set_message(what.to_owned());
+        self.bar.set_message(shown(what));
     }
 }
 
@@ -159,7 +177,7 @@ impl Watch for Progress<'_> {
             }
             bar.reset();
             bar.set_length(bytes);
-            bar.set_message(what.to_owned());
+            bar.set_message(shown(what));
         });
     }
 
@@ -186,27 +204,12 @@ pub fn print_error(error: &anyhow::Error) {
             said = format!("{said}: {cause}");
         }
     }
-    // Names come from files: whatever steers a terminal is shown, not obeyed.
-    let escaped = |c: char| match c {
-        '\n' => vec![c],
-        c if c.is_control() => c.escape_default().collect(),
-        c => vec![c],
-    };
-    let said: String = said.chars().flat_map(escaped).collect();
-    complain(format_args!("{RED}error:{RED:#} {said}\n"));
+    complain(format_args!("{RED}error:{RED:#} {}\n", shown_lines(&said)));
 }
 
 /// Writes to stderr. Where that cannot be written nothing is left to tell anyone.
 fn complain(text: impl Display) {
     let _ = write!(anstream::stderr(), "{text}");
-}
-
-/// A write to stdout, where a closed pipe is no error.
-fn if_read(written: io::Result<()>) -> Result<()> {
-    match written {
-        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("cannot write to stdout"),
-    }
 }
 
 /// The program that runs: by its name, or where that is gone (replaced while it ran) on Linux by

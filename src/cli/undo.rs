@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::paths::Verb;
-use super::text::bytes_text;
+use super::text::{bytes_text, counted};
 use super::ui::Ui;
 use crate::gguf::{Pending, Undone, history_path};
 
@@ -92,9 +92,9 @@ impl Undo {
         let model = self.model.display();
         let step = undone.step.as_ref().and_then(|step| step.get("verb")?.as_str());
         let what = format!(
-            "{} of {model}: {} tensors, {}",
+            "{} of {model}: {}, {}",
             step.unwrap_or("change"),
-            undone.tensors.len(),
+            counted(undone.tensors.len(), "tensor"),
             bytes_text(undone.bytes)
         );
         match undone {

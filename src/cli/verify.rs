@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::args::{EngineArgs, file_name};
 use super::paths::Verb;
-use super::text::bytes_text;
+use super::text::{bytes_text, counted};
 use super::ui::{Progress, Ui};
 use crate::gguf::{Model, Watch, sha256};
 use crate::llama::{self, FirstToken, Options, Prober, Trial};
@@ -104,6 +104,8 @@ pub struct LlamaReport {
 impl Verb for Verify {
     fn run(self, ui: &Ui) -> Result<()> {
         let model = Model::open(&self.model)?;
+        // What a wrong template spoils is left to the verbs that chat, but it is not sound.
+        model.text("tokenizer.chat_template")?;
         let (prober, options) = (ui.prober(), self.engine.options());
         let through = (!self.quick).then_some(Through { prober: &prober, options });
         let report = check(&ui.progress(), &model, through, self.sha256)?;
@@ -140,7 +142,7 @@ pub fn check(
     let non_finite = non_finite(model, progress)?;
     progress.stage("loading", 0);
     let (mut llama, mut lacking) = (None, None);
-    let llama_skipped = match (through, model.text("general.type").unwrap_or("model")) {
+    let llama_skipped = match (through, model.text("general.type")?.unwrap_or("model")) {
         (None, _) => Some("--quick".to_owned()),
         (Some(through), "model") => {
             match through.first_token(&model.shards()[0].path, None)? {
@@ -224,7 +226,10 @@ impl LlamaReport {
             return Some(error.clone());
         }
         if self.non_finite_logits > 0 {
-            return Some(format!("{} logits are NaN or infinite", self.non_finite_logits));
+            return Some(format!(
+                "NaN or infinity in {}",
+                counted(self.non_finite_logits, "logit")
+            ));
         }
         (self.logit_spread == 0.0).then(|| "all logits are equal".into())
     }
@@ -238,7 +243,7 @@ impl Report {
         if !self.non_finite.is_empty() {
             let named: Vec<String> = self.non_finite.iter().take(NAMED).map(place).collect();
             let more = self.non_finite.len().saturating_sub(NAMED);
-            let more = if more > 0 { format!(" and {more} more tensors") } else { String::new() };
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             words.push(format!("NaN or infinity in {}{more}", named.join(", ")));
         }
         words.extend(self.llama.as_ref().and_then(LlamaReport::complaint));
@@ -254,7 +259,7 @@ impl Report {
                 None => text += &format!("{}  {}\n", file.path, bytes_text(file.bytes)),
             }
         }
-        text += &format!("  structure  ok, {} tensors\n", self.tensors);
+        text += &format!("  structure  ok, {}\n", counted(self.tensors, "tensor"));
         text += match self.non_finite.is_empty() {
             true => "  numbers    ok, all finite\n",
             false => "  numbers    NOT finite\n",

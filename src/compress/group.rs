@@ -209,7 +209,7 @@ pub fn groups(model: &Model) -> Result<Vec<Group>> {
     for number in numbers {
         let block = Block { model, family, number };
         found.extend(block.norms()?);
-        found.extend(block.values());
+        found.extend(block.values()?);
         MLPS.iter().for_each(|mlp| found.extend(block.mlp(*mlp)));
     }
     Ok(found)
@@ -297,7 +297,13 @@ impl<'m> Block<'m> {
     }
 
     /// attn_v's rows with attn_output's columns; None where heads cannot be told apart.
-    fn values(&self) -> Option<Group> {
+    fn values(&self) -> Result<Option<Group>> {
+        let key = "attention.head_count";
+        let n_head = self.model.hparam_of_block(key, self.number)?;
+        Ok(self.values_of(n_head))
+    }
+
+    fn values_of(&self, n_head: Option<u64>) -> Option<Group> {
         let output = self.weight("attn_output")?;
         let n_in = output.n_cols() as usize;
         let stem = if self.weight("attn_qkv").is_some() { "attn_qkv" } else { "attn_v" };
@@ -313,7 +319,7 @@ impl<'m> Block<'m> {
         }
         let mut group = self.group(stem, n_in, output);
         if n_sharing > 1 {
-            let head_len = n_in / self.model.hparam("attention.head_count")?.max(1) as usize;
+            let head_len = n_in / n_head?.max(1) as usize;
             if head_len == 0 || !n_value.is_multiple_of(head_len) {
                 return None;
             }

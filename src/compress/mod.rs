@@ -18,6 +18,7 @@ mod prune;
 mod quantize;
 mod scales;
 mod score;
+mod stay;
 mod threshold;
 mod types;
 
@@ -30,9 +31,10 @@ pub use fold::{Folds, Scaling, scale_group};
 pub use group::{Axis, Expert, Group, SharedHeads, Source, groups};
 pub use mask::{Pattern, n_lowest, prune_rows, zero_lowest, zero_of_each};
 pub use prune::{Count, Method, Target, owl_allocation, prune, targets};
-pub use quantize::{Assignment, Coding, Quantizing, TypeOf, assign, quantize};
+pub use quantize::{Assignment, Coding, Quantizing, TypeOf, assign, lacks_importance, quantize};
 pub use scales::{GroupReport, find_scales};
 pub use score::{Score, add_column_sums, input_norms};
+pub use stay::{Stayed, WhyStayed, stayed};
 pub use threshold::{HighCounts, LowCounts, threshold_rank, zero_up_to};
 pub use types::fitting;
 

@@ -192,7 +192,7 @@ fn norms(
     let of_expert = |expert: usize| {
         let sums = &input.sum2[expert * input.n_cols..(expert + 1) * input.n_cols];
         let sums: Vec<f32> = sums.iter().map(|s| *s as f32).collect();
-        input_norms(&sums, input.counts[expert] as f64)
+        input_norms(&sums, input.counts[expert] as f64).filter(|_| input.saw_rows(expert))
     };
     Ok((0..n_matrices).map(of_expert).collect())
 }

@@ -10,6 +10,7 @@ use super::int8;
 use super::matrices::{by_matrix, make_rows, n_matrices};
 use super::types::{check_type, fitting};
 use crate::gguf::{Ask, BoxError, GgmlType, Model, Replacement, Rewrite, Tensor, TensorInfo};
+use crate::llama::weighs_errors;
 use crate::quant::{PRUNED, decode_finite, encode_pruned_rows, is_block_matrix, is_convertible};
 use crate::stats::Stats;
 
@@ -42,6 +43,18 @@ pub struct Assignment {
     pub coding: Coding,
     /// The type that it would have if its rows fitted.
     pub wanted: GgmlType,
+}
+
+impl Assignment {
+    /// True if statistics change how it is rounded: where a range is searched for, or ggml's
+    /// rounding weighs errors.
+    pub fn uses_importance(&self) -> bool {
+        match self.coding {
+            Coding::Ggml => weighs_errors(self.to),
+            Coding::RowWise => false,
+            Coding::Faithful { clip, .. } => clip,
+        }
+    }
 }
 
 /// A type for a tensor of that name, or none in particular.
@@ -96,7 +109,12 @@ pub fn assign(model: &Model, asked: &Quantizing<'_>) -> Result<Vec<Assignment>> 
     Ok(assignments)
 }
 
-fn wanted(model: &Model, info: &TensorInfo, asked: &Quantizing<'_>) -> Option<(GgmlType, Coding)> {
+/// The type and the coding that a matrix would get if its rows fitted; None if it stays.
+pub(super) fn wanted(
+    model: &Model,
+    info: &TensorInfo,
+    asked: &Quantizing<'_>,
+) -> Option<(GgmlType, Coding)> {
     let tied = model.tensor(OUTPUT).is_none();
     let plain = |ty| Some((ty, Coding::Ggml));
     if let Some(ty) = (asked.for_names)(&info.name) {
@@ -193,6 +211,13 @@ fn importance(info: &TensorInfo, stats: Option<&Stats>, folds: &Folds) -> Vec<Op
         Some(folds.importance(&info.name, matrix, &mean_sq))
     };
     (0..n_matrices(info)).map(of_matrix).collect()
+}
+
+/// The tensors whose rounding would go by importance, and of which `stats` say nothing: embeddings
+/// are looked up, and always among them.
+pub fn lacks_importance(stats: &Stats, assignments: &[Assignment]) -> Vec<String> {
+    let lacks = |a: &&Assignment| a.uses_importance() && !stats.inputs.contains_key(&a.name);
+    assignments.iter().filter(lacks).map(|a| a.name.clone()).collect()
 }
 
 /// Makes one tensor's new bytes.

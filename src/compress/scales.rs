@@ -31,10 +31,10 @@ pub struct GroupReport {
 }
 
 /// Scales of every group, entered into `folds`; groups of which no linear is quantized are left
-/// out, and so are those whose experts saw no token.
+/// out, and so are those whose experts saw no token or of which the statistics say nothing.
 ///
 /// # Errors
-/// Statistics are missing, a loss is not finite, or an interrupt.
+/// A loss is not finite, or an interrupt.
 pub fn find_scales(
     model: &Model,
     stats: &Stats,
@@ -70,7 +70,13 @@ fn search_group(
     group: &Group,
     assignments: &[Assignment],
 ) -> Result<Option<Found>> {
-    let input = stats.input(&group.input)?;
+    let Ok(input) = stats.input(&group.input) else { return Ok(None) };
+    // Scales that suit the inputs of one linear and not those of another would only harm.
+    let unknown =
+        |a: &Assignment| group.linears.contains(&a.name) && !stats.inputs.contains_key(&a.name);
+    if assignments.iter().any(unknown) {
+        return Ok(None);
+    }
     let expert = group.expert.map_or(0, |e| e.index);
     let Some(mut mean_abs) = mean_size(input, expert) else { return Ok(None) };
     group.tie(&mut mean_abs);

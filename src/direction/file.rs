@@ -17,11 +17,14 @@ use super::intervene::unit;
 use super::select::Scores;
 use crate::gguf::{Builder, GgmlType, Value, write_file};
 
+/// Most that a channel of a unit vector is off by, rounded to f32 by another machine.
+const TOLERANCE: f32 = 1e-5;
 /// The metadata key.
 const KEY: &str = "aird";
 
 /// What a direction file says about itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct About {
     /// aird's version.
     pub version: String,
@@ -51,6 +54,7 @@ pub struct About {
 
 /// One candidate's scores.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CellScores {
     /// The input of this block.
     pub layer: usize,
@@ -156,6 +160,11 @@ impl Direction {
         let about = about.ok_or_else(|| wrong("no direction file: metadata 'aird' is missing"))?;
         let about: About = serde_json::from_str(about)
             .map_err(|e| wrong(&format!("its metadata 'aird' does not parse: {e}")))?;
+        check_version(&about.version).map_err(|what| wrong(&what))?;
+        let known = |name: &&str| ["candidates", "direction"].contains(name);
+        if let Some(name) = file.names().into_iter().find(|name| !known(name)) {
+            return Err(wrong(&format!("tensor '{name}' is not one that aird knows")));
+        }
         let tensor = file.tensor("candidates");
         let tensor = tensor.map_err(|_| wrong("no direction file: no tensor 'candidates'"))?;
         let [n_layer, n_pos, n_embd] = *tensor.shape() else {
@@ -174,7 +183,29 @@ impl Direction {
         if cell.0 >= n_layer || cell.1 >= n_pos {
             return Err(wrong("the chosen layer and position lie outside of 'candidates'"));
         }
-        Ok(Direction { candidates: Grid { n_layer, n_pos, n_embd, values }, about })
+        if about.layer.is_some() != about.position.is_some() {
+            return Err(wrong("a layer or a position was chosen, expected both or none"));
+        }
+        let candidates = Grid { n_layer, n_pos, n_embd, values };
+        let direction = Direction { candidates, about };
+        if let Ok(chosen) = file.tensor("direction") {
+            direction.check_chosen(&chosen).map_err(wrong)?;
+        }
+        Ok(direction)
+    }
+
+    /// Other tools read the tensor `direction`; aird goes by the candidates: they must agree.
+    fn check_chosen(&self, chosen: &TensorView<'_>) -> std::result::Result<(), &'static str> {
+        if chosen.dtype() != Dtype::F32 || chosen.shape() != [self.candidates.n_embd] {
+            return Err("'direction' is not F32 of shape [n_embd]");
+        }
+        let unit = self.unit().map_err(|_| "'direction' is there, but none was chosen")?;
+        let words = chosen.data().as_chunks::<4>().0.iter();
+        // Written so that a NaN is not the same.
+        let is_same =
+            |(bytes, x): (&[u8; 4], &f32)| (f32::from_le_bytes(*bytes) - x).abs() <= TOLERANCE;
+        let same = words.zip(&unit).all(is_same);
+        if same { Ok(()) } else { Err("'direction' is not the candidate that was chosen") }
     }
 
     /// Writes llama.cpp's control vector: the raw direction at the chosen layer's input, which is
@@ -200,6 +231,103 @@ impl Direction {
     }
 }
 
+/// Refuses files of a later aird, whose meaning may have changed, and versions that are not one.
+fn check_version(version: &str) -> std::result::Result<(), String> {
+    let parts = |text: &str| -> Option<Vec<u64>> {
+        let (numbers, _) = text.split_once(['-', '+']).unwrap_or((text, ""));
+        numbers.split('.').map(|n| n.parse().ok()).collect()
+    };
+    let own = env!("CARGO_PKG_VERSION");
+    let found = parts(version)
+        .ok_or_else(|| format!("its version is '{version}', expected numbers, e.g. {own}"))?;
+    match parts(own).is_some_and(|own| found > own) {
+        true => Err(format!("aird {version} wrote it, and this is {own}\nhint: use a newer aird")),
+        false => Ok(()),
+    }
+}
+
 fn malformed(path: &Path, what: &str) -> Error {
     Error::File { path: path.into(), what: what.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn direction() -> Direction {
+        let candidates = Grid { n_layer: 2, n_pos: 1, n_embd: 2, values: vec![0.0, 1.0, 3.0, 4.0] };
+        let about = About {
+            version: env!("CARGO_PKG_VERSION").into(),
+            model: "m".into(),
+            model_sha256: String::new(),
+            architecture: "llama".into(),
+            layer: Some(1),
+            position: Some(-1),
+            max_kl: None,
+            refusal_tokens: Vec::new(),
+            scores: Vec::new(),
+            prompts: serde_json::Map::new(),
+            n_kept: (0, 0),
+            template_sha256: String::new(),
+        };
+        Direction { candidates, about }
+    }
+
+    /// A tensor to be written: its name, shape, and numbers.
+    type Part<'a> = (&'a str, Vec<usize>, &'a [f32]);
+
+    /// What is said about a file of `tensors` whose metadata `bend` changed; None if it is read.
+    fn said(bend: impl Fn(&mut serde_json::Value), tensors: &[Part<'_>]) -> Option<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("d.safetensors");
+        let mut about = serde_json::to_value(direction().about).unwrap();
+        bend(&mut about);
+        let bytes: Vec<Vec<u8>> =
+            tensors.iter().map(|t| t.2.iter().flat_map(|x| x.to_le_bytes()).collect()).collect();
+        let views = tensors.iter().zip(&bytes).map(|((name, shape, _), bytes)| {
+            (*name, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap())
+        });
+        let metadata = HashMap::from([(KEY.to_owned(), about.to_string())]);
+        std::fs::write(&path, serialize(views, Some(metadata)).unwrap()).unwrap();
+        Direction::read(&path).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_a_direction_file_says_is_never_passed_over() {
+        let tensors: [Part<'_>; 1] = [("candidates", vec![2, 1, 2], &[0.0, 1.0, 3.0, 4.0])];
+        assert_eq!(said(|_| (), &tensors), None);
+        for (key, value, expected) in [
+            ("version", serde_json::json!("99.0.0"), "aird 99.0.0 wrote it"),
+            ("version", serde_json::json!("new"), "its version is 'new'"),
+            ("version", serde_json::json!(1), "does not parse"),
+            ("layer", serde_json::json!("1"), "does not parse"),
+            ("layer", serde_json::json!(-1), "does not parse"),
+            ("layer", serde_json::Value::Null, "expected both or none"),
+            ("layer", serde_json::json!(2), "lie outside"),
+            ("position", serde_json::json!(0), "lie outside"),
+            ("scale", serde_json::json!(2.0), "unknown field"),
+        ] {
+            let said = said(|about| about[key] = value.clone(), &tensors);
+            assert!(said.as_ref().is_some_and(|s| s.contains(expected)), "{key} {value}: {said:?}");
+        }
+        let lacks = |about: &mut serde_json::Value| {
+            about.as_object_mut().unwrap().remove("architecture");
+        };
+        assert!(said(lacks, &tensors).unwrap().contains("missing field"));
+    }
+
+    #[test]
+    fn the_tensors_of_a_direction_file_agree() {
+        let with = |name: &str, values: &[f32]| {
+            let candidates: Part<'_> = ("candidates", vec![2, 1, 2], &[0.0, 1.0, 3.0, 4.0]);
+            said(|_| (), &[candidates, (name, vec![values.len()], values)])
+        };
+        assert_eq!(with("direction", &[0.6, 0.8]), None);
+        for wrong in [&[0.8, 0.6][..], &[f32::NAN, 0.8], &[-0.6, -0.8]] {
+            let said = with("direction", wrong).unwrap();
+            assert!(said.contains("not the candidate that was chosen"), "{said}");
+        }
+        assert!(with("direction", &[1.0]).unwrap().contains("not F32 of shape"));
+        assert!(with("bias", &[1.0]).unwrap().contains("tensor 'bias'"));
+    }
 }

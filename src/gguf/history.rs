@@ -84,7 +84,7 @@ impl Step {
 }
 
 /// `blk.3.attn_v.weight` -> `blk.*.attn_v.weight`.
-fn without_block(name: &str) -> String {
+pub fn without_block(name: &str) -> String {
     match name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
         Some((_, rest)) => format!("blk.*.{rest}"),
         None => name.into(),

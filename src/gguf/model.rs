@@ -8,8 +8,10 @@ use memmap2::Mmap;
 
 use super::error::{Error, Result, io_error};
 use super::header::{Header, KvMap};
+use super::keys;
 use super::shards::{self, ShardName};
 use super::tensor::TensorInfo;
+use super::value::Array;
 
 /// One file of a model.
 #[derive(Debug)]
@@ -59,6 +61,42 @@ impl Shard {
         &self.map
     }
 
+    /// The text of a key; None if there is no such key.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn text(&self, key: &str) -> Result<Option<&str>> {
+        self.named(keys::text(&self.header.kv, key))
+    }
+
+    /// The texts of a key; None if there is no such key.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn texts(&self, key: &str) -> Result<Option<&Array>> {
+        self.named(keys::texts(&self.header.kv, key))
+    }
+
+    /// A key's whole number that is not negative; None if there is no such key.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn count(&self, key: &str) -> Result<Option<u64>> {
+        self.named(keys::count(&self.header.kv, key))
+    }
+
+    /// A key's finite number, an integer among them; None if there is no such key.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn number(&self, key: &str) -> Result<Option<f64>> {
+        self.named(keys::number(&self.header.kv, key))
+    }
+
+    fn named<T>(&self, found: Result<T>) -> Result<T> {
+        found.map_err(|error| error.in_file(&self.path))
+    }
+
     /// Where the bytes of `tensor` lie in the file. It must be one of this shard's.
     pub fn range(&self, tensor: &TensorInfo) -> Range<u64> {
         let start = self.data_offset + tensor.offset;
@@ -99,14 +137,22 @@ impl Model {
     /// Opens the model that `path` names: a file, or any shard of a split model.
     ///
     /// # Errors
-    /// Any shard is missing or malformed, or they do not belong together.
+    /// Any shard is missing or malformed, or they do not belong together; or a key that is known
+    /// here is of another type.
     pub fn open(path: &Path) -> Result<Model> {
+        let model = Model::open_shards(path)?;
+        let first = &model.shards[0];
+        first.named(keys::check(&first.header.kv))?;
+        Ok(model)
+    }
+
+    fn open_shards(path: &Path) -> Result<Model> {
         let first = Shard::open(path)?;
-        let count = split_value(&first, shards::COUNT_KEY)?.unwrap_or(0);
+        let count = first.count(shards::COUNT_KEY)?.unwrap_or(0);
         if count <= 1 {
             return Ok(Model { shards: vec![first] });
         }
-        let no = split_value(&first, shards::NO_KEY)?.unwrap_or(0);
+        let no = first.count(shards::NO_KEY)?.unwrap_or(0);
         let name = ShardName::parse(path);
         let by_name = name.as_ref().map(|n| (n.index, n.count));
         let Some(name) = name.filter(|_| by_name == Some((no, count))) else {
@@ -160,19 +206,71 @@ impl Model {
         })
     }
 
-    /// The text of a key, if it is there and is text.
-    pub fn text(&self, key: &str) -> Option<&str> {
-        self.kv().get(key)?.as_str()
+    /// As [`Shard::text`], of the first shard.
+    ///
+    /// # Errors
+    /// The key is something else.
+    pub fn text(&self, key: &str) -> Result<Option<&str>> {
+        self.shards[0].text(key)
     }
 
-    /// `general.architecture`; empty if the file does not say.
+    /// As [`Shard::texts`], of the first shard.
+    ///
+    /// # Errors
+    /// The key is something else.
+    pub fn texts(&self, key: &str) -> Result<Option<&Array>> {
+        self.shards[0].texts(key)
+    }
+
+    /// As [`Shard::count`], of the first shard.
+    ///
+    /// # Errors
+    /// The key is something else.
+    pub fn count(&self, key: &str) -> Result<Option<u64>> {
+        self.shards[0].count(key)
+    }
+
+    /// As [`Shard::number`], of the first shard.
+    ///
+    /// # Errors
+    /// The key is something else.
+    pub fn number(&self, key: &str) -> Result<Option<f64>> {
+        self.shards[0].number(key)
+    }
+
+    /// `general.architecture`; empty if the file does not say. [`Model::open`] refused whatever is
+    /// no text.
     pub fn architecture(&self) -> &str {
-        self.text("general.architecture").unwrap_or_default()
+        self.text("general.architecture").ok().flatten().unwrap_or_default()
     }
 
-    /// A number that llama.cpp keeps under `{architecture}.{name}`.
-    pub fn hparam(&self, name: &str) -> Option<u64> {
-        self.kv().get(&format!("{}.{name}", self.architecture()))?.as_u64()
+    /// A count that llama.cpp keeps under `{architecture}.{name}`; None if there is no such key.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn hparam(&self, name: &str) -> Result<Option<u64>> {
+        self.count(&self.hparam_key(name))
+    }
+
+    /// As [`Model::hparam`], of a count that may be listed block by block.
+    ///
+    /// # Errors
+    /// The key is something else.
+    pub fn hparam_of_block(&self, name: &str, block: u32) -> Result<Option<u64>> {
+        self.shards[0].named(keys::count_of_block(self.kv(), &self.hparam_key(name), block))
+    }
+
+    /// As [`Model::hparam`], of a count that must be there.
+    ///
+    /// # Errors
+    /// It is missing, or something else.
+    pub fn needed_hparam(&self, name: &str) -> Result<u64> {
+        let missing = || keys::missing(&self.hparam_key(name), "a whole number");
+        self.hparam(name)?.ok_or_else(|| missing().in_file(&self.shards[0].path))
+    }
+
+    fn hparam_key(&self, name: &str) -> String {
+        format!("{}.{name}", self.architecture())
     }
 
     fn check_together(&self) -> Result<()> {
@@ -187,7 +285,7 @@ impl Model {
             }
         }
         let found = seen.len() as u64;
-        match split_value(first, shards::TENSORS_KEY)? {
+        match first.count(shards::TENSORS_KEY)? {
             Some(expected) if expected != found => {
                 Err(Error::ShardTensorCount { found, expected }.in_file(&first.path))
             }
@@ -207,8 +305,7 @@ fn open_sibling(path: &Path, index: u64, count: u64) -> Result<Shard> {
         return Err(Error::MissingShard { path: path.into(), count });
     }
     let shard = Shard::open(path)?;
-    let no = split_value(&shard, shards::NO_KEY)?;
-    let found = no.zip(split_value(&shard, shards::COUNT_KEY)?);
+    let found = shard.count(shards::NO_KEY)?.zip(shard.count(shards::COUNT_KEY)?);
     if found != Some((index, count)) {
         return Err(wrong_shard(found, Some((index, count))).in_file(path));
     }
@@ -222,14 +319,4 @@ fn wrong_shard(by_keys: Option<(u64, u64)>, by_name: Option<(u64, u64)>) -> Erro
         None => "no shard".into(),
     };
     Error::WrongShard { found: text(by_keys), expected: text(by_name) }
-}
-
-fn split_value(shard: &Shard, key: &str) -> Result<Option<u64>> {
-    let Some(value) = shard.header.kv.get(key) else { return Ok(None) };
-    let wrong = || Error::WrongValue {
-        key: key.into(),
-        found: value.brief(),
-        expected: "a count that is not negative",
-    };
-    value.as_u64().ok_or_else(|| wrong().in_file(&shard.path)).map(Some)
 }

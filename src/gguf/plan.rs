@@ -11,7 +11,7 @@ use super::error::{Error, Result};
 use super::ggml_type::GgmlType;
 use super::header::Header;
 use super::model::{Model, Shard};
-use super::shards::{self, ShardName};
+use super::shards::{self, ShardName, split_ending};
 
 /// How many files come out of a split model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,7 +149,11 @@ fn shard_path(out: &Path, index: usize, count: usize) -> PathBuf {
     if count == 1 {
         return out.to_owned();
     }
-    let prefix = ShardName::parse(out).map_or_else(|| out.with_extension(""), |n| n.prefix);
+    let without_ending = || {
+        let name = out.file_name().unwrap_or_default().to_string_lossy();
+        out.with_file_name(split_ending(&name).0)
+    };
+    let prefix = ShardName::parse(out).map_or_else(without_ending, |n| n.prefix);
     ShardName { prefix, index: 0, count: count as u64 }.path(index as u64)
 }
 

@@ -45,9 +45,40 @@ impl ShardName {
     }
 }
 
+/// Letters of an ending at most: `gguf`, `ndjson`.
+const MAX_ENDING: usize = 6;
+
+/// A file name and its ending, dot included; no ending where the last dot stands in the name
+/// itself, as in `Llama-3.2-1B` and `model.Q4_K_M`: an ending has few letters and no digits.
+pub fn split_ending(name: &str) -> (&str, &str) {
+    let Some(dot) = name.rfind('.').filter(|dot| *dot > 0) else { return (name, "") };
+    let letters = &name[dot + 1..];
+    let is_ending = (1..=MAX_ENDING).contains(&letters.len())
+        && letters.bytes().all(|b| b.is_ascii_alphabetic());
+    if is_ending { name.split_at(dot) } else { (name, "") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_ending_is_told_from_a_name_with_a_dot() {
+        for (name, stem, ending) in [
+            ("a.gguf", "a", ".gguf"),
+            ("A.GGUF", "A", ".GGUF"),
+            ("a.b.bin", "a.b", ".bin"),
+            ("Llama-3.2-1B-Q4_K_M", "Llama-3.2-1B-Q4_K_M", ""),
+            ("model.Q4_K_M", "model.Q4_K_M", ""),
+            ("model.f16", "model.f16", ""),
+            ("model", "model", ""),
+            ("model.", "model.", ""),
+            (".gguf", ".gguf", ""),
+            ("v1.2", "v1.2", ""),
+        ] {
+            assert_eq!(split_ending(name), (stem, ending), "{name}");
+        }
+    }
 
     #[test]
     fn names_of_shards_come_apart_and_together() {

@@ -65,6 +65,12 @@ impl ValueType {
         NAMES[self as usize]
     }
 
+    /// True for whole numbers, with or without a sign.
+    pub fn is_integer(self) -> bool {
+        use ValueType as T;
+        matches!(self, T::U8 | T::I8 | T::U16 | T::I16 | T::U32 | T::I32 | T::U64 | T::I64)
+    }
+
     /// Bytes of a payload of fixed size; None for strings and arrays.
     pub fn fixed_bytes(self) -> Option<u64> {
         match self {
@@ -253,6 +259,23 @@ impl Value {
             Value::F64(v) => Some(v),
             _ => None,
         }
+    }
+
+    /// An integer that an f64 holds to the bit.
+    pub fn as_exact_f64(&self) -> Option<f64> {
+        let wide = match *self {
+            Value::U8(v) => i128::from(v),
+            Value::I8(v) => i128::from(v),
+            Value::U16(v) => i128::from(v),
+            Value::I16(v) => i128::from(v),
+            Value::U32(v) => i128::from(v),
+            Value::I32(v) => i128::from(v),
+            Value::U64(v) => i128::from(v),
+            Value::I64(v) => i128::from(v),
+            _ => return None,
+        };
+        let nearest = wide as f64;
+        (nearest as i128 == wide).then_some(nearest)
     }
 
     /// A bool.

@@ -97,6 +97,16 @@ pub fn needs_importance(ty: GgmlType) -> bool {
     unsafe { sys::ggml_quantize_requires_imatrix(raw(ty)) }
 }
 
+/// True if ggml's rounding to the type goes by importance weights where there are any: the
+/// functions for the others in its `ggml-quants.c` take them and pass them over.
+pub fn weighs_errors(ty: GgmlType) -> bool {
+    use GgmlType as T;
+    let floats = matches!(ty, T::F32 | T::F16 | T::BF16);
+    let ignores =
+        matches!(ty, T::Q8_0 | T::Q1_0 | T::Q2_0 | T::TQ1_0 | T::TQ2_0 | T::MXFP4 | T::NVFP4);
+    is_encodable(ty) && !floats && !ignores
+}
+
 fn check_length(ty: GgmlType, found: usize, n_elements: usize) -> Result<()> {
     match ty.bytes_for(n_elements as u64) {
         Some(expected) if expected == found as u64 => Ok(()),
@@ -183,6 +193,26 @@ mod tests {
             bytes.rotate_right(1);
             decode(ty, &bytes[1..], &mut b).unwrap();
             assert_eq!(a, b, "{ty}");
+        }
+    }
+
+    #[test]
+    fn importance_changes_the_bytes_of_those_types_that_weigh_errors() {
+        let n_cols = 512;
+        let row: Vec<f32> = (0..n_cols).map(|i| (i as f32 * 1.7).sin() * 0.1).collect();
+        let weights: Vec<f32> = (0..n_cols).map(|i| 1.0 + (i % 7) as f32 * 5.0).collect();
+        for &ty in GgmlType::ALL.iter().filter(|ty| is_encodable(**ty)) {
+            // Their tables take long to make.
+            if needs_importance(ty) {
+                assert!(weighs_errors(ty), "{ty}");
+                continue;
+            }
+            let bytes = |importance| {
+                let mut out = vec![0; ty.bytes_for(n_cols).unwrap() as usize];
+                encode(ty, &row, n_cols as usize, importance, &mut out).unwrap();
+                out
+            };
+            assert_eq!(bytes(None) != bytes(Some(&weights)), weighs_errors(ty), "{ty}");
         }
     }
 }

@@ -18,7 +18,7 @@ mod session;
 mod sites;
 mod softmax;
 
-pub use codec::{decode, encode, is_decodable, is_encodable, needs_importance};
+pub use codec::{decode, encode, is_decodable, is_encodable, needs_importance, weighs_errors};
 pub use engine::{Engine, FirstToken, Options};
 pub use error::{Error, Result};
 pub use generate::{Deaf, Generation, Listener, generate, generate_streams};

@@ -28,7 +28,7 @@ pub struct Adapted {
 /// interrupt.
 pub fn adapter(model: &Model, edit: Edit<'_>, watch: &dyn Watch) -> Result<Builder> {
     check(model, edit)?;
-    let name = model.text("general.name").unwrap_or("model");
+    let name = model.text("general.name")?.unwrap_or("model");
     let mut file = Builder::new();
     file.kv("general.type", "adapter")
         .kv("general.architecture", model.architecture())

@@ -139,7 +139,7 @@ pub fn replacement(edited: &Edited) -> Replacement<'_> {
 pub fn check(model: &Model, edit: Edit<'_>) -> Result<()> {
     let Edit { alpha, halves, any_architecture, .. } = edit;
     check_asked(model, Asked { alpha, halves, any_architecture })?;
-    let expected = model.hparam("embedding_length").unwrap_or(0);
+    let expected = model.needed_hparam("embedding_length")?;
     if edit.unit.len() as u64 != expected {
         return Err(Error::Width { found: edit.unit.len(), expected });
     }

@@ -9,7 +9,7 @@ use crate::direction::{About, Comparison};
 use crate::eval::asr::{Agreement, Difference, Outcome};
 use crate::eval::tasks::{Difference as ItemDifference, Tally};
 use crate::eval::text::{Kl, Perplexity};
-use crate::gguf::Model;
+use crate::gguf::{Model, Value};
 
 /// Counts up when a field changes its meaning or goes.
 pub const SCHEMA: u32 = 1;
@@ -60,10 +60,17 @@ impl Origin {
         const KEYS: [&str; 3] =
             ["general.source.repo_url", "general.repo_url", "general.base_model.0.repo_url"];
         Origin {
-            repository: KEYS.iter().find_map(|key| repository(base.text(key)?)),
-            license: base.text("general.license").map(str::to_owned),
+            repository: KEYS.iter().find_map(|key| repository(base.kv().get(*key)?.as_str()?)),
+            license: base.kv().get("general.license").and_then(license),
         }
     }
+}
+
+/// A licence's name, or the names of several. No reader needs the key, and none refuses it.
+fn license(value: &Value) -> Option<String> {
+    let Value::Array(several) = value else { return Some(value.to_text()?.into_owned()) };
+    let names: Vec<String> = several.iter().filter_map(|v| license(&v)).collect();
+    (!names.is_empty()).then(|| names.join(", "))
 }
 
 /// `owner/name` of `https://HOST/owner/name`; a longer or shorter path is no such place.

@@ -23,6 +23,7 @@ pub struct InputStats {
 
 /// Where statistics come from; kept in the file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct About {
     /// The version of aird that wrote the file.
     pub version: String,
@@ -72,6 +73,14 @@ impl InputStats {
         self.counts.len()
     }
 
+    /// True if rows went to the expert. In files of the legacy format all experts have the count
+    /// of one, and those that saw nothing have sums of zero.
+    pub fn saw_rows(&self, expert: usize) -> bool {
+        let sums = self.sum2.chunks_exact(self.n_cols.max(1)).nth(expert);
+        self.counts.get(expert).is_some_and(|n| *n > 0)
+            && sums.is_some_and(|sums| sums.iter().any(|sum| *sum > 0.0))
+    }
+
     /// `E[x^2]` of an expert's channels; None if it saw no row.
     pub fn mean_square(&self, expert: usize) -> Option<Vec<f32>> {
         self.mean(&self.sum2, expert)
@@ -93,7 +102,7 @@ impl InputStats {
     }
 
     fn mean(&self, sums: &[f64], expert: usize) -> Option<Vec<f32>> {
-        let n = *self.counts.get(expert).filter(|n| **n > 0)?;
+        let n = *self.counts.get(expert).filter(|_| self.saw_rows(expert))?;
         let sums = &sums[expert * self.n_cols..(expert + 1) * self.n_cols];
         Some(sums.iter().map(|s| (s / n as f64) as f32).collect())
     }
@@ -108,9 +117,15 @@ impl Stats {
         self.inputs.get(name).ok_or_else(|| Error::NoInput { name: name.into() })
     }
 
-    /// These statistics, checked to be of `model`'s weights: of its architecture if the file says,
-    /// and every entry of the name, width and experts of one of its tensors. Experts that a legacy
-    /// file holds in one row come apart.
+    /// Entries about tensors that `model` does not have: blocks that one conversion of a model
+    /// writes and another leaves out, as those that guess several tokens ahead.
+    pub fn beyond(&self, model: &Model) -> Vec<String> {
+        self.inputs.keys().filter(|name| model.tensor(name).is_none()).cloned().collect()
+    }
+
+    /// These statistics without those [`Stats::beyond`] `model`, checked to be of its weights: of
+    /// its architecture if the file says, and every entry of the width and experts of its tensor.
+    /// Experts that a legacy file holds in one row come apart.
     ///
     /// # Errors
     /// What differs first.
@@ -121,9 +136,13 @@ impl Stats {
             let (found, expected) = (about.architecture.clone(), model.architecture().to_owned());
             return Err(Error::Architecture { found, expected });
         }
+        let first = self.inputs.keys().next().cloned();
+        self.inputs.retain(|name, _| model.tensor(name).is_some());
+        if let Some(name) = first.filter(|_| self.inputs.is_empty()) {
+            return Err(Error::NoTensor { name });
+        }
         for (name, input) in &mut self.inputs {
-            let no_tensor = || Error::NoTensor { name: name.clone() };
-            let info = model.tensor(name).ok_or_else(no_tensor)?.info;
+            let Some(info) = model.tensor(name).map(|tensor| tensor.info) else { continue };
             let (n_cols, n_expert) = (info.n_cols(), info.shape.get(2).copied().unwrap_or(1));
             if input.n_expert() == 1 && input.n_cols as u64 == n_cols * n_expert {
                 input.n_cols = n_cols as usize;
@@ -140,6 +159,9 @@ impl Stats {
             if input.counts.iter().all(|n| *n == 0) {
                 return Err(Error::ZeroCount { name: name.clone() });
             }
+            if !(0..input.n_expert()).any(|expert| input.saw_rows(expert)) {
+                return Err(Error::ZeroSums { name: name.clone() });
+            }
         }
         Ok(self)
     }
@@ -147,8 +169,25 @@ impl Stats {
     /// Experts that saw no row: weight and index.
     pub fn unseen_experts(&self) -> impl Iterator<Item = (&str, usize)> {
         self.inputs.iter().flat_map(|(name, input)| {
-            let unseen = input.counts.iter().enumerate().filter(|(_, n)| **n == 0);
-            unseen.map(move |(expert, _)| (name.as_str(), expert))
+            let unseen = (0..input.n_expert()).filter(|expert| !input.saw_rows(*expert));
+            unseen.map(move |expert| (name.as_str(), expert))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn experts_with_a_count_and_no_sums_saw_nothing() {
+        let mut input = InputStats::new(2, 2);
+        input.counts = vec![4, 4];
+        input.sum2 = vec![4.0, 0.0, 0.0, 0.0];
+        assert_eq!(input.mean_square(0).unwrap(), [1.0, 0.0]);
+        assert_eq!(input.mean_square(1), None);
+        let inputs = IndexMap::from([("x".to_owned(), input)]);
+        let stats = Stats { inputs, ..Stats::default() };
+        assert_eq!(stats.unseen_experts().collect::<Vec<_>>(), [("x", 1)]);
     }
 }

@@ -25,7 +25,7 @@ pub enum Error {
          hint: make them from this model: aird calibrate MODEL --data ... -o STATS"
     )]
     Architecture { found: String, expected: String },
-    #[error("the statistics are of another model: it has no tensor {name}")]
+    #[error("the statistics are of another model: it has none of their tensors, as {name}")]
     NoTensor { name: String },
     #[error(
         "the statistics are of another model: {name} has {found} channels there, \
@@ -39,6 +39,8 @@ pub enum Error {
     Experts { name: String, found: u64, expected: u64 },
     #[error("the statistics say that {name} saw no row: there is nothing to go by")]
     ZeroCount { name: String },
+    #[error("the statistics of {name} are all zero: there is nothing to go by")]
+    ZeroSums { name: String },
     #[error("the input of {name} holds a NaN or an infinity, in channel {channel}")]
     NotFinite { name: String, channel: usize },
     #[error(

@@ -23,6 +23,10 @@ const PARTIAL_KEY: &str = "aird.stats.partial";
 const DATASETS_KEY: &str = "imatrix.datasets";
 const CHUNK_COUNT_KEY: &str = "imatrix.chunk_count";
 const CHUNK_SIZE_KEY: &str = "imatrix.chunk_size";
+const TYPE_KEY: &str = "general.type";
+const TYPE: &str = "imatrix";
+/// What may stand beside the sums of a weight.
+const PARTS: [&str; 3] = [".counts", ".in_sum_abs", ".in_max_abs"];
 /// How every GGUF begins; the legacy format begins with a count.
 const MAGIC: &[u8] = b"GGUF";
 
@@ -65,16 +69,20 @@ pub fn read(path: &Path) -> Result<(Stats, Option<Collected>)> {
         return Ok((legacy::parse(&bytes).map_err(wrong)?, None));
     }
     let file = Shard::open(path)?;
-    let kv = &file.header.kv;
-    let about = kv.get(ABOUT_KEY).and_then(Value::as_str).map(serde_json::from_str::<About>);
+    check_keys(&file)?;
+    let about = file.text(ABOUT_KEY)?.map(serde_json::from_str::<About>);
     let about = about.transpose().map_err(|e| wrong(format!("its {ABOUT_KEY}: {e}")))?;
-    let datasets = kv.get(DATASETS_KEY).and_then(Value::as_array);
-    let name = |value: Value| value.as_str().map(str::to_owned);
+    let name = |value: Value| value.to_text().map(|text| text.into_owned());
+    let datasets = file.texts(DATASETS_KEY)?;
     let datasets = datasets.map(|a| a.iter().filter_map(name).collect()).unwrap_or_default();
     let mut inputs = IndexMap::new();
     for (name, _) in &file.header.tensors {
         if let Some(weight) = name.strip_suffix(".in_sum2") {
             inputs.insert(weight.to_owned(), input(&file, weight).map_err(wrong)?);
+        } else if let Some(weight) = PARTS.iter().find_map(|part| name.strip_suffix(part))
+            && !file.header.tensors.contains_key(&format!("{weight}.in_sum2"))
+        {
+            return Err(wrong(format!("no {weight}.in_sum2 beside {name}")));
         }
     }
     if inputs.is_empty() {
@@ -82,19 +90,30 @@ pub fn read(path: &Path) -> Result<(Stats, Option<Collected>)> {
         return Err(wrong(what.into()));
     }
     inputs.sort_keys();
-    let progress =
-        kv.get(PARTIAL_KEY).and_then(Value::as_str).map(serde_json::from_str::<Progress>);
+    let progress = file.text(PARTIAL_KEY)?.map(serde_json::from_str::<Progress>);
     let progress = progress.transpose().map_err(|e| wrong(format!("its {PARTIAL_KEY}: {e}")))?;
     let partial =
         progress.map(|p| Collected { inputs: inputs.clone(), n_done: p.n_done, interrupted: true });
     Ok((Stats { inputs, datasets, about }, partial))
 }
 
+/// Checks the keys that say what the file is, whether or not aird goes by them.
+fn check_keys(file: &Shard) -> Result<()> {
+    let found = file.text(TYPE_KEY)?.unwrap_or(TYPE);
+    if found != TYPE {
+        let what = format!("{TYPE_KEY} is '{found}', expected '{TYPE}'");
+        return Err(Error::File { path: file.path.clone(), what });
+    }
+    file.count(CHUNK_COUNT_KEY)?;
+    file.count(CHUNK_SIZE_KEY)?;
+    Ok(())
+}
+
 fn builder(stats: &Stats, sums: GgmlType) -> Result<Builder> {
     let mut file = Builder::new();
     let most = stats.inputs.values().flat_map(|i| i.counts.iter()).max().copied().unwrap_or(0);
     let n_ctx = stats.about.as_ref().map_or(1, |a| a.n_ctx.max(1));
-    file.kv("general.type", "imatrix")
+    file.kv(TYPE_KEY, TYPE)
         .kv(DATASETS_KEY, Value::strings(&stats.datasets))
         .kv(CHUNK_COUNT_KEY, Value::U32(most.div_ceil(u64::from(n_ctx)) as u32))
         .kv(CHUNK_SIZE_KEY, Value::U32(n_ctx));
@@ -148,8 +167,9 @@ fn input(file: &Shard, weight: &str) -> std::result::Result<InputStats, String> 
         }
     };
     let counts = decode(file, counts)?;
-    if counts.iter().any(|n| !(n.is_finite() && *n >= 0.0)) {
-        return Err(format!("{weight}.counts holds what is no count"));
+    let is_count = |n: &&f64| n.is_finite() && **n >= 0.0 && n.fract() == 0.0;
+    if let Some(n) = counts.iter().find(|n| !is_count(n)) {
+        return Err(format!("{weight}.counts holds {n}, expected a whole number, 0 or more"));
     }
     let counts: Vec<u64> = counts.iter().map(|n| *n as u64).collect();
     // One count for all experts: files that were converted from the legacy format.

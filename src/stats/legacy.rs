@@ -38,7 +38,10 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Stats, String> {
             return Err(format!("{name} holds a value that is no sum of squares"));
         }
         let counts = vec![n_call as u64];
-        inputs.insert(name, InputStats { n_cols, counts, sum2, sum_abs: None, max_abs: None });
+        let input = InputStats { n_cols, counts, sum2, sum_abs: None, max_abs: None };
+        if inputs.insert(name.clone(), input).is_some() {
+            return Err(format!("{name} is there twice"));
+        }
     }
     inputs.sort_keys();
     Ok(Stats { inputs, datasets: reader.dataset().into_iter().collect(), about: None })
@@ -99,6 +102,14 @@ mod tests {
         let stats = parse(&file()).unwrap();
         assert_eq!(stats.inputs["b.w"].mean_square(0).unwrap(), [2.0, 0.5]);
         assert_eq!(stats.datasets, ["a.txt"]);
+    }
+
+    #[test]
+    fn an_entry_that_is_there_twice_is_an_error() {
+        let once = file();
+        let entry = &once[4..4 + 4 + 3 + 4 + 4 + 8];
+        let bytes = [&2i32.to_le_bytes()[..], entry, entry].concat();
+        assert_eq!(parse(&bytes).unwrap_err(), "b.w is there twice");
     }
 
     #[test]

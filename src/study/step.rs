@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::gguf::split_ending;
+
 /// A part of a step's command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Arg {
@@ -53,8 +55,7 @@ impl Arg {
 
     /// The file's name without its ending, as verbs name models.
     pub fn stem(&self) -> String {
-        let shown = PathBuf::from(self.shown());
-        shown.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+        split_ending(&self.shown()).0.to_owned()
     }
 
     /// The file's name.

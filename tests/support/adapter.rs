@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use aird::gguf::{Builder, GgmlType};
+use aird::gguf::{Builder, GgmlType, KvMap, Value};
 
 use super::ggml;
 use super::random::Random;
@@ -17,6 +17,9 @@ pub struct Adapter {
     seed: u64,
     targets: Vec<Weight>,
     arch: &'static str,
+    /// Keys that differ from those of a plain adapter; None for those that it lacks.
+    edits: Vec<(String, Option<Value>)>,
+    more: Vec<String>,
 }
 
 impl Adapter {
@@ -31,6 +34,8 @@ impl Adapter {
             seed: 0,
             targets: names.iter().map(find).collect(),
             arch: tiny.arch.name(),
+            edits: Vec::new(),
+            more: Vec::new(),
         }
     }
 
@@ -40,6 +45,23 @@ impl Adapter {
 
     pub fn alpha(self, alpha: f32) -> Adapter {
         Adapter { alpha, ..self }
+    }
+
+    /// With this key, in the place of the usual one if there is one.
+    pub fn key(mut self, key: &str, value: impl Into<Value>) -> Adapter {
+        self.edits.push((key.into(), Some(value.into())));
+        self
+    }
+
+    pub fn without_key(mut self, key: &str) -> Adapter {
+        self.edits.push((key.into(), None));
+        self
+    }
+
+    /// With a tensor of a name that no plain adapter has.
+    pub fn tensor(mut self, name: &str) -> Adapter {
+        self.more.push(name.into());
+        self
     }
 
     /// F32 or F16: with as few columns as the rank no other type fits.
@@ -68,12 +90,25 @@ impl Adapter {
 
     /// Writes the adapter into `folder`.
     pub fn write(&self, folder: &Path) -> PathBuf {
+        let mut keys = KvMap::new();
+        keys.insert("general.type".into(), "adapter".into());
+        keys.insert("general.architecture".into(), self.arch.into());
+        keys.insert("general.name".into(), "Tiny adapter".into());
+        keys.insert("adapter.type".into(), "lora".into());
+        keys.insert("adapter.lora.alpha".into(), self.alpha.into());
+        for (key, value) in &self.edits {
+            match value {
+                Some(value) => drop(keys.insert(key.clone(), value.clone())),
+                None => drop(keys.shift_remove(key)),
+            }
+        }
         let mut file = Builder::new();
-        file.kv("general.type", "adapter")
-            .kv("general.architecture", self.arch)
-            .kv("general.name", "Tiny adapter")
-            .kv("adapter.type", "lora")
-            .kv("adapter.lora.alpha", self.alpha);
+        for (key, value) in keys {
+            file.kv(key, value);
+        }
+        for name in &self.more {
+            file.tensor(name, &[1], GgmlType::F32, vec![0; 4]).unwrap();
+        }
         for w in self.pairs().into_iter().flat_map(|(a, b)| [a, b]) {
             let bytes = ggml::encode(w.ty, &w.values, w.shape[0]);
             file.tensor(&w.name, &w.shape, w.ty, bytes).unwrap();

@@ -98,7 +98,7 @@ pub fn valid() -> Vec<u8> {
 
 /// Every file of the corpus.
 pub fn corpus() -> Vec<Malformed> {
-    let groups = [preamble(), alignment(), keys(), tensors(), places(), cut(), shards()];
+    let groups = [preamble(), alignment(), keys(), tensors(), places(), cut(), shards(), types()];
     let all = groups.into_iter().flatten();
     all.map(|(name, bytes)| Malformed { name, bytes }).collect()
 }
@@ -231,6 +231,32 @@ fn cut() -> Files {
         ("cut-in-the-tensors", at(header - 48)),
         ("cut-in-front-of-the-data", at(header)),
         ("cut-in-the-last-tensor", at(valid.len() - 1)),
+    ]
+}
+
+/// Keys that are known, each of a type that it cannot have.
+fn types() -> Files {
+    let other = |name: &[u8], ty, payload: &[u8]| {
+        let mut raw = Raw::valid();
+        // In the place of the well-formed one, where there is one.
+        raw.keys.retain(|known| !known.starts_with(&string(name)));
+        raw.key(key(name, ty, payload)).bytes()
+    };
+    let number = 7u32.to_le_bytes();
+    vec![
+        ("type-of-architecture", other(b"general.architecture", U32, &number)),
+        ("type-of-architecture-not-utf-8", other(b"general.architecture", STR, &string(b"\xff"))),
+        ("type-of-general-type", other(b"general.type", BOOL, &[1])),
+        ("type-of-name", other(b"general.name", U32, &number)),
+        ("type-of-block-count-text", other(b"llama.block_count", STR, &string(b"2"))),
+        ("type-of-block-count-negative", other(b"llama.block_count", 5, &(-2i32).to_le_bytes())),
+        ("type-of-embedding-length", other(b"llama.embedding_length", 6, &64f32.to_le_bytes())),
+        ("type-of-context-length", other(b"llama.context_length", ARR, &array(U32, 1, &number))),
+        ("type-of-bos", other(b"tokenizer.ggml.bos_token_id", STR, &string(b"<s>"))),
+        ("type-of-tokens", other(b"tokenizer.ggml.tokens", ARR, &array(U32, 1, &number))),
+        ("type-of-history", other(b"aird.history", STR, &string(b"{}"))),
+        ("type-of-history-of-numbers", other(b"aird.history", ARR, &array(U32, 1, &number))),
+        ("type-of-split-count", other(b"split.count", STR, &string(b"2"))),
     ]
 }
 

@@ -12,7 +12,7 @@ use clap::Args;
 use self::judges::{Answered, JudgeArgs, Judges};
 use self::report::{GateReport, ModelReport, PromptsReport, Report, SettingsReport};
 use self::sets::{Set, SetArgs};
-use super::args::{EngineArgs, compared, file_name};
+use super::args::{EngineArgs, compared, file_name, output_path};
 use super::chat::{ChatArgs, warn_of_date};
 use super::direction::read_for;
 use super::exit::GateFailed;
@@ -24,7 +24,7 @@ use crate::eval::asr::{
     Answer, Asking, Difference, Gate, Interventions, Judged, Progress, Subject, agreement, answers,
     difference, file_sha256, outcome,
 };
-use crate::gguf::{Model, model_sha256, write_file};
+use crate::gguf::{Model, model_sha256, split_ending, write_file};
 use crate::judge::Label;
 use crate::llama::Engine;
 use crate::report::transcripts;
@@ -68,7 +68,7 @@ pub struct Asr {
     #[arg(long, value_name = "EXPR")]
     fail_if: Vec<Gate>,
     /// Write the answers as a page to read, harmful ones closed until clicked.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = output_path())]
     html: Option<PathBuf>,
     /// Replace the page if it exists.
     #[arg(long)]
@@ -182,7 +182,7 @@ impl Asr {
             let model = Model::open(path)?;
             let chat = self.chat.chat(&model).with_context(|| path.display().to_string())?;
             dated |= chat.template.prints_date();
-            let expected = model.hparam("embedding_length").unwrap_or(0) as usize;
+            let expected = model.needed_hparam("embedding_length")? as usize;
             for direction in &directions {
                 direction.chosen()?;
                 let found = direction.candidates.n_embd;
@@ -359,7 +359,8 @@ fn warn_of_errors(ui: &Ui, model: &str, answers: &[Answer]) {
 
 /// The file's name without its ending.
 fn stem(path: &Path) -> String {
-    path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+    let name = file_name(path);
+    split_ending(&name).0.to_owned()
 }
 
 struct Bar {

@@ -11,14 +11,18 @@ use sha2::{Digest, Sha256};
 
 pub use report::{Report, TensorReport};
 
+use super::args::output_path;
 use super::direction::find_in;
 use super::exit::GateFailed;
 use super::output::sha256_of;
 use super::paths::{Paths, Verb};
 use super::search::{Alpha, Blocks, Question, SearchArgs};
+use super::text::counted;
 use super::ui::Ui;
 use crate::direction::Direction;
-use crate::gguf::{GgmlType, Model, ShardName, check_patch, check_room, hex, write_file};
+use crate::gguf::{
+    GgmlType, Model, ShardName, check_patch, check_room, hex, split_ending, write_file,
+};
 use crate::llama::architecture::{Part, residual_writer};
 use crate::repair::{Asked, Edit, Half, Storage, check, check_asked, halves_text, suspected_norm};
 use crate::report::search::SearchReport;
@@ -45,14 +49,14 @@ pub struct Repair {
     #[arg(long, value_name = "DIR")]
     direction: Option<PathBuf>,
     /// Keep the direction that was found in the reference.
-    #[arg(long, value_name = "DIR", requires = "reference")]
+    #[arg(long, value_name = "DIR", requires = "reference", value_parser = output_path())]
     keep_direction: Option<PathBuf>,
     /// Blocks to edit, as 18 or 17,18:mlp; auto searches for them.
     #[arg(long, default_value = "auto", value_name = "LIST|auto")]
     block: Blocks,
     /// How much stronger: 1 doubles what a block writes along the direction. Above 0; auto
     /// searches for it.
-    #[arg(long, default_value = "auto", allow_negative_numbers = true, value_name = "X|auto")]
+    #[arg(long, default_value = "auto", allow_hyphen_values = true, value_name = "X|auto")]
     alpha: Alpha,
     /// Which halves of a block.
     #[arg(
@@ -68,7 +72,13 @@ pub struct Repair {
     storage: Storage,
     /// The file to write; default: the model's name with -AIRD before the quant's. It gets its name
     /// once the edit was found in it and llama.cpp ran it.
-    #[arg(short, long, value_name = "OUT", conflicts_with_all = ["in_place", "lora"])]
+    #[arg(
+        short,
+        long,
+        value_name = "OUT",
+        conflicts_with_all = ["in_place", "lora"],
+        value_parser = output_path()
+    )]
     output: Option<PathBuf>,
     /// Change the model's own file, a journal for aird undo written first. What was changed is read
     /// anew and the edit looked for.
@@ -82,7 +92,7 @@ pub struct Repair {
     #[arg(long, requires = "in_place")]
     verify: bool,
     /// Write the edit as a LoRA adapter, and no model.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = output_path())]
     lora: Option<PathBuf>,
     /// Replace what exists.
     #[arg(long)]
@@ -250,12 +260,12 @@ impl Repair {
     /// The original is a model of the same shape.
     fn check_reference(&self, model: &Model, reference: &Path) -> Result<()> {
         let other = Model::open(reference)?;
-        let what = |m: &Model| {
-            let n = |name| m.hparam(name).map_or("?".to_owned(), |n| n.to_string());
-            let (n_embd, n_block) = (n("embedding_length"), n("block_count"));
-            format!("{}, {n_embd} wide, {n_block} blocks", m.architecture())
+        let what = |m: &Model| -> Result<String> {
+            let n_embd = m.needed_hparam("embedding_length")?;
+            let n_block = counted(m.needed_hparam("block_count")?, "block");
+            Ok(format!("{}, {n_embd} wide, {n_block}", m.architecture()))
         };
-        let (found, expected) = (what(&other), what(model));
+        let (found, expected) = (what(&other)?, what(model)?);
         match found == expected {
             true => Ok(()),
             false => bail!(
@@ -281,10 +291,11 @@ impl Repair {
                  hint: of this one's original: aird direction ORIGINAL -o DIR"
             );
         }
-        let (found, expected) = (direction.candidates.n_layer as u64, model.hparam("block_count"));
+        let (found, expected) = (direction.candidates.n_layer as u64, model.hparam("block_count")?);
         if let Some(expected) = expected.filter(|n| *n != found) {
+            let found = counted(found, "block");
             ui.warn(format_args!(
-                "the direction is of a model of {found} blocks, this one has {expected}"
+                "the direction is of a model of {found}, this one has {expected}"
             ));
         }
         // A plan reads no tensors, and a change in place none that it leaves alone.
@@ -386,11 +397,11 @@ fn storage_name(storage: Storage) -> String {
 fn repaired_name(model: &Path) -> PathBuf {
     // Shards are joined: the new file is not one of several.
     let shard = ShardName::parse(model).map(|shard| shard.prefix);
-    let stem = match &shard {
-        Some(prefix) => prefix.file_name(),
-        None => model.file_stem(),
+    let name = model.file_name().unwrap_or_default().to_string_lossy();
+    let (stem, ending) = match shard.as_deref().and_then(Path::file_name) {
+        Some(prefix) => (prefix.to_string_lossy().into_owned(), ".gguf"),
+        None => (split_ending(&name).0.to_owned(), split_ending(&name).1),
     };
-    let stem = stem.unwrap_or_default().to_string_lossy().into_owned();
     let is_quant = |part: &str| {
         let part = part.to_uppercase();
         let sizes = ["_XXS", "_XS", "_XL", "_S", "_M", "_L", "_MOE"];
@@ -402,7 +413,7 @@ fn repaired_name(model: &Path) -> PathBuf {
         Some((base, quant)) if is_quant(quant) => (base.to_owned(), format!("-{quant}")),
         _ => (stem, String::new()),
     };
-    model.with_file_name(format!("{base}-AIRD{quant}.gguf"))
+    model.with_file_name(format!("{base}-AIRD{quant}{ending}"))
 }
 
 #[cfg(test)]
@@ -419,6 +430,14 @@ mod tests {
             ("qwen2.5-7b-instruct-q4_k_m.gguf", "qwen2.5-7b-instruct-AIRD-q4_k_m.gguf"),
             ("M-IQ3_XS.gguf", "M-AIRD-IQ3_XS.gguf"),
             ("M-Q4_K_M-00001-of-00003.gguf", "M-AIRD-Q4_K_M.gguf"),
+            ("Llama-3.2-1B-Instruct-Q4_K_M", "Llama-3.2-1B-Instruct-AIRD-Q4_K_M"),
+            ("Llama-3.2-1B-Instruct", "Llama-3.2-1B-Instruct-AIRD"),
+            ("a.b/model.Q4_K_M", "a.b/model-AIRD-Q4_K_M"),
+            ("Qwen2.5-0.5B.F16", "Qwen2.5-0.5B-AIRD-F16"),
+            ("MODEL-Q8_0.GGUF", "MODEL-AIRD-Q8_0.GGUF"),
+            ("model.bin", "model-AIRD.bin"),
+            ("model", "model-AIRD"),
+            ("v1.2", "v1.2-AIRD"),
         ] {
             assert_eq!(repaired_name(Path::new(model)), Path::new(repaired));
         }

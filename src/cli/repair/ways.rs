@@ -122,7 +122,10 @@ impl Repair {
             format!("{} is changed, and aird undo takes it back", self.model.display())
         })?;
         if !patched.in_history {
-            ui.say("the header has no room for the step: it is in the journal alone");
+            ui.say(
+                "the file's header has no space left for aird.history: only the undo journal \
+                 records the repair",
+            );
         }
         ui.say(format_args!("changed {}; aird undo takes it back", self.model.display()));
         let file =
