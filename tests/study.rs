@@ -541,3 +541,15 @@ fn ctrl_c_reaches_the_step_and_ends_with_130() {
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(!stderr(&output).contains("waiting"), "{}", stderr(&output));
 }
+
+#[test]
+fn a_recipe_in_the_runs_own_folder_is_not_written_over() {
+    let place = Place::new();
+    let recipe = std::fs::read_to_string(place.path("recipe.toml")).unwrap() + "\n# A comment.\n";
+    place.write("recipe.toml", &recipe);
+    // The run's folder is the recipe's own.
+    let output = place.study(".", &[]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("the input itself"), "{}", stderr(&output));
+    assert_eq!(std::fs::read_to_string(place.path("recipe.toml")).unwrap(), recipe);
+}

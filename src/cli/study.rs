@@ -11,7 +11,7 @@ use super::definitions::Definitions;
 use super::paths::Verb;
 use super::study_text::{PlanReport, before_after, plan_lines};
 use super::ui::Ui;
-use crate::gguf::{Model, write_file};
+use crate::gguf::{Model, same_file, write_file};
 use crate::report;
 use crate::report::results::{Results, State};
 use crate::study::Error::MissingFiles;
@@ -64,9 +64,9 @@ struct Planned {
 
 impl Verb for Study {
     fn run(self, ui: &Ui) -> Result<()> {
-        let Some(recipe) = &self.recipe else { return ui.print(EXAMPLE) };
+        let Some(recipe_path) = &self.recipe else { return ui.print(EXAMPLE) };
         let verbs = Definitions::new();
-        let recipe = Recipe::read(recipe, &self.set, &verbs)?;
+        let recipe = Recipe::read(recipe_path, &self.set, &verbs)?;
         let plan = plan(&recipe, &verbs)?;
         if self.dry_run {
             return self.show(ui, recipe, plan);
@@ -86,9 +86,26 @@ impl Verb for Study {
         let mut sums = Sums::remembered(&folder.sums(), ui.interrupt());
         let keys = keys(&plan, self.engine.gpu_layers, &mut sums)?;
         let planned = Planned { recipe, plan, keys };
-        write_file(&run.join("recipe.toml"), toml_text(&planned.recipe).as_bytes())?;
+        keep_recipe(recipe_path, run, &planned.recipe)?;
         let settled = self.execute(ui, &verbs, &planned, &folder, &mut sums)?;
         self.finish(ui, &planned, &settled, &folder, &mut sums)
+    }
+}
+
+/// Writes the whole recipe into the run's folder, unless it was read from there: a user's comments are
+/// not written over.
+fn keep_recipe(read: &Path, run: &Path, recipe: &Recipe) -> Result<()> {
+    let (kept, text) = (run.join("recipe.toml"), toml_text(recipe));
+    if !same_file(read, &kept) {
+        return Ok(write_file(&kept, text.as_bytes())?);
+    }
+    match std::fs::read_to_string(&kept).is_ok_and(|found| found == text) {
+        true => Ok(()),
+        false => bail!(
+            "{} is the input itself, and would be written over\n\
+             hint: run a copy of it that lies outside the run's folder",
+            kept.display()
+        ),
     }
 }
 
