@@ -74,6 +74,8 @@ pub enum Error {
     TemplateFails { line: usize, what: String },
     #[error("the chat template declines these messages: {said}")]
     TemplateRaised { said: String },
+    #[error("the chat template stops aird's Jinja engine, expected Jinja that it can render")]
+    TemplatePanics,
     #[error("SOURCE_DATE_EPOCH is {found:?}, expected seconds since 1970, up to the year 9999")]
     BadEpoch { found: String },
 }
