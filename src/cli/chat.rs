@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
 
 use super::ui::Ui;
 use crate::gguf::Model;
 use crate::llama::Engine;
-use crate::prompts::{ChatTemplate, common_suffix_len};
+use crate::prompts::{self, ChatTemplate, common_suffix_len};
 
 /// How prompts are put to the model.
 #[derive(Debug, Clone, Args)]
@@ -46,9 +46,27 @@ impl ChatArgs {
             Some("none") => Ok(ChatTemplate::none()),
             Some(file) => ChatTemplate::from_file(&PathBuf::from(file), model),
         };
-        let template = template.context("no chat template to ask through")?;
+        let system = self.system.as_deref();
+        let hinted = |error| hinted(error, system.is_some());
+        let template = template.map_err(hinted).context("no chat template to ask through")?;
+        // What the template leaves out is said before anything is computed.
+        template.check(system).map_err(hinted)?;
         Ok(Chat { template, system: self.system.clone() })
     }
+}
+
+/// The error with what helps against it.
+fn hinted(error: prompts::Error, has_system: bool) -> anyhow::Error {
+    use prompts::Error as E;
+    let about = if let E::InFile { source, .. } = &error { source } else { &error };
+    let mut hint = "hint: --chat-template FILE|none".to_owned();
+    match about {
+        E::SystemLeftOut | E::TemplateRaised { .. } if has_system => hint += ", or no --system",
+        E::NoTemplate | E::EmptyTemplate | E::PromptLeftOut | E::TemplateRaised { .. } => {}
+        E::TemplateSyntax { .. } | E::TemplateFails { .. } | E::TemplatePanics => {}
+        _ => return error.into(),
+    }
+    anyhow!("{error}\n{hint}")
 }
 
 impl Chat {

@@ -61,11 +61,10 @@ pub enum Error {
     #[error("line {line}: a prompt before the first part, expected [train], [held-out] or [test]")]
     BeforeFirstPart { line: usize },
 
-    #[error(
-        "the model brings no chat template along (tokenizer.chat_template)\n\
-         hint: --chat-template FILE|none"
-    )]
+    #[error("the model brings no chat template along (tokenizer.chat_template)")]
     NoTemplate,
+    #[error("the chat template is empty, expected Jinja that renders the prompt")]
+    EmptyTemplate,
     #[error("tokenizer.chat_template is no text, expected a Jinja template as UTF-8")]
     TemplateNotText,
     #[error("the chat template is no Jinja that aird knows, line {line}: {what}")]
@@ -76,6 +75,10 @@ pub enum Error {
     TemplateRaised { said: String },
     #[error("the chat template stops aird's Jinja engine, expected Jinja that it can render")]
     TemplatePanics,
+    #[error("the chat template leaves out the prompt or a part of it, expected all of it")]
+    PromptLeftOut,
+    #[error("the chat template leaves out the system prompt or a part of it, expected all of it")]
+    SystemLeftOut,
     #[error("SOURCE_DATE_EPOCH is {found:?}, expected seconds since 1970, up to the year 9999")]
     BadEpoch { found: String },
 }

@@ -18,6 +18,7 @@ mod load;
 mod methods;
 mod part;
 mod set;
+mod shown;
 mod special;
 mod strings;
 mod suffix;
