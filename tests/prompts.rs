@@ -204,6 +204,45 @@ fn what_a_template_leaves_out_is_an_error_before_anything_is_asked() {
 }
 
 #[test]
+fn a_prompt_longer_than_the_model_reads_is_an_error_in_the_words_of_ask() {
+    let long = "word ".repeat(600);
+    let said = stderr(&ask(b"{{ messages[0].content }}", &[&long]));
+    assert!(said.contains("what the model was trained for\nhint: a shorter prompt\n"), "{said}");
+    let said = stderr(&ask(b"{{ messages[0].content }}", &["Hi", "--max-tokens", "600"]));
+    let hint = "hint: a shorter prompt, or a smaller --max-tokens\n";
+    assert!(said.contains(hint) && !said.contains("--ctx"), "{said}");
+}
+
+#[test]
+fn a_template_file_may_begin_with_a_byte_order_mark() {
+    let folder = tempdir();
+    let path = folder.path().join("own.jinja");
+    fs::write(&path, "\u{feff}{{ messages[0].content }}").unwrap();
+    let own = ChatTemplate::from_file(&path, &model_with(&[])).unwrap();
+    assert_eq!(own.render(None, "Hi").unwrap(), "Hi");
+    fs::write(&path, b"\xff\xfe{\0{\0").unwrap();
+    let said = ChatTemplate::from_file(&path, &model_with(&[])).unwrap_err().to_string();
+    let start = format!("{}: the text is UTF-16, expected UTF-8\n", path.display());
+    assert!(said.starts_with(&start), "{said}");
+}
+
+#[test]
+fn tables_between_tabs_are_tables() {
+    let folder = tempdir();
+    let path = folder.path().join("set.tsv");
+    fs::write(&path, "\u{feff}id\tprompt\tcategory\r\nx\tHow, so?\tone\r\ny\t\"a\tb\"\ttwo\r\n")
+        .unwrap();
+    let set = load(&path, None).unwrap();
+    assert_eq!(set.texts().collect::<Vec<_>>(), ["How, so?", "a\tb"]);
+    assert_eq!(set.prompts[1].category.as_deref(), Some("two"));
+    let said = load(&path, Some("goal")).unwrap_err().to_string();
+    assert!(
+        said.contains("no column is named 'goal'; there are 'id', 'prompt', 'category'"),
+        "{said}"
+    );
+}
+
+#[test]
 fn our_own_sets_can_be_read_as_files_too() {
     let set = load(&root().join("src/prompts/harmful.txt"), None).unwrap();
     assert_eq!((set.name.as_str(), set.len()), ("harmful.txt", 192));

@@ -27,6 +27,7 @@ mod scores;
 mod search;
 mod study;
 mod tasks;
+mod texts;
 mod tidy;
 mod tiny_models;
 mod undo;

@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::args::EngineArgs;
-use super::chat::ChatArgs;
+use super::chat::{ChatArgs, hinted_too_long};
 use super::direction::read_for;
 use super::ui::Ui;
 use crate::direction::{ablate, add};
@@ -90,7 +90,8 @@ impl Ask {
         let stream = !self.json && self.parallel == 1;
         let mut listener =
             Teller { ui, engine: &engine, prompts: &self.prompts, stream, told: None };
-        let answers = generate(&engine, &tokens, settings, &mut hooks, &mut listener)?;
+        let answers = generate(&engine, &tokens, settings, &mut hooks, &mut listener)
+            .map_err(hinted_too_long)?;
         let text = |tokens: &Vec<i32>| {
             let bytes: Vec<u8> = tokens.iter().flat_map(|&t| engine.piece(t)).collect();
             String::from_utf8_lossy(&bytes).into_owned()

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::ui::Ui;
 use crate::gguf::Model;
-use crate::llama::Engine;
+use crate::llama::{self, Engine};
 use crate::prompts::{self, ChatTemplate, common_suffix_len};
 
 /// How prompts are put to the model.
@@ -52,6 +52,19 @@ impl ChatArgs {
         // What the template leaves out is said before anything is computed.
         template.check(system).map_err(hinted)?;
         Ok(Chat { template, system: self.system.clone() })
+    }
+}
+
+/// The error with what helps against a prompt that is too long, where the number of new tokens is
+/// an option.
+pub fn hinted_too_long(error: llama::Error) -> anyhow::Error {
+    match error {
+        llama::Error::ContextTooSmall { n_tokens, n_ctx, .. } => {
+            let fits = n_tokens < n_ctx as usize;
+            let fewer = if fits { ", or a smaller --max-tokens" } else { "" };
+            anyhow!("{error}\nhint: a shorter prompt{fewer}")
+        }
+        other => other.into(),
     }
 }
 

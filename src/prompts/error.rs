@@ -27,6 +27,11 @@ pub enum Error {
          hint: save the file as UTF-8, or convert it with iconv"
     )]
     NotUtf8 { offset: usize, line: usize },
+    #[error(
+        "the text is {found}, expected UTF-8\n\
+         hint: save the file as UTF-8, or convert it with iconv"
+    )]
+    OtherEncoding { found: &'static str },
     #[error("the prompt {place} is empty")]
     EmptyPrompt { place: String },
 
@@ -53,8 +58,10 @@ pub enum Error {
     WrongFieldCount { line: usize, found: usize, expected: usize },
     #[error("the quote that opens in line {line} is never closed")]
     OpenQuote { line: usize },
-    #[error("line {line}: {found:?} follows a closing quote, expected a comma or the line's end")]
-    AfterQuote { line: usize, found: char },
+    #[error(
+        "line {line}: {found:?} follows a closing quote, expected {separator} or the line's end"
+    )]
+    AfterQuote { line: usize, found: char, separator: &'static str },
 
     #[error("line {line}: unknown part [{found}], expected [train], [held-out] or [test]")]
     UnknownPart { line: usize, found: String },

@@ -23,13 +23,15 @@ mod special;
 mod strings;
 mod suffix;
 mod template;
+mod text;
 mod tojson;
 
 pub use builtin::{borderline, harmful, harmless};
 pub use error::{Error, Result};
-pub use load::{load, read_text};
+pub use load::load;
 pub use part::Part;
 pub use set::{Prompt, PromptSet};
 pub use special::SpecialTokens;
 pub use suffix::common_suffix_len;
 pub use template::{ChatTemplate, Message};
+pub use text::TextFile;

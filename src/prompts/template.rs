@@ -10,6 +10,7 @@ use super::error::{Error, Result};
 use super::jinja;
 use super::shown::is_shown;
 use super::special::SpecialTokens;
+use super::text::TextFile;
 use crate::gguf::{Model, hex};
 
 /// The key of a model's own template. Further ones, `tokenizer.chat_template.tool_use` and the
@@ -71,8 +72,7 @@ impl ChatTemplate {
     /// # Errors
     /// The file cannot be read, or is not Jinja.
     pub fn from_file(path: &Path, model: &Model) -> Result<ChatTemplate> {
-        let io = |source| Error::Io { path: path.to_owned(), source };
-        let source = std::fs::read_to_string(path).map_err(io)?;
+        let source = TextFile::read(path)?.text;
         ChatTemplate::new(&source, SpecialTokens::of(model)).map_err(|e| e.in_file(path))
     }
 
