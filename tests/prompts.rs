@@ -3,13 +3,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Output;
 
 use serde_json::Value as Json;
 
 use aird::gguf::{Builder, Model, Value};
 use aird::prompts::{ChatTemplate, Error, Message, Part, SpecialTokens, harmful, load};
 
-use crate::support::{Arch, Tiny, real_model, root, tempdir};
+use crate::support::{Arch, Tiny, aird, real_model, root, stderr, stdout, tempdir};
 
 fn templates() -> PathBuf {
     root().join("fixtures/templates")
@@ -70,7 +71,7 @@ fn templates_render_what_hugging_face_renders() {
         n_templates += 1;
     }
     assert!(findings.is_empty(), "{}", findings.join("\n"));
-    assert!(n_templates >= 14, "{n_templates} templates");
+    assert!(n_templates >= 19, "{n_templates} templates");
 }
 
 #[test]
@@ -126,9 +127,9 @@ fn a_model_without_a_usable_template_is_told_so() {
     };
     assert_eq!(
         error(&[("tokenizer.chat_template.tool_use", "{{ 1 }}".into())]),
-        "the model brings no chat template along (tokenizer.chat_template)\n\
-         hint: --chat-template FILE|none"
+        "the model brings no chat template along (tokenizer.chat_template)"
     );
+    assert!(error(&[(KEY, "\n".into())]).starts_with("the chat template is empty"));
     assert!(error(&[(KEY, 1u32.into())]).starts_with("tokenizer.chat_template is no text"));
     assert!(error(&[(KEY, "{{".into())]).starts_with("the chat template is no Jinja"));
 }
@@ -162,6 +163,83 @@ fn mistakes_in_files_name_the_file() {
     let start =
         format!("{}: the chat template is no Jinja that aird knows, line 2", path.display());
     assert!(said.starts_with(&start), "{said}");
+}
+
+/// What `aird ask` answers a tiny model's user, with the template in a file of `source`.
+fn ask(source: &[u8], more: &[&str]) -> Output {
+    let folder = tempdir();
+    let model = Tiny::new(Arch::Llama).write(folder.path());
+    let template = folder.path().join("own.jinja");
+    fs::write(&template, source).unwrap();
+    let mut ask = aird();
+    ask.arg("ask").arg(&model).arg("--chat-template").arg(&template);
+    ask.args(["--threads", "1"]).args(more).output().unwrap()
+}
+
+#[test]
+fn what_a_template_leaves_out_is_an_error_before_anything_is_asked() {
+    let turns =
+        b"{% for m in messages %}{% if m.role == 'user' %}{{ m.content | trim }}{% endif %}\
+        {% endfor %}";
+    assert!(ask(turns, &[" Hi ", "--max-tokens", "2"]).status.success());
+    let prompt = "the chat template leaves out the prompt or a part of it, expected all of it\n\
+                  hint: --chat-template FILE|none";
+    let system = "the chat template leaves out the system prompt or a part of it, expected all of \
+                  it\nhint: --chat-template FILE|none, or no --system";
+    let empty = "own.jinja: the chat template is empty, expected Jinja that renders the prompt\n\
+                 hint: --chat-template FILE|none";
+    let raised = "declines these messages: no!\nhint: --chat-template FILE|none, or no --system";
+    for (source, more, expected) in [
+        (&b"<|user|>{{ message }}"[..], &["Hi"][..], prompt),
+        (&turns[..], &["Hi", "--system", "Be kind."], system),
+        (b"", &["Hi"], empty),
+        (b"{{ raise_exception('no!') }}", &["Hi", "--system", "Be kind."], raised),
+    ] {
+        let output = ask(source, more);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(expected), "{said}");
+        assert!(stdout(&output).is_empty(), "{more:?}");
+    }
+}
+
+#[test]
+fn a_prompt_longer_than_the_model_reads_is_an_error_in_the_words_of_ask() {
+    let long = "word ".repeat(600);
+    let said = stderr(&ask(b"{{ messages[0].content }}", &[&long]));
+    assert!(said.contains("what the model was trained for\nhint: a shorter prompt\n"), "{said}");
+    let said = stderr(&ask(b"{{ messages[0].content }}", &["Hi", "--max-tokens", "600"]));
+    let hint = "hint: a shorter prompt, or a smaller --max-tokens\n";
+    assert!(said.contains(hint) && !said.contains("--ctx"), "{said}");
+}
+
+#[test]
+fn a_template_file_may_begin_with_a_byte_order_mark() {
+    let folder = tempdir();
+    let path = folder.path().join("own.jinja");
+    fs::write(&path, "\u{feff}{{ messages[0].content }}").unwrap();
+    let own = ChatTemplate::from_file(&path, &model_with(&[])).unwrap();
+    assert_eq!(own.render(None, "Hi").unwrap(), "Hi");
+    fs::write(&path, b"\xff\xfe{\0{\0").unwrap();
+    let said = ChatTemplate::from_file(&path, &model_with(&[])).unwrap_err().to_string();
+    let start = format!("{}: the text is UTF-16, expected UTF-8\n", path.display());
+    assert!(said.starts_with(&start), "{said}");
+}
+
+#[test]
+fn tables_between_tabs_are_tables() {
+    let folder = tempdir();
+    let path = folder.path().join("set.tsv");
+    fs::write(&path, "\u{feff}id\tprompt\tcategory\r\nx\tHow, so?\tone\r\ny\t\"a\tb\"\ttwo\r\n")
+        .unwrap();
+    let set = load(&path, None).unwrap();
+    assert_eq!(set.texts().collect::<Vec<_>>(), ["How, so?", "a\tb"]);
+    assert_eq!(set.prompts[1].category.as_deref(), Some("two"));
+    let said = load(&path, Some("goal")).unwrap_err().to_string();
+    assert!(
+        said.contains("no column is named 'goal'; there are 'id', 'prompt', 'category'"),
+        "{said}"
+    );
 }
 
 #[test]

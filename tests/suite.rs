@@ -32,6 +32,7 @@ mod search;
 mod signals;
 mod study;
 mod tasks;
+mod texts;
 mod tidy;
 mod tiny_models;
 mod undo;

@@ -292,8 +292,8 @@ fn what_is_wrong_with_a_text_is_said_before_benchmarks_are_run() {
     let results = folder.path().join("results");
     let path = |path: &Path| path.to_str().unwrap().to_owned();
     for (more, expected) in [
-        (vec!["--text".into(), path(&folder.path().join("none.txt"))], "there is no such file"),
-        (vec!["--text".into(), path(&latin)], "no UTF-8 text"),
+        (vec!["--text".into(), path(&folder.path().join("none.txt"))], "none.txt: No such file"),
+        (vec!["--text".into(), path(&latin)], "latin.txt: not UTF-8 from byte 3 on, in line 1"),
         (vec!["--text".into(), path(&text)], "expected at least 512"),
         (
             vec!["--text".into(), path(&text), "--ctx".into(), "1024".into()],

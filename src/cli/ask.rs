@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::args::EngineArgs;
-use super::chat::ChatArgs;
+use super::chat::{ChatArgs, hinted_too_long};
 use super::direction::read_for;
 use super::paths::Verb;
 use super::text::Pieces;
@@ -96,7 +96,8 @@ impl Verb for Ask {
             pieces: std::io::stdout().is_terminal().then(Pieces::default),
             printed: Ok(()),
         };
-        let answers = generate(&engine, &tokens, settings, &mut hooks, &mut listener)?;
+        let answers = generate(&engine, &tokens, settings, &mut hooks, &mut listener)
+            .map_err(hinted_too_long)?;
         listener.printed?;
         let text = |tokens: &Vec<i32>| {
             let bytes: Vec<u8> = tokens.iter().flat_map(|&t| engine.piece(t)).collect();

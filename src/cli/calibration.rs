@@ -13,11 +13,13 @@ use super::ui::Ui;
 use crate::gguf::{Model, hex, model_sha256};
 use crate::judge::begins_refusal;
 use crate::llama::{Engine, Generation, Hooks, Sampling, generate};
-use crate::prompts::{self, Part, Prompt, PromptSet};
+use crate::prompts::{self, Part, Prompt, PromptSet, TextFile};
 use crate::stats::{About, Collected, Sample, Stats, choose, collect, windows};
 
 /// Tokens of an answer that the model gives to a built-in prompt.
 const ANSWER_TOKENS: usize = 64;
+/// Tokens of a sample, unless said otherwise.
+const N_CTX: u32 = 512;
 /// Answers under way at once.
 const PARALLEL: u32 = 32;
 /// Refusals that the built-in "align" data needs.
@@ -26,7 +28,7 @@ const MIN_REFUSALS: usize = 16;
 /// What calibration reads.
 #[derive(Debug, Args)]
 pub struct CalibrationArgs {
-    /// Calibration data: a text, prompts with answers (JSON, JSON lines, CSV), prompts alone;
+    /// Calibration data: a text, prompts with answers (JSON, JSON lines, CSV, TSV), prompts alone;
     /// builtin:alpaca (harmless prompts and the model's answers) or builtin:align (harmful
     /// prompts and the model's refusals).
     #[arg(long, value_name = "FILE")]
@@ -40,9 +42,10 @@ pub struct CalibrationArgs {
     /// Samples to read, drawn from the data with --seed.
     #[arg(long, default_value_t = 128, value_name = "N")]
     samples: usize,
-    /// Tokens of a sample, at most; of a text's window, exactly.
-    #[arg(long, default_value_t = 512, value_name = "N")]
-    ctx: u32,
+    /// Tokens of a sample, at most; of a text's window, exactly. Default: 512, or what the model
+    /// was trained for if that is less.
+    #[arg(long, value_name = "N")]
+    ctx: Option<u32>,
     /// Seed of the draw.
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
@@ -85,33 +88,48 @@ impl CalibrationArgs {
     /// What can be wrong without a look at the model.
     pub fn check(&self) -> Result<()> {
         let Some(data) = &self.data else { bail!("--data is missing: nothing to calibrate on") };
-        if self.samples == 0 || self.ctx < 2 {
+        if self.samples == 0 || self.ctx.is_some_and(|n| n < 2) {
             bail!("--samples is at least 1 and --ctx at least 2");
         }
-        if !data.starts_with("builtin:") && !Path::new(data).is_file() {
+        // A pipe is as good as a file.
+        let path = Path::new(data);
+        if !data.starts_with("builtin:") && (path.is_dir() || !path.exists()) {
             bail!("there is no file {data}");
         }
         Ok(())
+    }
+
+    /// Tokens of a sample: no more than the model was trained for.
+    fn n_ctx(&self, ui: &Ui, engine: &Engine) -> Result<u32> {
+        let trained = engine.n_ctx_train();
+        match self.ctx {
+            Some(ctx) if ctx > trained => {
+                bail!("--ctx is {ctx}, the model was trained for {trained} tokens")
+            }
+            Some(ctx) => return Ok(ctx),
+            None if trained < N_CTX => ui.say(format_args!(
+                "samples have at most {trained} tokens: what the model was trained for"
+            )),
+            None => {}
+        }
+        Ok(N_CTX.min(trained))
     }
 
     /// Makes the samples for `engine`'s model.
     pub fn samples(&self, ui: &Ui, model: &Model, engine: &Engine) -> Result<Calibration> {
         self.check()?;
         let data = self.data.as_deref().unwrap_or_default();
-        if self.ctx > engine.n_ctx_train() {
-            let trained = engine.n_ctx_train();
-            bail!("--ctx is {}, the model was trained for {trained} tokens", self.ctx);
-        }
+        let n_ctx = self.n_ctx(ui, engine)?;
         let (set, mask) = self.read(ui, model, engine, data)?;
         let samples = match set {
-            Data::Text(text) => self.text_samples(engine, &text)?,
+            Data::Text(text) => self.text_samples(engine, &text, n_ctx)?,
             Data::Prompts(set) => {
-                let samples = self.chat_samples(model, engine, &set, mask)?;
+                let samples = self.chat_samples(model, engine, &set, (mask, n_ctx))?;
                 let left_out = set.len() - samples.len();
                 if left_out > 0 {
-                    let (n, ctx) = (counted(set.len(), "prompt"), self.ctx);
+                    let n = counted(set.len(), "prompt");
                     ui.warn(format_args!(
-                        "{left_out} of {n} left out: no token that counts is within --ctx {ctx}"
+                        "{left_out} of {n} left out: no token that counts is within --ctx {n_ctx}"
                     ));
                 }
                 samples
@@ -128,7 +146,7 @@ impl CalibrationArgs {
             architecture: model.architecture().into(),
             data: data_name(data),
             data_sha256: samples_sha256(&samples),
-            n_ctx: self.ctx,
+            n_ctx,
             n_samples: samples.len(),
             mask: if mask == Mask::All { "all" } else { "response" }.into(),
             seed: self.seed,
@@ -150,18 +168,18 @@ impl CalibrationArgs {
             let set = answered(ui, engine, &self.chat.chat(model)?, set, refusals)?;
             return Ok((Data::Prompts(set), self.mask.unwrap_or(Mask::Response)));
         }
-        let path = Path::new(data);
+        let file = TextFile::read(Path::new(data))?;
         let format = match self.format {
             Some(format) => format,
-            None => guess(path)?,
+            None => guess(&file)?,
         };
         if format == Format::Text {
             if self.mask == Some(Mask::Response) {
                 bail!("--mask response needs answers, and {data} is read as text");
             }
-            return Ok((Data::Text(text_of(path)?), Mask::All));
+            return Ok((Data::Text(text_of(file)?), Mask::All));
         }
-        let mut set = prompts::load(path, None)?;
+        let mut set = file.prompts(None)?;
         let answers = set.prompts.iter().filter(|p| p.answer.is_some()).count();
         if format == Format::Prompts {
             if self.mask == Some(Mask::Response) {
@@ -180,10 +198,10 @@ impl CalibrationArgs {
         Ok((Data::Prompts(set), self.mask.unwrap_or(Mask::Response)))
     }
 
-    fn text_samples(&self, engine: &Engine, text: &str) -> Result<Vec<Sample>> {
+    fn text_samples(&self, engine: &Engine, text: &str, n_ctx: u32) -> Result<Vec<Sample>> {
         let tokens = engine.tokenize(text, true);
         let bos = engine.bos_if_wanted();
-        Ok(windows(&tokens, self.ctx as usize, self.samples, bos)?)
+        Ok(windows(&tokens, n_ctx as usize, self.samples, bos)?)
     }
 
     fn chat_samples(
@@ -191,7 +209,7 @@ impl CalibrationArgs {
         model: &Model,
         engine: &Engine,
         set: &PromptSet,
-        mask: Mask,
+        (mask, n_ctx): (Mask, u32),
     ) -> Result<Vec<Sample>> {
         let chat = self.chat.chat(model)?;
         let sample = |prompt: &Prompt| -> Result<Sample> {
@@ -200,7 +218,7 @@ impl CalibrationArgs {
             if let Some(answer) = &prompt.answer {
                 tokens.extend(engine.tokenize(answer.trim_start(), false));
             }
-            tokens.truncate(self.ctx as usize);
+            tokens.truncate(n_ctx as usize);
             Ok(Sample { tokens, counted_from })
         };
         let samples = set.prompts.iter().map(sample).collect::<Result<Vec<_>>>()?;
@@ -238,31 +256,26 @@ pub fn stats(calibration: &Calibration, collected: Collected) -> Stats {
     Stats { inputs, datasets: vec![about.data.clone()], about: Some(about) }
 }
 
-/// A JSON, JSON-lines or CSV file holds prompts, with or without answers, unless its usual field is
-/// `text`; anything else is text.
-fn guess(path: &Path) -> Result<Format> {
-    if !holds_records(path) {
+/// A file of records holds prompts, with or without answers, unless its usual field is `text`;
+/// anything else is text.
+fn guess(file: &TextFile) -> Result<Format> {
+    if !file.holds_records() {
         return Ok(Format::Text);
     }
-    let set = prompts::load(path, None)?;
+    let set = file.prompts(None)?;
     if set.prompts.iter().all(|p| p.answer.is_some()) {
         return Ok(Format::Align);
     }
-    let as_text = prompts::load(path, Some("text"));
+    let as_text = file.prompts(Some("text"));
     Ok(if as_text.is_ok_and(|t| t == set) { Format::Text } else { Format::Prompts })
 }
 
-/// A text, or the texts of a JSON-lines or similar file, whole documents joined.
-fn text_of(path: &Path) -> Result<String> {
-    match holds_records(path) {
-        true => Ok(prompts::load(path, Some("text"))?.texts().collect::<Vec<_>>().join("\n\n")),
-        false => Ok(prompts::read_text(path)?),
+/// A text, or the texts of a file of records, whole documents joined.
+fn text_of(file: TextFile) -> Result<String> {
+    match file.holds_records() {
+        true => Ok(file.prompts(Some("text"))?.texts().collect::<Vec<_>>().join("\n\n")),
+        false => Ok(file.filled()?),
     }
-}
-
-fn holds_records(path: &Path) -> bool {
-    let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-    matches!(ending.as_str(), "json" | "jsonl" | "ndjson" | "csv")
 }
 
 /// The prompts with the model's own greedy answers; with `refusals`, those that it refuses.

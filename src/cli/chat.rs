@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
 
 use super::paths::Paths;
 use super::ui::Ui;
 use crate::gguf::Model;
-use crate::llama::Engine;
-use crate::prompts::{ChatTemplate, common_suffix_len};
+use crate::llama::{self, Engine};
+use crate::prompts::{self, ChatTemplate, common_suffix_len};
 
 /// How prompts are put to the model.
 #[derive(Debug, Clone, Args)]
@@ -52,9 +52,40 @@ impl ChatArgs {
             Some("none") => Ok(ChatTemplate::none()),
             Some(file) => ChatTemplate::from_file(&PathBuf::from(file), model),
         };
-        let template = template.context("no chat template to ask through")?;
+        let system = self.system.as_deref();
+        let hinted = |error| hinted(error, system.is_some());
+        let template = template.map_err(hinted).context("no chat template to ask through")?;
+        // What the template leaves out is said before anything is computed.
+        template.check(system).map_err(hinted)?;
         Ok(Chat { template, system: self.system.clone() })
     }
+}
+
+/// The error with what helps against a prompt that is too long, where the number of new tokens is
+/// an option.
+pub fn hinted_too_long(error: llama::Error) -> anyhow::Error {
+    match error {
+        llama::Error::ContextTooSmall { n_tokens, n_ctx, .. } => {
+            let fits = n_tokens < n_ctx as usize;
+            let fewer = if fits { ", or a smaller --max-tokens" } else { "" };
+            anyhow!("{error}\nhint: a shorter prompt{fewer}")
+        }
+        other => other.into(),
+    }
+}
+
+/// The error with what helps against it.
+fn hinted(error: prompts::Error, has_system: bool) -> anyhow::Error {
+    use prompts::Error as E;
+    let about = if let E::InFile { source, .. } = &error { source } else { &error };
+    let mut hint = "hint: --chat-template FILE|none".to_owned();
+    match about {
+        E::SystemLeftOut | E::TemplateRaised { .. } if has_system => hint += ", or no --system",
+        E::NoTemplate | E::EmptyTemplate | E::PromptLeftOut | E::TemplateRaised { .. } => {}
+        E::TemplateSyntax { .. } | E::TemplateFails { .. } | E::TemplatePanics => {}
+        _ => return error.into(),
+    }
+    anyhow!("{error}\n{hint}")
 }
 
 impl Chat {

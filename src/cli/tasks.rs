@@ -18,11 +18,13 @@ use crate::eval::tasks::{
 use crate::eval::text::{Kl, Measured, Perplexity, Windows, kl, perplexity};
 use crate::gguf::{Model, model_sha256};
 use crate::llama::Engine;
-use crate::prompts::ChatTemplate;
+use crate::prompts::{ChatTemplate, TextFile};
 use crate::report::lm_eval;
 
 /// Letters of a sha256 in names of files.
 const MARK: usize = 12;
+/// Tokens of a window of the text, unless said otherwise.
+const N_CTX: usize = 512;
 
 /// Measure what models can do: benchmarks of choices, perplexity, KL to another model
 #[derive(Debug, Args)]
@@ -53,9 +55,10 @@ pub struct Tasks {
     /// A model whose predictions in the text are the measure: KL to it.
     #[arg(long, value_name = "MODEL", requires = "text")]
     reference: Option<PathBuf>,
-    /// Tokens of a window of the text.
-    #[arg(long, default_value_t = 512, value_name = "N")]
-    ctx: usize,
+    /// Tokens of a window of the text. Default: 512, or what the models were trained for if that
+    /// is less.
+    #[arg(long, value_name = "N")]
+    ctx: Option<usize>,
     /// Windows of the text, at most.
     #[arg(long, default_value_t = usize::MAX, hide_default_value = true, value_name = "N")]
     chunks: usize,
@@ -146,6 +149,13 @@ pub struct Compared {
     pub difference: Difference,
 }
 
+/// The text that models read, and how.
+struct Text {
+    file: TextFile,
+    n_ctx: usize,
+    n_chunks: usize,
+}
+
 /// A reference model, loaded.
 struct Reference {
     name: Name,
@@ -160,13 +170,21 @@ impl Verb for Tasks {
             let made = std::fs::create_dir_all(folder);
             made.with_context(|| format!("cannot make {}", folder.display()))?;
         }
-        self.check_models(ui)?;
-        let reference = self.load_reference(ui)?;
+        // Read here and once: it may be a pipe.
+        let file = self.text.as_deref().map(TextFile::read).transpose()?;
+        let trained = self.check_models(ui)?;
+        let n_chunks = self.chunks;
+        let read = match file {
+            Some(file) => Some(Text { file, n_ctx: self.n_ctx(ui, trained)?, n_chunks }),
+            None => None,
+        };
+        let reference = self.load_reference(ui, read.as_ref())?;
         let mut models: Vec<Figures> = Vec::new();
         let mut scored: Vec<Vec<Vec<Scored>>> = Vec::new();
         for path in &self.models {
             let named = models.iter().map(|m| m.model.name.clone()).collect::<Vec<_>>();
-            let (figures, items) = self.measure(ui, path, &named, &data, reference.as_ref())?;
+            let (figures, items) =
+                self.measure(ui, path, &named, &data, (read.as_ref(), reference.as_ref()))?;
             self.warn_if_cut(ui, &figures);
             models.push(figures);
             scored.push(items);
@@ -192,11 +210,9 @@ impl Tasks {
         if self.tasks.is_empty() && self.text.is_none() {
             bail!("nothing to measure: name --tasks with --data-dir, or a --text");
         }
-        if self.limit == 0 || self.parallel == 0 || self.chunks == 0 || self.ctx < 4 {
+        let too_short = self.ctx.is_some_and(|n| n < 4);
+        if self.limit == 0 || self.parallel == 0 || self.chunks == 0 || too_short {
             bail!("--limit, --parallel and --chunks are at least 1, --ctx at least 4");
-        }
-        if let Some(text) = self.text.as_ref().filter(|text| !text.is_file()) {
-            bail!("--text {}: there is no such file", text.display());
         }
         let Some(folder) = &self.data_dir else { return Ok(Vec::new()) };
         let mut wanted: Vec<&'static dyn Task> = Vec::new();
@@ -210,40 +226,55 @@ impl Tasks {
         wanted.into_iter().map(load).collect()
     }
 
-    /// Opens every model, so that none is missing when the first one's figures are there.
-    fn check_models(&self, ui: &Ui) -> Result<()> {
+    /// Opens every model, so that none is missing when the first one's figures are there; the
+    /// tokens that all of them were trained for.
+    fn check_models(&self, ui: &Ui) -> Result<usize> {
         let mut dated = false;
+        let mut trained = usize::MAX;
+        let mut seen = |model: &Model| {
+            let n_ctx = model.hparam("context_length")?.and_then(|n| usize::try_from(n).ok());
+            trained = trained.min(n_ctx.unwrap_or(usize::MAX));
+            Ok::<(), anyhow::Error>(())
+        };
         for path in &self.models {
             let model = Model::open(path)?;
+            seen(&model)?;
             if self.chat {
                 let template = ChatTemplate::from_model(&model);
-                let template = template.with_context(|| path.display().to_string())?;
-                dated |= template.prints_date();
+                let template = template.and_then(|t| t.check(None).map(|()| t));
+                dated |= template.with_context(|| path.display().to_string())?.prints_date();
             }
+        }
+        if let Some(path) = &self.reference {
+            seen(&Model::open(path)?)?;
         }
         if dated {
             warn_of_date(ui);
         }
-        Ok(())
+        Ok(trained)
     }
 
-    /// The text's windows, if there is a text.
-    fn windows(&self, engine: &Engine) -> Result<Option<Windows>> {
-        let Some(text) = &self.text else { return Ok(None) };
-        let trained = engine.n_ctx_train();
-        if self.ctx > trained as usize {
-            bail!("--ctx is {}, the model was trained for {trained} tokens", self.ctx);
+    /// Tokens of a window, the same for all models: no more than they were trained for.
+    fn n_ctx(&self, ui: &Ui, trained: usize) -> Result<usize> {
+        match self.ctx {
+            Some(ctx) if ctx > trained => {
+                bail!("--ctx is {ctx}, the model was trained for {trained} tokens")
+            }
+            Some(ctx) => return Ok(ctx),
+            None if trained < N_CTX => ui
+                .say(format_args!("windows have {trained} tokens: what the model was trained for")),
+            None => {}
         }
-        Ok(Some(Windows::read(engine, text, self.ctx, self.chunks)?))
+        Ok(N_CTX.min(trained))
     }
 
-    fn load_reference(&self, ui: &Ui) -> Result<Option<Reference>> {
-        let Some(path) = &self.reference else { return Ok(None) };
+    fn load_reference(&self, ui: &Ui, text: Option<&Text>) -> Result<Option<Reference>> {
+        let (Some(path), Some(text)) = (&self.reference, text) else { return Ok(None) };
         let model = Model::open(path)?;
         let name = Name { name: model_name(&model), sha256: model_sha256(&model, &ui.progress())? };
         let engine = self.engine.load(ui, &model)?;
-        let windows = self.windows(&engine)?;
-        Ok(windows.map(|windows| Reference { name, engine, windows }))
+        let windows = text.windows(&engine)?;
+        Ok(Some(Reference { name, engine, windows }))
     }
 
     /// All that is to be known of one model.
@@ -253,13 +284,13 @@ impl Tasks {
         path: &Path,
         named: &[String],
         data: &[TaskData],
-        reference: Option<&Reference>,
+        (text, reference): (Option<&Text>, Option<&Reference>),
     ) -> Result<(Figures, Vec<Vec<Scored>>)> {
         let model = Model::open(path)?;
         let sha256 = model_sha256(&model, &ui.progress())?;
         let engine = self.engine.load(ui, &model)?;
         // What is wrong with the text is said before benchmarks are run.
-        let windows = self.windows(&engine)?;
+        let windows = text.map(|text| text.windows(&engine)).transpose()?;
         if let (Some(windows), Some(reference)) = (&windows, reference) {
             windows.check_same(&reference.windows)?;
         }
@@ -339,6 +370,12 @@ impl Tasks {
                 figures.model.name, tally.n_cut, tally.n
             ));
         }
+    }
+}
+
+impl Text {
+    fn windows(&self, engine: &Engine) -> Result<Windows> {
+        Ok(Windows::new(engine, &self.file, self.n_ctx, self.n_chunks)?)
     }
 }
 

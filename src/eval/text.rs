@@ -9,13 +9,12 @@ use std::path::Path;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use super::error::{Error, Result};
 use super::interval::{Mean, Rate, bootstrap, wilson_of};
 use super::segments;
-use crate::gguf::hex;
 use crate::llama::{Engine, Input, LogSoftmax, Session, Size, argmax, kl_divergence};
+use crate::prompts::TextFile;
 
 /// Tokens decoded at once.
 const N_BATCH: usize = 512;
@@ -27,7 +26,7 @@ const SEED: u64 = 0;
 pub struct Windows {
     /// Tokens of each window.
     pub n_ctx: usize,
-    /// sha256 of the text.
+    /// sha256 of the text's file.
     pub sha256: String,
     windows: Vec<Vec<i32>>,
     /// Tokens of the whole text.
@@ -37,22 +36,14 @@ pub struct Windows {
 }
 
 impl Windows {
-    /// The first `n_chunks` windows of the text at `path`, all of them if it has no more.
+    /// The first `n_chunks` windows of `text`, all of them if it has no more.
     ///
     /// # Errors
-    /// It cannot be read, is no UTF-8, or has not one window.
-    pub fn read(engine: &Engine, path: &Path, n_ctx: usize, n_chunks: usize) -> Result<Windows> {
-        let bytes = std::fs::read(path).map_err(|source| Error::Disk {
-            path: path.into(),
-            verb: "read",
-            source,
-        })?;
-        let sha256 = hex(&Sha256::digest(&bytes));
-        let text = String::from_utf8(bytes)
-            .map_err(|_| Error::File { path: path.into(), what: "no UTF-8 text".into() })?;
-        let tokens = engine.tokenize_plain(&text);
+    /// It has not one window.
+    pub fn new(engine: &Engine, text: &TextFile, n_ctx: usize, n_chunks: usize) -> Result<Windows> {
+        let tokens = engine.tokenize_plain(&text.text);
         if tokens.len() < n_ctx {
-            let (path, found) = (path.into(), tokens.len());
+            let (path, found) = (text.path.clone(), tokens.len());
             return Err(Error::TooLittleText { path, found, expected: n_ctx, n_ctx });
         }
         let bos = engine.bos_if_wanted();
@@ -63,7 +54,8 @@ impl Windows {
         };
         let windows = tokens.chunks_exact(n_ctx).take(n_chunks).map(window).collect();
         let n_tokens = tokens.len();
-        Ok(Windows { n_ctx, sha256, windows, n_tokens, n_vocab: engine.n_vocab() })
+        let (sha256, n_vocab) = (text.sha256.clone(), engine.n_vocab());
+        Ok(Windows { n_ctx, sha256, windows, n_tokens, n_vocab })
     }
 
     /// How many.

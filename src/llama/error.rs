@@ -35,7 +35,7 @@ pub enum Error {
     NotFinite { block: u32 },
     #[error(
         "prompt {index} has {n_tokens} tokens and {n_new} more are asked for, expected at most \
-         {n_ctx} together\nhint: a larger --ctx, or shorter prompts"
+         {n_ctx} together: what the model was trained for"
     )]
     ContextTooSmall { index: usize, n_tokens: usize, n_new: usize, n_ctx: u32 },
     #[error("a text to score has {n_tokens} tokens, expected at most {most}: what the model reads")]

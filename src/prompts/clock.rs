@@ -40,6 +40,7 @@ pub(super) struct Moment {
     /// From 1.
     day_of_year: u64,
     weekday: &'static str,
+    unix_seconds: u64,
     hour: u64,
     minute: u64,
     second: u64,
@@ -87,60 +88,131 @@ impl Moment {
             day: day + 1,
             day_of_year,
             weekday: WEEKDAYS[(days % 7) as usize],
+            unix_seconds: seconds,
             hour: of_day / 3600,
             minute: of_day / 60 % 60,
             second: of_day % 60,
         }
     }
 
-    /// The moment in `format`; of the codes, those that templates use (and `%-d`, without
-    /// padding, for each number). The error is the code that is unknown.
-    pub fn strftime(&self, format: &str) -> std::result::Result<String, String> {
+    /// The moment in `format`, as glibc writes it in the C locale. Python's `datetime.now()` knows
+    /// no time zone: `%Z` and `%z` are empty. What is no code stays as it is.
+    pub fn strftime(&self, format: &str) -> String {
         let mut out = String::new();
-        let mut chars = format.chars();
-        while let Some(c) = chars.next() {
-            if c != '%' {
-                out.push(c);
-                continue;
+        let mut rest = format;
+        while let Some(at) = rest.find('%') {
+            out += &rest[..at];
+            rest = &rest[at..];
+            let flags = rest[1..].find(|c| !"-_0^#".contains(c)).unwrap_or(rest.len() - 1);
+            let code = rest[1 + flags..].chars().next();
+            let len = 1 + flags + code.map_or(0, char::len_utf8);
+            match code.and_then(|code| self.field(code)) {
+                Some(field) => out += &field.text(&rest[1..1 + flags]),
+                None => out += &rest[..len],
             }
-            let mut code = chars.next();
-            let bare = code == Some('-');
-            if bare {
-                code = chars.next();
-            }
-            let unknown = || {
-                let letters = code.map(String::from).unwrap_or_default();
-                format!("%{}{letters}", if bare { "-" } else { "" })
-            };
-            out += &code.and_then(|code| self.field(code, bare)).ok_or_else(unknown)?;
+            rest = &rest[len..];
         }
-        Ok(out)
+        out + rest
     }
 
-    fn field(&self, code: char, bare: bool) -> Option<String> {
-        let number = |value: u64, width: usize| {
-            if bare { value.to_string() } else { format!("{value:0width$}") }
-        };
+    fn field(&self, code: char) -> Option<Field> {
+        let text = |text: &str| Field::Text(text.into());
+        let inner = |format: &str| Field::Text(self.strftime(format));
+        let number = |value: u64, width: usize| Field::Number { value, width, pad: '0' };
+        let spaced = |value: u64| Field::Number { value, width: 2, pad: ' ' };
         let hour12 = (self.hour + 11) % 12 + 1;
+        let weekday = self.weekday();
+        let (iso_year, iso_week) = self.iso_week();
         Some(match code {
             'd' => number(self.day, 2),
+            'e' => spaced(self.day),
             'm' => number(self.month as u64 + 1, 2),
+            'C' => number(self.year / 100, 2),
             'y' => number(self.year % 100, 2),
-            'Y' => number(self.year, 4),
+            'Y' => number(self.year, 1),
+            'G' => number(iso_year, 1),
+            'g' => number(iso_year % 100, 2),
+            'V' => number(iso_week, 2),
+            'U' => number((self.day_of_year + 6 - weekday) / 7, 2),
+            'W' => number((self.day_of_year + 6 - (weekday + 6) % 7) / 7, 2),
+            'u' => number((weekday + 6) % 7 + 1, 1),
+            'w' => number(weekday, 1),
             'H' => number(self.hour, 2),
+            'k' => spaced(self.hour),
             'I' => number(hour12, 2),
+            'l' => spaced(hour12),
             'M' => number(self.minute, 2),
             'S' => number(self.second, 2),
+            'f' => text("000000"),
+            's' => number(self.unix_seconds, 1),
             'j' => number(self.day_of_year, 3),
-            _ if bare => return None,
-            'B' => MONTHS[self.month].into(),
-            'b' => MONTHS[self.month][..3].into(),
-            'A' => self.weekday.into(),
-            'a' => self.weekday[..3].into(),
-            'p' => if self.hour < 12 { "AM" } else { "PM" }.into(),
-            '%' => "%".into(),
+            'B' => text(MONTHS[self.month]),
+            'b' | 'h' => text(&MONTHS[self.month][..3]),
+            'A' => text(self.weekday),
+            'a' => text(&self.weekday[..3]),
+            'p' => text(if self.hour < 12 { "AM" } else { "PM" }),
+            'P' => text(if self.hour < 12 { "am" } else { "pm" }),
+            'Z' | 'z' => text(""),
+            'n' => text("\n"),
+            't' => text("\t"),
+            '%' => text("%"),
+            'c' => inner("%a %b %e %H:%M:%S %Y"),
+            'D' | 'x' => inner("%m/%d/%y"),
+            'F' => inner("%Y-%m-%d"),
+            'R' => inner("%H:%M"),
+            'r' => inner("%I:%M:%S %p"),
+            'T' | 'X' => inner("%H:%M:%S"),
             _ => return None,
         })
+    }
+
+    /// Days since Sunday.
+    fn weekday(&self) -> u64 {
+        (self.unix_seconds / SECONDS_PER_DAY + 4) % 7
+    }
+
+    /// The year and week of ISO 8601: weeks begin on Monday, the first holds January 4th.
+    fn iso_week(&self) -> (u64, u64) {
+        let from_monday = (self.weekday() + 6) % 7;
+        let week = (self.day_of_year + 9 - from_monday) / 7;
+        // A week belongs to the year that its Thursday is in.
+        let thursday = (self.day_of_year + 3).saturating_sub(from_monday);
+        if week == 0 {
+            let last = days_in_year(self.year - 1) + self.day_of_year;
+            return (self.year - 1, (last + 9 - from_monday) / 7);
+        }
+        if thursday > days_in_year(self.year) {
+            return (self.year + 1, 1);
+        }
+        (self.year, week)
+    }
+}
+
+/// What a code stands for.
+enum Field {
+    Text(String),
+    Number { value: u64, width: usize, pad: char },
+}
+
+impl Field {
+    /// As its flags want it: `-` does not pad, `_` pads with spaces, `0` with zeros, `^` is in
+    /// capitals.
+    fn text(&self, flags: &str) -> String {
+        match self {
+            Field::Text(text) if flags.contains('^') => text.to_uppercase(),
+            Field::Text(text) => text.clone(),
+            Field::Number { value, width, pad } => {
+                let pad = flags.chars().rfind(|c| "-_0".contains(*c)).unwrap_or(match pad {
+                    ' ' => '_',
+                    _ => '0',
+                });
+                match pad {
+                    '-' => value.to_string(),
+                    '_' => format!("{value:width$}"),
+                    _ => format!("{value:0width$}"),
+                }
+            }
+        }
     }
 }
 
@@ -162,7 +234,7 @@ mod tests {
     use super::*;
 
     fn text(seconds: u64, format: &str) -> String {
-        Moment::from_unix(seconds).strftime(format).unwrap()
+        Moment::from_unix(seconds).strftime(format)
     }
 
     #[test]
@@ -188,9 +260,32 @@ mod tests {
     }
 
     #[test]
-    fn unknown_codes_are_named() {
-        let code = |format| Moment::from_unix(0).strftime(format).unwrap_err();
-        assert_eq!([code("%d %Q"), code("%-B"), code("%")], ["%Q", "%-B", "%"]);
+    fn every_code_of_glibc_is_known() {
+        // datetime.fromtimestamp(seconds, timezone.utc).replace(tzinfo=None).strftime(format)
+        let long = "%e %C %G %g %V %U %W %u %w %k %l %P %f %h %n%t[%Z%z] %c|%D|%x|%F|%R|%r|%T|%X";
+        assert_eq!(
+            text(1_721_970_000, long),
+            "26 20 2024 24 30 29 30 5 5  5  5 am 000000 Jul \n\t[] Fri Jul 26 05:00:00 2024|\
+             07/26/24|07/26/24|2024-07-26|05:00|05:00:00 AM|05:00:00|05:00:00"
+        );
+        assert_eq!(text(1_721_970_000, "%_m %-H %0e %^a %^B %s"), " 7 5 26 FRI JULY 1721970000");
+        // Days whose week is of another year.
+        let weeks = |seconds| text(seconds, "%Y-%m-%d %G-W%V-%u %U %W");
+        for (seconds, expected) in [
+            (1_609_459_200, "2021-01-01 2020-W53-5 00 00"),
+            (1_735_516_800, "2024-12-30 2025-W01-1 52 53"),
+            (1_230_508_800, "2008-12-29 2009-W01-1 52 52"),
+            (1_072_915_200, "2004-01-01 2004-W01-4 00 00"),
+            (1_104_537_600, "2005-01-01 2004-W53-6 00 00"),
+            (1_230_336_000, "2008-12-27 2008-W52-6 51 51"),
+        ] {
+            assert_eq!(weeks(seconds), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_no_code_stays() {
+        assert_eq!(text(0, "100% %q %-Q \u{e9}%\u{e9} %"), "100% %q %-Q \u{e9}%\u{e9} %");
     }
 
     #[test]

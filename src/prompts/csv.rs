@@ -1,7 +1,30 @@
 //! Comma-separated values as RFC 4180 has them: quoted fields may hold commas, line breaks and,
-//! doubled, quotes. Lines end in LF or CRLF; blank lines are skipped.
+//! doubled, quotes. Lines end in LF or CRLF; blank lines are skipped. Values between tabs likewise.
 
 use super::error::{Error, Result};
+
+/// What stands between two fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Separator {
+    Comma,
+    Tab,
+}
+
+impl Separator {
+    fn text(self) -> &'static str {
+        match self {
+            Separator::Comma => ",",
+            Separator::Tab => "\t",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Separator::Comma => "a comma",
+            Separator::Tab => "a tab",
+        }
+    }
+}
 
 /// One record.
 #[derive(Debug, PartialEq)]
@@ -14,9 +37,9 @@ pub(super) struct Row {
 /// Every record of `text`, the heading included.
 ///
 /// # Errors
-/// A quote is never closed, or something other than a comma follows one that is.
-pub(super) fn parse_csv(text: &str) -> Result<Vec<Row>> {
-    let mut reader = Reader { rest: text, line: 1 };
+/// A quote is never closed, or something other than a separator follows one that is.
+pub(super) fn parse_csv(text: &str, separator: Separator) -> Result<Vec<Row>> {
+    let mut reader = Reader { rest: text, line: 1, separator };
     let mut rows = Vec::new();
     while !reader.rest.is_empty() {
         if !reader.skip_line_end() {
@@ -29,13 +52,14 @@ pub(super) fn parse_csv(text: &str) -> Result<Vec<Row>> {
 struct Reader<'t> {
     rest: &'t str,
     line: usize,
+    separator: Separator,
 }
 
 impl<'t> Reader<'t> {
     fn row(&mut self) -> Result<Row> {
         let line = self.line;
         let mut fields = vec![self.field()?];
-        while self.skip(",") {
+        while self.skip(self.separator.text()) {
             fields.push(self.field()?);
         }
         self.skip_line_end();
@@ -46,10 +70,12 @@ impl<'t> Reader<'t> {
         if self.skip("\"") {
             return self.quoted();
         }
-        let field = self.take(self.rest.find([',', '\n']).unwrap_or(self.rest.len()));
+        let separator = self.separator.text();
+        let line = &self.rest[..self.rest.find('\n').unwrap_or(self.rest.len())];
+        let field = self.take(line.find(separator).unwrap_or(line.len()));
         match field.strip_suffix('\r') {
             // A CR belongs to the line's end, but inside of a line it is a letter like others.
-            Some(bare) if !self.rest.starts_with(',') => Ok(bare.into()),
+            Some(bare) if !self.rest.starts_with(separator) => Ok(bare.into()),
             _ => Ok(field.into()),
         }
     }
@@ -70,8 +96,12 @@ impl<'t> Reader<'t> {
             field.push('"');
         }
         match self.rest.chars().next() {
-            None | Some(',' | '\r' | '\n') => Ok(field),
-            Some(found) => Err(Error::AfterQuote { line: self.line, found }),
+            None | Some('\r' | '\n') => Ok(field),
+            Some(_) if self.rest.starts_with(self.separator.text()) => Ok(field),
+            Some(found) => {
+                let separator = self.separator.name();
+                Err(Error::AfterQuote { line: self.line, found, separator })
+            }
         }
     }
 
@@ -101,7 +131,7 @@ mod tests {
     use super::*;
 
     fn fields(text: &str) -> Vec<Vec<String>> {
-        parse_csv(text).unwrap().into_iter().map(|row| row.fields).collect()
+        parse_csv(text, Separator::Comma).unwrap().into_iter().map(|row| row.fields).collect()
     }
 
     #[test]
@@ -110,13 +140,25 @@ mod tests {
         let expected =
             [["a", "b"], ["x, \"y\"\nz", "5\" disk"], ["", ""], ["last", ""]].map(Vec::from);
         assert_eq!(fields(text), expected);
-        let lines: Vec<_> = parse_csv(text).unwrap().iter().map(|row| row.line).collect();
+        let rows = parse_csv(text, Separator::Comma).unwrap();
+        let lines: Vec<_> = rows.iter().map(|row| row.line).collect();
         assert_eq!(lines, [1, 2, 5, 6]);
     }
 
     #[test]
+    fn tabs_separate_where_they_are_asked_for() {
+        let text = "a\tb\r\n\"x\ty\"\t1,5\r\n\tz\r\n";
+        let rows = parse_csv(text, Separator::Tab).unwrap();
+        let found: Vec<_> = rows.into_iter().map(|row| row.fields).collect();
+        assert_eq!(found, [["a", "b"], ["x\ty", "1,5"], ["", "z"]].map(Vec::from));
+        let said = parse_csv("\"a\",\n", Separator::Tab).unwrap_err().to_string();
+        let expected = "line 1: ',' follows a closing quote, expected a tab or the line's end";
+        assert_eq!(said, expected);
+    }
+
+    #[test]
     fn mistakes_name_their_line() {
-        let error = |text| parse_csv(text).unwrap_err().to_string();
+        let error = |text| parse_csv(text, Separator::Comma).unwrap_err().to_string();
         assert_eq!(error("a\n\"b\nc\n"), "the quote that opens in line 2 is never closed");
         assert_eq!(
             error("a\n\"b\nc\"d\n"),
@@ -150,8 +192,9 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_parsed_or_refused(text in "[a\",\r\n]{0,20}") {
-            drop(parse_csv(&text));
+        fn any_text_is_parsed_or_refused(text in "[a\",\t\r\n]{0,20}") {
+            drop(parse_csv(&text, Separator::Comma));
+            drop(parse_csv(&text, Separator::Tab));
         }
     }
 }

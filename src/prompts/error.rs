@@ -27,6 +27,11 @@ pub enum Error {
          hint: save the file as UTF-8, or convert it with iconv"
     )]
     NotUtf8 { offset: usize, line: usize },
+    #[error(
+        "the text is {found}, expected UTF-8\n\
+         hint: save the file as UTF-8, or convert it with iconv"
+    )]
+    OtherEncoding { found: &'static str },
     #[error("the prompt {place} is empty")]
     EmptyPrompt { place: String },
 
@@ -53,19 +58,20 @@ pub enum Error {
     WrongFieldCount { line: usize, found: usize, expected: usize },
     #[error("the quote that opens in line {line} is never closed")]
     OpenQuote { line: usize },
-    #[error("line {line}: {found:?} follows a closing quote, expected a comma or the line's end")]
-    AfterQuote { line: usize, found: char },
+    #[error(
+        "line {line}: {found:?} follows a closing quote, expected {separator} or the line's end"
+    )]
+    AfterQuote { line: usize, found: char, separator: &'static str },
 
     #[error("line {line}: unknown part [{found}], expected [train], [held-out] or [test]")]
     UnknownPart { line: usize, found: String },
     #[error("line {line}: a prompt before the first part, expected [train], [held-out] or [test]")]
     BeforeFirstPart { line: usize },
 
-    #[error(
-        "the model brings no chat template along (tokenizer.chat_template)\n\
-         hint: --chat-template FILE|none"
-    )]
+    #[error("the model brings no chat template along (tokenizer.chat_template)")]
     NoTemplate,
+    #[error("the chat template is empty, expected Jinja that renders the prompt")]
+    EmptyTemplate,
     #[error("tokenizer.chat_template is no text, expected a Jinja template as UTF-8")]
     TemplateNotText,
     #[error("the chat template is no Jinja that aird knows, line {line}: {what}")]
@@ -74,6 +80,12 @@ pub enum Error {
     TemplateFails { line: usize, what: String },
     #[error("the chat template declines these messages: {said}")]
     TemplateRaised { said: String },
+    #[error("the chat template stops aird's Jinja engine, expected Jinja that it can render")]
+    TemplatePanics,
+    #[error("the chat template leaves out the prompt or a part of it, expected all of it")]
+    PromptLeftOut,
+    #[error("the chat template leaves out the system prompt or a part of it, expected all of it")]
+    SystemLeftOut,
     #[error("SOURCE_DATE_EPOCH is {found:?}, expected seconds since 1970, up to the year 9999")]
     BadEpoch { found: String },
 }

@@ -8,12 +8,16 @@ use sha2::{Digest, Sha256};
 use super::clock::Moment;
 use super::error::{Error, Result};
 use super::jinja;
+use super::shown::is_shown;
 use super::special::SpecialTokens;
+use super::text::TextFile;
 use crate::gguf::{Model, hex};
 
 /// The key of a model's own template. Further ones, `tokenizer.chat_template.tool_use` and the
 /// like, are for callers that have tools.
 const TEMPLATE_KEY: &str = "tokenizer.chat_template";
+/// A prompt that stands in no template: it shows whether prompts are rendered at all.
+const PROBE: &str = "aird-probe-of-a-prompt";
 
 /// One turn of a chat.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +42,18 @@ pub struct ChatTemplate {
     jinja: Option<Environment<'static>>,
     source: String,
     special: SpecialTokens,
+    /// How the template expects what is said.
+    content: Content,
+}
+
+/// What `message.content` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Content {
+    /// The text.
+    Text,
+    /// A list that holds the text as `{"type": "text", "text": ...}`, which templates of models
+    /// that see images expect.
+    Parts,
 }
 
 impl ChatTemplate {
@@ -56,8 +72,7 @@ impl ChatTemplate {
     /// # Errors
     /// The file cannot be read, or is not Jinja.
     pub fn from_file(path: &Path, model: &Model) -> Result<ChatTemplate> {
-        let io = |source| Error::Io { path: path.to_owned(), source };
-        let source = std::fs::read_to_string(path).map_err(io)?;
+        let source = TextFile::read(path)?.text;
         ChatTemplate::new(&source, SpecialTokens::of(model)).map_err(|e| e.in_file(path))
     }
 
@@ -65,7 +80,7 @@ impl ChatTemplate {
     /// renders has the same.
     ///
     /// # Errors
-    /// The source is not Jinja, or `SOURCE_DATE_EPOCH` is no number.
+    /// The source is empty or not Jinja, or `SOURCE_DATE_EPOCH` is no number.
     pub fn new(source: &str, special: SpecialTokens) -> Result<ChatTemplate> {
         ChatTemplate::at(source, special, Moment::now()?)
     }
@@ -73,27 +88,50 @@ impl ChatTemplate {
     /// As [`ChatTemplate::new`], at `unix_seconds` after 1970 began.
     ///
     /// # Errors
-    /// The source is not Jinja.
+    /// The source is empty or not Jinja.
     pub fn dated(source: &str, special: SpecialTokens, unix_seconds: u32) -> Result<ChatTemplate> {
         ChatTemplate::at(source, special, Moment::from_unix(unix_seconds.into()))
     }
 
     fn at(source: &str, special: SpecialTokens, moment: Moment) -> Result<ChatTemplate> {
+        if source.trim().is_empty() {
+            return Err(Error::EmptyTemplate);
+        }
         let jinja = Some(jinja::environment(source, moment)?);
-        Ok(ChatTemplate { jinja, source: source.into(), special })
+        let content = Content::Text;
+        let mut template = ChatTemplate { jinja, source: source.into(), special, content };
+        if template.check(None).is_err() {
+            template.content = Content::Parts;
+            if template.check(None).is_err() {
+                // No way shows the prompt: what is said about it is said about the plain one.
+                template.content = Content::Text;
+            }
+        }
+        Ok(template)
     }
 
     /// No template: each text as it is, a blank line between texts.
     pub fn none() -> ChatTemplate {
-        ChatTemplate { jinja: None, source: String::new(), special: SpecialTokens::default() }
+        let special = SpecialTokens::default();
+        ChatTemplate { jinja: None, source: String::new(), special, content: Content::Text }
+    }
+
+    /// Checks that a prompt would be put to the model, after `system` if there is one.
+    ///
+    /// # Errors
+    /// See [`ChatTemplate::render`].
+    pub fn check(&self, system: Option<&str>) -> Result<()> {
+        self.render(system, PROBE).map(drop)
     }
 
     /// A prompt, up to where the model begins to answer.
     ///
     /// # Errors
-    /// The template fails or declines: some take no system prompt.
+    /// The template fails or declines: some take no system prompt. Or what it renders lacks one of
+    /// the two.
     pub fn render(&self, system: Option<&str>, user: &str) -> Result<String> {
-        self.render_messages(&turns(system, user), true)
+        let rendered = self.render_messages(&turns(system, user), true)?;
+        all_shown(rendered, system, user)
     }
 
     /// A prompt and an answer to it, as in a chat that went on.
@@ -108,14 +146,15 @@ impl ChatTemplate {
     ) -> Result<String> {
         let mut messages = turns(system, user);
         messages.push(Message::new("assistant", answer));
-        self.render_messages(&messages, false)
+        let rendered = self.render_messages(&messages, false)?;
+        all_shown(rendered, system, user)
     }
 
     /// Any chat, as `apply_chat_template(messages, tokenize=False, enable_thinking=False)` renders
-    /// it.
+    /// it: what the template leaves out is missing.
     ///
     /// # Errors
-    /// See [`ChatTemplate::render`].
+    /// The template fails or declines.
     pub fn render_messages(
         &self,
         messages: &[Message],
@@ -126,8 +165,14 @@ impl ChatTemplate {
             return Ok(texts.join("\n\n"));
         };
         let message = |m: &Message| {
-            let fields = [("role", m.role.as_str()), ("content", m.content.as_str())];
-            Value::from_pairs(fields)
+            let text = Value::from(m.content.as_str());
+            let content = match self.content {
+                Content::Text => text,
+                Content::Parts => {
+                    vec![Value::from_pairs([("type", "text".into()), ("text", text)])].into()
+                }
+            };
+            Value::from_pairs([("role", m.role.as_str().into()), ("content", content)])
         };
         let given = [
             ("messages", messages.iter().map(message).collect::<Vec<_>>().into()),
@@ -170,6 +215,16 @@ impl ChatTemplate {
     }
 }
 
+fn all_shown(rendered: String, system: Option<&str>, user: &str) -> Result<String> {
+    if !is_shown(user, &rendered) {
+        return Err(Error::PromptLeftOut);
+    }
+    match system.is_none_or(|system| is_shown(system, &rendered)) {
+        true => Ok(rendered),
+        false => Err(Error::SystemLeftOut),
+    }
+}
+
 fn turns(system: Option<&str>, user: &str) -> Vec<Message> {
     let system = system.map(|text| Message::new("system", text));
     system.into_iter().chain([Message::new("user", user)]).collect()
@@ -207,9 +262,10 @@ mod tests {
     #[test]
     fn a_model_that_may_think_first_is_told_not_to() {
         // As Qwen3's ends.
-        let qwen3 = "{% if add_generation_prompt %}a{% if enable_thinking is defined and \
-            enable_thinking is false %}<think></think>{% endif %}{% endif %}";
-        assert_eq!(template(qwen3).render(None, "Hi").unwrap(), "a<think></think>");
+        let qwen3 = "{{ messages[0].content }}{% if add_generation_prompt %}a{% if \
+            enable_thinking is defined and enable_thinking is false %}<think></think>{% endif %}\
+            {% endif %}";
+        assert_eq!(template(qwen3).render(None, "Hi").unwrap(), "Hia<think></think>");
     }
 
     #[test]
@@ -237,14 +293,53 @@ mod tests {
         let expected = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb";
         assert_eq!(template("a").sha256(), expected);
         assert!(!template(CHATML).prints_date());
-        let dated = template("{{ strftime_now('%d %b %Y') }}");
+        let dated = template("{{ strftime_now('%d %b %Y') }}{{ messages[0].content }}");
         assert!(dated.prints_date());
         assert_eq!(dated.render(None, "").unwrap(), "01 Jan 1970");
         let tomorrow = ChatTemplate::dated(&dated.source, special(), 86_400).unwrap();
         assert_eq!(dated.sha256(), tomorrow.sha256());
         let text = |template: &ChatTemplate| template.dated_text().unwrap();
-        assert_eq!(text(&dated).as_deref(), Some("01 Jan 1970"));
-        assert_eq!(text(&tomorrow).as_deref(), Some("02 Jan 1970"));
+        assert_eq!(text(&dated).as_deref(), Some("01 Jan 1970?"));
+        assert_eq!(text(&tomorrow).as_deref(), Some("02 Jan 1970?"));
         assert_eq!(text(&template(CHATML)), None);
+    }
+
+    #[test]
+    fn what_is_said_is_handed_over_in_parts_where_a_template_wants_it_so() {
+        let parts = "{% for m in messages %}{{ m.role }}: {% for part in m.content %}\
+            {% if part.type == 'text' %}{{ part.text }}{% endif %}{% endfor %}{{ '\n' }}\
+            {% endfor %}";
+        let chat = template(parts);
+        assert_eq!(chat.render(Some("Be kind."), "Hi").unwrap(), "system: Be kind.\nuser: Hi\n");
+        assert_eq!(chat.render_answered(None, "Hi", "Yes").unwrap(), "user: Hi\nassistant: Yes\n");
+        // One that fails on a text wants it so, too.
+        let first = "{{ messages[0].content[0].text.strip() }}";
+        assert_eq!(template(first).render(None, " Hi ").unwrap(), "Hi");
+        // Plain text goes first.
+        let either = "{{ messages[0].content if messages[0].content is string else 'parts' }}";
+        assert_eq!(template(either).render(None, "Hi").unwrap(), "Hi");
+    }
+
+    #[test]
+    fn a_prompt_or_system_prompt_that_is_left_out_is_an_error() {
+        let said = |source: &str, system| template(source).check(system).unwrap_err().to_string();
+        let prompt = "the chat template leaves out the prompt or a part of it, expected all of it";
+        assert_eq!(said("<|user|>{{ messages[0].text }}<|end|>", None), prompt);
+        let no_system = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}\
+            {% endif %}{% endfor %}";
+        template(no_system).check(None).unwrap();
+        assert_eq!(
+            said(no_system, Some("Be kind.")),
+            "the chat template leaves out the system prompt or a part of it, expected all of it"
+        );
+        // An empty one has nothing to show.
+        template(no_system).check(Some("")).unwrap();
+        let fails = "{{ messages[0].content.text.strip() }}";
+        assert!(said(fails, None).starts_with("the chat template fails in line 1"));
+        let empty = ChatTemplate::dated(" \n", special(), 0).unwrap_err().to_string();
+        assert_eq!(empty, "the chat template is empty, expected Jinja that renders the prompt");
+        // A template that drops this prompt alone.
+        let thoughts = template("{{ messages[0].content.split('</think>')[-1] }}");
+        assert!(matches!(thoughts.render(None, "a</think>b"), Err(Error::PromptLeftOut)));
     }
 }

@@ -6,12 +6,18 @@ use minijinja::{Error, ErrorKind};
 /// The filter: `tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
 pub(super) fn tojson(
     value: &Value,
-    ensure_ascii: Option<bool>,
-    indent: Option<usize>,
+    ensure_ascii: Option<Value>,
+    indent: Option<Value>,
     args: Kwargs,
 ) -> Result<Value, Error> {
-    let ensure_ascii = ensure_ascii.or(args.get("ensure_ascii")?).unwrap_or(false);
-    let indent = indent.or(args.get("indent")?);
+    let ensure_ascii = ensure_ascii.or(args.get("ensure_ascii")?).is_some_and(|v| v.is_true());
+    let indent = match indent.or(args.get("indent")?) {
+        None => None,
+        Some(width) => Some(match width.as_str() {
+            Some(text) => text.to_owned(),
+            None => " ".repeat(usize::try_from(width)?),
+        }),
+    };
     let separators: Option<Vec<String>> = args.get("separators")?;
     let sort_keys = args.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
     args.assert_all_used()?;
@@ -32,7 +38,8 @@ fn invalid(what: String) -> Error {
 struct Writer<'s> {
     out: String,
     ensure_ascii: bool,
-    indent: Option<usize>,
+    /// What a level is indented by; None for one line.
+    indent: Option<String>,
     item: &'s str,
     key: &'s str,
     sort_keys: bool,
@@ -89,9 +96,9 @@ impl Writer<'_> {
     }
 
     fn new_line(&mut self, depth: usize) {
-        if let Some(indent) = self.indent {
+        if let Some(indent) = &self.indent {
             self.out.push('\n');
-            self.out += &" ".repeat(indent * depth);
+            self.out += &indent.repeat(depth);
         }
     }
 
@@ -133,9 +140,26 @@ impl Writer<'_> {
 
 /// A number as Python's `json` writes it.
 fn number(value: &Value) -> String {
-    match value.to_string().as_str() {
-        "inf" => "Infinity".into(),
-        "-inf" => "-Infinity".into(),
-        text => text.into(),
+    match f64::try_from(value.clone()) {
+        Ok(float) if !value.is_integer() => float_repr(float),
+        _ => value.to_string(),
     }
+}
+
+/// Python's `repr` of a float: an exponent below 1e-4 and from 1e16 on.
+fn float_repr(float: f64) -> String {
+    if float.is_nan() {
+        return "NaN".into();
+    }
+    if float.is_infinite() {
+        return if float > 0.0 { "Infinity" } else { "-Infinity" }.into();
+    }
+    let scientific = format!("{float:e}");
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if (-4..16).contains(&exponent) {
+        return format!("{float:?}");
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{digits}e{sign}{:02}", exponent.unsigned_abs())
 }

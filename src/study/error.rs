@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{gguf, llama};
+use crate::{gguf, llama, prompts};
 
 /// A result of this folder.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -15,6 +15,8 @@ pub enum Error {
     Gguf(#[from] gguf::Error),
     #[error(transparent)]
     Llama(#[from] llama::Error),
+    #[error(transparent)]
+    Prompts(#[from] prompts::Error),
 
     #[error("{}: cannot {verb}: {source}", path.display())]
     Disk { path: PathBuf, verb: &'static str, source: std::io::Error },

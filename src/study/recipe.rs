@@ -7,11 +7,12 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::error::{Error, Result, disk};
+use super::error::{Error, Result};
 use super::options::{Options, Verbs, texts};
 use super::overrides::{Override, override_all};
 use super::reading::{Places, Section, folder_of};
 use crate::eval::asr::Attack;
+use crate::prompts::TextFile;
 
 /// What stands for files when a verb's options are checked.
 const WRITES: &[&str] = &["model", "-o", "out"];
@@ -68,8 +69,7 @@ impl Recipe {
     /// # Errors
     /// It cannot be read, is no TOML, or says what no verb understands.
     pub fn read(path: &Path, overrides: &[Override], verbs: &dyn Verbs) -> Result<Recipe> {
-        let text = std::fs::read_to_string(path).map_err(disk(path, "read"))?;
-        Recipe::parse(&text, path, overrides, verbs)
+        Recipe::parse(&TextFile::read(path)?.text, path, overrides, verbs)
     }
 
     /// As [`Recipe::read`], of the text that is or would be at `path`.

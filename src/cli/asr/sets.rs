@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::super::paths::Paths;
 use crate::eval::asr::{Attack, Headline, Way};
-use crate::prompts::{self, ChatTemplate, Part, PromptSet};
+use crate::prompts::{self, ChatTemplate, Part, PromptSet, TextFile};
 
 /// What is asked.
 #[derive(Debug, Args)]
@@ -185,10 +185,8 @@ fn check_names(sets: &[Set]) -> Result<()> {
 }
 
 fn read_suffixes(path: &Path) -> Result<PromptSet> {
-    let set = match prompts::load(path, Some("suffix")) {
-        // A file of another shape, by its usual field.
-        Err(prompts::Error::InFile { .. }) => prompts::load(path, None),
-        read => read,
-    };
+    let file = TextFile::read(path);
+    // A file of another shape, by its usual field.
+    let set = file.and_then(|file| file.prompts(Some("suffix")).or_else(|_| file.prompts(None)));
     set.context("no suffixes to attack with")
 }

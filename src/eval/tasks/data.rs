@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 
 use super::super::error::{Error, Result};
 use super::Task;
 use super::hellaswag::rows_of_six;
 use super::item::Item;
-use crate::gguf::hex;
+use crate::prompts::TextFile;
 
 /// A task with the items to score.
 pub struct TaskData {
@@ -51,21 +50,9 @@ pub fn load(
     seed: Option<u64>,
 ) -> Result<TaskData> {
     let path = find(task, folder)?;
-    let bytes = std::fs::read(&path).map_err(|source| Error::Disk {
-        path: path.clone(),
-        verb: "read",
-        source,
-    })?;
-    let sha256 = hex(&Sha256::digest(&bytes));
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = 1 + before.iter().filter(|b| **b == b'\n').count();
-        malformed(&path, line, "bytes that are no UTF-8 text")
-    })?;
-    // Windows puts a byte order mark in front.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let TextFile { text, sha256, .. } = TextFile::read(&path)?;
     let rows =
-        if is_lines_of_six(&path) { rows_of_six(&path, text) } else { json_rows(&path, text) }?;
+        if is_lines_of_six(&path) { rows_of_six(&path, &text) } else { json_rows(&path, &text) }?;
     let mut items = rows.iter().map(|row| task.item(row)).collect::<Result<Vec<Item>>>()?;
     if items.is_empty() {
         return Err(Error::File { path, what: "no rows".into() });
@@ -219,7 +206,7 @@ mod tests {
             let said = said(format!("{long}{broken}\n").as_bytes());
             assert!(said.contains("rte_val.jsonl") && said.contains(expected), "{said}");
         }
-        assert!(said(b"{}\n\xff\n").contains("line 2: bytes"), "bytes");
+        assert!(said(b"{}\n\xff\n").contains("not UTF-8 from byte 3 on, in line 2"), "bytes");
         assert!(said(b"\n").contains("no rows"));
         let marked = format!("\u{feff}{RTE}");
         assert_eq!(load_rte("rte_val.jsonl", marked.as_bytes()).unwrap().items.len(), 1);
