@@ -126,7 +126,7 @@ fn a_file_that_llama_cpp_would_not_run_is_not_written() {
         &["merge", &lora_flag],
         &["repair", &direction_flag, "--block=0", "--alpha=1"],
     ] {
-        let output = aird().args(words).arg(&path).arg("-o").arg(&out).output().unwrap();
+        let output = aird().arg("-q").args(words).arg(&path).arg("-o").arg(&out).output().unwrap();
         assert_sentence(&output, 1, "out.gguf was not written, for it would not be sound");
         assert_eq!(names_in(folder.path()), before, "{words:?}");
     }

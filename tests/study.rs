@@ -547,7 +547,9 @@ fn a_recipe_in_the_runs_own_folder_is_not_written_over() {
     let place = Place::new();
     let recipe = std::fs::read_to_string(place.path("recipe.toml")).unwrap() + "\n# A comment.\n";
     place.write("recipe.toml", &recipe);
-    // The run's folder is the recipe's own.
+    // A run that was begun here.
+    std::fs::create_dir(place.path("steps")).unwrap();
+    place.write("steps/lock", "");
     let output = place.study(".", &[]);
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     assert!(stderr(&output).contains("the input itself"), "{}", stderr(&output));

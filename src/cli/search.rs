@@ -107,10 +107,12 @@ pub struct Answer {
 impl SearchArgs {
     /// The files that these arguments name.
     pub fn paths(&self) -> Paths {
-        let front =
-            self.front.iter().flat_map(|front| [front.clone(), front.with_extension("svg")]);
+        // Where the picture's name is given, `check_front` says what is wrong.
+        let mut front: Vec<PathBuf> = self.front.iter().cloned().collect();
+        front.extend(self.front.iter().map(|front| front.with_extension("svg")));
+        front.dedup();
         let paths = self.chat.read_from(Paths::default());
-        paths.reads(self.harmful.iter().chain(&self.harmless)).writes(&front.collect::<Vec<_>>())
+        paths.reads(self.harmful.iter().chain(&self.harmless)).writes(&front)
     }
 
     /// Searches, prints the front, and writes it where that was asked for.

@@ -92,8 +92,8 @@ impl Verb for Study {
     }
 }
 
-/// Writes the whole recipe into the run's folder, unless it was read from there: a user's comments are
-/// not written over.
+/// Writes the whole recipe into the run's folder, unless it was read from there: a user's comments
+/// are not written over.
 fn keep_recipe(read: &Path, run: &Path, recipe: &Recipe) -> Result<()> {
     let (kept, text) = (run.join("recipe.toml"), toml_text(recipe));
     if !same_file(read, &kept) {

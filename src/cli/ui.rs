@@ -42,8 +42,8 @@ impl Ui {
         Ok(Ui { quiet, verbose, interrupted })
     }
 
-    /// Prints a result. Names and values in it come from files: whatever steers a terminal is shown,
-    /// not obeyed, and so in everything else that is printed.
+    /// Prints a result. Names and values in it come from files: whatever steers a terminal is
+    /// shown, not obeyed, and so in everything else that is printed.
     pub fn print(&self, text: impl Display) -> Result<()> {
         self.print_exactly(&shown_lines(&text.to_string()))
     }

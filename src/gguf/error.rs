@@ -171,7 +171,7 @@ pub enum Error {
     NotWhole { path: PathBuf, what: String },
 
     #[error(
-        "{}: there is no room for {bytes} more bytes there: {source}\n\
+        "cannot write {}: there is no room for {bytes} bytes: {source}\n\
          hint: free some space, or name another folder", path.display()
     )]
     NoRoom { path: PathBuf, bytes: u64, source: io::Error },
