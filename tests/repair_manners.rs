@@ -155,7 +155,7 @@ fn what_is_wrong_is_said_before_any_work() {
         (&["--front", "front.svg"], 1, "expected a name for the JSON"),
         (&["--front", "there.gguf"], 1, "there.svg exists"),
         (&["--front", "there.json"], 1, "exists\nhint: --force"),
-        (&["--front", "same", "-o", "same"], 1, "two files at once"),
+        (&["--front", "same", "-o", "same"], 1, "are the same file"),
         (&["--lora", model, "--force"], 1, "is the input itself"),
     ] {
         scene.refuses(more, code, expected);
