@@ -15,6 +15,7 @@ mod lossless;
 mod malformed;
 mod manners;
 mod merge;
+mod names;
 mod prompts;
 mod prune;
 mod quantize;

@@ -14,6 +14,7 @@ mod header;
 mod history;
 mod journal;
 mod keep;
+mod links;
 mod model;
 mod output;
 mod patch;
