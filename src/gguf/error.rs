@@ -151,9 +151,9 @@ pub enum Error {
     )]
     NoJournal { path: PathBuf },
     #[error(
-        "{} has no undo journal in its folder, but it is one of {n_links} names (hard links) of \
-         its file\n\
-         hint: the journal lies beside the name that was repaired: run `aird undo` by that name",
+        "{} has no undo journal in its folder, and is one of {n_links} names (hard links) of its \
+         file\n\
+         hint: a journal lies beside the name that was repaired: run `aird undo` by that name",
         path.display()
     )]
     NoJournalOfLink { path: PathBuf, n_links: u64 },
