@@ -18,6 +18,7 @@ mod lossless;
 mod malformed;
 mod manners;
 mod merge;
+mod names;
 mod outputs;
 mod prompts;
 mod prune;

@@ -16,17 +16,18 @@ use serde::Deserialize;
 
 use crate::support::{Arch, TempDir, Tiny, json, names_in, run, stderr, stdout, tempdir};
 
-const NAMES: [&str; 2] = ["blk.0.attn_output.weight", "blk.1.ffn_down.weight"];
+/// Tensors that are patched.
+pub(crate) const NAMES: [&str; 2] = ["blk.0.attn_output.weight", "blk.1.ffn_down.weight"];
 
 /// A model, and the bytes of every file of its folder.
-struct Scene {
-    folder: TempDir,
-    model: PathBuf,
-    before: Vec<(String, Vec<u8>)>,
+pub(crate) struct Scene {
+    pub folder: TempDir,
+    pub model: PathBuf,
+    pub before: Vec<(String, Vec<u8>)>,
 }
 
 impl Scene {
-    fn new(tiny: &Tiny) -> Scene {
+    pub fn new(tiny: &Tiny) -> Scene {
         let folder = tempdir();
         let model = tiny.write(folder.path());
         let before = files_in(folder.path());
@@ -34,7 +35,7 @@ impl Scene {
     }
 
     /// A model whose history has room for more: aird fills its last line up with spaces.
-    fn with_history() -> Scene {
+    pub fn with_history() -> Scene {
         let folder = tempdir();
         let first = Tiny::new(Arch::Llama).ty(GgmlType::Q8_0).write(folder.path());
         let model = folder.path().join("model.gguf");
@@ -49,11 +50,11 @@ impl Scene {
         Scene { folder, model, before }
     }
 
-    fn patch(&self) -> Patched {
+    pub fn patch(&self) -> Patched {
         patch(&self.model, &NAMES).unwrap()
     }
 
-    fn check_untouched(&self) {
+    pub fn check_untouched(&self) {
         assert!(files_in(self.folder.path()) == self.before);
     }
 }
@@ -96,11 +97,11 @@ fn step() -> Step {
     Step::new("repair").parameter("alpha", 1.5).changed(NAMES)
 }
 
-fn patch(model: &Path, names: &[&str]) -> Result<Patched, Error> {
+pub(crate) fn patch(model: &Path, names: &[&str]) -> Result<Patched, Error> {
     ready(model, names)?.apply(Some(step()), &Unwatched)
 }
 
-fn undo(model: &Path) -> std::process::Output {
+pub(crate) fn undo(model: &Path) -> std::process::Output {
     run(&[Path::new("undo"), model])
 }
 

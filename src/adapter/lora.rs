@@ -180,9 +180,11 @@ impl Pair {
 
     fn fits(&self, info: &TensorInfo) -> bool {
         let slices = info.shape.iter().skip(2).product::<u64>() as usize;
+        // In 128 bits: beside a dimension of 0 in the adapter the rank may be any number.
+        let expected = slices as u128 * self.rank as u128 * self.n_in as u128;
         info.n_cols() as usize == self.n_in
             && info.shape.get(1).copied().unwrap_or(1) as usize == self.n_out
-            && slices * self.rank * self.n_in == self.a.len()
+            && expected == self.a.len() as u128
     }
 
     /// Adds `strength * B A` to `values`, the model's rows `rows` as [n_rows, n_in]. Sums are
@@ -215,4 +217,32 @@ fn numbers(tensor: Tensor<'_>) -> Result<Vec<f32>> {
     let mut out = vec![0.0; info.n_elements() as usize];
     decode_rows(info.ty, tensor.data(), n_cols, &mut out)?;
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gguf::{Builder, GgmlType};
+
+    #[test]
+    fn factors_without_values_fit_no_tensor_whatever_their_rank() {
+        // 32 experts of 8 x 8, and a rank at which 32 * rank * 8 is 2^64.
+        let (name, rank) = ("blk.0.ffn_down_exps.weight", 1 << 56);
+        let folder = tempfile::tempdir().unwrap();
+        let [model, adapter] = ["model.gguf", "adapter.gguf"].map(|n| folder.path().join(n));
+        let mut file = Builder::new();
+        file.kv("general.architecture", "llama");
+        file.tensor(name, &[8, 8, 32], GgmlType::F32, vec![0; 8 * 8 * 32 * 4]).unwrap();
+        file.write(&model).unwrap();
+        let mut file = Builder::new();
+        file.kv("general.type", "adapter").kv("adapter.type", "lora");
+        file.kv("general.architecture", "llama");
+        for (suffix, shape) in [("lora_a", [8, rank, 0]), ("lora_b", [rank, 8, 0])] {
+            let name = format!("{name}.{suffix}");
+            file.tensor(&name, &shape, GgmlType::F32, Vec::new()).unwrap();
+        }
+        file.write(&adapter).unwrap();
+        let checked = Adapter::open(&adapter).unwrap().check(&Model::open(&model).unwrap());
+        assert!(matches!(checked, Err(Error::Shape { .. })), "{checked:?}");
+    }
 }

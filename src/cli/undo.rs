@@ -9,13 +9,16 @@ use serde::Serialize;
 use super::paths::Verb;
 use super::text::{bytes_text, counted};
 use super::ui::Ui;
-use crate::gguf::{Pending, Undone, history_path};
+use crate::gguf::{Pending, Undone};
 
 /// Take an in-place repair back, byte for byte
 ///
 /// The journal MODEL.aird-undo, which the repair left beside the model, holds what was there
 /// before. Undo puts that back, whatever became of the repair (done, cut off, killed), and removes
 /// the journal. It refuses if the model was replaced since. If it is cut off itself: run it again.
+///
+/// A model that has several names in its folder (hard links) may be undone by any of them. From
+/// another folder only the name that was repaired leads to the journal.
 #[derive(Debug, Args)]
 pub struct Undo {
     /// The repaired GGUF file; any shard of a split one.
@@ -79,10 +82,9 @@ impl Undo {
             false => ui.say(text),
         }
         if self.forget && undone.step.is_some() && !undone.in_history {
-            let first = undone.files.first().map(|file| history_path(file));
             ui.say(format_args!(
                 "the file's own history had no room for the repair: it is told in {}",
-                first.unwrap_or_default().display()
+                undone.history_path.display()
             ));
         }
         Ok(())

@@ -116,6 +116,11 @@ pub enum Error {
 
     #[error("{} is read-only\nhint: chmod u+w lets it be changed in place", path.display())]
     ReadOnly { path: PathBuf },
+    #[error(
+        "the folder {} is read-only, and a change in place keeps its undo journal there\n\
+         hint: chmod u+w lets files be made in it", path.display()
+    )]
+    ReadOnlyFolder { path: PathBuf },
     #[error("another aird is changing {}\nhint: wait until it is done", path.display())]
     Busy { path: PathBuf },
     #[error("{} was replaced while it was read\nhint: try again", path.display())]
@@ -145,6 +150,13 @@ pub enum Error {
          hint: there is one from `aird repair --in-place` until `aird undo`", path.display()
     )]
     NoJournal { path: PathBuf },
+    #[error(
+        "{} has no undo journal in its folder, and is one of {n_links} names (hard links) of its \
+         file\n\
+         hint: a journal lies beside the name that was repaired: run `aird undo` by that name",
+        path.display()
+    )]
+    NoJournalOfLink { path: PathBuf, n_links: u64 },
     #[error(
         "the change of {} was kept for good by an `aird undo --forget` that was cut off; that is \
          finished now, and there is nothing left to take back", path.display()

@@ -12,6 +12,8 @@
 //! A journal is written as `MODEL.aird-undo.part`, synced, and renamed to `MODEL.aird-undo`; only
 //! then is the model touched. So a `.part`, whole or torn, says that the model was not touched,
 //! and a damaged journal under its own name was damaged later: it is refused, never removed.
+//!
+//! Of a name that leaves no room for these endings the beginning is kept, with a hash of all of it.
 
 use std::iter::once;
 use std::ops::Range;
@@ -32,10 +34,20 @@ const SUM_BYTES: u64 = 32;
 const TRAILER_BYTES: u64 = 8 + SUM_BYTES;
 /// How much around each stretch tells one model from another.
 const AROUND_BYTES: u64 = 4096;
+/// `NAME_MAX` of Linux's file systems, and as much as those of macOS and Windows take.
+const MAX_NAME_BYTES: usize = 255;
+/// What is left of a longer name: so little that a temp file's name is none too long either.
+const CUT_NAME_BYTES: usize = 180;
+/// Tells apart two long names that begin alike.
+const HASH_CHARS: usize = 12;
 
-/// Where the journal of the file at `model` is: beside the file that its links lead to.
+/// How the name of a journal ends.
+pub(super) const JOURNAL_SUFFIX: &str = ".aird-undo";
+
+/// Where the journal of the file at `model` is: beside the file that its links lead to. A name that
+/// would be too long for a file is cut.
 pub fn journal_path(model: &Path) -> PathBuf {
-    beside(model, ".aird-undo")
+    beside(model, JOURNAL_SUFFIX)
 }
 
 /// The journal until it is whole.
@@ -43,11 +55,22 @@ pub(super) fn part_path(model: &Path) -> PathBuf {
     beside(model, ".aird-undo.part")
 }
 
-/// The path of `model`, behind all links, with `suffix`.
+/// The path of `model`, which all links lead to, with `suffix`; of a long name the beginning, and
+/// a hash of all of it.
 pub(super) fn beside(model: &Path, suffix: &str) -> PathBuf {
-    let mut path = model.canonicalize().unwrap_or_else(|_| model.to_owned()).into_os_string();
-    path.push(suffix);
-    path.into()
+    let model = model.canonicalize().unwrap_or_else(|_| model.to_owned());
+    let name = model.file_name().unwrap_or_default();
+    if name.len() + suffix.len() <= MAX_NAME_BYTES {
+        let mut path = model.into_os_string();
+        path.push(suffix);
+        return path.into();
+    }
+    let hash = &hex(&Sha256::digest(name.as_encoded_bytes()))[..HASH_CHARS];
+    let mut stem = name.to_string_lossy().into_owned();
+    while stem.len() > CUT_NAME_BYTES {
+        stem.pop();
+    }
+    model.with_file_name(format!("{stem}-{hash}{suffix}"))
 }
 
 /// Bytes of a file that a patch changes.

@@ -16,7 +16,7 @@ use super::journal::{Journal, beside, journal_path, part_path};
 use super::output::write_file;
 
 /// Where a journal goes that is not needed any more.
-fn kept_path(model: &Path) -> PathBuf {
+pub(super) fn kept_path(model: &Path) -> PathBuf {
     beside(model, ".aird-undo.kept")
 }
 

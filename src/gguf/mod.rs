@@ -15,6 +15,7 @@ mod history;
 mod journal;
 mod keep;
 mod keys;
+mod links;
 mod model;
 mod output;
 mod patch;

@@ -6,7 +6,7 @@
 //! read back. So whatever happens, [`Pending::undo`] gives back what was there.
 
 use std::collections::HashMap;
-use std::fs::Metadata;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -19,6 +19,7 @@ use super::header::Header;
 use super::history::{HISTORY_KEY, Step};
 use super::journal::{self, Index, Stretch, journal_path, part_path};
 use super::keep;
+use super::links::{self, is_same};
 use super::model::{Model, Shard};
 use super::rewrite::{Ask, Replacement};
 use super::undo::Pending;
@@ -78,8 +79,8 @@ pub struct Patched {
 /// Checks that `model` can be patched, before any work is done.
 ///
 /// # Errors
-/// A file is read-only, in use by another aird, replaced since it was opened, or was patched
-/// before and has its journal.
+/// A file or its folder is read-only; it is in use by another aird, replaced since it was opened,
+/// or was patched before, by whichever name in its folder, and has its journal.
 pub fn check_patch(model: &Model) -> Result<()> {
     open_all(model).map(drop)
 }
@@ -137,16 +138,30 @@ impl<'m> Patch<'m> {
 fn open_all(model: &Model) -> Result<Vec<Changing>> {
     let open = |shard: &Shard| Handle::open_to_change(&shard.path);
     let handles = model.shards().iter().map(open).collect::<Result<Vec<Handle>>>()?;
+    handles.iter().try_for_each(|handle| check_folder(&handle.path))?;
     // What was kept for good has no journal, even if that was cut off.
-    let paths: Vec<PathBuf> = handles.iter().map(|handle| handle.path.clone()).collect();
-    keep::finish(&Real, &paths)?;
+    let home = |handle: &Handle| links::home(&handle.path);
+    keep::finish(&Real, &handles.iter().map(home).collect::<Result<Vec<PathBuf>>>()?)?;
     let changing = handles.into_iter().zip(model.shards());
     changing.map(|(handle, shard)| Changing::new(handle, shard)).collect()
 }
 
+/// Checks that files can be made beside `model`: the journal, and the new bytes until then.
+fn check_folder(model: &Path) -> Result<()> {
+    let folder = folder_of(model);
+    let metadata = folder.metadata().map_err(io_error("cannot read", folder))?;
+    // Asked for, not tried: root may write what its owner protects. Elsewhere it says nothing.
+    if cfg!(unix) && metadata.permissions().readonly() {
+        return Err(Error::ReadOnlyFolder { path: folder.into() });
+    }
+    // Names that are too long for this disk are seen as well.
+    exists(&part_path(model))?;
+    Spool::beside(model).map(drop)
+}
+
 impl Changing {
     fn new(model: Handle, shard: &Shard) -> Result<Changing> {
-        let journal = journal_path(&model.path);
+        let journal = journal_path(&links::home(&model.path)?);
         if exists(&journal)? {
             return Err(Error::JournalExists { path: model.path, journal });
         }
@@ -188,18 +203,18 @@ impl Changing {
     }
 }
 
-#[cfg(unix)]
-fn is_same(a: &Metadata, b: &Metadata) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    (a.dev(), a.ino(), a.len()) == (b.dev(), b.ino(), b.len())
-}
-
-#[cfg(not(unix))]
-fn is_same(a: &Metadata, b: &Metadata) -> bool {
-    (a.len(), a.modified().ok()) == (b.len(), b.modified().ok())
-}
-
 impl Ready {
+    /// The most names that one of the files has: what changes under one, changes under all of
+    /// them. One for most files.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn n_links(&self) -> Result<u64> {
+        let n_links = |file: &Changing| Ok(links::n_links(&file.model.metadata()?));
+        let counts = self.files.iter().map(n_links).collect::<Result<Vec<u64>>>()?;
+        Ok(counts.into_iter().max().unwrap_or(1))
+    }
+
     /// Writes the journals, then the new bytes; `step` goes into the history if the header has
     /// room for it. Nothing is asked of the user any more: it takes as long as a disk needs for
     /// twice the bytes.
@@ -280,8 +295,10 @@ impl Ready {
     /// After `error` in the middle of writing: as it was, or a hint how to get there.
     fn take_back(self, disk: &dyn Disk, error: Error) -> Error {
         let path = self.files[0].model.path.clone();
-        let handles = self.files.into_iter().map(|file| file.model).collect();
-        match Pending::of(handles).and_then(|pending| pending.undo_on(disk)) {
+        let named = |file: Changing| (file.model.path.clone(), file.model);
+        let files = self.files.into_iter().map(named);
+        let found = files.map(|(home, model)| (model, home, None)).collect();
+        match Pending::of(found).and_then(|pending| pending.undo_on(disk)) {
             Ok(()) => error,
             Err(_) => Error::HalfPatched { path, source: Box::new(error) },
         }
@@ -335,7 +352,12 @@ struct Spool {
 impl Spool {
     fn beside(model: &Path) -> Result<Spool> {
         let folder = folder_of(model);
-        let file = tempfile::tempfile_in(folder).map_err(io_error("cannot write in", folder))?;
+        let file = tempfile::tempfile_in(folder).map_err(|e| match e.kind() {
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                Error::ReadOnlyFolder { path: folder.into() }
+            }
+            _ => io_error("cannot write in", folder)(e),
+        })?;
         Ok(Spool { handle: Handle { path: folder.to_owned(), file }, bytes: 0 })
     }
 

@@ -12,6 +12,7 @@ use super::disk::{Disk, Handle, Real, exists};
 use super::error::{Error, Result, io_error};
 use super::journal::{Journal, Stretch, journal_path, part_path};
 use super::keep;
+use super::links;
 use super::shards::ShardName;
 
 /// A patch that can be taken back. Nobody else can begin to patch or to undo while it lives.
@@ -23,6 +24,8 @@ pub struct Pending {
 #[derive(Debug)]
 struct PendingFile {
     model: Handle,
+    /// The name of the model beside which the journal lies: another one, if it has several.
+    home: PathBuf,
     /// None if the patch ended before it was whole, and so before the model was touched.
     journal: Option<Journal>,
 }
@@ -43,11 +46,14 @@ pub struct Undone {
     pub step: Option<Json>,
     /// Whether the patch put the step into the model's `aird.history`.
     pub in_history: bool,
+    /// Where [`Pending::forget`] puts it otherwise.
+    pub history_path: PathBuf,
 }
 
 impl Pending {
     /// Finds the journals of the model that `path` names: of a file, or, if it is named as a
-    /// shard, of all shards.
+    /// shard, of all shards. Of a file with several names (hard links) the journal may lie beside
+    /// any of those in its folder, also if that name is gone.
     ///
     /// # Errors
     /// There is none; one is damaged, or does not belong to the file beside it; a file may not be
@@ -63,26 +69,30 @@ impl Pending {
                 Err(e) => return Err(io_error("cannot open", &file)(e)),
             }
         }
-        let mut handles = Vec::new();
-        for file in &files {
-            let here = [exists(&journal_path(file))?, exists(&part_path(file))?];
-            if here.contains(&true) || keep::is_kept(file)? {
-                handles.push(Handle::open_to_change(file)?);
+        let homes = files.iter().map(|file| links::home(file)).collect::<Result<Vec<_>>>()?;
+        let mut found = Vec::new();
+        for (file, home) in files.iter().zip(&homes) {
+            if links::has_traces(home)? {
+                found.push((Handle::open_to_change(file)?, home.clone(), None));
+            } else if let Some(orphan) = links::orphan(file)? {
+                found.push((Handle::open_to_change(file)?, file.clone(), Some(orphan)));
             }
         }
-        if keep::finish(&Real, &files)? {
+        if keep::finish(&Real, &homes)? {
             return Err(Error::Kept { path: path.into() });
         }
-        if handles.is_empty() {
-            return Err(Error::NoJournal { path: path.into() });
+        if found.is_empty() {
+            return Err(no_journal(path));
         }
-        Pending::of(handles)
+        Pending::of(found)
     }
 
-    pub(super) fn of(handles: Vec<Handle>) -> Result<Pending> {
+    /// Each file with the name beside which its journal lies, and the journal if it has the name of
+    /// another file.
+    pub(super) fn of(found: Vec<(Handle, PathBuf, Option<PathBuf>)>) -> Result<Pending> {
         let mut files = Vec::new();
-        for model in handles {
-            let path = journal_path(&model.path);
+        for (model, home, orphan) in found {
+            let path = orphan.unwrap_or_else(|| journal_path(&home));
             let journal = if exists(&path)? { Some(Journal::open(path)?) } else { None };
             if let Some(Journal { handle, index }) = &journal
                 && (model.bytes()? != index.file_bytes
@@ -91,7 +101,7 @@ impl Pending {
                 let (path, journal) = (model.path.clone(), handle.path.clone());
                 return Err(Error::JournalOfAnother { path, journal });
             }
-            files.push(PendingFile { model, journal });
+            files.push(PendingFile { model, home, journal });
         }
         Ok(Pending { files })
     }
@@ -108,6 +118,7 @@ impl Pending {
             changed_bytes: 0,
             step: None,
             in_history: false,
+            history_path: self.files.first().map_or_else(PathBuf::new, PendingFile::history_path),
         };
         for file in &self.files {
             let Some(Journal { index, .. }) = &file.journal else { continue };
@@ -135,6 +146,7 @@ impl Pending {
         for (file, changed) in self.files.iter().zip(&changed) {
             file.check_journal(changed)?;
         }
+        self.name_journals(disk)?;
         for (file, changed) in self.files.iter().zip(&changed) {
             file.restore(disk, changed)?;
         }
@@ -166,13 +178,29 @@ impl Pending {
             // The patch may have been killed before it could.
             file.sync(disk)?;
         }
-        keep::keep(disk, &undone.files)?;
+        self.name_journals(disk)?;
+        let homes: Vec<PathBuf> = self.files.iter().map(|file| file.home.clone()).collect();
+        keep::keep(disk, &homes)?;
         Ok(undone)
     }
 
+    /// A journal whose model was renamed gets its model's new name: from then on all is as if it
+    /// had lain there from the first.
+    fn name_journals(&self, disk: &dyn Disk) -> Result<()> {
+        for PendingFile { home, journal, .. } in &self.files {
+            let Some(Journal { handle, .. }) = journal else { continue };
+            let path = journal_path(home);
+            if handle.path != path {
+                let renamed = disk.rename(&handle.path, &path);
+                renamed.map_err(io_error("cannot rename", &handle.path))?;
+            }
+        }
+        Ok(())
+    }
+
     fn remove_journals(&self, disk: &dyn Disk) -> Result<()> {
-        for PendingFile { model, .. } in &self.files {
-            for path in [journal_path(&model.path), part_path(&model.path)] {
+        for PendingFile { home, .. } in &self.files {
+            for path in [journal_path(home), part_path(home)] {
                 if exists(&path)? {
                     disk.remove(&path).map_err(io_error("cannot remove", &path))?;
                 }
@@ -185,7 +213,18 @@ impl Pending {
     }
 }
 
+fn no_journal(path: &Path) -> Error {
+    match path.metadata().map_or(1, |metadata| links::n_links(&metadata)) {
+        1 => Error::NoJournal { path: path.into() },
+        n_links => Error::NoJournalOfLink { path: path.into(), n_links },
+    }
+}
+
 impl PendingFile {
+    fn history_path(&self) -> PathBuf {
+        keep::history_path(&self.home)
+    }
+
     /// The stretches that do not hold their old bytes, each with its place in the journal.
     fn changed(&self) -> Result<Vec<(usize, &Stretch)>> {
         let mut changed = Vec::new();
@@ -240,7 +279,7 @@ fn files_of(path: &Path) -> Vec<PathBuf> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::fs;
 
     use super::super::disk::tests::{Files, Recorder, Stopping, after_power_loss};
@@ -251,17 +290,17 @@ mod tests {
     use super::*;
 
     /// A model of one file or two, each with two tensors that are patched and two that are not.
-    struct Scene {
+    pub struct Scene {
         folder: tempfile::TempDir,
-        path: PathBuf,
-        before: Files,
+        pub path: PathBuf,
+        pub before: Files,
     }
 
     const SHAPE: [u64; 2] = [64, 5];
     const PATCHED: [&str; 4] = ["0.a", "0.c", "1.a", "1.c"];
 
     impl Scene {
-        fn new(n_files: u64) -> Scene {
+        pub fn new(n_files: u64) -> Scene {
             let folder = tempfile::tempdir().unwrap();
             let name = ShardName { prefix: folder.path().join("m"), index: 0, count: n_files };
             for i in 0..n_files {
@@ -281,11 +320,11 @@ mod tests {
             Scene { folder, path, before }
         }
 
-        fn now(&self) -> Files {
+        pub fn now(&self) -> Files {
             files_in(self.folder.path())
         }
 
-        fn set(&self, files: &Files) {
+        pub fn set(&self, files: &Files) {
             for name in self.now().keys().filter(|name| !files.contains_key(*name)) {
                 fs::remove_file(self.folder.path().join(name)).unwrap();
             }
@@ -311,7 +350,7 @@ mod tests {
         }
 
         /// The files with the patch applied and its journals.
-        fn patched(&self) -> Files {
+        pub fn patched(&self) -> Files {
             let done = self.patch(&Recorder::default()).unwrap();
             assert!(done.in_history && done.tensors == PATCHED[..done.files.len() * 2]);
             let patched = self.now();
@@ -347,7 +386,7 @@ mod tests {
     }
 
     /// Runs `act` with disks that stop ever later, until one does not; returns how many did.
-    fn each_stop(for_good: bool, mut act: impl FnMut(usize, &Stopping)) -> usize {
+    pub fn each_stop(for_good: bool, mut act: impl FnMut(usize, &Stopping)) -> usize {
         for cost in 0.. {
             let disk = Stopping::after(cost, for_good);
             act(cost, &disk);

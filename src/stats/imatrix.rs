@@ -155,6 +155,11 @@ fn input(file: &Shard, weight: &str) -> std::result::Result<InputStats, String> 
     let sum2 = find("in_sum2").ok_or_else(|| format!("no {weight}.in_sum2"))?;
     let counts = find("counts").ok_or_else(|| format!("no {weight}.counts beside its in_sum2"))?;
     let (n_cols, n_expert) = (sum2.n_cols(), sum2.n_rows());
+    // Beside a dimension of 0 any other takes no bytes: counts for it would.
+    if n_cols == 0 || n_expert == 0 {
+        let shape = sum2.shape_text();
+        return Err(format!("{weight}.in_sum2 has shape {shape}, expected no dimension of 0"));
+    }
     let values = |info: &TensorInfo| {
         let values = decode(file, info)?;
         let expected = n_cols * n_expert;
@@ -201,5 +206,24 @@ fn decode(file: &Shard, info: &TensorInfo) -> std::result::Result<Vec<f64>, Stri
             Ok(words.map(|b| f64::from_le_bytes(*b)).collect())
         }
         ty => Err(format!("{} is {ty}, expected F32", info.name)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_without_columns_or_rows_are_refused_whatever_their_number() {
+        for shape in [[0, 3], [3, 0], [0, 1 << 60], [1 << 60, 0]] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("imatrix.gguf");
+            let mut file = Builder::new();
+            file.tensor("w.in_sum2", &shape, GgmlType::F32, Vec::new()).unwrap();
+            file.tensor("w.counts", &[1, 1], GgmlType::F32, vec![0; 4]).unwrap();
+            file.write(&path).unwrap();
+            let error = read(&path).unwrap_err().to_string();
+            assert!(error.contains("expected no dimension of 0"), "{shape:?}: {error}");
+        }
     }
 }

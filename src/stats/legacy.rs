@@ -32,6 +32,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Stats, String> {
         let name = String::from_utf8_lossy(reader.take(len, "a name")?).into_owned();
         let n_call = reader.count(&format!("{name}'s calls"))?;
         let n_cols = reader.count(&format!("{name}'s number of values"))?;
+        if n_cols == 0 {
+            return Err(format!("{name} has no values, expected one for each channel"));
+        }
         let words = reader.take(n_cols.saturating_mul(4), &name)?.as_chunks::<4>().0.iter();
         let sum2: Vec<f64> = words.map(|b| f64::from(f32::from_le_bytes(*b))).collect();
         if sum2.iter().any(|x| !(x.is_finite() && *x >= 0.0)) {
@@ -110,6 +113,14 @@ mod tests {
         let entry = &once[4..4 + 4 + 3 + 4 + 4 + 8];
         let bytes = [&2i32.to_le_bytes()[..], entry, entry].concat();
         assert_eq!(parse(&bytes).unwrap_err(), "b.w is there twice");
+    }
+
+    #[test]
+    fn an_entry_without_values_is_refused() {
+        let mut bytes = file();
+        let n_values = 4 + 4 + 3 + 4;
+        bytes[n_values..n_values + 4].fill(0);
+        assert_eq!(parse(&bytes).unwrap_err(), "b.w has no values, expected one for each channel");
     }
 
     #[test]

@@ -112,6 +112,14 @@ impl Repair {
         let proof = Proof::before(&model, asked.unit, edited, &progress)?;
         let ready = patch.produce(&progress)?;
         drop(model);
+        let n_links = ready.n_links()?;
+        if n_links > 1 {
+            ui.warn(format_args!(
+                "{} has {n_links} names (hard links): the file changes under each of them; aird \
+                 undo takes it back by this one, or by another in its folder",
+                self.model.display()
+            ));
+        }
         let patched = ready.apply(Some(self.step(edited, chosen)), &progress)?;
         drop(progress);
         if patched.files.is_empty() {
