@@ -114,9 +114,8 @@ impl Handle {
         }
         let opened = OpenOptions::new().read(true).write(true).open(&path);
         let file = opened.map_err(|e| match e.kind() {
-            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-                Error::ReadOnly { path: path.clone() }
-            }
+            ErrorKind::PermissionDenied => Error::NotYours { path: path.clone() },
+            ErrorKind::ReadOnlyFilesystem => Error::ReadOnlyDisk { path: path.clone() },
             _ => io_error("cannot open", &path)(e),
         })?;
         // The lock goes with the process, however it ends. Some file systems have none.

@@ -114,13 +114,20 @@ pub enum Error {
     )]
     ReadBack { path: PathBuf, what: String },
 
-    #[error("{} is read-only\nhint: chmod u+w lets it be changed in place", path.display())]
+    #[error("{} is read-only\nhint: its owner can allow it to be changed: chmod u+w", path.display())]
     ReadOnly { path: PathBuf },
     #[error(
         "the folder {} is read-only, and a change in place keeps its undo journal there\n\
          hint: chmod u+w lets files be made in it", path.display()
     )]
     ReadOnlyFolder { path: PathBuf },
+    #[error(
+        "{} may not be written by this user, who does not own it\n\
+         hint: let its owner run this, or write a new file", path.display()
+    )]
+    NotYours { path: PathBuf },
+    #[error("{} is on a read-only file system\nhint: write a new file elsewhere", path.display())]
+    ReadOnlyDisk { path: PathBuf },
     #[error("another aird is changing {}\nhint: wait until it is done", path.display())]
     Busy { path: PathBuf },
     #[error("{} was replaced while it was read\nhint: try again", path.display())]
