@@ -1,6 +1,8 @@
 //! The names of a model's file. A file may have several (hard links), but it has one journal,
 //! beside the name by which it was changed. That journal is found by every name in the same folder.
-//! Names in other folders are known to nobody: the disk would have to be searched for them.
+//! For names in other folders the file itself carries a note (an extended attribute) of where the
+//! journal lies, where the file system keeps such notes; otherwise the disk would have to be
+//! searched.
 
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
@@ -49,7 +51,54 @@ pub(super) fn home(file: &Path) -> Result<PathBuf> {
             }
         }
     }
-    Ok(file.to_owned())
+    match noted(file) {
+        Some(name) if is_other_name(file, &name) && has_traces(&name)? => Ok(name),
+        _ => Ok(file.to_owned()),
+    }
+}
+
+fn is_other_name(file: &Path, name: &Path) -> bool {
+    let of = |path: &Path| path.symlink_metadata().ok();
+    of(file).zip(of(name)).is_some_and(|(a, b)| is_same(&a, &b))
+}
+
+/// The note's name among the attributes of a file.
+#[cfg(target_os = "linux")]
+const NOTE: &str = "user.aird.undo";
+
+/// Notes on a file with several names that its journal lies beside `home`, an absolute path. Where
+/// that cannot be done the journal is found from its own folder only.
+#[cfg(target_os = "linux")]
+pub(super) fn note(home: &Path) {
+    use std::os::unix::ffi::OsStrExt;
+    let text = home.as_os_str().as_bytes();
+    let _ = rustix::fs::setxattr(home, NOTE, text, rustix::fs::XattrFlags::empty());
+}
+
+/// Removes the note.
+#[cfg(target_os = "linux")]
+pub(super) fn forget_note(file: &Path) {
+    let _ = rustix::fs::removexattr(file, NOTE);
+}
+
+#[cfg(target_os = "linux")]
+fn noted(file: &Path) -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStrExt;
+    // The longest path that Linux takes, PATH_MAX.
+    let mut text = vec![0; 4096];
+    let n = rustix::fs::getxattr(file, NOTE, &mut text[..]).ok()?;
+    Some(std::ffi::OsStr::from_bytes(&text[..n]).into())
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn note(_: &Path) {}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn forget_note(_: &Path) {}
+
+#[cfg(not(target_os = "linux"))]
+fn noted(_: &Path) -> Option<PathBuf> {
+    None
 }
 
 /// True if a patch of the file, which was named `home` for it, left anything there.

@@ -284,6 +284,9 @@ impl Ready {
             let path = journal_path(&file.model.path);
             let renamed = disk.rename(&part_path(&file.model.path), &path);
             renamed.map_err(io_error("cannot write", &path))?;
+            if links::n_links(&file.model.metadata()?) > 1 {
+                links::note(&file.model.path);
+            }
         }
         for file in &self.files {
             let path = &file.model.path;

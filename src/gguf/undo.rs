@@ -181,6 +181,7 @@ impl Pending {
         self.name_journals(disk)?;
         let homes: Vec<PathBuf> = self.files.iter().map(|file| file.home.clone()).collect();
         keep::keep(disk, &homes)?;
+        self.files.iter().for_each(|file| links::forget_note(&file.model.path));
         Ok(undone)
     }
 
@@ -206,8 +207,9 @@ impl Pending {
                 }
             }
         }
-        for PendingFile { model, .. } in &self.files {
-            disk.sync_folder(&model.path).map_err(io_error("cannot write beside", &model.path))?;
+        for PendingFile { model, home, .. } in &self.files {
+            links::forget_note(&model.path);
+            disk.sync_folder(home).map_err(io_error("cannot write beside", home))?;
         }
         Ok(())
     }
