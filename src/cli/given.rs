@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::args::EngineArgs;
 use super::calibrate::warn_of_unseen;
 use super::calibration::{self, Calibration, CalibrationArgs};
+use super::output::OutputArgs;
 use super::paths::Paths;
 use super::text::{counted, few};
 use super::ui::Ui;
@@ -41,11 +42,14 @@ pub struct Given {
 }
 
 impl StatsArgs {
-    /// The files that these arguments name, `output`, and the statistics kept beside it.
-    pub fn paths(&self, output: &PathBuf) -> Paths {
+    /// The paths of a verb that makes a smaller `model` by these arguments: statistics that it
+    /// collects are kept beside the output.
+    pub fn paths(&self, model: &PathBuf, out: &OutputArgs) -> Paths {
+        let output = &out.output;
         let beside = self.calibration.data.as_ref().map(|_| kept_beside(output));
         let paths = self.calibration.read_from(Paths::default());
-        paths.reads(&self.stats).writes(std::iter::once(output).chain(&beside))
+        let paths = paths.reads(std::iter::once(model).chain(&self.stats));
+        paths.writes(std::iter::once(output).chain(&beside)).with(out.force, out.dry_run)
     }
 
     /// True if there will be statistics.

@@ -95,10 +95,7 @@ pub struct Report {
 
 impl Verb for Prune {
     fn paths(&self) -> Paths {
-        self.stats
-            .paths(&self.out.output)
-            .reads([&self.model])
-            .with(self.out.force, self.out.dry_run)
+        self.stats.paths(&self.model, &self.out)
     }
 
     fn run(self, ui: &Ui) -> Result<()> {
