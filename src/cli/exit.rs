@@ -21,7 +21,10 @@ type Cause<'a> = &'a (dyn Error + 'static);
 /// is a fault of ours.
 pub fn exit_code_of(run: impl FnOnce() -> anyhow::Result<()> + UnwindSafe) -> u8 {
     std::panic::set_hook(Box::new(|panic| {
-        let text = panic.payload_as_str().unwrap_or("it did not say why");
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        let text = text.unwrap_or("it did not say why");
         let place = panic.location().map_or_else(String::new, |at| format!(" at {at}"));
         print_error(&anyhow::anyhow!("internal error{place}: {text}\nhint: please report this"));
     }));

@@ -49,7 +49,7 @@ impl Paths {
         let is_file = |text: &&str| {
             let is_word =
                 |word: &&str| text == word || (word.ends_with(':') && text.starts_with(*word));
-            !words.iter().any(|word| is_word(word))
+            !words.iter().any(is_word)
         };
         self.inputs.extend(argument.filter(is_file).map(PathBuf::from));
         self

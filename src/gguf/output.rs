@@ -109,7 +109,10 @@ fn reserve(file: &File, bytes: u64) -> io::Result<()> {
 fn temp_prefix(name: &OsStr) -> OsString {
     let mut prefix = OsString::from(".");
     match name.to_str() {
-        Some(name) => prefix.push(&name[..name.floor_char_boundary(MAX_STEM_BYTES)]),
+        Some(name) => {
+            let ends = name.char_indices().map(|(at, c)| at + c.len_utf8());
+            prefix.push(&name[..ends.take_while(|end| *end <= MAX_STEM_BYTES).last().unwrap_or(0)]);
+        }
         // Cut anywhere it may be no name at all; it need not tell.
         None => prefix.push("aird"),
     }

@@ -197,8 +197,8 @@ fn signal(_: ExitStatus) -> Option<i32> {
 }
 
 #[cfg(test)]
+#[cfg(unix)]
 mod tests {
-    #![cfg(unix)]
     use super::*;
 
     /// A program that ends as `script` does, in aird's place.
