@@ -114,7 +114,7 @@ pub enum Error {
     )]
     ReadBack { path: PathBuf, what: String },
 
-    #[error("{} is read-only\nhint: its owner can allow it to be changed: chmod u+w", path.display())]
+    #[error("{} is read-only\nhint: its owner can change that: chmod u+w", path.display())]
     ReadOnly { path: PathBuf },
     #[error(
         "the folder {} is read-only, and a change in place keeps its undo journal there\n\
