@@ -1,5 +1,5 @@
 //! Any bytes at all are a file of prompts, under each ending that says what it is, or are refused;
-//! and any text is a chat template or is refused.
+//! and any text whose time is bounded is a chat template or is refused.
 #![no_main]
 
 use aird::prompts::{ChatTemplate, Message, SpecialTokens, load};
@@ -22,15 +22,17 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     let Ok(source) = std::str::from_utf8(bytes) else { return };
+    if !is_bounded(source) {
+        return;
+    }
     let special = SpecialTokens { bos: Some("<s>".into()), ..SpecialTokens::default() };
-    let Ok(template) = ChatTemplate::dated(source, special, 0) else { return };
-    if is_bounded(source) {
+    if let Ok(template) = ChatTemplate::dated(source, special, 0) {
         render(&template);
     }
 });
 
-/// Jinja is a language: a few letters ask for any time and any memory. What is rendered here has so
-/// few loops, and so few ways to make a text out of two, that it ends soon.
+/// Jinja is a language: a few letters ask for any time and any memory. What is tried here has so few
+/// loops, and so few ways to make a text out of two, that it ends soon.
 fn is_bounded(source: &str) -> bool {
     let count = |word: &str| source.matches(word).count();
     let unbounded = ["range", "macro", "recursive", "*", "lipsum", "batch", "indent", "format"];
