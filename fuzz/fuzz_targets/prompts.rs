@@ -44,8 +44,8 @@ fn is_bounded(source: &str) -> bool {
 fn render(template: &ChatTemplate) {
     let chat = ["user", "assistant", "user"].map(|role| Message::new(role, "Why?"));
     for n_messages in 1..=chat.len() {
-        for add_generation_prompt in [false, true] {
-            if let Ok(text) = template.render_messages(&chat[..n_messages], add_generation_prompt) {
+        for answer_begins in [false, true] {
+            if let Ok(text) = template.render_messages(&chat[..n_messages], answer_begins) {
                 let _ = template.adds_bos(&text);
             }
         }
