@@ -31,8 +31,8 @@ fuzz_target!(|bytes: &[u8]| {
     }
 });
 
-/// Jinja is a language: a few letters ask for any time and any memory. What is tried here has so few
-/// loops, and so few ways to make a text out of two, that it ends soon.
+/// Jinja is a language: a few letters ask for any time and any memory. What is tried here has few
+/// loops, and few ways to make a text out of two: it ends soon.
 fn is_bounded(source: &str) -> bool {
     let count = |word: &str| source.matches(word).count();
     let unbounded = ["range", "macro", "recursive", "*", "lipsum", "batch", "indent", "format"];
