@@ -1,12 +1,7 @@
 //! Any bytes at all are parsed or refused, never a panic; and what was parsed is written back
 //! and parsed again as the same.
 //!
-//! ```console
-//! $ cargo install cargo-fuzz
-//! $ mkdir -p fuzz/corpus/header
-//! $ cargo +nightly fuzz run header fuzz/corpus/header fixtures/malformed
-//! ```
-//! New inputs go to the first folder; the malformed corpus is where the search begins.
+//! See `fuzz/README.md` for how to run it.
 #![no_main]
 
 use aird::gguf::Header;
