@@ -3,6 +3,9 @@
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 
+/// No template indents by more; a number that a file made up would be that much memory.
+const MAX_INDENT: usize = 256;
+
 /// The filter: `tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
 pub(super) fn tojson(
     value: &Value,
@@ -15,7 +18,14 @@ pub(super) fn tojson(
         None => None,
         Some(width) => Some(match width.as_str() {
             Some(text) => text.to_owned(),
-            None => " ".repeat(usize::try_from(width)?),
+            None => match usize::try_from(width)? {
+                width if width <= MAX_INDENT => " ".repeat(width),
+                width => {
+                    return Err(invalid(format!(
+                        "tojson is to indent by {width}, expected at most {MAX_INDENT}"
+                    )));
+                }
+            },
         }),
     };
     let separators: Option<Vec<String>> = args.get("separators")?;
@@ -162,4 +172,19 @@ fn float_repr(float: f64) -> String {
     }
     let sign = if exponent < 0 { '-' } else { '+' };
     format!("{digits}e{sign}{:02}", exponent.unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use minijinja::Environment;
+
+    #[test]
+    fn an_indent_that_a_file_made_up_is_an_error_and_no_memory() {
+        let mut environment = Environment::new();
+        environment.add_filter("tojson", super::tojson);
+        let render = |source: &str| environment.render_str(source, ());
+        assert_eq!(render("{{ [1]|tojson(indent=2) }}").unwrap(), "[\n  1\n]");
+        let refused = render("{{ [1]|tojson(indent=9223372036854775807) }}").unwrap_err();
+        assert!(refused.to_string().contains("expected at most 256"), "{refused}");
+    }
 }
