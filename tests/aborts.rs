@@ -229,3 +229,51 @@ fn a_tiny_model_without_a_header_key_says_what_llama_cpp_said() {
     file.write(&path).unwrap();
     assert_sentence(&run(&[Path::new("verify"), &path]), 1, "bare.gguf is not sound: ");
 }
+
+#[test]
+fn equal_logits_are_an_error_of_every_verb_that_asks() {
+    let folder = tempdir();
+    let path = Tiny::new(Arch::Llama).ty(GgmlType::F16).write(folder.path());
+    for channel in 0..64 {
+        crate::support::scribble(&path, "output_norm.weight", 4 * channel, &[0; 4]);
+    }
+    for words in [&["ask", "MODEL", "Hi"][..], &["asr", "MODEL", "--limit", "1"]] {
+        let word = |word: &&'static str| if *word == "MODEL" { path.clone() } else { word.into() };
+        let output = aird().args(words.iter().map(word)).output().unwrap();
+        assert_sentence(&output, 1, "all logits are equal");
+    }
+}
+
+#[test]
+fn a_vocabulary_without_byte_tokens_is_not_sound() {
+    let folder = tempdir();
+    let path = Tiny::new(Arch::Llama).write(folder.path());
+    let model = Model::open(&path).unwrap();
+    let Some(Value::Array(tokens)) = model.kv().get("tokenizer.ggml.tokens") else { panic!() };
+    // Of another spelling, and no kind of its own: é, whose bytes they were, has none left.
+    let respelled = |(i, token): (usize, Value)| match token.as_str() {
+        Some(text) if text.starts_with("<0x") => Value::from(format!("word{i}")),
+        _ => token,
+    };
+    let tokens: Vec<Value> = tokens.iter().enumerate().map(respelled).collect();
+    let kinds = tokens.iter().map(|_| Value::I32(1));
+    let kinds = Value::array(ValueType::I32, kinds);
+    drop(model);
+    std::fs::remove_file(path).unwrap();
+    let tokens = set("tokenizer.ggml.tokens", Value::array(ValueType::String, tokens));
+    let path = edited(&folder, vec![tokens, set("tokenizer.ggml.token_type", kinds)]);
+    assert_sentence(&run(&[Path::new("verify"), &path]), 1, "model.gguf is not sound: ");
+}
+
+#[test]
+fn a_context_of_no_tokens_is_a_sentence() {
+    for n in [0u32, 1] {
+        let folder = tempdir();
+        let path = edited(&folder, vec![set("llama.context_length", n)]);
+        let text = crate::support::root().join("README.md");
+        let text = [Path::new("--text"), &text];
+        let output = aird().arg("tasks").arg(&path).args(text).output().unwrap();
+        assert_sentence(&output, 1, "");
+        assert!(!stderr(&output).contains("internal error"), "{}", stderr(&output));
+    }
+}

@@ -256,7 +256,7 @@ fn names_of_255_bytes_are_written() {
     let long = |ending: &str| "n".repeat(255 - ending.len()) + ending;
     for (words, out) in [
         ("prune model.gguf --method magnitude --sparsity 0.5 -o OUT", long(".gguf")),
-        ("calibrate model.gguf --data text.txt --ctx 64 --samples 1 -o OUT", long("")),
+        ("direction model.gguf --capture-only -o OUT", long("")),
         ("repair model.gguf --direction direction --block 0 --alpha 1 --lora OUT", long(".lora")),
     ] {
         let output = desk.run(&words.replace("OUT", &out));
@@ -267,4 +267,41 @@ fn names_of_255_bytes_are_written() {
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     assert!(stderr(&output).contains("cannot write"), "{}", stderr(&output));
     assert!(run(&[Path::new("inspect"), &desk.path("model.gguf")]).status.success());
+}
+
+#[test]
+fn what_a_cut_off_run_keeps_is_not_written_over_an_input_either() {
+    let desk = Desk::new();
+    std::fs::copy(desk.path("text.txt"), desk.path("x.partial")).unwrap();
+    let bytes = std::fs::read(desk.path("x.partial")).unwrap();
+    let output = desk.run("calibrate model.gguf --data x.partial -o x --force");
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("the input itself"), "{}", stderr(&output));
+    assert_eq!(std::fs::read(desk.path("x.partial")).unwrap(), bytes);
+    let long = "n".repeat(250);
+    let output = desk.run(&format!("calibrate model.gguf --data text.txt -o {long}"));
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("cannot write"), "{}", stderr(&output));
+}
+
+#[test]
+fn names_of_folders_and_of_journals_are_no_outputs() {
+    let desk = Desk::new();
+    for (out, expected) in [
+        ("new/", "not a regular file"),
+        ("new/.", "not a regular file"),
+        ("model.gguf.aird-undo", "the name of an undo journal"),
+    ] {
+        for words in [
+            "calibrate model.gguf --data text.txt -o OUT",
+            "prune model.gguf --method magnitude --sparsity 0.5 -o OUT",
+            "direction model.gguf -o OUT",
+            "asr model.gguf --html OUT",
+        ] {
+            let output = desk.run(&words.replace("OUT", out));
+            let said = stderr(&output);
+            assert_eq!(output.status.code(), Some(1), "{words} {out}: {said}");
+            assert!(said.contains(expected), "{words} {out}: {said}");
+        }
+    }
 }

@@ -2,16 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 
 use super::ui::Ui;
-use crate::gguf::Model;
+use crate::adapter::Adapter;
+use crate::gguf::{Model, Value, ValueType};
 use crate::llama::{self, Engine, Options, Trial};
 
 /// ggml's own limit on the threads of a graph, `GGML_MAX_N_THREADS`; with more it crashes.
 const MAX_THREADS: i64 = 512;
+/// A prompt and a token of its answer.
+const MIN_CTX: u32 = 2;
 
 /// How llama.cpp runs.
 #[derive(Debug, Clone, Args)]
@@ -41,11 +44,21 @@ impl EngineArgs {
     pub fn load_with(&self, ui: &Ui, model: &Model, lora: Option<&Path>) -> Result<Engine> {
         let (path, options) = (model.shards()[0].path.as_path(), self.options());
         let prober = ui.prober();
-        prober.first_token(&Trial { model: path, lora: None, options })?;
+        if let Some(lora) = lora {
+            check_adapter(model, lora)?;
+        }
+        let first = prober.first_token(&Trial { model: path, lora: None, options })?;
+        if let Some(complaint) = first.complaint() {
+            bail!("{}: {complaint}\nhint: aird verify finds non-finite weights", path.display());
+        }
         if lora.is_some() {
             prober.first_token(&Trial { model: path, lora, options })?;
         }
         let mut engine = Engine::load_interruptible(path, options, ui.interrupt())?;
+        if engine.n_ctx_train() < MIN_CTX {
+            let n = engine.n_ctx_train();
+            bail!("{}: context_length is {n}, expected at least {MIN_CTX}", path.display());
+        }
         if !engine.has_tokenizer() {
             return Err(llama::Error::NoTokenizer { path: path.into() }.into());
         }
@@ -61,6 +74,21 @@ pub fn output_path() -> impl TypedValueParser<Value = PathBuf> {
         false => Ok(path),
         true => Err("aird cannot write a file to stdout, expected a path (./- is a file)"),
     })
+}
+
+/// What a merge would refuse, and what llama.cpp reads otherwise than aird.
+fn check_adapter(model: &Model, lora: &Path) -> Result<()> {
+    const ALPHA: &str = "adapter.lora.alpha";
+    Adapter::open(lora)?.check(model)?;
+    match Model::open(lora)?.kv().get(ALPHA).map(Value::value_type) {
+        None | Some(ValueType::F32) => Ok(()),
+        Some(found) => bail!(
+            "{}: key '{ALPHA}' is {}, expected f32: llama.cpp reads no other\n\
+             hint: aird merge folds the adapter into the weights",
+            lora.display(),
+            found.name()
+        ),
+    }
 }
 
 /// The file name alone, as titles show it.

@@ -60,6 +60,7 @@ impl Verb for Calibrate {
             .read_from(Paths::default())
             .reads([&self.model])
             .writes([&self.output])
+            .replaces(partial_path(&self.output))
             .with(self.force, false)
     }
 

@@ -157,7 +157,7 @@ impl FindDirection {
         };
         let [harmful, harmless] = sets;
         // A short file gives a fifth of its prompts to the selection.
-        let train = |set: &PromptSet| match set.len() >= self.train + self.held_out {
+        let train = |set: &PromptSet| match set.len() >= self.train.saturating_add(self.held_out) {
             true => self.train,
             false => set.len() - (set.len() / 5).max(1).min(self.held_out),
         };

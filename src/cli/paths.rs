@@ -33,6 +33,8 @@ pub fn run(verb: impl Verb, ui: &Ui) -> Result<()> {
 pub struct Paths {
     inputs: Vec<PathBuf>,
     outputs: Vec<PathBuf>,
+    /// Outputs that may exist.
+    replaced: Vec<PathBuf>,
     force: bool,
     dry_run: bool,
 }
@@ -61,6 +63,13 @@ impl Paths {
         self
     }
 
+    /// A file that is made, and replaced if it exists: what a run that was cut off keeps.
+    pub fn replaces(mut self, path: PathBuf) -> Paths {
+        self.outputs.push(path.clone());
+        self.replaced.push(path);
+        self
+    }
+
     /// Whether files that exist are replaced (`--force`), and whether nothing is written at all
     /// (`--dry-run`).
     pub fn with(self, force: bool, dry_run: bool) -> Paths {
@@ -85,7 +94,7 @@ impl Paths {
             self.inputs.iter().flat_map(|path| with_siblings(path)).collect();
         let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
         for output in &self.outputs {
-            check_output(output, self.force, &inputs)?;
+            check_output(output, self.force || self.replaced.contains(output), &inputs)?;
             check_room(output, SMALL_BYTES)?;
         }
         Ok(())

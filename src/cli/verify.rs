@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::args::{EngineArgs, file_name};
 use super::paths::Verb;
-use super::text::{bytes_text, counted};
+use super::text::{bytes_text, counted, shown};
 use super::ui::{Progress, Ui};
 use crate::gguf::{Model, Watch, sha256};
 use crate::llama::{self, FirstToken, Options, Prober, Trial};
@@ -97,6 +97,9 @@ pub struct LlamaReport {
     pub non_finite_logits: usize,
     /// Highest minus lowest logit.
     pub logit_spread: f32,
+    /// What is wrong with the logits, if anything.
+    #[serde(skip)]
+    pub logits: Option<&'static str>,
     /// Why llama.cpp refused the file, if it did.
     pub error: Option<String>,
 }
@@ -201,6 +204,7 @@ impl Through<'_> {
 impl From<FirstToken> for LlamaReport {
     fn from(first: FirstToken) -> LlamaReport {
         LlamaReport {
+            logits: first.complaint(),
             token: first.token,
             text: first.text,
             non_finite_logits: first.non_finite,
@@ -217,6 +221,7 @@ impl LlamaReport {
             text: String::new(),
             non_finite_logits: 0,
             logit_spread: 0.0,
+            logits: None,
             error: Some(said),
         }
     }
@@ -225,20 +230,15 @@ impl LlamaReport {
         if let Some(error) = &self.error {
             return Some(error.clone());
         }
-        if self.non_finite_logits > 0 {
-            return Some(format!(
-                "NaN or infinity in {}",
-                counted(self.non_finite_logits, "logit")
-            ));
-        }
-        (self.logit_spread == 0.0).then(|| "all logits are equal".into())
+        self.logits.map(str::to_owned)
     }
 }
 
 impl Report {
     /// Everything that is wrong, in one line.
     pub fn complaint(&self) -> String {
-        let place = |n: &NonFinite| format!("{} row {} column {}", n.tensor, n.row, n.column);
+        let place =
+            |n: &NonFinite| format!("{} row {} column {}", shown(&n.tensor), n.row, n.column);
         let mut words = Vec::new();
         if !self.non_finite.is_empty() {
             let named: Vec<String> = self.non_finite.iter().take(NAMED).map(place).collect();

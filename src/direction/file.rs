@@ -15,7 +15,7 @@ use super::capture::Grid;
 use super::error::{Error, Result};
 use super::intervene::unit;
 use super::select::Scores;
-use crate::gguf::{Builder, GgmlType, Value, write_file};
+use crate::gguf::{Builder, GgmlType, Value, check_regular, write_file};
 
 /// Most that a channel of a unit vector is off by, rounded to f32 by another machine.
 const TOLERANCE: f32 = 1e-5;
@@ -152,6 +152,7 @@ impl Direction {
     /// It is no direction file, or its parts do not fit together.
     pub fn read(path: &Path) -> Result<Direction> {
         let wrong = |what: &str| malformed(path, what);
+        check_regular(path)?;
         let bytes = std::fs::read(path).map_err(|e| wrong(&format!("cannot read: {e}")))?;
         let no_file = |e: safetensors::SafeTensorError| wrong(&format!("no direction file: {e}"));
         let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(no_file)?;

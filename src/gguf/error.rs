@@ -106,6 +106,13 @@ pub enum Error {
     NoFolder { path: PathBuf },
     #[error("output {} is not a regular file", path.display())]
     OutputNotAFile { path: PathBuf },
+    #[error(
+        "{} has the name of an undo journal, which no output may have\n\
+         hint: without it a repair in place could not be taken back", path.display()
+    )]
+    OutputIsJournal { path: PathBuf },
+    #[error("cannot open {}: it is not a regular file", path.display())]
+    NotRegular { path: PathBuf },
     #[error("rows {first}.. of tensor '{name}': {source}")]
     Producer { name: String, first: u64, source: BoxError },
     #[error(
@@ -194,7 +201,7 @@ pub enum Error {
          hint: free some space, or name another folder", path.display()
     )]
     NoRoom { path: PathBuf, bytes: u64, source: io::Error },
-    #[error("cannot start a thread: {0}")]
+    #[error("cannot start a thread: {0}\nhint: the limit on processes may be reached: ulimit -u")]
     NoThread(io::Error),
     #[error("interrupted")]
     Interrupted,

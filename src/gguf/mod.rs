@@ -37,7 +37,7 @@ pub use header::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, Header, KvMap, TensorMap};
 pub use history::{HISTORY_KEY, Step, VERSION_KEY, history, without_block};
 pub use journal::journal_path;
 pub use keep::history_path;
-pub use model::{Model, Shard, Tensor};
+pub use model::{Model, Shard, Tensor, check_regular};
 pub use output::{check_output, check_room, same_file, write_file, write_file_if};
 pub use patch::{Patch, Patched, Ready, check_patch};
 pub use plan::{Layout, Plan, PlannedFile, Segment};

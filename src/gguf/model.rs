@@ -33,11 +33,7 @@ impl Shard {
     /// The file cannot be read, or is not what llama.cpp's reader would take.
     pub fn open(path: &Path) -> Result<Shard> {
         // Before it is opened: that alone would wait for the writer of a pipe.
-        let metadata = path.metadata().map_err(io_error("cannot open", path))?;
-        if !metadata.is_file() {
-            let source = std::io::Error::other("it is not a regular file");
-            return Err(Error::Io { action: "cannot open", path: path.into(), source });
-        }
+        check_regular(path)?;
         let file = File::open(path).map_err(io_error("cannot open", path))?;
         // SAFETY: the map is read-only and private to us. Another process that shortens the
         // file while we read could still end ours (SIGBUS); nobody can be protected from that
@@ -101,6 +97,17 @@ impl Shard {
     pub fn range(&self, tensor: &TensorInfo) -> Range<u64> {
         let start = self.data_offset + tensor.offset;
         start..start + tensor.n_bytes()
+    }
+}
+
+/// Checks that `path` leads to a file that can be read more than once.
+///
+/// # Errors
+/// There is nothing, or a folder, a pipe or a device.
+pub fn check_regular(path: &Path) -> Result<()> {
+    match path.metadata().map_err(io_error("cannot open", path))?.is_file() {
+        true => Ok(()),
+        false => Err(Error::NotRegular { path: path.into() }),
     }
 }
 

@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind};
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Duration;
 
 use tempfile::{Builder, NamedTempFile, TempDir};
@@ -13,6 +14,15 @@ use tempfile::{Builder, NamedTempFile, TempDir};
 use super::copy::write_at;
 use super::disk::folder_of;
 use super::error::{Error, Result, io_error};
+use super::journal::JOURNAL_SUFFIX;
+
+/// Starts a thread in `scope`. Unlike `scope.spawn` it does not panic where there can be none.
+pub(super) fn spawn_in<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, T>> {
+    std::thread::Builder::new().spawn_scoped(scope, work).map_err(Error::NoThread)
+}
 
 /// What every file system that we know takes as a name, in bytes; less what a temp name adds.
 const MAX_STEM_BYTES: usize = 255 - 32;
@@ -35,6 +45,13 @@ pub struct Output {
 /// It exists and `force` is not set, is one of `inputs`, or is something else than a file; or its
 /// folder does not exist.
 pub fn check_output(path: &Path, force: bool, inputs: &[&Path]) -> Result<()> {
+    let text = path.as_os_str().to_string_lossy();
+    if text.ends_with(['/', std::path::MAIN_SEPARATOR]) || text.ends_with("/.") || text.is_empty() {
+        return Err(Error::OutputNotAFile { path: path.into() });
+    }
+    if text.ends_with(JOURNAL_SUFFIX) {
+        return Err(Error::OutputIsJournal { path: path.into() });
+    }
     let metadata = match path.metadata() {
         Ok(metadata) => metadata,
         Err(e) if e.kind() == ErrorKind::NotFound => {
@@ -123,8 +140,12 @@ fn temp_prefix(name: &OsStr) -> OsString {
 /// Through a link the file it points to is replaced, not the link. Other paths stay as they were
 /// given: the folders above may have any names.
 fn behind_link(path: &Path) -> PathBuf {
-    let real = if path.is_symlink() { path.canonicalize().ok() } else { None };
-    real.unwrap_or_else(|| path.to_owned())
+    if !path.is_symlink() {
+        return path.to_owned();
+    }
+    // A link that leads nowhere yet has a target all the same.
+    let target = || Some(folder_of(path).join(path.read_link().ok()?));
+    path.canonicalize().ok().or_else(target).unwrap_or_else(|| path.to_owned())
 }
 
 /// What any new file gets, the umask taken off: model files are shared.
@@ -198,14 +219,14 @@ impl Output {
     pub(super) fn flushing<T>(&self, write: impl FnOnce() -> Result<T>) -> Result<T> {
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            let flusher = scope.spawn(|| {
+            let flusher = spawn_in(scope, || {
                 while !done.load(Ordering::Relaxed) {
                     // The kernel reports an error to one sync alone: it must not be lost here.
                     self.file().sync_data()?;
                     std::thread::park_timeout(FLUSH_PAUSE);
                 }
                 Ok(())
-            });
+            })?;
             let written = write();
             done.store(true, Ordering::Relaxed);
             flusher.thread().unpark();

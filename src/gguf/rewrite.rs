@@ -22,7 +22,7 @@ use super::error::{BoxError, Error, Result, io_error};
 use super::ggml_type::GgmlType;
 use super::history::Step;
 use super::model::{Model, Shard};
-use super::output::{Output, check_output, check_room, temp_folder};
+use super::output::{Output, check_output, check_room, spawn_in, temp_folder};
 use super::plan::{Layout, Plan, PlannedFile, Segment};
 use super::watch::Watch;
 
@@ -251,10 +251,11 @@ impl<'m> Rewrite<'m> {
         let linked = Linked { watch, failed: AtomicBool::new(false) };
         let model = self.model;
         let (copied, produced) = std::thread::scope(|scope| {
-            let copier = scope.spawn(|| linked.guard(copy_segments(model, file, output, &linked)));
+            let copy = || linked.guard(copy_segments(model, file, output, &linked));
+            let copier = spawn_in(scope, copy)?;
             let produced = linked.guard(self.produce_segments(file, output, &linked));
-            (copier.join().unwrap_or_else(|panic| resume_unwind(panic)), produced)
-        });
+            Ok::<_, Error>((copier.join().unwrap_or_else(|panic| resume_unwind(panic)), produced))
+        })?;
         // The one that failed first says why; the other was only told to stop.
         let digests = match (copied, produced) {
             (Ok(()), Ok(digests)) => digests,
@@ -337,7 +338,7 @@ impl Place<'_> {
         let (full, filled) = sync_channel::<(u64, Vec<u8>)>(0);
         let (empty, emptied) = channel();
         std::thread::scope(|scope| {
-            let writer = scope.spawn(move || self.write_chunks(&filled, &empty, watch));
+            let writer = spawn_in(scope, move || self.write_chunks(&filled, &empty, watch))?;
             let asked = self.ask_chunks(new, n_rows, watch, &full, &emptied);
             // Without a sender the writer ends.
             drop(full);

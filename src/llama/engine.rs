@@ -13,6 +13,7 @@ use llama_cpp_2::token::LlamaToken;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Result};
+use super::probe::lacks_means;
 use super::session::{Session, Size, prompt_inputs};
 use super::{abort, log};
 
@@ -55,10 +56,21 @@ pub struct FirstToken {
     pub token: i32,
     /// Its text, invalid bytes replaced.
     pub text: String,
-    /// How many logits are NaN or infinite: 0 in a sound model.
+    /// How many logits are NaN or plus infinity: 0 in a sound model.
     pub non_finite: usize,
     /// Highest minus lowest logit: 0 where all are equal, which no trained model does.
     pub spread: f32,
+}
+
+impl FirstToken {
+    /// What is wrong with these logits, if anything.
+    pub fn complaint(&self) -> Option<&'static str> {
+        match (self.non_finite, self.spread == 0.0) {
+            (0, false) => None,
+            (0, true) => Some("all logits are equal"),
+            _ => Some("logits are NaN or infinite"),
+        }
+    }
 }
 
 impl Engine {
@@ -90,8 +102,11 @@ impl Engine {
         if interrupt.load(Ordering::Relaxed) {
             return Err(Error::Interrupted);
         }
-        let model =
-            model.map_err(|_| Error::Load { path: path.into(), said: log::last_words() })?;
+        let failed = || match (path.to_owned(), log::last_words()) {
+            (path, said) if lacks_means(&said) => Error::NoMeans { path, said },
+            (path, said) => Error::Load { path, said },
+        };
+        let model = model.map_err(|_| failed())?;
         Ok(Engine { model, options, adapter: RefCell::new(None), interrupt })
     }
 
@@ -268,7 +283,8 @@ impl Engine {
         FirstToken {
             token,
             text: String::from_utf8_lossy(&piece).into_owned(),
-            non_finite: logits.iter().filter(|x| !x.is_finite()).count(),
+            // Minus infinity is how some models rule a token out.
+            non_finite: logits.iter().filter(|x| x.is_nan() || **x == f32::INFINITY).count(),
             spread: if best.1 > lowest { best.1 - lowest } else { 0.0 },
         }
     }

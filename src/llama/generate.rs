@@ -275,7 +275,7 @@ fn size_for(engine: &Engine, prompts: &[Vec<i32>], settings: Generation) -> Resu
         if prompt.is_empty() {
             return Err(Error::EmptyPrompt { index });
         }
-        if n_tokens + n_new > n_ctx as usize {
+        if n_tokens.saturating_add(n_new) > n_ctx as usize {
             return Err(Error::ContextTooSmall { index, n_tokens, n_new, n_ctx });
         }
         longest = longest.max(n_tokens);

@@ -23,7 +23,9 @@ use super::log;
 const PAUSE: Duration = Duration::from_millis(2);
 /// Words in llama.cpp's and the system's messages that say that this machine lacks something, which
 /// says nothing about the file.
-const LACKS: [&str; 7] = [
+const LACKS: [&str; 9] = [
+    "mem_buffer != null",
+    "insufficient memory",
     "failed to allocate",
     "unable to allocate",
     "bad_alloc",
@@ -83,8 +85,8 @@ impl Trial<'_> {
 
     /// The error for what llama.cpp or the system said.
     fn error(&self, said: String) -> Error {
-        let (path, lower) = (self.blamed(), said.to_lowercase());
-        match LACKS.iter().any(|words| lower.contains(words)) {
+        let path = self.blamed();
+        match lacks_means(&said) {
             true => Error::NoMeans { path, said },
             false => Error::Run { path, said },
         }
@@ -93,6 +95,11 @@ impl Trial<'_> {
     fn first_token(&self) -> Result<FirstToken> {
         let mut engine = Engine::load(self.model, self.options)?;
         self.lora.map(|lora| engine.set_adapter(lora, 1.0)).transpose()?;
+        if engine.has_tokenizer() {
+            // A vocabulary that lacks a byte throws an exception, which nobody may catch.
+            let letters = (1..=255u8).map(char::from).chain(['\u{2014}', '\u{65e5}', '\u{1f600}']);
+            engine.tokenize(&letters.collect::<String>(), false);
+        }
         engine.first_token()
     }
 }
@@ -159,6 +166,12 @@ fn reader(pipe: Option<impl Read + Send + 'static>) -> io::Result<JoinHandle<Str
     })
 }
 
+/// True if `said` speaks of what this machine lacks, not of a file.
+pub(super) fn lacks_means(said: &str) -> bool {
+    let lower = said.to_lowercase();
+    LACKS.iter().any(|words| lower.contains(words))
+}
+
 /// The error for a probe that ended before it could print its outcome.
 fn ended(trial: &Trial<'_>, status: ExitStatus, stderr: &str) -> Error {
     let says = |line: &&str| !line.is_empty() && !line.starts_with("hint: ");
@@ -168,6 +181,12 @@ fn ended(trial: &Trial<'_>, status: ExitStatus, stderr: &str) -> Error {
     if signal == Some(9) {
         let said = "its process was killed, most likely for lack of memory".to_owned();
         return Error::NoMeans { path: trial.blamed(), said };
+    }
+    if last_line.is_some_and(|line| line.contains("foreign exceptions")) {
+        return trial.error(
+            "an exception in llama.cpp ended it: the vocabulary may lack tokens for single bytes"
+                .into(),
+        );
     }
     let how = match signal {
         Some(4) => "an instruction that this CPU lacks ended it (SIGILL)".to_owned(),

@@ -48,6 +48,9 @@ fn decoded(bytes: Vec<u8>) -> Result<String> {
         let line = 1 + before.iter().filter(|&&b| b == b'\n').count();
         Error::NotUtf8 { offset, line }
     })?;
+    if text.contains('\0') {
+        return Err(Error::OtherEncoding { found: "UTF-16, or not text at all" });
+    }
     if text.starts_with('\u{feff}') {
         text.remove(0);
     }

@@ -15,7 +15,7 @@ use super::activation::{About, InputStats, Stats};
 use super::collect::Collected;
 use super::error::{Error, Result};
 use super::legacy;
-use crate::gguf::{Builder, GgmlType, Shard, TensorInfo, Value};
+use crate::gguf::{Builder, GgmlType, Shard, TensorInfo, Value, check_regular};
 
 const ABOUT_KEY: &str = "aird.stats";
 const PARTIAL_KEY: &str = "aird.stats.partial";
@@ -64,6 +64,7 @@ pub fn write_partial(path: &Path, about: &About, so_far: &Collected) -> Result<(
 /// The file cannot be read, is no importance matrix, or its parts do not fit together.
 pub fn read(path: &Path) -> Result<(Stats, Option<Collected>)> {
     let wrong = |what: String| Error::File { path: path.into(), what };
+    check_regular(path)?;
     let bytes = std::fs::read(path).map_err(|e| wrong(format!("cannot read: {e}")))?;
     if !bytes.starts_with(MAGIC) {
         return Ok((legacy::parse(&bytes).map_err(wrong)?, None));

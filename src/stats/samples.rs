@@ -19,7 +19,7 @@ pub fn windows(
 ) -> Result<Vec<Sample>> {
     let windows = tokens.chunks_exact(n_ctx);
     if windows.len() < n_samples {
-        let (found, needed) = (tokens.len(), n_samples * n_ctx);
+        let (found, needed) = (tokens.len(), n_samples.saturating_mul(n_ctx));
         return Err(Error::TooLittleText { found, needed, n_samples, n_ctx });
     }
     let sample = |window: &[i32]| {

@@ -24,7 +24,7 @@ use crate::eval::asr::{
     Answer, Asking, Difference, Gate, Interventions, Judged, Progress, Subject, agreement, answers,
     difference, file_sha256, outcome,
 };
-use crate::gguf::{Model, model_sha256, split_ending, write_file};
+use crate::gguf::{Model, model_sha256, same_file, split_ending, write_file};
 use crate::judge::Label;
 use crate::llama::Engine;
 use crate::report::transcripts;
@@ -153,6 +153,12 @@ impl Asr {
     fn check(&self) -> Result<()> {
         if self.max_tokens == 0 || self.parallel == 0 {
             bail!("--max-tokens and --parallel are at least 1");
+        }
+        if let (Some(page), Some(folder)) = (&self.html, &self.transcripts)
+            && page.extension().is_some_and(|ending| ending == "jsonl")
+            && page.parent().is_some_and(|parent| same_file(parent, folder))
+        {
+            bail!("--html {} would be one of the transcripts, expected .html", page.display());
         }
         let mut names: Vec<String> = self.models.iter().map(|path| stem(path)).collect();
         names.sort();
