@@ -23,6 +23,8 @@ use crate::report::lm_eval;
 
 /// Letters of a sha256 in names of files.
 const MARK: usize = 12;
+/// The least tokens of a window: half of them are scored.
+const MIN_CTX: usize = 4;
 /// Tokens of a window of the text, unless said otherwise.
 const N_CTX: usize = 512;
 
@@ -261,6 +263,9 @@ impl Tasks {
                 bail!("--ctx is {ctx}, the model was trained for {trained} tokens")
             }
             Some(ctx) => return Ok(ctx),
+            None if trained < MIN_CTX => {
+                bail!("context_length is {trained}, expected at least {MIN_CTX} for a window")
+            }
             None if trained < N_CTX => ui
                 .say(format_args!("windows have {trained} tokens: what the model was trained for")),
             None => {}
