@@ -1,5 +1,6 @@
 //! A file that appears whole or not at all: written beside its place, synced, then renamed.
 
+use std::error::Error as _;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -148,6 +149,13 @@ fn behind_link(path: &Path) -> PathBuf {
     path.canonicalize().ok().or_else(target).unwrap_or_else(|| path.to_owned())
 }
 
+/// tempfile adds the temp name to the system's error, which tells a user nothing.
+fn without_temp_name(error: io::Error) -> io::Error {
+    let inner = error.get_ref().and_then(|wrapper| wrapper.source());
+    let code = inner.and_then(|e| e.downcast_ref::<io::Error>()).and_then(io::Error::raw_os_error);
+    code.map_or(error, io::Error::from_raw_os_error)
+}
+
 /// What any new file gets, the umask taken off: model files are shared.
 fn as_new_files<'a, 'b>(builder: &'a mut Builder<'b, 'b>) -> &'a mut Builder<'b, 'b> {
     #[cfg(unix)]
@@ -161,7 +169,7 @@ pub(super) fn temp_folder(beside: &Path) -> Result<TempDir> {
     let folder = folder_of(beside);
     let prefix = temp_prefix(beside.file_name().unwrap_or_default());
     let made = Builder::new().prefix(&prefix).suffix(".part").tempdir_in(folder);
-    made.map_err(io_error("cannot write in", folder))
+    made.map_err(|e| io_error("cannot write in", folder)(without_temp_name(e)))
 }
 
 impl Output {
@@ -176,7 +184,7 @@ impl Output {
         let mut builder = Builder::new();
         builder.prefix(&prefix).suffix(".part");
         let temp = as_new_files(&mut builder).tempfile_in(folder);
-        let temp = temp.map_err(io_error("cannot write in", folder))?;
+        let temp = temp.map_err(|e| io_error("cannot write in", folder)(without_temp_name(e)))?;
         let temp_path = folder.join(temp.path().file_name().unwrap_or_default());
         Ok(Output { temp, temp_path, path })
     }

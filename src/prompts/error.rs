@@ -54,6 +54,8 @@ pub enum Error {
         names_text(found)
     )]
     NoColumn { expected: String, found: Vec<String> },
+    #[error("two columns are named '{name}', expected one")]
+    TwoColumns { name: String },
     #[error("line {line} has {found} fields, expected {expected} as the first line has")]
     WrongFieldCount { line: usize, found: usize, expected: usize },
     #[error("the quote that opens in line {line} is never closed")]

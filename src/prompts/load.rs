@@ -95,6 +95,9 @@ fn parse_table(text: &str, separator: Separator, field: Option<&str>) -> Result<
         let found = names.iter().map(|&name| name.into()).collect();
         return Err(Error::NoColumn { expected: expected_text(field), found });
     };
+    if names.iter().filter(|&&name| name == names[prompt]).count() > 1 {
+        return Err(Error::TwoColumns { name: names[prompt].into() });
+    }
     let (id, category) = (index_of(id_field(&names)), index_of(category_field(&names)));
     let input = index_of(input_field(&names, names[prompt]));
     let answer = index_of(answer_field(&names)).filter(|index| *index != prompt);
@@ -200,6 +203,7 @@ mod tests {
                 "no column is named 'instruction', 'prompt', 'goal', 'Behavior', 'question' or \
                  'text'; there are 'premise', 'label'\nhint: say which column holds the prompt",
             ),
+            ("a.csv", "prompt,prompt\na,b\n", "two columns are named 'prompt', expected one"),
             (
                 "a.csv",
                 "prompt,label\na,1\nb\n",
