@@ -1,6 +1,5 @@
 //! A file that appears whole or not at all: written beside its place, synced, then renamed.
 
-use std::error::Error as _;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, ErrorKind};
