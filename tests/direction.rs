@@ -152,3 +152,17 @@ fn what_is_wrong_with_prompts_and_files_is_said() {
     assert!(stderr(&output).contains("hardly refuses"), "{}", stderr(&output));
     assert!(!out.exists());
 }
+
+#[test]
+fn a_study_reads_what_direction_prints() {
+    let folder = tempdir();
+    let model = Tiny::new(Arch::Llama).write(folder.path());
+    let out = folder.path().join("direction");
+    let words = ["--capture-only", "--train", "8", "--held-out", "4", "--json", "-o"];
+    let output = aird().arg("direction").arg(&model).args(words).arg(&out).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // The report holds more than the file's metadata does.
+    let about: aird::direction::About = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(about.architecture, "llama");
+    assert!(aird::direction::Direction::read(&out).is_ok());
+}

@@ -23,8 +23,10 @@ const TOLERANCE: f32 = 1e-5;
 const KEY: &str = "aird";
 
 /// What a direction file says about itself.
+///
+/// A report may hold more beside it: [`Direction::read`] refuses fields that it does not know, not
+/// this type.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct About {
     /// aird's version.
     pub version: String,
@@ -159,8 +161,8 @@ impl Direction {
         let file = SafeTensors::deserialize(&bytes).map_err(no_file)?;
         let about = metadata.metadata().as_ref().and_then(|m| m.get(KEY));
         let about = about.ok_or_else(|| wrong("no direction file: metadata 'aird' is missing"))?;
-        let about: About = serde_json::from_str(about)
-            .map_err(|e| wrong(&format!("its metadata 'aird' does not parse: {e}")))?;
+        let about = parsed(about)
+            .map_err(|what| wrong(&format!("its metadata 'aird' does not parse: {what}")))?;
         check_version(&about.version).map_err(|what| wrong(&what))?;
         let known = |name: &&str| ["candidates", "direction"].contains(name);
         if let Some(name) = file.names().into_iter().find(|name| !known(name)) {
@@ -229,6 +231,21 @@ impl Direction {
         let shape = [self.candidates.n_embd as u64];
         file.tensor(&format!("direction.{}", layer - 1), &shape, GgmlType::F32, bytes)?;
         Ok(file.write(path)?)
+    }
+}
+
+/// The metadata, without a field that is not known.
+fn parsed(text: &str) -> std::result::Result<About, String> {
+    let about: About = serde_json::from_str(text).map_err(|e| e.to_string())?;
+    let fields = |value: serde_json::Result<serde_json::Value>| match value {
+        Ok(serde_json::Value::Object(fields)) => fields,
+        _ => serde_json::Map::new(),
+    };
+    let known = fields(serde_json::to_value(&about));
+    let found = fields(serde_json::from_str(text));
+    match found.keys().find(|name| !known.contains_key(*name)) {
+        None => Ok(about),
+        Some(name) => Err(format!("unknown field `{name}`")),
     }
 }
 
