@@ -36,7 +36,7 @@ const TRAILER_BYTES: u64 = 8 + SUM_BYTES;
 const AROUND_BYTES: u64 = 4096;
 /// `NAME_MAX` of Linux's file systems, and as much as those of macOS and Windows take.
 const MAX_NAME_BYTES: usize = 255;
-/// What is left of a longer name: so little that a temp file's name is none too long either.
+/// Bytes that are kept of a longer name: few enough that a temp file's name fits as well.
 const CUT_NAME_BYTES: usize = 180;
 /// Tells apart two long names that begin alike.
 const HASH_CHARS: usize = 12;

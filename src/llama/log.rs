@@ -12,7 +12,7 @@ use llama_cpp_sys_2 as sys;
 const KEPT: usize = 8;
 
 static LINES: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
-/// The least level that goes to the sink; above all levels while there is none.
+/// The least level that goes to the sink; higher than all levels before there is a sink.
 static LEAST: AtomicU32 = AtomicU32::new(u32::MAX);
 static INSTALL: Once = Once::new();
 
