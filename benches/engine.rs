@@ -139,8 +139,11 @@ impl Bench {
     fn read(&self, prefill: &mut Prefill<'_>, prompts: &[&[i32]], hooks: bool) -> Result<f64> {
         let start = Instant::now();
         if hooks {
+            let structure = self.engine.structure()?;
+            let inputs: Vec<usize> =
+                (0..self.engine.n_block()).map(|block| structure.input_of(block)).collect();
             let shape = Shape {
-                n_layer: self.engine.n_block() as usize,
+                inputs: &inputs,
                 n_pos: self.n_pos,
                 n_embd: self.engine.n_embd(),
                 // What the score is of costs nothing; that it is computed does.

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use aird::direction::{About, Direction, Grid};
 use aird::gguf::{Builder, GgmlType, Layout, Model, Rewrite, Step, Unwatched, Watch};
-use aird::llama::architecture::Part;
-use aird::quant::{encode_rows, strengthen};
+use aird::llama::graph::{Part, Structure};
+use aird::quant::{Along, encode_rows, strengthen};
 use aird::repair::{Edit, Half, Storage, apply, edit};
 use anyhow::{Context, Result, ensure};
 
@@ -98,7 +98,7 @@ fn table() -> Result<()> {
         let mut line = format!("{:8}", ty.to_string());
         for along in [&spread, &few] {
             for alpha in [0.5, 1.0, 3.0] {
-                let one = strengthen(tensor, 0..N as u64, along, alpha, ty)?;
+                let one = strengthen(tensor, 0..N as u64, &Along::same(along), alpha, ty)?;
                 let (off, limit) = ((one.realised_alpha / alpha - 1.0).abs(), limit(ty));
                 ensure!(off <= limit, "{ty}, alpha {alpha}: off by {off:.3}, limit {limit}");
                 let noise = one.noise / one.own_noise.max(f64::MIN_POSITIVE);
@@ -176,8 +176,9 @@ fn new_file(folder: &Path, shapes: &Shapes, direction: &Path) -> Result<()> {
         cp.push(start.elapsed().as_secs_f64());
         let stages = Stages { start: Instant::now(), written_ms: AtomicU64::new(0) };
         let model = Model::open(&source)?;
-        let (storage, any_architecture) = (Storage::Keep, false);
-        let asked = Edit { unit: &unit, alpha: 3.0, halves: &halves, storage, any_architecture };
+        let structure = &Structure::trace(&model)?;
+        let storage = Storage::Keep;
+        let asked = Edit { unit: &unit, alpha: 3.0, halves: &halves, storage, structure };
         let edited = edit(&model, asked, &Unwatched)?;
         let mut rewrite = Rewrite::new(&model, Layout::Single);
         rewrite.record(Step::new("bench"));

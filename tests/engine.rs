@@ -46,15 +46,18 @@ fn the_residual_stream_is_seen_at_every_block_of_every_architecture() {
         logits(&engine, Some(&mut hooks));
         drop(hooks);
         let n_tokens = tokens(&engine, "Tell me a story").len();
-        for block in 0..3 {
-            assert_eq!(seen.get(&Site::Input(block)), Some(&n_tokens), "{arch:?} {block}");
+        let structure = engine.structure().unwrap();
+        let inputs = [0, 1, 2, 3].map(|block| structure.input_of(block));
+        assert_eq!(inputs.map(|input| input - inputs[0]), [0, 2, 4, 6], "{arch:?}");
+        for place in 0..=inputs[2] {
+            assert_eq!(seen.get(&Site::Point(place)), Some(&n_tokens), "{arch:?} {place}");
         }
+        // The last block keeps the rows whose logits are asked for.
+        assert_eq!(seen.get(&Site::Point(inputs[3])), Some(&1), "{arch:?}");
         let outputs = seen.keys().filter(|s| matches!(s, Site::Output(..))).count();
         // Experts' outputs are no rows of tokens.
         let expected = if arch == Arch::Qwen3Moe { 3 } else { 6 };
         assert_eq!(outputs, expected, "{arch:?}: {:?}", seen.keys());
-        let middles = seen.keys().filter(|s| matches!(s, Site::Middle(_))).count();
-        assert_eq!(middles, 3, "{arch:?}");
     }
 }
 
@@ -66,7 +69,7 @@ fn a_change_reaches_the_logits_and_reading_does_not() {
         let plain = logits(&engine, None);
         let mut reading = Hooks::new().read(|_| true, |_, _, _| Ok(()));
         assert_eq!(plain, logits(&engine, Some(&mut reading)), "{arch:?}");
-        for site in [Site::Input(0), Site::Middle(0), Site::Input(1)] {
+        for site in [0, 1, 2].map(Site::Point) {
             let double = |_, row: &mut [f32]| row.iter_mut().for_each(|x| *x = -*x);
             let mut hooks = Hooks::new().change(move |s| s == site, double);
             assert_ne!(plain, logits(&engine, Some(&mut hooks)), "{arch:?} {site:?}");
@@ -84,7 +87,7 @@ fn panics_and_errors_come_out_of_a_hook_as_errors() {
     let error = session.decode(&inputs, Some(&mut panicking)).unwrap_err();
     assert!(error.to_string().contains("on purpose"), "{error}");
     let fail = |_, _, _: &[f32]| Err(Error::NotFinite { block: 7 });
-    let mut failing = Hooks::new().read(|site| site == Site::Input(1), fail);
+    let mut failing = Hooks::new().read(|site| site == Site::Point(2), fail);
     session.clear();
     let error = session.decode(&inputs, Some(&mut failing)).unwrap_err();
     assert!(error.to_string().contains("block 7"), "{error}");
@@ -121,7 +124,7 @@ fn readings(engine: &Engine, prompts: &[&[i32]]) -> Rows {
     let mut prefill = Prefill::new(engine, longest, 3).unwrap();
     let mut rows = Rows::new();
     let reading = Reading {
-        at: Box::new(|site| matches!(site, Site::Input(l) if l < 2)),
+        at: Box::new(|site| matches!(site, Site::Point(0 | 2))),
         n_last: 2,
         row: Box::new(|site, prompt, behind, row| {
             let old = rows.insert((site, prompt, behind), row.to_vec());

@@ -68,8 +68,9 @@ fn written(model: &Path, unit: &[f32]) -> [f64; 2] {
     let along = std::cell::RefCell::new(std::collections::HashMap::new());
     let dot =
         |x: &[f32]| -> f64 { x.iter().zip(unit).map(|(x, r)| f64::from(*x) * f64::from(*r)).sum() };
+    let input = engine.structure().unwrap().input_of(1);
     let reading = Reading {
-        at: Box::new(|site| matches!(site, Site::Input(1) | Site::Middle(1) | Site::Input(2))),
+        at: Box::new(move |site| [0, 1, 2].map(|i| Site::Point(input + i)).contains(&site)),
         n_last: 1,
         row: Box::new(|site, _, _, x| {
             along.borrow_mut().insert(site, dot(x));
@@ -78,7 +79,7 @@ fn written(model: &Path, unit: &[f32]) -> [f64; 2] {
     };
     prefill.run(&[&tokens], Hooks::new(), Some(reading), |_, _| Ok(())).unwrap();
     let along = along.into_inner();
-    let [a, b, c] = [Site::Input(1), Site::Middle(1), Site::Input(2)].map(|site| along[&site]);
+    let [a, b, c] = [0, 1, 2].map(|i| along[&Site::Point(input + i)]);
     [b - a, c - b]
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use aird::direction::Direction;
-use aird::gguf::{Builder, GgmlType, KvEdit, Layout, Model, Rewrite, Unwatched, Value};
+use aird::gguf::{Builder, GgmlType, Model};
 use serde::Deserialize;
 
 use crate::support::direction::{about, wave};
@@ -222,70 +222,25 @@ fn what_exists_is_replaced_only_where_that_is_asked_for() {
     assert!(!scene.path("f.json").exists());
 }
 
-/// `tiny` by another name, as llama.cpp runs it: an architecture with the same tensors.
-fn renamed(tiny: &Tiny, folder: &Path) -> PathBuf {
-    let path = tiny.write(folder);
-    let model = Model::open(&path).unwrap();
-    let mut rewrite = Rewrite::new(&model, Layout::Single);
-    rewrite.edit(KvEdit::Set("general.architecture".into(), "xverse".into()));
-    for (key, value) in model.kv() {
-        if let Some(rest) = key.strip_prefix("llama.") {
-            rewrite.edit(KvEdit::Set(format!("xverse.{rest}"), value.clone()));
-        }
-    }
-    let out = folder.join("xverse.gguf");
-    rewrite.write(&out, false, &Unwatched).unwrap();
-    out
-}
-
 #[test]
-fn a_model_of_an_unknown_architecture_is_edited_only_where_that_is_asked_for() {
-    let mut scene = Scene::new(&tiny());
-    scene.model = renamed(&tiny(), scene.folder.path());
-    let candidates = wave(2, 64);
-    Direction { candidates, about: about("xverse") }.write(&scene.direction).unwrap();
-    scene.refuses(&GIVEN, 1, "hint: --any-architecture");
-    let output = scene.repair(&[&GIVEN[..], &["--any-architecture"]].concat());
-    assert!(output.status.success(), "{}", stderr(&output));
-    assert!(!stderr(&output).contains("may stand behind"), "{}", stderr(&output));
-}
-
-#[test]
-fn a_norm_that_may_follow_the_edit_is_warned_of() {
+fn what_llama_cpp_does_not_know_is_not_edited() {
     let folder = tempdir();
-    let path = folder.path().join("normed.gguf");
+    let path = folder.path().join("strange.gguf");
     let mut file = Builder::new();
     file.kv("general.architecture", "unheard-of").kv("unheard-of.embedding_length", 64u32);
-    file.kv("unheard-of.block_count", 2u32).kv("a.list", Value::strings(["x"]));
-    let wave: Vec<u8> = (0..64 * 64).flat_map(|i| (i as f32 * 0.7).sin().to_le_bytes()).collect();
-    for name in ["blk.0.attn_output.weight", "blk.1.ffn_down.weight"] {
-        file.tensor(name, &[64, 64], GgmlType::F32, wave.clone()).unwrap();
-    }
-    let gains = 1f32.to_le_bytes().repeat(64);
-    file.tensor("blk.1.post_ffw_norm.weight", &[64], GgmlType::F32, gains).unwrap();
+    let rows = vec![0; 64 * 64 * 4];
+    file.tensor("blk.0.ffn_down.weight", &[64, 64], GgmlType::F32, rows).unwrap();
     file.write(&path).unwrap();
-    let direction = folder.path().join("d.safetensors");
-    let candidates = crate::support::direction::wave(2, 64);
-    Direction { candidates, about: about("unheard-of") }.write(&direction).unwrap();
-    let repair = |block: &str| {
-        let mut command = aird();
-        command.arg("repair").arg(&path).arg("--direction").arg(&direction);
-        command.args(["--any-architecture", "--dry-run", "--alpha", "1", "--block", block]);
-        command.output().unwrap()
-    };
-    let output = repair("1");
-    assert!(output.status.success(), "{}", stderr(&output));
-    assert!(
-        stderr(&output).contains("blk.1.post_ffw_norm.weight may stand"),
-        "{}",
-        stderr(&output)
-    );
-    assert!(repair("0").status.success());
-    // Block 0 has no MLP, block 1 no attention.
-    for half in ["0:mlp", "1:attention"] {
-        let output = repair(half);
-        assert_eq!(output.status.code(), Some(1), "{half}");
-        assert!(stderr(&output).contains("has no matrix that writes"), "{}", stderr(&output));
+    let scene = Scene { model: path, ..Scene::new(&tiny()) };
+    scene.refuses(&GIVEN, 1, "unknown model architecture: 'unheard-of'");
+}
+
+#[test]
+fn a_half_that_is_not_there_is_refused() {
+    let scene = Scene::new(&tiny());
+    for (block, expected) in [("7", "blocks 0 to 1"), ("1:mlp,2", "there is no block 2")] {
+        let more = ["--block", block, "--alpha", "1"];
+        scene.refuses(&more, 1, expected);
     }
 }
 

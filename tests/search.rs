@@ -6,7 +6,7 @@ use std::process::Output;
 
 use aird::direction::Direction;
 use aird::gguf::{Ask, GgmlType, Layout, Model, Replacement, Rewrite, Unwatched};
-use aird::llama::architecture::Part;
+use aird::llama::graph::{Part, Structure};
 use aird::llama::{Engine, Hooks, Options, Prefill, Reading, Site};
 use aird::quant::{decoded, encode_rows};
 use aird::repair::{Half, Live};
@@ -65,7 +65,8 @@ fn the_edit_at_run_time_answers_as_the_file_that_holds_it() {
         let output = repair(&path, &file, &more);
         assert!(output.status.success(), "{}", stderr(&output));
         let unit = Direction::read(&file).unwrap().unit().unwrap();
-        let live = Live::new(&Model::open(&path).unwrap(), &unit).unwrap();
+        let opened = Model::open(&path).unwrap();
+        let live = Live::new(&opened, &Structure::trace(&opened).unwrap(), &unit).unwrap();
         let half = |block, part| Half { block, part };
         let halves = [half(0, Part::Attention), half(1, Part::Attention), half(1, Part::Mlp)];
         let (plain, written) = (logits(&path, None), logits(&out, None));
@@ -81,8 +82,9 @@ fn written(model: &Path, unit: &[f32]) -> f64 {
     let tokens = engine.tokenize(PROMPT, true);
     let mut prefill = Prefill::new(&engine, tokens.len(), 1).unwrap();
     let along = std::cell::RefCell::new(std::collections::HashMap::new());
+    let input = engine.structure().unwrap().input_of(1);
     let reading = Reading {
-        at: Box::new(|site| matches!(site, Site::Input(1) | Site::Middle(1))),
+        at: Box::new(move |site| [0, 1].map(|i| Site::Point(input + i)).contains(&site)),
         n_last: 1,
         row: Box::new(|site, _, _, x| {
             let dot: f64 = x.iter().zip(unit).map(|(x, r)| f64::from(*x) * f64::from(*r)).sum();
@@ -92,7 +94,7 @@ fn written(model: &Path, unit: &[f32]) -> f64 {
     };
     prefill.run(&[&tokens], Hooks::new(), Some(reading), |_, _| Ok(())).unwrap();
     let along = along.into_inner();
-    along[&Site::Middle(1)] - along[&Site::Input(1)]
+    along[&Site::Point(input + 1)] - along[&Site::Point(input)]
 }
 
 /// W + alpha r r^T W, as if no norm followed.

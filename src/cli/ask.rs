@@ -77,7 +77,7 @@ impl Verb for Ask {
         }
         if let Some(direction) = &added {
             let layer = direction.about.layer.unwrap_or(0);
-            hooks = add(hooks, direction.chosen()?, layer as u32);
+            hooks = add(hooks, engine.structure()?, direction.chosen()?, layer as u32);
         }
         let tokens: Vec<Vec<i32>> =
             self.prompts.iter().map(|p| chat.tokens(&engine, p)).collect::<Result<_>>()?;

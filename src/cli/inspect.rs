@@ -9,10 +9,11 @@ use serde::Serialize;
 
 use super::args::file_name;
 use super::paths::Verb;
+use super::structure::{StructureReport, Writers, residual_writers, writers_text};
 use super::text::{bytes_text, count_text, counted, first_line, share_text, shown, table};
 use super::ui::Ui;
 use crate::gguf::{GgmlType, Model, TensorInfo, Watch, history};
-use crate::llama::architecture::residual_writer;
+use crate::llama::graph::Structure;
 use crate::llama::is_decodable;
 use crate::quant::{count_zeros, is_block_matrix};
 
@@ -27,11 +28,14 @@ pub struct Inspect {
     #[arg(long)]
     tensors: bool,
     /// Print the whole chat template, and nothing else.
-    #[arg(long, conflicts_with_all = ["json", "tensors"])]
+    #[arg(long, conflicts_with_all = ["json", "tensors", "structure"])]
     template: bool,
     /// Do not read the weights: leaves the sparsity out.
     #[arg(long)]
     quick: bool,
+    /// Show what each block reads and writes, by llama.cpp's own graph, and what nothing reads.
+    #[arg(long)]
+    structure: bool,
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
@@ -64,8 +68,11 @@ pub struct Report {
     pub sparsity: Option<Sparsity>,
     /// `tokenizer.chat_template`.
     pub chat_template: Option<String>,
-    /// Matrices that write into the residual stream, by runs of blocks that are alike.
+    /// Matrices that write into the residual stream, by runs of blocks that are alike. Empty where
+    /// llama.cpp does not know the model, or it has no such stream.
     pub residual_writers: Vec<Writers>,
+    /// With `--structure`.
+    pub structure: Option<StructureReport>,
     /// `aird.history`, oldest first.
     pub history: Vec<serde_json::Value>,
     /// With `--tensors`.
@@ -104,31 +111,6 @@ pub struct Sparsity {
     pub of: u64,
 }
 
-/// Blocks whose residual writers are alike.
-#[derive(Debug, Serialize)]
-pub struct Writers {
-    /// The first block.
-    pub first_block: u32,
-    /// The last block.
-    pub last_block: u32,
-    /// Their writers.
-    pub tensors: Vec<Writer>,
-}
-
-/// A matrix whose rows are channels of the residual stream.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Writer {
-    /// The name behind `blk.N.`.
-    pub name: String,
-    /// The half of the block that it ends: attention or mlp.
-    pub part: &'static str,
-    /// ggml's name.
-    #[serde(rename = "type")]
-    pub ty: String,
-    /// Inputs first.
-    pub shape: Vec<u64>,
-}
-
 /// One tensor.
 #[derive(Debug, Serialize)]
 pub struct TensorReport {
@@ -153,6 +135,13 @@ impl Verb for Inspect {
             };
         }
         let mut report = describe(&model)?;
+        if report.general_type == "model" {
+            match ui.prober().structure(&model) {
+                Ok(structure) => report.add(&model, &structure, self.structure),
+                Err(error) if self.structure => return Err(error.into()),
+                Err(error) => ui.detail(format_args!("no residual writers: {error}")),
+            }
+        }
         report.tensors = self.tensors.then(|| model.tensors().map(|t| t.info.into()).collect());
         if !self.quick {
             report.sparsity = Some(sparsity(&model, &ui.progress())?);
@@ -183,7 +172,8 @@ fn describe(model: &Model) -> Result<Report> {
         types: types(model),
         sparsity: None,
         chat_template: model.text(TEMPLATE_KEY)?.map(str::to_owned),
-        residual_writers: residual_writers(model),
+        residual_writers: Vec::new(),
+        structure: None,
         history: history(model.kv()),
         tensors: None,
     })
@@ -216,32 +206,6 @@ fn sparsity(model: &Model, watch: &dyn Watch) -> Result<Sparsity> {
     Ok(sparsity)
 }
 
-/// The writers of each block; neighbours that are alike share an entry.
-fn residual_writers(model: &Model) -> Vec<Writers> {
-    let mut blocks: BTreeMap<u32, Vec<Writer>> = BTreeMap::new();
-    for tensor in model.tensors() {
-        let info = tensor.info;
-        let (Some(block), Some(part)) = (info.block(), residual_writer(&info.name)) else {
-            continue;
-        };
-        let name = info.name.splitn(3, '.').nth(2).unwrap_or_default().to_owned();
-        let (part, ty) = (part.name(), info.ty.to_string());
-        let writer = Writer { name, part, ty, shape: info.shape.clone() };
-        blocks.entry(block).or_default().push(writer);
-    }
-    let mut runs: Vec<Writers> = Vec::new();
-    for (block, mut tensors) in blocks {
-        tensors.sort_by(|a, b| (a.part, &a.name).cmp(&(b.part, &b.name)));
-        match runs.last_mut() {
-            Some(run) if run.last_block + 1 == block && run.tensors == tensors => {
-                run.last_block = block;
-            }
-            _ => runs.push(Writers { first_block: block, last_block: block, tensors }),
-        }
-    }
-    runs
-}
-
 impl From<&TensorInfo> for TensorReport {
     fn from(info: &TensorInfo) -> TensorReport {
         TensorReport {
@@ -254,6 +218,11 @@ impl From<&TensorInfo> for TensorReport {
 }
 
 impl Report {
+    fn add(&mut self, model: &Model, structure: &Structure, whole: bool) {
+        self.residual_writers = residual_writers(model, structure);
+        self.structure = whole.then(|| StructureReport::new(model, structure));
+    }
+
     fn text(&self) -> String {
         let mut text = String::new();
         for file in &self.files {
@@ -277,7 +246,8 @@ impl Report {
         }
         text += &table(&rows, &[], "  ");
         text + &self.types_text()
-            + &self.writers_text()
+            + &writers_text(&self.residual_writers)
+            + &self.structure.as_ref().map_or_else(String::new, StructureReport::text)
             + &self.history_text()
             + &self.tensors_text()
     }
@@ -303,25 +273,6 @@ impl Report {
         };
         let rows: Vec<_> = self.types.iter().map(row).collect();
         format!("  types\n{}", table(&rows, &[2, 3], "    "))
-    }
-
-    fn writers_text(&self) -> String {
-        if self.residual_writers.is_empty() {
-            return String::new();
-        }
-        let mut rows = Vec::new();
-        for run in &self.residual_writers {
-            let mut blocks = match run.first_block == run.last_block {
-                true => format!("blk.{}", run.first_block),
-                false => format!("blk.{} to {}", run.first_block, run.last_block),
-            };
-            for t in &run.tensors {
-                let shape = format!("[{}]", crate::gguf::shape_text(&t.shape));
-                let (part, ty) = (t.part.to_owned(), t.ty.clone());
-                rows.push(vec![std::mem::take(&mut blocks), part, t.name.clone(), ty, shape]);
-            }
-        }
-        format!("  residual writers\n{}", table(&rows, &[], "    "))
     }
 
     fn history_text(&self) -> String {

@@ -29,6 +29,7 @@ mod select;
 mod sequential;
 mod signals;
 mod spinning;
+mod structure;
 mod study;
 mod study_text;
 mod tasks;

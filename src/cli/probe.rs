@@ -18,6 +18,9 @@ pub struct Probe {
     /// An adapter to set.
     #[arg(long, value_name = "FILE")]
     lora: Option<PathBuf>,
+    /// Trace its structure instead.
+    #[arg(long)]
+    structure: bool,
     #[command(flatten)]
     engine: EngineArgs,
 }
@@ -25,6 +28,8 @@ pub struct Probe {
 impl Verb for Probe {
     fn run(self, ui: &Ui) -> Result<()> {
         let (lora, options) = (self.lora.as_deref(), self.engine.options());
-        ui.print_exactly(&(Trial { model: &self.model, lora, options }.run() + "\n"))
+        let trial = Trial { model: &self.model, lora, options };
+        let answer = if self.structure { trial.trace() } else { trial.run() };
+        ui.print_exactly(&(answer + "\n"))
     }
 }

@@ -12,11 +12,12 @@ use super::output::{FileReport, OutputArgs, no_sha256, sha256_of};
 use super::paths::{Paths, Verb};
 use super::select::{TensorArgs, parse_type};
 use super::sequential::{Sequence, recollected};
-use super::text::counted;
+use super::text::{by_kind, counted};
 use super::ui::Ui;
 use crate::compress::{Count, Method, Pattern, Target, owl_allocation, prune, targets};
-use crate::gguf::{GgmlType, Model, Rewrite, Step, file_type_edit};
-use crate::quant::keeps_zeros;
+use crate::gguf::{GgmlType, Model, Rewrite, Step, TensorInfo, file_type_edit};
+use crate::llama::graph::Structure;
+use crate::quant::{is_block_matrix, keeps_zeros};
 
 /// Bytes of JSON for the sparsity that was reached.
 const RESERVE: u64 = 64;
@@ -91,6 +92,8 @@ pub struct Report {
     pub sparsity: Option<f64>,
     /// Sparsity asked of each block, if they differ.
     pub by_block: Option<Vec<f64>>,
+    /// Matrices that stay as they are, as llama.cpp's graph of this model never reads them.
+    pub unread: Vec<String>,
 }
 
 impl Verb for Prune {
@@ -111,8 +114,9 @@ impl Verb for Prune {
             bail!("--method magnitude needs no statistics: leave --stats and --data out");
         }
         let model = Model::open(&self.model)?;
+        let structure = ui.prober().structure(&model)?;
         // What cannot be pruned or written is reported before minutes of calibration.
-        let targets = self.targets(&model, None)?;
+        let targets = self.targets(&model, &structure, None)?;
         let mut plan = Rewrite::new(&model, self.out.layout());
         prune(&mut plan, &model, None, Method::Magnitude, &targets, &Arc::default())?;
         self.out.check_room(&plan)?;
@@ -120,9 +124,10 @@ impl Verb for Prune {
             true => None,
             false => self.stats.given(ui, &model, &self.out.output)?,
         };
-        let by_block = self.allocate(ui, &model, given.as_ref())?;
-        let targets = self.targets(&model, by_block.as_deref())?;
-        self.tell(ui, &targets)?;
+        let by_block = self.allocate(ui, &model, &structure, given.as_ref())?;
+        let targets = self.targets(&model, &structure, by_block.as_deref())?;
+        let unread = self.unread(&model, &structure);
+        self.tell(ui, &targets, &unread)?;
         let given = self.in_sequence(ui, &model, &targets, given)?;
 
         let mut rewrite = Rewrite::new(&model, self.out.layout());
@@ -143,7 +148,7 @@ impl Verb for Prune {
             rewrite.record_measured(step, RESERVE, complete);
             self.out.write(ui, rewrite, self.stats.engine.options())?
         };
-        self.print(ui, files, &targets, &count, by_block)
+        self.print(ui, files, &targets, &count, (by_block, unread))
     }
 }
 
@@ -175,20 +180,42 @@ impl Prune {
         self.method.to_possible_value().map_or_else(String::new, |v| v.get_name().into())
     }
 
-    fn targets(&self, model: &Model, by_block: Option<&[f64]>) -> Result<Vec<Target>> {
+    fn targets(
+        &self,
+        model: &Model,
+        structure: &Structure,
+        by_block: Option<&[f64]>,
+    ) -> Result<Vec<Target>> {
         let pattern = |block: u32| match (self.nm, by_block) {
             (Some((n, m)), _) => Pattern::OfEach { n, m },
             (None, Some(by_block)) => Pattern::Ratio(by_block[block as usize]),
             (None, None) => Pattern::Ratio(self.sparsity.unwrap_or_default()),
         };
-        let targets = targets(model, self.ty, pattern, |info| self.tensors.wants(info))?;
+        let wanted = |info: &TensorInfo| self.tensors.wants(info) && structure.reads(&info.name);
+        let targets = targets(model, self.ty, pattern, wanted)?;
         if targets.is_empty() {
             bail!("no matrix of a block is left by --blocks, --include and --exclude");
         }
         Ok(targets)
     }
 
-    fn allocate(&self, ui: &Ui, model: &Model, given: Option<&Given>) -> Result<Option<Vec<f64>>> {
+    /// Matrices that were asked for and that llama.cpp's graph never reads: nothing tells which of
+    /// their weights matter.
+    fn unread(&self, model: &Model, structure: &Structure) -> Vec<String> {
+        let infos = model.tensors().map(|tensor| tensor.info);
+        let unread = infos.filter(|info| {
+            is_block_matrix(info) && self.tensors.wants(info) && !structure.reads(&info.name)
+        });
+        unread.map(|info| info.name.clone()).collect()
+    }
+
+    fn allocate(
+        &self,
+        ui: &Ui,
+        model: &Model,
+        structure: &Structure,
+        given: Option<&Given>,
+    ) -> Result<Option<Vec<f64>>> {
         if self.allocation == Allocation::Uniform {
             return Ok(None);
         }
@@ -201,7 +228,9 @@ impl Prune {
         let n_block = model.tensors().filter_map(|t| t.info.block()).max().map_or(0, |b| b + 1);
         let sparsity = self.sparsity.unwrap_or_default();
         let progress = ui.progress();
-        Ok(Some(owl_allocation(model, &given.stats, sparsity, n_block as usize, &progress)?))
+        let (stats, reads) = (&given.stats, |info: &TensorInfo| structure.reads(&info.name));
+        let n_block = n_block as usize;
+        Ok(Some(owl_allocation(model, stats, sparsity, n_block, reads, &progress)?))
     }
 
     fn in_sequence(
@@ -217,7 +246,14 @@ impl Prune {
         given.map(|given| recollected(ui, &sequence, given)).transpose()
     }
 
-    fn tell(&self, ui: &Ui, targets: &[Target]) -> Result<()> {
+    fn tell(&self, ui: &Ui, targets: &[Target], unread: &[String]) -> Result<()> {
+        if !unread.is_empty() {
+            ui.say(format_args!(
+                "{} of the file that llama.cpp does not read in this model: not pruned: {}",
+                counted(unread.len(), "matrix"),
+                by_kind(unread.iter().map(String::as_str))
+            ));
+        }
         for Target { name, from, to, pattern } in targets {
             let much = match pattern {
                 Pattern::Ratio(ratio) => format!("{:.1} %", 100.0 * ratio),
@@ -275,12 +311,13 @@ impl Prune {
         files: Vec<FileReport>,
         targets: &[Target],
         count: &Count,
-        by_block: Option<Vec<f64>>,
+        (by_block, unread): (Option<Vec<f64>>, Vec<String>),
     ) -> Result<()> {
         let sparsity = (!self.out.dry_run).then(|| count.sparsity());
         let (dry_run, pruned) = (self.out.dry_run, targets.len());
         if self.json {
-            return ui.print_json(&Report { files, dry_run, pruned, sparsity, by_block });
+            let report = Report { files, dry_run, pruned, sparsity, by_block, unread };
+            return ui.print_json(&report);
         }
         match sparsity {
             Some(x) => {

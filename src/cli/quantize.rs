@@ -16,8 +16,8 @@ use super::ui::Ui;
 use crate::compress::faithful::Scheme;
 use crate::compress::int8::{OUTLIER_THRESHOLD, outlier_columns};
 use crate::compress::{
-    Assignment, Coding, Error, Folds, GroupReport, Quantizing, Stayed, WhyStayed, assign,
-    find_scales, groups, lacks_importance, quantize, stayed,
+    Assignment, Coding, Folds, GroupReport, Quantizing, Stayed, WhyStayed, assign, find_scales,
+    groups, lacks_importance, quantize, stayed,
 };
 use crate::gguf::{GgmlType, Model, Rewrite, Step, file_type_edit};
 use crate::stats::Stats;
@@ -262,14 +262,7 @@ impl Quantize {
         assignments: &[Assignment],
         folds: &mut Folds,
     ) -> Result<Vec<GroupReport>> {
-        let groups = match groups(model) {
-            Ok(groups) => groups,
-            Err(error @ (Error::UnknownArchitecture { .. } | Error::UnknownTensor { .. })) => {
-                ui.warn(format_args!("{error}\nquantizing with importance only"));
-                return Ok(Vec::new());
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let groups = groups(model, &ui.prober().structure(model)?);
         Ok(find_scales(model, stats, &groups, assignments, folds, &ui.progress())?)
     }
 

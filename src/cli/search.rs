@@ -14,7 +14,7 @@ use super::ui::Ui;
 use crate::direction::Direction;
 use crate::eval::interval::{Rate, wilson};
 use crate::gguf::{Model, write_file};
-use crate::llama::architecture::Part as HalfPart;
+use crate::llama::graph::{Part as HalfPart, Structure};
 use crate::llama::{Deaf, Engine, Generation, Hooks, Sampling, generate};
 use crate::prompts::{self, Part, PromptSet};
 use crate::repair::search::{Answered, Budget, Counts, Search, Searched, search};
@@ -128,6 +128,7 @@ impl SearchArgs {
         let tokens = |set: &PromptSet| -> Result<Vec<Vec<i32>>> {
             set.texts().map(|text| chat.tokens(&engine, text)).collect()
         };
+        let structure = engine.structure()?;
         let given = question.halves.clone();
         let plan = Search {
             unit: question.direction.unit()?,
@@ -135,7 +136,7 @@ impl SearchArgs {
             benign: tokens(&asked.benign)?,
             more_benign: tokens(&asked.more_benign)?,
             all_halves: given.is_some(),
-            halves: given.unwrap_or_else(|| every_half(model, question.parts)),
+            halves: given.unwrap_or_else(|| every_half(structure, question.parts)),
             alpha: question.alpha,
             max_blocks: self.max_blocks,
             budget: Budget { max_false_refusal: self.max_false_refusal, max_kl: self.max_kl },
@@ -341,10 +342,12 @@ fn write_front(path: &Path, report: &SearchReport) -> Result<()> {
     Ok(())
 }
 
-fn every_half(model: &Model, parts: &[HalfPart]) -> Vec<Half> {
-    let last = model.tensors().filter_map(|t| t.info.block()).max().unwrap_or(0);
-    let halves = (0..=last).flat_map(|block| parts.iter().map(move |&part| Half { block, part }));
-    halves.collect()
+fn every_half(structure: &Structure, parts: &[HalfPart]) -> Vec<Half> {
+    let mut halves: Vec<Half> = structure.writers().map(Half::of).collect();
+    halves.retain(|half| parts.contains(&half.part));
+    halves.sort_unstable();
+    halves.dedup();
+    halves
 }
 
 /// Blocks as `--block` takes them: `auto`, or the halves of a list as 14,16:mlp.

@@ -54,16 +54,4 @@ pub enum Error {
     Scale { group: String, index: usize, found: f32 },
     #[error("scales {a} and {b} of '{group}' differ, but both divide one row of attn_v")]
     Untied { group: String, a: usize, b: usize },
-    #[error(
-        "scales cannot be folded in architecture '{found}': what reads its norms is not known\n\
-         hint: quantize without scaling (rtn, with statistics as importance)"
-    )]
-    UnknownArchitecture { found: String },
-    #[error(
-        "scales cannot be folded: what tensor '{name}' reads is not known in architecture \
-         '{architecture}'"
-    )]
-    UnknownTensor { name: String, architecture: String },
-    #[error("tensor '{name}' is {found} wide, expected {expected} as '{like}'")]
-    GroupWidth { name: String, found: u64, expected: u64, like: String },
 }

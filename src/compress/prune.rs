@@ -117,7 +117,8 @@ pub fn prune<'m>(
     Ok(())
 }
 
-/// OWL's pattern of each block: by the share of Wanda's scores that are outliers.
+/// OWL's pattern of each block: by the share of Wanda's scores that are outliers, among the
+/// matrices that `wanted` accepts.
 ///
 /// # Errors
 /// No statistics of a matrix, a sparsity outside (0, 1), or an interrupt.
@@ -126,12 +127,14 @@ pub fn owl_allocation(
     stats: &Stats,
     sparsity: f64,
     n_block: usize,
+    wanted: impl Fn(&TensorInfo) -> bool,
     watch: &dyn Watch,
 ) -> Result<Vec<f64>> {
     let mut shares = Vec::new();
     for block in 0..n_block {
         let of_block = |t: &Tensor<'_>| t.info.block() == Some(block as u32);
-        let matrices = || model.tensors().filter(of_block).filter(|t| is_block_matrix(t.info));
+        let is_target = |t: &Tensor<'_>| is_block_matrix(t.info) && wanted(t.info);
+        let matrices = || model.tensors().filter(of_block).filter(is_target);
         let mut mean = ScoreMean::default();
         for tensor in matrices() {
             scan_scores(tensor, stats, watch, ScoreMean::default, ScoreMean::add, |part| {

@@ -54,8 +54,8 @@ pub struct Captured {
 /// The shape of what is captured, and how scores are read.
 #[derive(Debug, Clone, Copy)]
 pub struct Shape<'a> {
-    /// Number of blocks.
-    pub n_layer: usize,
+    /// Where the residual stream enters each block: places in its structure's points.
+    pub inputs: &'a [usize],
     /// Post-instruction positions.
     pub n_pos: usize,
     /// Width of the residual stream.
@@ -74,22 +74,27 @@ pub fn capture(
     shape: Shape<'_>,
     keep: impl Fn(f64) -> bool,
 ) -> Result<Captured> {
-    let Shape { n_layer, n_pos, n_embd, refusal_tokens } = shape;
+    let Shape { inputs, n_pos, n_embd, refusal_tokens } = shape;
+    let n_layer = inputs.len();
     let mut captured =
         Captured { scores: Vec::new(), kept: 0, sums: Grid::new(n_layer, n_pos, n_embd) };
     // Activations of the batch under way, until its scores are known.
     let pending = RefCell::new(HashMap::<usize, Grid<f32>>::new());
     let reading = Reading {
-        at: Box::new(move |site| matches!(site, Site::Input(l) if (l as usize) < n_layer)),
+        at: Box::new(move |site| matches!(site, Site::Point(place) if inputs.contains(&place))),
         n_last: n_pos,
         row: Box::new(|site, prompt, behind, values| {
-            let Site::Input(block) = site else { return Ok(()) };
-            if values.iter().any(|x| !x.is_finite()) {
-                return Err(LlamaError::NotFinite { block });
-            }
+            let Site::Point(place) = site else { return Ok(()) };
+            // A block that writes nothing has the input of the next one.
+            let layers = (0..n_layer).filter(|&layer| inputs[layer] == place);
             let mut pending = pending.borrow_mut();
             let grid = pending.entry(prompt).or_insert_with(|| Grid::new(n_layer, n_pos, n_embd));
-            grid.at_mut(block as usize, behind).copy_from_slice(values);
+            for layer in layers {
+                if values.iter().any(|x| !x.is_finite()) {
+                    return Err(LlamaError::NotFinite { block: layer as u32 });
+                }
+                grid.at_mut(layer, behind).copy_from_slice(values);
+            }
             Ok(())
         }),
     };

@@ -4,6 +4,7 @@ use super::capture::{Captured, Grid, Shape, capture, difference_of_means};
 use super::error::{Error, Result};
 use super::score::{RefusalTokens, find_refusal_tokens, known_refusal_tokens};
 use super::select::{Cell, Judges, Limits, Selection, select};
+use crate::llama::graph::Structure;
 use crate::llama::{Engine, Listener, Prefill};
 
 /// Prompts of each kind that the means need.
@@ -87,8 +88,10 @@ pub fn find(engine: &Engine, search: &Search, progress: &mut dyn Progress) -> Re
     };
     let mut prefill = Prefill::new(engine, longest, search.parallel)?;
     let tokens = refusal_tokens.as_ref().map_or(&[][..], |t| &t.tokens);
+    let structure = engine.structure()?;
+    let inputs: Vec<usize> = (0..engine.n_block()).map(|b| structure.input_of(b)).collect();
     let shape = Shape {
-        n_layer: engine.n_block() as usize,
+        inputs: &inputs,
         n_pos: search.n_pos,
         n_embd: engine.n_embd(),
         refusal_tokens: tokens,
@@ -108,7 +111,7 @@ pub fn find(engine: &Engine, search: &Search, progress: &mut dyn Progress) -> Re
         Choice::CaptureOnly | Choice::Given(_) => None,
         Choice::Select(limits) => {
             progress.part("reading prompts", 2, 4);
-            let judges = judges(&mut prefill, &search.held_out, shape)?;
+            let judges = judges(&mut prefill, structure, &search.held_out, shape)?;
             let mut tell = |done, of| progress.part("trying candidates", done, of);
             Some(select(&mut prefill, &candidates, &judges, limits, &mut tell)?)
         }
@@ -131,7 +134,12 @@ fn read(
 }
 
 /// The held-out prompts on their own side of score 0.
-fn judges<'a>(prefill: &mut Prefill<'_>, kinds: &'a Kinds, shape: Shape<'a>) -> Result<Judges<'a>> {
+fn judges<'a>(
+    prefill: &mut Prefill<'_>,
+    structure: &'a Structure,
+    kinds: &'a Kinds,
+    shape: Shape<'a>,
+) -> Result<Judges<'a>> {
     let (harmful, harmless) = read(prefill, kinds, shape, true)?;
     let left = (harmful.kept, harmless.kept);
     check_left(left, kinds, MIN_HELD_OUT, " in the held-out part")?;
@@ -144,7 +152,7 @@ fn judges<'a>(prefill: &mut Prefill<'_>, kinds: &'a Kinds, shape: Shape<'a>) -> 
     let n = harmful.len().min(harmless.len());
     harmful.truncate(n);
     harmless.truncate(n);
-    Ok(Judges { harmful, harmless, refusal_tokens: shape.refusal_tokens })
+    Ok(Judges { harmful, harmless, refusal_tokens: shape.refusal_tokens, structure })
 }
 
 fn check_left(left: (usize, usize), of: &Kinds, needed: usize, part: &'static str) -> Result<()> {
@@ -157,11 +165,11 @@ fn check_left(left: (usize, usize), of: &Kinds, needed: usize, part: &'static st
 }
 
 fn check_cell(cell: Cell, shape: Shape<'_>) -> Result<()> {
-    if cell.layer < shape.n_layer && cell.behind < shape.n_pos {
+    if cell.layer < shape.inputs.len() && cell.behind < shape.n_pos {
         return Ok(());
     }
     let (layer, position) = (cell.layer as u32, -1 - cell.behind as i32);
-    let (last, n) = (shape.n_layer as u32 - 1, shape.n_pos);
+    let (last, n) = (shape.inputs.len() as u32 - 1, shape.n_pos);
     Err(Error::NoSuchCell { layer, position, last, n })
 }
 

@@ -1,13 +1,14 @@
 //! Interventions at run time: a direction taken out of the residual stream, or added to it. They
 //! measure what a direction does; no file is written.
 
+use crate::llama::graph::Structure;
 use crate::llama::{Hooks, Site};
 
-/// Takes `unit` out of the residual stream everywhere: at every block's input, between its halves
-/// and behind the last block, `x -= unit (unit . x)`. The same as taking it out of every block
+/// Takes `unit` out of the residual stream everywhere: at the embeddings and behind every sum,
+/// `x -= unit (unit . x)`. The same as taking it out of every block
 /// input and of what attention and MLP write (Arditi et al. 2024, section 2.4).
 pub fn ablate<'a>(hooks: Hooks<'a>, unit: &'a [f32]) -> Hooks<'a> {
-    let everywhere = |site| matches!(site, Site::Input(_) | Site::Middle(_));
+    let everywhere = |site| matches!(site, Site::Point(_));
     hooks.change(everywhere, move |_, x| {
         let along: f64 = x.iter().zip(unit).map(|(x, r)| f64::from(*x) * f64::from(*r)).sum();
         let along = along as f32;
@@ -15,10 +16,17 @@ pub fn ablate<'a>(hooks: Hooks<'a>, unit: &'a [f32]) -> Hooks<'a> {
     })
 }
 
-/// Adds `vector` to the residual stream at the input of block `layer`, for every token.
-pub fn add<'a>(hooks: Hooks<'a>, vector: &'a [f32], layer: u32) -> Hooks<'a> {
+/// Adds `vector` to the residual stream where it enters block `layer` of `structure`'s model, for
+/// every token.
+pub fn add<'a>(
+    hooks: Hooks<'a>,
+    structure: &Structure,
+    vector: &'a [f32],
+    layer: u32,
+) -> Hooks<'a> {
+    let input = structure.input_of(layer);
     hooks.change(
-        move |site| site == Site::Input(layer),
+        move |site| site == Site::Point(input),
         move |_, x| x.iter_mut().zip(vector).for_each(|(x, d)| *x += d),
     )
 }

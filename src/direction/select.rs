@@ -9,6 +9,7 @@ use super::capture::Grid;
 use super::error::{Error, Result};
 use super::intervene::{ablate, add, unit};
 use super::score::{kl_nats, refusal_score};
+use crate::llama::graph::Structure;
 use crate::llama::{Hooks, Prefill};
 
 /// Layers from this share of the model's on are too late to be picked.
@@ -50,6 +51,8 @@ pub struct Judges<'a> {
     pub harmless: Vec<&'a [i32]>,
     /// First tokens of refusals.
     pub refusal_tokens: &'a [i32],
+    /// Of the model that is asked.
+    pub structure: &'a Structure,
 }
 
 /// How strict to be, and how thorough.
@@ -234,7 +237,8 @@ impl<'a> Bench<'a> {
             }
             Ok(())
         })?;
-        prefill.run(harmless, add(Hooks::new(), raw, layer as u32), None, |_, logits| {
+        let with_it = add(Hooks::new(), self.judges.structure, raw, layer as u32);
+        prefill.run(harmless, with_it, None, |_, logits| {
             tally.induce += refusal_score(logits, tokens);
             Ok(())
         })?;

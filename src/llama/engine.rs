@@ -1,7 +1,7 @@
 //! A model loaded by llama.cpp.
 
-use std::cell::RefCell;
-use std::path::Path;
+use std::cell::{OnceCell, RefCell};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -13,9 +13,11 @@ use llama_cpp_2::token::LlamaToken;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Result};
+use super::graph::Structure;
 use super::probe::lacks_means;
 use super::session::{Session, Size, prompt_inputs};
 use super::{abort, log};
+use crate::gguf::Model;
 
 /// Tokens of context for a first look at a model.
 const PROBE_CTX: u32 = 64;
@@ -41,8 +43,11 @@ impl Options {
 
 /// A model in memory.
 pub struct Engine {
+    path: PathBuf,
     model: LlamaModel,
     options: Options,
+    /// Traced when it is first asked for.
+    structure: OnceCell<Structure>,
     /// Set into every context; llama-cpp-2 wants it mutable, though llama.cpp changes nothing.
     adapter: RefCell<Option<(LlamaLoraAdapter, f32)>>,
     /// Set from outside to stop whatever is being decoded.
@@ -107,7 +112,8 @@ impl Engine {
             (path, said) => Error::Load { path, said },
         };
         let model = model.map_err(|_| failed())?;
-        Ok(Engine { model, options, adapter: RefCell::new(None), interrupt })
+        let (path, structure, adapter) = (path.into(), OnceCell::new(), RefCell::new(None));
+        Ok(Engine { path, model, options, structure, adapter, interrupt })
     }
 
     pub(super) fn interrupt(&self) -> &Arc<AtomicBool> {
@@ -142,6 +148,18 @@ impl Engine {
                 context.lora_adapter_set(adapter, *scale).map_err(failed)
             }
         }
+    }
+
+    /// What the model's blocks are, by llama.cpp's own graph.
+    ///
+    /// # Errors
+    /// The file cannot be read any more.
+    pub fn structure(&self) -> Result<&Structure> {
+        if let Some(structure) = self.structure.get() {
+            return Ok(structure);
+        }
+        let structure = Structure::trace(&Model::open(&self.path)?)?;
+        Ok(self.structure.get_or_init(|| structure))
     }
 
     /// How it was loaded.
@@ -237,12 +255,6 @@ impl Engine {
     /// True for tokens that end an answer.
     pub fn ends_answer(&self, token: i32) -> bool {
         self.model.vocab().is_eog(LlamaToken(token))
-    }
-
-    /// A token that any model has, for a look at its graph.
-    pub(super) fn any_token(&self) -> i32 {
-        let bos = self.model.vocab().bos().0;
-        if bos >= 0 { bos } else { 0 }
     }
 
     /// Decodes a short prompt and looks at the logits.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::gguf::GgmlType;
+use crate::gguf::{self, GgmlType};
 
 /// A result of this folder.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -11,6 +11,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[allow(missing_docs)] // the sentence of each variant is its documentation
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error(transparent)]
+    Gguf(#[from] gguf::Error),
     #[error("llama.cpp does not start: {said}")]
     Backend { said: String },
     #[error("llama.cpp cannot load {}: {said}", path.display())]
@@ -27,10 +29,10 @@ pub enum Error {
     #[error("activations of node '{name}' cannot be read: they are no contiguous F32 rows")]
     UnreadableNode { name: String },
     #[error(
-        "the residual stream of architecture '{architecture}' cannot be seen at the input of \
-         block {block}: llama.cpp names no node there"
+        "{architecture} models have no residual stream that leads from the token embeddings to \
+         logits: nothing is added up on the way"
     )]
-    NoResidual { architecture: String, block: u32 },
+    NoStream { architecture: String },
     #[error("the residual stream holds a NaN or an infinity at the input of block {block}")]
     NotFinite { block: u32 },
     #[error(

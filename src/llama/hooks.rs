@@ -6,15 +6,15 @@
 //! through `ggml_backend_tensor_get` and `_set`.
 
 use std::collections::HashMap;
-use std::ffi::{CStr, c_void};
+use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
 
 use llama_cpp_sys_2 as sys;
 
 use super::error::{Error, Result};
+use super::graph::{name_of, plain_name};
 use super::linear::{LinearInput, get, read_input};
-use super::sites::{Site, SiteMap, plain_name};
+use super::sites::{Site, Sites};
 
 /// Which sites a hook is for.
 type At<'a> = Box<dyn Fn(Site) -> bool + 'a>;
@@ -89,6 +89,11 @@ impl<'a> Hooks<'a> {
         self.rows = Some(rows);
     }
 
+    /// True if it is for sites, not for the inputs of matrices alone.
+    pub(super) fn needs_sites(&self) -> bool {
+        !self.reads.is_empty() || !self.changes.is_empty()
+    }
+
     fn wants(&self, site: Site) -> bool {
         self.reads.iter().any(|(at, _)| at(site)) || self.changes.iter().any(|(at, _)| at(site))
     }
@@ -119,24 +124,22 @@ impl Shape {
 pub(super) struct State {
     /// The hooks of the decode under way; null between decodes.
     hooks: Option<*mut Hooks<'static>>,
-    /// Every node's name, while a model is looked over.
-    pub recorded: Option<Vec<String>>,
-    pub sites: SiteMap,
+    /// The model's, once a hook asked for one.
+    pub sites: Option<Sites>,
     pub shape: Shape,
     error: Option<Error>,
     /// Set by a hook that needs nothing more of this decode.
     home: bool,
-    /// What nodes are, by address: asked for thousands of times a second, parsed once a graph.
-    cache: HashMap<(usize, u32), Known>,
+    /// What nodes are that were asked about and are not yet computed, by address.
+    asked: HashMap<usize, Known>,
     buffer: Vec<f32>,
 }
 
 /// What a node is to hooks.
-#[derive(Clone, Default)]
 struct Known {
     site: Option<Site>,
     /// The weight of a block that it multiplies with.
-    weight: Option<Rc<str>>,
+    weight: Option<String>,
 }
 
 impl State {
@@ -151,7 +154,7 @@ impl State {
     /// Takes the hooks back, with what went wrong in them.
     pub fn finish(&mut self) -> Result<()> {
         self.hooks = None;
-        self.cache.clear();
+        self.asked.clear();
         self.error.take().map_or(Ok(()), Err)
     }
 }
@@ -180,32 +183,23 @@ pub(super) unsafe extern "C" fn callback(
 }
 
 fn visit(state: &mut State, node: &mut sys::ggml_tensor, ask: bool) -> bool {
-    if let Some(names) = &mut state.recorded {
-        if ask {
-            names.push(plain_name(&name_of(node)).to_owned());
-        }
-        return !ask;
-    }
     let Some(hooks) = state.hooks else { return false };
     if state.error.is_some() || state.home {
         return false;
     }
-    let key = (std::ptr::from_ref(node) as usize, node.op);
-    let known = match state.cache.get(&key) {
-        Some(known) => known.clone(),
-        None => {
-            let known = state.know(node);
-            state.cache.insert(key, known.clone());
-            known
-        }
-    };
+    let key = std::ptr::from_ref(node) as usize;
     // SAFETY: `begin` lent these hooks, exclusively, until `finish`, which comes after the decode.
     let hooks = unsafe { &mut *hooks };
-    let site = known.site.filter(|site| hooks.wants(*site));
-    let weight = known.weight.filter(|weight| hooks.wants_input(weight));
     if ask {
-        return site.is_some() || weight.is_some();
+        // Every node is asked about, in the graph's order: the residual stream is followed so.
+        let known = state.know(node, hooks);
+        let wanted = known.site.is_some() || known.weight.is_some();
+        if wanted {
+            state.asked.insert(key, known);
+        }
+        return wanted;
     }
+    let Some(Known { site, weight }) = state.asked.remove(&key) else { return true };
     match state.serve(hooks, node, site, weight.as_deref()) {
         Ok(Go::On) => true,
         Ok(Go::Home) => {
@@ -220,11 +214,15 @@ fn visit(state: &mut State, node: &mut sys::ggml_tensor, ask: bool) -> bool {
 }
 
 impl State {
-    fn know(&self, node: &sys::ggml_tensor) -> Known {
+    /// What of `node` the hooks want.
+    fn know(&mut self, node: &sys::ggml_tensor, hooks: &Hooks<'_>) -> Known {
         let weight = weight_of(node);
-        let site = self.sites.site(plain_name(&name_of(node)), weight.as_deref());
+        let site = self.sites.as_mut().and_then(|sites| sites.site(node, weight.as_deref()));
         let of_block = |w: &String| w.starts_with("blk.") && w.ends_with(".weight");
-        Known { site, weight: weight.filter(of_block).map(Rc::from) }
+        Known {
+            site: site.filter(|site| hooks.wants(*site)),
+            weight: weight.filter(of_block).filter(|weight| hooks.wants_input(weight)),
+        }
     }
 
     fn serve(
@@ -293,11 +291,6 @@ fn run(
         }
     }
     Ok(())
-}
-
-fn name_of(node: &sys::ggml_tensor) -> String {
-    // SAFETY: ggml keeps names NUL-terminated in a fixed array.
-    unsafe { CStr::from_ptr(node.name.as_ptr()) }.to_string_lossy().into_owned()
 }
 
 /// The name of the weight that a node multiplies with.

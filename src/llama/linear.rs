@@ -14,8 +14,6 @@ use super::hooks::{Go, ReadInput, Shape};
 pub struct LinearInput<'a> {
     /// The weight's name in the file.
     pub weight: &'a str,
-    /// Equal for weights that multiply the same rows, within a decode.
-    pub source: usize,
     /// Matrices in the weight: 1, or the number of experts.
     pub n_expert: usize,
     /// Channels.
@@ -72,7 +70,6 @@ pub(super) fn read_input(
     };
     read(&LinearInput {
         weight,
-        source: std::ptr::from_ref(input) as usize,
         n_expert: matrix.ne[2].max(1) as usize,
         n_cols: input.ne[0] as usize,
         rows,

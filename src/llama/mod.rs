@@ -2,11 +2,11 @@
 //! folder that calls C.
 
 mod abort;
-pub mod architecture;
 mod codec;
 mod engine;
 mod error;
 mod generate;
+pub mod graph;
 mod hooks;
 mod likelihood;
 mod linear;

@@ -67,7 +67,7 @@ impl<'e> Prefill<'e> {
     /// A context with room for prompts of up to `longest` tokens, `parallel` of them at once.
     ///
     /// # Errors
-    /// Not enough memory, or an architecture whose residual stream cannot be seen.
+    /// Not enough memory, or a model without a residual stream.
     pub fn new(engine: &'e Engine, longest: usize, parallel: u32) -> Result<Prefill<'e>> {
         let parallel = parallel.clamp(1, MAX_PARALLEL);
         let n_batch = N_BATCH.min(parallel * longest as u32).max(longest as u32);
@@ -75,7 +75,7 @@ impl<'e> Prefill<'e> {
         let n_ctx = (longest as u32 + n_batch + behind).next_multiple_of(256);
         let size = Size { n_ctx, n_batch, n_seq: parallel + 1, unified: true };
         let session = Session::new(engine, size)?;
-        session.check_residual(engine)?;
+        engine.structure()?.check_stream()?;
         Ok(Prefill { session, n_tokens: 0, is_recurrent: engine.is_recurrent() })
     }
 

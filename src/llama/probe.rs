@@ -13,11 +13,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::engine::{Engine, FirstToken, Options};
 use super::error::{Error, Result};
+use super::graph::Structure;
 use super::log;
+use crate::gguf::Model;
 
 /// Between two checks whether the child has ended.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -57,11 +60,24 @@ pub struct Trial<'a> {
 
 /// What a probe prints.
 #[derive(Debug, Serialize, Deserialize)]
-enum Outcome {
+enum Outcome<T> {
     /// It ran.
-    Ran(FirstToken),
+    Ran(T),
     /// llama.cpp returned an error: the sentence.
     Refused(String),
+}
+
+impl<T: Serialize> Outcome<T> {
+    /// As JSON.
+    fn of(result: Result<T>) -> String {
+        let outcome = match result {
+            Ok(answer) => Outcome::Ran(answer),
+            // The parent names the file.
+            Err(Error::Load { said, .. } | Error::Adapter { said, .. }) => Outcome::Refused(said),
+            Err(error) => Outcome::Refused(error.to_string()),
+        };
+        serde_json::to_string(&outcome).unwrap_or_default()
+    }
 }
 
 impl Trial<'_> {
@@ -69,13 +85,13 @@ impl Trial<'_> {
     /// that they outlive an abort.
     pub fn run(&self) -> String {
         log::pass_errors_on(|line| drop(std::io::stderr().write_all(line.as_bytes())));
-        let outcome = match self.first_token() {
-            Ok(first) => Outcome::Ran(first),
-            // The parent names the file.
-            Err(Error::Load { said, .. } | Error::Adapter { said, .. }) => Outcome::Refused(said),
-            Err(error) => Outcome::Refused(error.to_string()),
-        };
-        serde_json::to_string(&outcome).unwrap_or_default()
+        Outcome::of(self.first_token())
+    }
+
+    /// In the probe: traces the structure, and returns the line to print.
+    pub fn trace(&self) -> String {
+        let trace = |model: Model| Structure::trace(&model);
+        Outcome::of(Model::open(self.model).map_err(Error::from).and_then(trace))
     }
 
     /// The file that an error is about: the model alone was tried before its adapter.
@@ -111,8 +127,21 @@ impl Prober {
     /// [`Error::Run`] where llama.cpp refuses or aborts, [`Error::NoMeans`] where the machine lacks
     /// memory or threads, [`Error::NoProbe`] where no process can be started, or an interrupt.
     pub fn first_token(&self, trial: &Trial<'_>) -> Result<FirstToken> {
+        self.ask(trial, false)
+    }
+
+    /// Traces the structure of `model` in a process of its own.
+    ///
+    /// # Errors
+    /// As [`Prober::first_token`].
+    pub fn structure(&self, model: &Model) -> Result<Structure> {
+        let (model, options) = (&model.shards()[0].path, Options { threads: 1, gpu_layers: 0 });
+        self.ask(&Trial { model, lora: None, options }, true)
+    }
+
+    fn ask<T: DeserializeOwned>(&self, trial: &Trial<'_>, structure: bool) -> Result<T> {
         let no_probe = |source| Error::NoProbe { path: trial.model.into(), source };
-        let (status, stdout, stderr) = self.run(trial).map_err(no_probe)?;
+        let (status, stdout, stderr) = self.run(trial, structure).map_err(no_probe)?;
         if self.interrupt.load(Ordering::Relaxed) {
             return Err(Error::Interrupted);
         }
@@ -124,10 +153,13 @@ impl Prober {
     }
 
     /// Runs the child to its end; how it ended, and what it wrote to stdout and stderr.
-    fn run(&self, trial: &Trial<'_>) -> io::Result<(ExitStatus, String, String)> {
+    fn run(&self, trial: &Trial<'_>, structure: bool) -> io::Result<(ExitStatus, String, String)> {
         let mut command = Command::new(&self.program);
         command.arg("probe").args(["--threads", &trial.options.threads.to_string()]);
         command.args(["--gpu-layers", &trial.options.gpu_layers.to_string()]);
+        if structure {
+            command.arg("--structure");
+        }
         if let Some(lora) = trial.lora {
             command.arg("--lora").arg(lora);
         }

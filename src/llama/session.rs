@@ -16,7 +16,7 @@ use super::engine::{Engine, backend};
 use super::error::{Error, Result};
 use super::hooks::{Hooks, Shape, State, callback};
 use super::log;
-use super::sites::SiteMap;
+use super::sites::Sites;
 
 /// What a context can hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +59,7 @@ pub fn prompt_inputs(tokens: &[i32], sequence: u32, position: u32) -> Vec<Input>
 
 /// A context of `engine`'s model.
 pub struct Session<'e> {
+    engine: &'e Engine,
     // Dropped before the state that its callback points to.
     context: LlamaContext<'e>,
     batch: LlamaBatch<'static>,
@@ -76,15 +77,8 @@ impl<'e> Session<'e> {
     /// Makes a context.
     ///
     /// # Errors
-    /// There is not enough memory, or the architecture gives no way to see its residual stream.
+    /// There is not enough memory.
     pub fn new(engine: &'e Engine, size: Size) -> Result<Session<'e>> {
-        let mut session = Session::unmapped(engine, size)?;
-        let sites = session.look_over(engine)?;
-        session.state().sites = sites;
-        Ok(session)
-    }
-
-    fn unmapped(engine: &'e Engine, size: Size) -> Result<Session<'e>> {
         log::forget();
         let threads = engine.options().n_threads();
         // llama.cpp aborts if a batch could hold fewer outputs than there are sequences.
@@ -116,7 +110,7 @@ impl<'e> Session<'e> {
             context.map_err(|_| Error::Context { n_ctx: cells, said: log::last_words() })?;
         engine.equip(&mut context)?;
         let batch = LlamaBatch::new(size.n_batch as usize, 1);
-        Ok(Session { context, batch, state, interrupt, size })
+        Ok(Session { engine, context, batch, state, interrupt, size })
     }
 
     /// What the callback works with. llama.cpp calls it inside `decode` alone, on this thread, so
@@ -125,42 +119,23 @@ impl<'e> Session<'e> {
         self.state.get_mut()
     }
 
-    /// Decodes two tokens and notes every node's name.
-    fn look_over(&mut self, engine: &Engine) -> Result<SiteMap> {
-        let token = engine.any_token();
-        self.state().recorded = Some(Vec::new());
-        let inputs =
-            [0, 1].map(|position| Input { token, position, sequence: 0, logits: position == 1 });
-        let decoded = self.run(&inputs);
-        let nodes = self.state().recorded.take().unwrap_or_default();
-        decoded?;
-        self.clear();
-        Ok(SiteMap::new(&nodes, engine.n_block()))
-    }
-
     /// What was asked for.
     pub fn size(&self) -> Size {
         self.size
     }
 
-    /// Checks that the residual stream can be seen at every block's input.
-    ///
-    /// # Errors
-    /// [`Error::NoResidual`]: the architecture names no node for one of them.
-    pub fn check_residual(&self, engine: &Engine) -> Result<()> {
-        // SAFETY: no decode is under way while `self` is borrowed, so no callback writes.
-        match unsafe { &*self.state.get() }.sites.missing_input() {
-            None => Ok(()),
-            Some(block) => Err(Error::NoResidual { architecture: engine.architecture(), block }),
-        }
-    }
-
     /// Decodes `inputs` (at most `n_batch`) under `hooks`.
     ///
     /// # Errors
-    /// llama.cpp cannot, memory is full, a hook failed, or the engine was interrupted.
+    /// llama.cpp cannot, memory is full, a hook failed, the engine was interrupted; or a hook is
+    /// for a site and the model has no residual stream.
     pub fn decode(&mut self, inputs: &[Input], hooks: Option<&mut Hooks<'_>>) -> Result<()> {
         let Some(hooks) = hooks else { return self.run(inputs) };
+        if hooks.needs_sites() && self.state().sites.is_none() {
+            let structure = self.engine.structure()?;
+            structure.check_stream()?;
+            self.state().sites = Some(Sites::new(structure));
+        }
         self.state().begin(hooks);
         let decoded = self.run(inputs);
         self.state().finish()?;

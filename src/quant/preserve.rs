@@ -1,13 +1,14 @@
-//! Direction-preserving rounding: `W + alpha r r^T W` in a type so coarse that rounding each weight
+//! Direction-preserving rounding: `W + alpha v u^T W` in a type so coarse that rounding each weight
 //! by itself would take the edit back.
 //!
 //! ```text
-//! g   = r^T W                     what the matrix writes along r, by input channel
-//! t_i = W_i + alpha r_i g         the row that is wanted
-//! q_i = Q(t_i - p r_i / S_i)      with the error so far along r taken along
-//! p  += r_i (q_i - t_i)           S_i: sum of r^2 over the rows not yet done, this one included
+//! g   = u^T W                     what the matrix writes along u, by input channel
+//! t_i = W_i + alpha v_i g         the row that is wanted
+//! q_i = Q(t_i - p u_i / S_i)      with the error so far along u taken along
+//! p  += u_i (q_i - t_i)           S_i: sum of u^2 over the rows not yet done, this one included
 //! ```
-//! Rows go in ascending `|r_i|`: the last ones can take what is left in few steps of their grid.
+//! u and v are both the direction r, or what stands for it in front of gains. Rows go in ascending
+//! `|u_i|`: the last ones can take what is left in few steps of their grid.
 //! Blocks lie within rows, so chunks of columns are worked on by themselves, in parallel, always
 //! the same ones: results do not depend on threads. Errors are carried in f64.
 //!
@@ -33,53 +34,71 @@ const KEPT_SHARE: f64 = 0.05;
 /// Every so many rows the mean of two is rounded, to see how coarse the type is.
 const SAMPLED: usize = 64;
 
+/// The vectors of an edit, on the outputs' side: `W + alpha write read^T W`, read . write = 1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Along {
+    /// u, of length 1: what is strengthened is the part along it.
+    pub read: Vec<f32>,
+    /// v: where to.
+    pub write: Vec<f32>,
+}
+
+impl Along {
+    /// Both are `unit`, of length 1.
+    pub fn same(unit: &[f32]) -> Along {
+        Along { read: unit.to_vec(), write: unit.to_vec() }
+    }
+}
+
 /// A matrix that was edited and rounded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Strengthened {
     /// Its rows in the type that was asked for.
     pub bytes: Vec<u8>,
-    /// `<dW, r r^T W> / |r r^T W|^2`: the alpha that is really in there. NaN where `r^T W` is zero.
+    /// `<u^T dW, u^T W> / |u^T W|^2`: the alpha that is really in there. NaN where `u^T W` is zero.
     pub realised_alpha: f64,
-    /// `|r^T W|^2`: what the alpha is of.
+    /// `|u^T W|^2`: what the alpha is of.
     pub written: f64,
-    /// `|W' - (W + alpha r r^T W)| / |W|`, Frobenius: what rounding added.
+    /// `|W' - (W + alpha v u^T W)| / |W|`, Frobenius: what rounding added.
     pub noise: f64,
     /// The same of rounding weights of this matrix that lie on no grid: the type's own coarseness.
     pub own_noise: f64,
 }
 
-/// `W + alpha r r^T W` as `ty`, of the rows `rows` of a tensor: one matrix W, [n_rows, n_cols], of
-/// which r, `direction`, [n_rows], is a unit vector on the outputs' side.
+/// `W + alpha v u^T W` as `ty`, of the rows `rows` of a tensor: one matrix W, [n_rows, n_cols]; u
+/// and v, [n_rows], are those of `along`.
 ///
 /// # Errors
 /// A type that ggml does not decode or write, or rows that do not fit it.
 ///
 /// # Panics
-/// `direction` has another length than `rows`.
+/// `along` has another length than `rows`.
 pub fn strengthen(
     tensor: Tensor<'_>,
     rows: Range<u64>,
-    direction: &[f32],
+    along: &Along,
     alpha: f64,
     ty: GgmlType,
 ) -> Result<Strengthened> {
-    assert_eq!(direction.len() as u64, rows.end - rows.start, "an element of r for every row");
+    let n_rows = (rows.end - rows.start) as usize;
+    let lens = (along.read.len(), along.write.len());
+    assert_eq!(lens, (n_rows, n_rows), "an element of u and of v for every row");
     let n_cols = tensor.info.n_cols() as usize;
     let (from, bytes) = (tensor.info.ty, tensor.rows(rows));
-    let matrix = Matrix { from, to: ty, n_cols, bytes, direction, alpha };
+    let matrix = Matrix { from, to: ty, n_cols, bytes, along, alpha };
     let starts = (0..n_cols).step_by(CHUNK);
     let chunks: Vec<Range<usize>> = starts.map(|at| at..n_cols.min(at + CHUNK)).collect();
     let surveys = chunks.par_iter().map(|cols| matrix.survey(cols));
     let mut sums = Sums::default();
     surveys.collect::<Result<Vec<Sums>>>()?.iter().for_each(|part| sums.add(part));
-    let order = Order::new(direction, matrix.keepable_square(&sums));
+    let order = Order::new(along, matrix.keepable_square(&sums));
     let row_bytes = ty.bytes_for(n_cols as u64).unwrap_or(0) as usize;
-    let mut bytes = vec![0; direction.len() * row_bytes];
+    let mut bytes = vec![0; n_rows * row_bytes];
     let mut at = 0;
     for chunks in chunks.chunks(CHUNKS_AT_ONCE) {
         let parts = chunks.par_iter().map(|cols| matrix.round(cols, &order));
         for part in parts.collect::<Result<Vec<Part>>>()? {
-            let len = part.bytes.len() / direction.len().max(1);
+            let len = part.bytes.len() / n_rows.max(1);
             let rows =
                 bytes.chunks_exact_mut(row_bytes.max(1)).zip(part.bytes.chunks_exact(len.max(1)));
             rows.for_each(|(row, new)| row[at..at + len].copy_from_slice(new));
@@ -98,33 +117,35 @@ pub fn strengthen(
     })
 }
 
-/// Rows by ascending `|r_i|`.
+/// Rows by ascending `|u_i|`.
 struct Order {
     /// Row numbers.
     rows: Vec<usize>,
-    /// Sum of r^2 from each of them on.
+    /// Sum of u^2 from each of them on.
     left: Vec<f64>,
     /// How many of the first keep their bytes.
     n_kept: usize,
 }
 
 impl Order {
-    /// Rows with r^2 of no more than `keepable` may keep their bytes.
-    fn new(direction: &[f32], keepable: f64) -> Order {
-        let mut rows: Vec<usize> = (0..direction.len()).collect();
-        rows.sort_by(|&a, &b| direction[a].abs().total_cmp(&direction[b].abs()).then(a.cmp(&b)));
-        let square = |i: usize| f64::from(direction[i]).powi(2);
+    /// Rows with v^2 of no more than `keepable` may keep their bytes.
+    fn new(Along { read, write }: &Along, keepable: f64) -> Order {
+        let mut rows: Vec<usize> = (0..read.len()).collect();
+        rows.sort_by(|&a, &b| read[a].abs().total_cmp(&read[b].abs()).then(a.cmp(&b)));
+        let square = |x: f32| f64::from(x).powi(2);
         let mut left = vec![0.0; rows.len()];
         let mut sum = 0.0;
         for (place, &row) in rows.iter().enumerate().rev() {
-            sum += square(row);
+            sum += square(read[row]);
             left[place] = sum;
         }
-        let is_kept = |place: &usize| {
-            let own = square(rows[*place]);
-            own <= keepable && sum - left[*place] + own <= KEPT_SHARE * sum
+        // Their share of u . v, which is 1.
+        let mut share = 0.0;
+        let is_kept = |row: &&usize| {
+            share += f64::from(read[**row]) * f64::from(write[**row]);
+            square(write[**row]) <= keepable && share <= KEPT_SHARE
         };
-        let n_kept = (0..rows.len()).take_while(is_kept).count();
+        let n_kept = rows.iter().take_while(is_kept).count();
         Order { rows, left, n_kept }
     }
 }
@@ -134,14 +155,14 @@ struct Matrix<'a> {
     to: GgmlType,
     n_cols: usize,
     bytes: &'a [u8],
-    direction: &'a [f32],
+    along: &'a Along,
     alpha: f64,
 }
 
 /// Sums over elements.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sums {
-    /// `<dW, r g>`.
+    /// `<u^T dW, g>`.
     along: f64,
     /// `|g|^2`.
     gg: f64,
@@ -186,13 +207,13 @@ impl Matrix<'_> {
         Ok(sums)
     }
 
-    /// r^2 of rows that change by less than what rounding them anew would; below 0 if none may keep
+    /// v^2 of rows that change by less than what rounding them anew would; below 0 if none may keep
     /// their bytes.
     fn keepable_square(&self, sums: &Sums) -> f64 {
         if self.from != self.to || !self.to.is_quantized() || sums.sampled <= 0.0 {
             return -1.0;
         }
-        let row_noise = sums.own_noise / sums.sampled * sums.ww / self.direction.len() as f64;
+        let row_noise = sums.own_noise / sums.sampled * sums.ww / self.along.read.len() as f64;
         let change = self.alpha * self.alpha * sums.gg;
         if change > 0.0 { row_noise / change } else { f64::INFINITY }
     }
@@ -200,18 +221,18 @@ impl Matrix<'_> {
     /// Some columns, [n_rows, width], and their g.
     fn weights(&self, cols: &Range<usize>) -> Result<(Vec<f32>, Vec<f64>)> {
         let width = cols.len();
-        let mut weights = vec![0f32; self.direction.len() * width];
+        let mut weights = vec![0f32; self.along.read.len() * width];
         let mut g = vec![0f64; width];
         for (row, values) in weights.chunks_exact_mut(width).enumerate() {
             llama::decode(self.from, self.row_bytes(row, cols), values)?;
-            let r = f64::from(self.direction[row]);
-            g.iter_mut().zip(&*values).for_each(|(g, w)| *g += r * f64::from(*w));
+            let u = f64::from(self.along.read[row]);
+            g.iter_mut().zip(&*values).for_each(|(g, w)| *g += u * f64::from(*w));
         }
         Ok((weights, g))
     }
 
     fn round(&self, cols: &Range<usize>, order: &Order) -> Result<Part> {
-        let (n_rows, width) = (self.direction.len(), cols.len());
+        let (n_rows, width) = (self.along.read.len(), cols.len());
         let (weights, g) = self.weights(cols)?;
         let len = self.to.bytes_for(width as u64).unwrap_or(0) as usize;
         let mut part = Part { bytes: vec![0; n_rows * len], sums: Sums::default() };
@@ -220,8 +241,8 @@ impl Matrix<'_> {
         // Sums by column, which compilers can do side by side.
         let (mut noise, mut along) = (vec![0f64; width], vec![0f64; width]);
         for (place, &row) in order.rows.iter().enumerate() {
-            let (r, values) = (f64::from(self.direction[row]), &weights[row * width..][..width]);
-            let strength = self.alpha * r;
+            let (u, values) = (f64::from(self.along.read[row]), &weights[row * width..][..width]);
+            let strength = self.alpha * f64::from(self.along.write[row]);
             for (t, (w, g)) in targets.iter_mut().zip(values.iter().zip(&g)) {
                 *t = f64::from(*w) + strength * g;
             }
@@ -232,7 +253,7 @@ impl Matrix<'_> {
                 found.copy_from_slice(values);
             } else {
                 let left = order.left[place];
-                let carried = if left > 0.0 && self.to != GgmlType::F32 { r / left } else { 0.0 };
+                let carried = if left > 0.0 && self.to != GgmlType::F32 { u / left } else { 0.0 };
                 for (x, (t, error)) in wanted.iter_mut().zip(targets.iter().zip(&error)) {
                     *x = (t - error * carried) as f32;
                 }
@@ -244,9 +265,9 @@ impl Matrix<'_> {
             for j in 0..width {
                 let (x, w) = (f64::from(found[j]), f64::from(values[j]));
                 let missed = x - targets[j];
-                error[j] += r * missed;
+                error[j] += u * missed;
                 noise[j] += missed * missed;
-                along[j] += r * (x - w);
+                along[j] += u * (x - w);
             }
         }
         part.sums.noise = noise.iter().sum();
@@ -320,7 +341,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let model = model(ty, folder.path());
         let tensor = model.tensors().next().unwrap();
-        strengthen(tensor, 0..N as u64, r, alpha, to).unwrap()
+        strengthen(tensor, 0..N as u64, &Along::same(r), alpha, to).unwrap()
     }
 
     #[test]
@@ -360,7 +381,7 @@ mod tests {
         let model = model(GgmlType::F32, folder.path());
         let tensor = model.tensors().next().unwrap();
         let before = crate::quant::decoded(tensor, 0..N as u64).unwrap();
-        let found = strengthen(tensor, 0..N as u64, &r, 2.0, GgmlType::F32).unwrap();
+        let found = strengthen(tensor, 0..N as u64, &Along::same(&r), 2.0, GgmlType::F32).unwrap();
         let mut g = vec![0f64; N];
         for (row, r) in before.chunks(N).zip(&r) {
             g.iter_mut().zip(row).for_each(|(g, w)| *g += f64::from(*r) * f64::from(*w));
@@ -380,7 +401,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let model = model(GgmlType::Q4_K, folder.path());
         let tensor = model.tensors().next().unwrap();
-        let found = strengthen(tensor, 0..N as u64, &r, 1.0, GgmlType::Q4_K).unwrap();
+        let found = strengthen(tensor, 0..N as u64, &Along::same(&r), 1.0, GgmlType::Q4_K).unwrap();
         let row_bytes = found.bytes.len() / N;
         for row in 0..N {
             let range = row * row_bytes..(row + 1) * row_bytes;
@@ -396,7 +417,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let model = model(GgmlType::Q4_0, folder.path());
         let tensor = model.tensors().next().unwrap();
-        let exact = strengthen(tensor, 0..N as u64, &r, 1.0, GgmlType::F32).unwrap();
+        let exact = strengthen(tensor, 0..N as u64, &Along::same(&r), 1.0, GgmlType::F32).unwrap();
         let words = exact.bytes.as_chunks::<4>().0.iter();
         let target: Vec<f32> = words.map(|b| f32::from_le_bytes(*b)).collect();
         let before = crate::quant::decoded(tensor, 0..N as u64).unwrap();

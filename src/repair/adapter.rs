@@ -1,13 +1,15 @@
 //! The same edit as a rank-1 LoRA adapter, which llama.cpp adds at run time with no rounding at
-//! all: `A = u^T W`, `B = alpha u`.
+//! all: `A = u^T W`, `B = alpha v`.
 
 use std::ops::Range;
 
-use super::edit::{Edit, along, check, half_of, matrices};
+use super::arrival::along;
+use super::edit::{Edit, check, matrices, writers};
 use super::error::{Error, Result};
 use super::scale::Scale;
 use crate::gguf::{Builder, GgmlType, Model, Tensor, Watch};
-use crate::quant::{decoded, written_along};
+use crate::llama::graph::{Link, Writer};
+use crate::quant::{Along, decoded, written_along};
 
 /// A tensor that an adapter strengthens.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,18 +37,18 @@ pub fn adapter(model: &Model, edit: Edit<'_>, watch: &dyn Watch) -> Result<Build
         .kv("general.name", format!("{name} AIRD"))
         .kv("adapter.type", "lora")
         .kv("adapter.lora.alpha", 1.0f32);
-    watch.stage("reading", writers(model, edit).map(|t| t.info.n_bytes()).sum());
-    for tensor in writers(model, edit) {
-        let writer = Writer::new(model, tensor, edit.unit)?;
+    watch.stage("reading", n_bytes(model, edit));
+    for (tensor, writer) in writers(model, edit) {
+        let writer = Target::new(model, (tensor, writer), edit.unit)?;
         let (mut a, mut b) = (Vec::new(), Vec::new());
         for (i, rows) in writer.matrices.iter().enumerate() {
-            let g = written_along(tensor, rows.clone(), &writer.unit, watch)?;
+            let g = written_along(tensor, rows.clone(), &writer.along.read, watch)?;
             a.extend(g.iter().flat_map(|x| (*x as f32).to_le_bytes()));
             let strength = edit.alpha * writer.scale.for_adapter(i);
-            let scaled = writer.unit.iter().map(|r| (strength * f64::from(*r)) as f32);
+            let scaled = writer.along.write.iter().map(|v| (strength * f64::from(*v)) as f32);
             b.extend(scaled.flat_map(|x| x.to_le_bytes()));
         }
-        let (n_embd, n) = (writer.unit.len() as u64, writer.matrices.len() as u64);
+        let (n_embd, n) = (writer.along.read.len() as u64, writer.matrices.len() as u64);
         let stack = |shape: [u64; 2]| match n {
             1 => shape.to_vec(),
             n => vec![shape[0], shape[1], n],
@@ -74,18 +76,18 @@ pub fn adapted(
         let tensor = file.tensor(&name).ok_or_else(missing)?;
         Ok(decoded(tensor, 0..tensor.info.n_rows())?)
     };
-    watch.stage("looking again", writers(model, edit).map(|t| t.info.n_bytes()).sum());
-    let of_tensor = |tensor: Tensor<'_>| {
-        let writer = Writer::new(model, tensor, edit.unit)?;
+    watch.stage("looking again", n_bytes(model, edit));
+    let of_tensor = |(tensor, writer): (Tensor<'_>, &Writer)| {
+        let writer = Target::new(model, (tensor, writer), edit.unit)?;
         let (name, ty) = (tensor.info.name.clone(), tensor.info.ty);
         let (a, b) = (factor(format!("{name}.lora_a"))?, factor(format!("{name}.lora_b"))?);
-        let (n_cols, n_embd) = (tensor.info.n_cols() as usize, writer.unit.len());
+        let (n_cols, n_embd) = (tensor.info.n_cols() as usize, writer.along.read.len());
         let (mut along, mut square) = (0.0, 0.0);
         let parts = a.chunks_exact(n_cols.max(1)).zip(b.chunks_exact(n_embd));
         for (i, (rows, (a, b))) in writer.matrices.iter().zip(parts).enumerate() {
-            let g = written_along(tensor, rows.clone(), &writer.unit, watch)?;
+            let g = written_along(tensor, rows.clone(), &writer.along.read, watch)?;
             let part: f64 = a.iter().zip(&g).map(|(a, g)| f64::from(*a) * g).sum();
-            let u_b = b.iter().zip(&writer.unit).map(|(b, u)| f64::from(*b) * f64::from(*u));
+            let u_b = b.iter().zip(&writer.along.read).map(|(b, u)| f64::from(*b) * f64::from(*u));
             along += u_b.sum::<f64>() * part / writer.scale.for_adapter(i);
             square += g.iter().map(|g| g * g).sum::<f64>();
         }
@@ -100,35 +102,33 @@ pub fn adapted(
 
 /// The biases that an adapter would have to strengthen and cannot.
 pub fn biases(model: &Model, edit: Edit<'_>) -> Vec<String> {
-    let bias = |tensor: Tensor<'_>| {
-        let name = format!("{}.bias", tensor.info.name.strip_suffix(".weight")?);
-        model.tensor(&name).map(|_| name)
+    let bias = |link: &Link| match link {
+        Link::Bias(name) => Some(name.clone()),
+        _ => None,
     };
-    writers(model, edit).filter_map(bias).collect()
+    writers(model, edit).flat_map(|(_, writer)| writer.links.iter().filter_map(bias)).collect()
 }
 
-/// The matrices to be strengthened, in the file's order.
-fn writers<'m>(model: &'m Model, edit: Edit<'m>) -> impl Iterator<Item = Tensor<'m>> {
-    model.tensors().filter(move |t| half_of(*t).is_some_and(|half| edit.halves.contains(&half)))
+fn n_bytes(model: &Model, edit: Edit<'_>) -> u64 {
+    writers(model, edit).map(|(tensor, _)| tensor.info.n_bytes()).sum()
 }
 
-/// One of them.
-struct Writer {
-    /// r, or u behind a norm, [n_embd].
-    unit: Vec<f32>,
+/// A matrix to be strengthened.
+struct Target {
+    along: Along,
     matrices: Vec<Range<u64>>,
     scale: Scale,
 }
 
-impl Writer {
-    fn new(model: &Model, tensor: Tensor<'_>, unit: &[f32]) -> Result<Writer> {
-        let unit = along(model, tensor, unit)?;
-        let matrices = matrices(tensor, unit.len())?;
-        let scale = Scale::of(model, tensor)?;
+impl Target {
+    fn new(model: &Model, (tensor, writer): (Tensor<'_>, &Writer), unit: &[f32]) -> Result<Target> {
+        let along = along(model, writer, unit)?;
+        let matrices = matrices(tensor, along.read.len())?;
+        let scale = Scale::of(model, writer)?;
         // build_ffn aborts the process: GGML_ASSERT(!down_s || .. != NVFP4 || !has_lora(down)).
         if tensor.info.ty == GgmlType::NVFP4 && scale.is_there() && scale.is_of_adapter() {
             return Err(Error::NoAdapter { name: tensor.info.name.clone() });
         }
-        Ok(Writer { unit, matrices, scale })
+        Ok(Target { along, matrices, scale })
     }
 }

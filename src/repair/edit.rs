@@ -1,22 +1,20 @@
-//! The edit of a model's matrices: which ones, along which vector, in which type.
+//! The edit of a model's matrices: which ones, along which vectors, in which type.
 //!
-//! ```text
-//! x + W y               W' = W + alpha r r^T W           b' = b + alpha r (r . b)
-//! x + g * (W y) / rms   W' = W + alpha u u^T W           u = (g * r) / |g * r|
-//! ```
-//! Behind a norm with gain g the residual stream gets `g * (W y) / rms`, whose part along r is that
-//! of `W y` along `g * r`; that the edit moves rms as well makes it an approximation.
+//! `W' = W + alpha v u^T W` and `b' = b + alpha v (u . b)`; u and v are both r where nothing but
+//! numbers stands between the matrix and the residual stream (`arrival`).
 
 use std::ops::Range;
 
+use super::arrival::{along, biases};
 use super::error::{Error, Result};
 use super::half::Half;
 use crate::gguf::{
     Ask, BoxError, Error as GgufError, GgmlType, Model, Replacement, Rewrite, Tensor, Watch,
 };
-use crate::llama::architecture::{output_norm, residual_writer, writers_are_known};
+use crate::llama::graph::{Structure, Writer};
 use crate::quant::{
-    Strengthened, decode_rows, decoded, encode_rows, first_non_finite, realised_alpha, strengthen,
+    Along, Strengthened, decode_rows, decoded, encode_rows, first_non_finite, realised_alpha,
+    strengthen,
 };
 
 /// Off by this part of itself, an alpha is not what was asked for.
@@ -38,8 +36,8 @@ pub struct Edit<'a> {
     pub halves: &'a [Half],
     /// Types of what comes out.
     pub storage: Storage,
-    /// Edits models of architectures that are not known here, too, as if no norm followed.
-    pub any_architecture: bool,
+    /// The model's.
+    pub structure: &'a Structure,
 }
 
 /// Which type an edited matrix gets.
@@ -71,6 +69,10 @@ pub struct Edited {
     pub noise: f64,
     /// The same of the type's own rounding.
     pub own_noise: f64,
+    /// True for a vector that is added to what a matrix writes.
+    pub is_bias: bool,
+    /// What the edit is read along: r, or u behind gains, [n_embd].
+    pub read: Vec<f32>,
     /// All rows.
     pub bytes: Vec<u8>,
 }
@@ -79,18 +81,20 @@ pub struct Edited {
 ///
 /// # Errors
 /// An alpha that is not above 0, a direction of another width, a block that is not there, an
-/// unknown architecture, an edit that would be lost in the type, or an interrupt.
+/// block whose writers could not be found, an edit that would be lost in the type, or an interrupt.
 pub fn edit(model: &Model, edit: Edit<'_>, watch: &dyn Watch) -> Result<Vec<Edited>> {
     check(model, edit)?;
-    let mut edited = Vec::new();
-    for &half in edit.halves {
-        let writers = model.tensors().filter(|t| half_of(*t) == Some(half));
-        for tensor in writers {
-            if watch.interrupted() {
-                return Err(GgufError::Interrupted.into());
+    let mut edited: Vec<Edited> = Vec::new();
+    for (tensor, writer) in writers(model, edit) {
+        if watch.interrupted() {
+            return Err(GgufError::Interrupted.into());
+        }
+        edited.push(edit_matrix(model, (tensor, writer), edit)?);
+        for (name, along) in biases(model, writer, edit.unit)? {
+            // Two matrices of one sum may share it.
+            if !edited.iter().any(|known| known.name == name) {
+                edited.extend(edit_bias(model, &name, &along, edit.alpha)?);
             }
-            edited.push(edit_matrix(model, tensor, edit)?);
-            edited.extend(edit_bias(model, tensor, edit)?);
         }
     }
     Ok(edited)
@@ -104,10 +108,15 @@ impl Edited {
     }
 }
 
-/// The half that `tensor` ends, if it is a matrix that writes into the residual stream.
-pub(super) fn half_of(tensor: Tensor<'_>) -> Option<Half> {
-    let (block, part) = (tensor.info.block()?, residual_writer(&tensor.info.name)?);
-    Some(Half { block, part })
+/// The matrices to be edited with the way they write, in the file's order.
+pub(super) fn writers<'m>(
+    model: &'m Model,
+    edit: Edit<'m>,
+) -> impl Iterator<Item = (Tensor<'m>, &'m Writer)> {
+    model.tensors().filter_map(move |tensor| {
+        let writer = edit.structure.writer(&tensor.info.name)?;
+        edit.halves.contains(&Half::of(writer)).then_some((tensor, writer))
+    })
 }
 
 /// Tells `rewrite` to write what was edited.
@@ -137,8 +146,8 @@ pub fn replacement(edited: &Edited) -> Replacement<'_> {
 /// # Errors
 /// As [`edit()`].
 pub fn check(model: &Model, edit: Edit<'_>) -> Result<()> {
-    let Edit { alpha, halves, any_architecture, .. } = edit;
-    check_asked(model, Asked { alpha, halves, any_architecture })?;
+    let Edit { alpha, halves, structure, .. } = edit;
+    check_asked(Asked { alpha, halves, structure })?;
     let expected = model.needed_hparam("embedding_length")?;
     if edit.unit.len() as u64 != expected {
         return Err(Error::Width { found: edit.unit.len(), expected });
@@ -153,73 +162,43 @@ pub struct Asked<'a> {
     pub alpha: f64,
     /// See [`Edit::halves`].
     pub halves: &'a [Half],
-    /// See [`Edit::any_architecture`].
-    pub any_architecture: bool,
+    /// See [`Edit::structure`].
+    pub structure: &'a Structure,
 }
 
 /// As [`check`], before there is a direction.
 ///
 /// # Errors
 /// As [`edit()`].
-pub fn check_asked(model: &Model, asked: Asked<'_>) -> Result<()> {
+pub fn check_asked(asked: Asked<'_>) -> Result<()> {
     if !(asked.alpha > 0.0 && asked.alpha.is_finite()) {
         return Err(Error::Alpha { alpha: asked.alpha });
     }
-    check_halves(model, asked.halves)?;
-    match asked.any_architecture || writers_are_known(model.architecture()) {
-        true => Ok(()),
-        false => Err(Error::Architecture { found: model.architecture().into() }),
-    }
+    asked.structure.check_stream()?;
+    check_halves(asked)
 }
 
 /// Looks whether each half is there.
-fn check_halves(model: &Model, halves: &[Half]) -> Result<()> {
-    let last = model.tensors().filter_map(|t| t.info.block()).max().unwrap_or(0);
+fn check_halves(Asked { halves, structure, .. }: Asked<'_>) -> Result<()> {
+    let last = structure.writers().map(|writer| writer.block).max().unwrap_or(0);
     if let Some(&Half { block, .. }) = halves.iter().find(|half| half.block > last) {
         return Err(Error::NoBlock { block, last });
     }
-    let writers: Vec<Half> = model.tensors().filter_map(half_of).collect();
+    let known: Vec<Half> = structure.writers().map(Half::of).collect();
     // A block may have one half alone, and was then named as a whole: a state-space model's has no
     // MLP. A half that was named by itself must be there.
     let whole = |half: &Half| halves.iter().filter(|h| h.block == half.block).count() > 1;
-    let writes = |half: &Half| match whole(half) {
-        true => writers.iter().any(|w| w.block == half.block),
-        false => writers.contains(half),
-    };
-    match halves.iter().find(|half| !writes(half)) {
-        Some(half) => Err(Error::NoWriter { block: half.block }),
-        None => Ok(()),
+    for half in halves.iter().filter(|half| !known.contains(half)) {
+        let block = half.block;
+        if let Some(obstacle) = structure.obstacle(block) {
+            let (node, op) = (obstacle.node.clone(), obstacle.op.clone());
+            return Err(Error::NotLinear { block, node, op });
+        }
+        if !whole(half) || !known.iter().any(|known| known.block == block) {
+            return Err(Error::NoWriter { block });
+        }
     }
-}
-
-/// The norm that may follow what is edited in a model of an unknown architecture: wherever such a
-/// name is known it stands between an MLP and the residual stream. None in one that is known.
-pub fn suspected_norm(model: &Model, halves: &[Half]) -> Option<String> {
-    if writers_are_known(model.architecture()) {
-        return None;
-    }
-    let names = halves.iter().map(|half| format!("blk.{}.post_ffw_norm.weight", half.block));
-    names.into_iter().find(|name| model.tensor(name).is_some())
-}
-
-/// r, or u where a norm follows the matrix.
-pub(super) fn along(model: &Model, tensor: Tensor<'_>, unit: &[f32]) -> Result<Vec<f32>> {
-    let (name, block) = (&tensor.info.name, tensor.info.block().unwrap_or(0));
-    let norm = residual_writer(name).and_then(|part| output_norm(model.architecture(), part));
-    let Some(norm) = norm else { return Ok(unit.to_vec()) };
-    let norm = format!("blk.{block}.{norm}.weight");
-    let no_norm = || Error::NoNorm { name: norm.clone(), matrix: name.clone() };
-    let gains = decoded(model.tensor(&norm).ok_or_else(no_norm)?, 0..1)?;
-    if gains.len() != unit.len() {
-        return Err(no_norm());
-    }
-    let scaled = gains.iter().zip(unit).map(|(g, r)| f64::from(*g) * f64::from(*r));
-    let scaled: Vec<f64> = scaled.collect();
-    let length = scaled.iter().map(|x| x * x).sum::<f64>().sqrt();
-    if !(length > 0.0 && length.is_finite()) {
-        return Err(Error::NothingThere { name: name.clone() });
-    }
-    Ok(scaled.iter().map(|x| (x / length) as f32).collect())
+    Ok(())
 }
 
 /// The rows of each matrix in a writer: one, or one an expert.
@@ -232,8 +211,12 @@ pub(super) fn matrices(tensor: Tensor<'_>, n_embd: usize) -> Result<Vec<Range<u6
     Ok((0..info.n_rows() / expected).map(|i| i * expected..(i + 1) * expected).collect())
 }
 
-fn edit_matrix(model: &Model, tensor: Tensor<'_>, edit: Edit<'_>) -> Result<Edited> {
-    let along = along(model, tensor, edit.unit)?;
+fn edit_matrix(
+    model: &Model,
+    (tensor, writer): (Tensor<'_>, &Writer),
+    edit: Edit<'_>,
+) -> Result<Edited> {
+    let along = along(model, writer, edit.unit)?;
     let info = tensor.info;
     let types = match edit.storage {
         Storage::Keep => vec![info.ty],
@@ -273,7 +256,7 @@ fn tolerance(ty: GgmlType, storage: Storage) -> f64 {
     if storage != Storage::Auto && bits < FEW_BITS { COARSE_TOLERANCE } else { ALPHA_TOLERANCE }
 }
 
-fn strengthened(tensor: Tensor<'_>, along: &[f32], alpha: f64, ty: GgmlType) -> Result<Edited> {
+fn strengthened(tensor: Tensor<'_>, along: &Along, alpha: f64, ty: GgmlType) -> Result<Edited> {
     let info = tensor.info;
     let n_cols = info.n_cols() as usize;
     let (name, from) = (info.name.clone(), info.ty);
@@ -285,13 +268,15 @@ fn strengthened(tensor: Tensor<'_>, along: &[f32], alpha: f64, ty: GgmlType) -> 
         worst_alpha: f64::NAN,
         noise: 0.0,
         own_noise: 0.0,
+        is_bias: false,
+        read: along.read.clone(),
         bytes: Vec::new(),
     };
     if hides_nan(from) && first_non_finite(from, tensor.data(), n_cols)?.is_some() {
         return Err(Error::NotFinite { name: edited.name, ty: from });
     }
     let (mut realised, mut written) = (0.0, 0.0);
-    for rows in matrices(tensor, along.len())? {
+    for rows in matrices(tensor, along.read.len())? {
         let one: Strengthened = strengthen(tensor, rows, along, alpha, ty)?;
         edited.noise = edited.noise.max(one.noise);
         edited.own_noise = edited.own_noise.max(one.own_noise);
@@ -328,35 +313,40 @@ fn hides_nan(ty: GgmlType) -> bool {
     matches!(ty, GgmlType::MXFP4 | GgmlType::NVFP4)
 }
 
-/// `b + alpha r (r . b)`, for a matrix that has a bias.
-fn edit_bias(model: &Model, matrix: Tensor<'_>, edit: Edit<'_>) -> Result<Option<Edited>> {
-    let Some(stem) = matrix.info.name.strip_suffix(".weight") else { return Ok(None) };
-    let Some(bias) = model.tensor(&format!("{stem}.bias")) else { return Ok(None) };
-    let along = along(model, matrix, edit.unit)?;
+/// `b + alpha v (u . b)`; None where b has nothing along u.
+fn edit_bias(model: &Model, name: &str, along: &Along, alpha: f64) -> Result<Option<Edited>> {
+    let Some(bias) = model.tensor(name) else { return Ok(None) };
     let values = decoded(bias, 0..bias.info.n_rows())?;
+    let n_embd = along.read.len();
     let part = |b: &[f32]| -> f64 {
-        b.iter().zip(&along).map(|(b, r)| f64::from(*b) * f64::from(*r)).sum()
+        b.iter().zip(&along.read).map(|(b, u)| f64::from(*b) * f64::from(*u)).sum()
     };
     let mut new = Vec::with_capacity(values.len());
-    for values in values.chunks(along.len()) {
-        let more = edit.alpha * part(values);
-        let row = values.iter().zip(&along);
-        new.extend(row.map(|(b, r)| (f64::from(*b) + more * f64::from(*r)) as f32));
+    for values in values.chunks(n_embd) {
+        let more = alpha * part(values);
+        let row = values.iter().zip(&along.write);
+        new.extend(row.map(|(b, v)| (f64::from(*b) + more * f64::from(*v)) as f32));
     }
     let (name, from) = (bias.info.name.clone(), bias.info.ty);
     let to = if from.is_quantized() { GgmlType::F32 } else { from };
     let (mut bytes, n_cols) = (vec![0; to.bytes_for(new.len() as u64).unwrap_or(0) as usize], 1);
     encode_rows(to, &new, n_cols, None, &mut bytes)?;
     decode_rows(to, &bytes, n_cols, &mut new)?;
-    let parts = |b: &[f32]| b.chunks(along.len()).map(|b| vec![part(b)]).collect::<Vec<_>>();
+    let parts = |b: &[f32]| b.chunks(n_embd).map(|b| vec![part(b)]).collect::<Vec<_>>();
     let alpha = realised_alpha(&parts(&values), &parts(&new));
-    if alpha.is_nan() {
-        // It has nothing along r.
-        return Ok(None);
-    }
-    let (noise, own_noise, realised_alpha, worst_alpha) = (0.0, 0.0, alpha, alpha);
-    let edited = Edited { name, from, to, realised_alpha, worst_alpha, noise, own_noise, bytes };
-    Ok(Some(edited))
+    let edited = Edited {
+        name,
+        from,
+        to,
+        realised_alpha: alpha,
+        worst_alpha: alpha,
+        noise: 0.0,
+        own_noise: 0.0,
+        is_bias: true,
+        read: along.read.clone(),
+        bytes,
+    };
+    Ok((!alpha.is_nan()).then_some(edited))
 }
 
 /// A type and the finer ones, to F16.

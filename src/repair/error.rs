@@ -32,11 +32,11 @@ pub enum Error {
     #[error("there is no block {block}: the model has blocks 0 to {last}")]
     NoBlock { block: u32, last: u32 },
     #[error(
-        "it is not known here what writes into the residual stream of architecture '{found}', and \
-         through which norms\n\
-         hint: --any-architecture edits what has the usual names, without norms"
+        "block {block} cannot be edited as a whole: node '{node}' ({op}) of llama.cpp's graph, \
+         between its matrices and the residual stream, is not linear\n\
+         hint: aird inspect --structure MODEL shows the halves that can be edited"
     )]
-    Architecture { found: String },
+    NotLinear { block: u32, node: String, op: String },
     #[error("block {block} has no matrix that writes into the residual stream")]
     NoWriter { block: u32 },
     #[error("the matrix {name} has rows of {found} outputs, expected {expected}")]

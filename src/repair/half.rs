@@ -1,6 +1,6 @@
 //! Halves of blocks, as people write them: `14` is a block, `14:mlp` its MLP alone.
 
-use crate::llama::architecture::Part;
+use crate::llama::graph::{Part, Writer};
 
 /// Half a block: its attention or its MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -9,6 +9,13 @@ pub struct Half {
     pub block: u32,
     /// Which half.
     pub part: Part,
+}
+
+impl Half {
+    /// The half that a matrix writes for.
+    pub fn of(writer: &Writer) -> Half {
+        Half { block: writer.block, part: writer.part }
+    }
 }
 
 const PARTS: [Part; 2] = [Part::Attention, Part::Mlp];

@@ -1,61 +1,50 @@
-//! The edit at run time, with no file written: `W' y = W y + alpha u (u . W y)`, bias included, at
+//! The edit at run time, with no file written: `W' y = W y + alpha v (u . W y)`, bias included, at
 //! every matrix through which a half writes into the residual stream.
 
-use std::collections::HashMap;
-
-use super::edit::{along, half_of};
+use super::arrival::along;
 use super::error::{Error, Result};
 use super::half::Half;
 use super::scale::Scale;
 use crate::gguf::Model;
+use crate::llama::graph::{Link, Structure, Writer};
 use crate::llama::{Hooks, Site};
-use crate::quant::decoded;
+use crate::quant::{Along, decoded};
 
-/// What the edit works along, for every half of a model.
+/// What the edit works along, for every matrix that writes into the residual stream.
 #[derive(Debug, Clone)]
 pub struct Live {
-    along: HashMap<Half, Along>,
+    /// In the structure's order.
+    writers: Vec<Written>,
 }
 
-/// Of one half.
+/// Of one matrix.
 #[derive(Debug, Clone)]
-struct Along {
-    /// u, [n_embd], of length 1.
-    unit: Vec<f32>,
+struct Written {
+    half: Half,
+    along: Along,
     /// `u . b`: llama.cpp adds the bias behind the product that hooks see, in its units.
     bias: f64,
 }
 
 impl Live {
-    /// Reads the norms and biases of `model` that stand behind its residual writers; `unit` is r.
+    /// Reads the gains and biases of `model` that stand behind its residual writers; `unit` is r.
     ///
     /// # Errors
-    /// A norm is missing, or a direction that nothing is written along.
-    pub fn new(model: &Model, unit: &[f32]) -> Result<Live> {
-        let mut halves = HashMap::new();
-        for tensor in model.tensors() {
-            let Some(half) = half_of(tensor) else { continue };
-            let unit = along(model, tensor, unit)?;
-            let name = tensor.info.name.strip_suffix(".weight").unwrap_or_default();
-            let bias = match model.tensor(&format!("{name}.bias")) {
-                // Of experts each has its own, which a hook cannot tell apart.
-                Some(bias) if bias.info.n_rows() == 1 => {
-                    Scale::of(model, tensor)?.bias_before(dot(&decoded(bias, 0..1)?, &unit))
-                }
-                _ => 0.0,
-            };
-            let found = halves.entry(half).or_insert(Along { unit, bias });
-            if bias == 0.0 {
-                found.bias = 0.0;
-            }
-        }
-        Ok(Live { along: halves })
+    /// A tensor is missing, or nothing is written along the direction.
+    pub fn new(model: &Model, structure: &Structure, unit: &[f32]) -> Result<Live> {
+        let written = |writer: &Writer| {
+            let along = along(model, writer, unit)?;
+            let bias = bias(model, writer, &along.read)?;
+            Ok(Written { half: Half::of(writer), along, bias })
+        };
+        Ok(Live { writers: structure.writers().map(written).collect::<Result<_>>()? })
     }
 
     /// The halves that can be edited, ascending.
     pub fn halves(&self) -> Vec<Half> {
-        let mut halves: Vec<Half> = self.along.keys().copied().collect();
+        let mut halves: Vec<Half> = self.writers.iter().map(|written| written.half).collect();
         halves.sort_unstable();
+        halves.dedup();
         halves
     }
 
@@ -69,24 +58,39 @@ impl Live {
         halves: &'a [Half],
         alpha: f64,
     ) -> Result<Hooks<'a>> {
-        if let Some(half) = halves.iter().find(|half| !self.along.contains_key(half)) {
+        let known = |half: &Half| self.writers.iter().any(|written| written.half == *half);
+        if let Some(half) = halves.iter().find(|half| !known(half)) {
             return Err(Error::NoWriter { block: half.block });
         }
-        let half = |site| match site {
-            Site::Output(block, part) => Some(Half { block, part }),
-            _ => None,
+        let written = |site| match site {
+            Site::Output(place) => self.writers.get(place),
+            Site::Point(_) => None,
         };
         Ok(hooks.change(
-            move |site| half(site).is_some_and(|half| halves.contains(&half)),
+            move |site| written(site).is_some_and(|written| halves.contains(&written.half)),
             move |site, y| {
-                let Some(along) = half(site).and_then(|half| self.along.get(&half)) else { return };
-                let more = alpha * (dot(y, &along.unit) + along.bias);
+                let Some(Written { along, bias, .. }) = written(site) else { return };
+                let more = alpha * (dot(y, &along.read) + bias);
                 y.iter_mut()
-                    .zip(&along.unit)
-                    .for_each(|(y, u)| *y += (more * f64::from(*u)) as f32);
+                    .zip(&along.write)
+                    .for_each(|(y, v)| *y += (more * f64::from(*v)) as f32);
             },
         ))
     }
+}
+
+/// `u . b` of the bias that is added to a matrix's product, in the product's units.
+fn bias(model: &Model, writer: &Writer, read: &[f32]) -> Result<f64> {
+    let plain = |link: &&Link| !matches!(link, Link::Gains(_) | Link::RmsNorm);
+    for link in writer.links.iter().take_while(plain) {
+        let Link::Bias(name) = link else { continue };
+        // Of experts each has its own, which a hook cannot tell apart.
+        if let Some(bias) = model.tensor(name).filter(|bias| bias.info.n_rows() == 1) {
+            let bias = dot(&decoded(bias, 0..1)?, read);
+            return Ok(Scale::of(model, writer)?.bias_before(bias));
+        }
+    }
+    Ok(0.0)
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f64 {

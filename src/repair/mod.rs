@@ -2,6 +2,7 @@
 //! r the refusal direction of the original model (arXiv 2504.04215).
 
 mod adapter;
+mod arrival;
 mod edit;
 mod error;
 mod half;
@@ -11,9 +12,7 @@ mod scale;
 pub mod search;
 
 pub use adapter::{Adapted, adapted, adapter, biases};
-pub use edit::{
-    Asked, Edit, Edited, Storage, apply, check, check_asked, edit, replacement, suspected_norm,
-};
+pub use edit::{Asked, Edit, Edited, Storage, apply, check, check_asked, edit, replacement};
 pub use error::{Error, Result};
 pub use half::{Half, halves_text, parse_halves};
 pub use live::Live;

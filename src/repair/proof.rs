@@ -1,7 +1,7 @@
 //! The proof that an edit is in a file: what its tensors write along r, decoded afresh from the
 //! file's bytes and set against what they wrote before. No part of the rounding is asked.
 
-use super::edit::{Edited, along, matrices};
+use super::edit::{Edited, matrices};
 use super::error::{Error, Result};
 use crate::gguf::{Model, Tensor, Watch};
 use crate::quant::{decoded, realised_alpha, written_along};
@@ -20,32 +20,21 @@ pub struct Proof {
 #[derive(Debug, Clone)]
 struct Before {
     name: String,
-    /// r, or u behind a norm, [n_embd].
-    along: Vec<f32>,
-    /// `r^T W` of each matrix; `r . b` of each bias.
+    /// `u^T W` of each matrix; `u . b` of each bias.
     written: Vec<Vec<f64>>,
 }
 
 impl Proof {
-    /// Reads what the tensors of `edited` write in `model`, which is as it was; `unit` is r.
+    /// Reads what the tensors of `edited` write in `model`, which is as it was.
     ///
     /// # Errors
     /// As [`super::edit()`], or an interrupt.
-    pub fn before(
-        model: &Model,
-        unit: &[f32],
-        edited: &[Edited],
-        watch: &dyn Watch,
-    ) -> Result<Proof> {
+    pub fn before(model: &Model, edited: &[Edited], watch: &dyn Watch) -> Result<Proof> {
         watch.stage("reading", edited.iter().map(|e| e.bytes.len() as u64).sum());
         let before = |one: &Edited| {
             let tensor = tensor(model, &one.name)?;
-            let along = match one.name.strip_suffix(".bias") {
-                Some(stem) => along(model, self::tensor(model, &format!("{stem}.weight"))?, unit)?,
-                None => along(model, tensor, unit)?,
-            };
-            let written = written(tensor, &along, watch)?;
-            Ok(Before { name: one.name.clone(), along, written })
+            let written = written(tensor, one, watch)?;
+            Ok(Before { name: one.name.clone(), written })
         };
         Ok(Proof { tensors: edited.iter().map(before).collect::<Result<_>>()? })
     }
@@ -59,7 +48,7 @@ impl Proof {
         watch.stage("looking again", edited.iter().map(|e| e.bytes.len() as u64).sum());
         for (before, one) in self.tensors.iter().zip(edited) {
             let tensor = tensor(model, &before.name)?;
-            let after = written(tensor, &before.along, watch)?;
+            let after = written(tensor, one, watch)?;
             let (name, ty) = (before.name.clone(), tensor.info.ty);
             if !after.iter().flatten().all(|g| g.is_finite()) {
                 return Err(Error::NotFinite { name, ty });
@@ -79,8 +68,9 @@ fn tensor<'m>(model: &'m Model, name: &str) -> Result<Tensor<'m>> {
     Ok(model.tensor(name).ok_or_else(missing)?)
 }
 
-fn written(tensor: Tensor<'_>, along: &[f32], watch: &dyn Watch) -> Result<Vec<Vec<f64>>> {
-    if tensor.info.name.ends_with(".bias") {
+fn written(tensor: Tensor<'_>, edited: &Edited, watch: &dyn Watch) -> Result<Vec<Vec<f64>>> {
+    let along = edited.read.as_slice();
+    if edited.is_bias {
         let values = decoded(tensor, 0..tensor.info.n_rows())?;
         let dot = |b: &[f32]| b.iter().zip(along).map(|(b, r)| f64::from(*b) * f64::from(*r)).sum();
         return Ok(values.chunks(along.len()).map(|b| vec![dot(b)]).collect());
@@ -94,7 +84,9 @@ mod tests {
     use super::super::{Edit, Half, Storage, apply, edit};
     use super::*;
     use crate::gguf::{Builder, GgmlType, Layout, Rewrite, Unwatched};
-    use crate::llama::architecture::Part;
+    use serde_json::json;
+
+    use crate::llama::graph::{Part, Structure};
     use crate::quant::encode_rows;
 
     const N: usize = 256;
@@ -110,6 +102,18 @@ mod tests {
         file.write(path).unwrap();
     }
 
+    /// That of a model with no more than this matrix.
+    fn structure() -> Structure {
+        let writer = json!({"tensor": "blk.0.ffn_down.weight", "block": 0, "part": "mlp",
+            "experts": false, "links": []});
+        let point = json!({"number": 0, "kind": "sum", "block": 0, "writers": [writer],
+            "obstacle": null});
+        let root = json!({"name": "embd", "op": 0});
+        let structure = json!({"architecture": "llama", "root": root, "points": [point],
+            "groups": [], "reads": []});
+        serde_json::from_value(structure).unwrap()
+    }
+
     #[test]
     fn an_edit_that_is_not_in_the_file_is_found_out() {
         let folder = tempfile::tempdir().unwrap();
@@ -120,11 +124,10 @@ mod tests {
             let unit: Vec<f32> =
                 (0..N).map(|i| if i % 2 == 0 { 0.088_388_35 } else { 0.0 }).collect();
             let halves = [Half { block: 0, part: Part::Mlp }];
-            let (storage, any_architecture) = (Storage::Auto, false);
-            let asked =
-                Edit { unit: &unit, alpha: 2.0, halves: &halves, storage, any_architecture };
+            let (storage, structure) = (Storage::Auto, &structure());
+            let asked = Edit { unit: &unit, alpha: 2.0, halves: &halves, storage, structure };
             let edited = edit(&model, asked, &Unwatched).unwrap();
-            let proof = Proof::before(&model, &unit, &edited, &Unwatched).unwrap();
+            let proof = Proof::before(&model, &edited, &Unwatched).unwrap();
             let check = |edited: &[Edited]| {
                 let mut rewrite = Rewrite::new(&model, Layout::Single);
                 apply(&mut rewrite, edited).unwrap();

@@ -10,8 +10,8 @@
 //! `src/llama-graph.cpp`.
 
 use super::error::Result;
-use crate::gguf::{Model, Tensor};
-use crate::llama::architecture::{Part, residual_writer};
+use crate::gguf::Model;
+use crate::llama::graph::{Link, Part, Writer};
 use crate::quant::decoded;
 
 /// Architectures whose attention is scaled behind its adapter.
@@ -27,17 +27,23 @@ pub(super) struct Scale {
 }
 
 impl Scale {
-    /// That of `tensor`, a residual writer of `model`.
-    pub fn of(model: &Model, tensor: Tensor<'_>) -> Result<Scale> {
-        let name = tensor.info.name.as_str();
-        let stem = name.strip_suffix(".weight").unwrap_or(name);
-        let values = match model.tensor(&format!("{stem}.scale")) {
-            Some(scale) => decoded(scale, 0..scale.info.n_rows())?,
-            None => Vec::new(),
+    /// That of a residual writer of `model`.
+    pub fn of(model: &Model, writer: &Writer) -> Result<Scale> {
+        let is_scale = |link: &Link| matches!(link, Link::Scale(_));
+        let at = writer.links.iter().position(is_scale);
+        let values = match at.map(|at| &writer.links[at]) {
+            Some(Link::Scale(name)) => match model.tensor(name) {
+                Some(scale) => decoded(scale, 0..scale.info.n_rows())?,
+                None => Vec::new(),
+            },
+            _ => Vec::new(),
         };
-        let dense = residual_writer(name) == Some(Part::Mlp) && !stem.ends_with("_exps");
-        let late = stem.ends_with(".attn_output") && SCALED_LATE.contains(&model.architecture());
-        Ok(Scale { values, of_adapter: dense || late, of_bias: dense })
+        let before = &writer.links[..at.unwrap_or(0)];
+        let of_bias = before.iter().any(|link| matches!(link, Link::Bias(_)));
+        // The graph without an adapter does not tell where one would enter.
+        let dense = writer.part == Part::Mlp && !writer.experts;
+        let late = writer.part == Part::Attention && SCALED_LATE.contains(&model.architecture());
+        Ok(Scale { values, of_adapter: dense || late, of_bias })
     }
 
     /// True if there is one.

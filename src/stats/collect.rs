@@ -5,13 +5,11 @@
 //! rows (q, k and v; gate and up) are added up once. Batches are packed in the samples' order, so
 //! that a run that was cut off between two batches goes on with the same ones.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 
 use super::activation::InputStats;
 use super::error::{Error, Result};
+use crate::llama::graph::Structure;
 use crate::llama::{
     Engine, Error as LlamaError, Go, Hooks, Input, LinearInput, Session, Size, prompt_inputs,
 };
@@ -59,7 +57,10 @@ pub fn collect(
     }
     let mut session = Session::new(engine, size_for(samples))?;
     let mut collected = Collected { interrupted: false, ..so_far };
-    let mut plan = Plan::default();
+    let plan = Plan::new(engine.structure()?);
+    if plan.leaders.is_empty() {
+        return Err(Error::NoLinear { architecture: engine.architecture() });
+    }
     let mut n_tokens = 0;
     while collected.n_done < samples.len() {
         // llama.cpp cuts batches of several sequences for these, in an order of its own.
@@ -67,15 +68,12 @@ pub fn collect(
         let batch = &samples[collected.n_done..collected.n_done + taken];
         // Into sums of their own: a batch that is cut off must leave no trace.
         let mut sums = IndexMap::new();
-        match read_batch(&mut session, batch, &mut plan, &mut sums) {
+        match read_batch(&mut session, batch, &plan, &mut sums) {
             Err(Error::Engine(LlamaError::Interrupted)) => {
                 collected.interrupted = true;
                 break;
             }
             other => other?,
-        }
-        if plan.leaders.is_empty() {
-            return Err(Error::NoLinear { architecture: engine.architecture() });
         }
         for (name, sums) in sums {
             merge(&mut collected.inputs, name, sums)?;
@@ -99,14 +97,29 @@ impl Collected {
     }
 }
 
-/// What the first batch taught about the graph.
-#[derive(Debug, Default)]
+/// Which weights' inputs are added up: those of one group are the same rows.
+#[derive(Debug)]
 struct Plan {
     /// Weights to add up, in the graph's order.
-    leaders: Vec<String>,
+    leaders: IndexSet<String>,
     /// Weights that multiply a leader's rows.
     followers: Vec<(String, String)>,
-    learned: bool,
+}
+
+impl Plan {
+    fn new(structure: &Structure) -> Plan {
+        let mut plan = Plan { leaders: IndexSet::new(), followers: Vec::new() };
+        for group in &structure.groups {
+            // Experts see some of the rows, all others each of them.
+            for experts in [false, true] {
+                let mut alike = group.matrices.iter().filter(|reader| reader.experts == experts);
+                let Some(leader) = alike.next() else { continue };
+                plan.leaders.insert(leader.tensor.clone());
+                plan.followers.extend(alike.map(|r| (r.tensor.clone(), leader.tensor.clone())));
+            }
+        }
+        plan
+    }
 }
 
 fn size_for(samples: &[Sample]) -> Size {
@@ -129,7 +142,7 @@ fn batch_len(samples: &[Sample]) -> usize {
 fn read_batch(
     session: &mut Session<'_>,
     samples: &[Sample],
-    plan: &mut Plan,
+    plan: &Plan,
     sums: &mut IndexMap<String, InputStats>,
 ) -> Result<()> {
     session.clear();
@@ -150,49 +163,26 @@ fn read_chunk(
     session: &mut Session<'_>,
     tokens: &[Input],
     counted: &[bool],
-    plan: &mut Plan,
+    plan: &Plan,
     sums: &mut IndexMap<String, InputStats>,
 ) -> Result<()> {
-    let gathered = RefCell::new(Gathered { plan, sums, seen: HashMap::new() });
-    let learning = !gathered.borrow().plan.learned;
-    let of = |weight: &str| learning || gathered.borrow().plan.leaders.iter().any(|l| l == weight);
-    let read = |input: &LinearInput<'_>| Ok(gathered.borrow_mut().take(input, counted, learning));
+    let of = |weight: &str| plan.leaders.contains(weight);
+    let read = |input: &LinearInput<'_>| Ok(take(plan, sums, input, counted));
     let mut hooks = Hooks::new().inputs(of, read);
-    session.decode(tokens, Some(&mut hooks))?;
-    drop(hooks);
-    gathered.into_inner().plan.learned = true;
-    Ok(())
+    Ok(session.decode(tokens, Some(&mut hooks))?)
 }
 
-/// Where one decode's inputs go.
-struct Gathered<'a> {
-    plan: &'a mut Plan,
-    sums: &'a mut IndexMap<String, InputStats>,
-    /// Leaders by the tensor that they multiply.
-    seen: HashMap<usize, String>,
-}
-
-impl Gathered<'_> {
-    fn take(&mut self, input: &LinearInput<'_>, counted: &[bool], learning: bool) -> Go {
-        if learning {
-            if let Some(leader) = self.seen.get(&input.source) {
-                self.plan.followers.push((input.weight.into(), leader.clone()));
-                return Go::On;
-            }
-            self.seen.insert(input.source, input.weight.into());
-            self.plan.leaders.push(input.weight.into());
-        }
-        let sums = match self.sums.get_mut(input.weight) {
-            Some(sums) => sums,
-            None => self
-                .sums
-                .entry(input.weight.into())
-                .or_insert_with(|| InputStats::new(input.n_expert, input.n_cols)),
-        };
-        add(sums, input, counted);
-        let last = self.plan.leaders.last().is_some_and(|last| last == input.weight);
-        if last && !learning { Go::Home } else { Go::On }
-    }
+/// Adds what one leader multiplies; behind the last one, nothing of the decode is needed.
+fn take(
+    plan: &Plan,
+    sums: &mut IndexMap<String, InputStats>,
+    input: &LinearInput<'_>,
+    counted: &[bool],
+) -> Go {
+    let new = || InputStats::new(input.n_expert, input.n_cols);
+    add(sums.entry(input.weight.into()).or_insert_with(new), input, counted);
+    let is_last = plan.leaders.last().is_some_and(|last| last == input.weight);
+    if is_last { Go::Home } else { Go::On }
 }
 
 /// Adds the rows that count, expert by expert.
@@ -300,14 +290,7 @@ mod tests {
         let rows = [1.0, -2.0, 3.0, 4.0, -5.0, 6.0];
         let uses = [(0, 0, 0), (1, 1, 1), (2, 2, 1), (0, 0, 1)];
         let uses = uses.map(|(row, place, expert)| Use { row, place, expert });
-        let input = LinearInput {
-            weight: "w",
-            source: 1,
-            n_expert: 3,
-            n_cols: 2,
-            rows: &rows,
-            uses: &uses,
-        };
+        let input = LinearInput { weight: "w", n_expert: 3, n_cols: 2, rows: &rows, uses: &uses };
         let mut stats = InputStats::new(3, 2);
         add(&mut stats, &input, &[true, false, true]);
         assert_eq!(stats.counts, [1, 2, 0]);

@@ -4,6 +4,7 @@
 
 pub mod adapter;
 pub mod arbitrary;
+pub mod architectures;
 pub mod browser;
 pub mod direction;
 pub mod ggml;
@@ -17,8 +18,10 @@ pub mod vocabulary;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Arc;
 
 use aird::gguf::Model;
+use aird::llama::Prober;
 
 pub use adapter::Adapter;
 pub use direction::direction;
@@ -36,6 +39,11 @@ pub fn aird() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_aird"));
     command.env_remove("NO_COLOR").env_remove("SOURCE_DATE_EPOCH");
     command
+}
+
+/// What tries models, and traces them, in processes of their own.
+pub fn prober() -> Prober {
+    Prober { program: env!("CARGO_BIN_EXE_aird").into(), interrupt: Arc::default() }
 }
 
 /// The root of the repository.

@@ -23,8 +23,8 @@ use crate::direction::Direction;
 use crate::gguf::{
     GgmlType, Model, ShardName, check_patch, check_room, hex, split_ending, write_file,
 };
-use crate::llama::architecture::{Part, residual_writer};
-use crate::repair::{Asked, Edit, Half, Storage, check, check_asked, halves_text, suspected_norm};
+use crate::llama::graph::{Part, Structure, Writer};
+use crate::repair::{Asked, Edit, Half, Storage, check, check_asked, halves_text};
 use crate::report::search::SearchReport;
 
 /// Strengthen what blocks of a compressed model write along the original's refusal direction
@@ -100,9 +100,6 @@ pub struct Repair {
     /// Print what would be written, and write nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Edit models of unknown architectures too, as if no norm followed what they write.
-    #[arg(long)]
-    any_architecture: bool,
     #[command(flatten)]
     search: SearchArgs,
     /// Print the report as JSON.
@@ -153,7 +150,8 @@ impl Verb for Repair {
         let model = Model::open(&self.model)?;
         let parts: Vec<Part> = self.parts.iter().map(|p| p.part()).collect();
         let given = self.block.0.clone().map(|halves| of_parts(halves, &parts)).transpose()?;
-        self.check(ui, &model, given.as_deref(), &parts)?;
+        let structure = &ui.prober().structure(&model)?;
+        self.check(ui, &model, structure, (given.as_deref(), &parts))?;
         let (direction, direction_sha256) = self.direction(ui)?;
         let unit = direction.unit()?;
         let storage = match (self.in_place, self.storage) {
@@ -161,10 +159,9 @@ impl Verb for Repair {
             (true, Storage::Auto) => Storage::Keep,
             (_, storage) => storage,
         };
-        let any_architecture = self.any_architecture;
         // Before the search, which takes minutes: what would be refused after it.
         let (halves, alpha) = (given.as_deref().unwrap_or_default(), self.alpha.0.unwrap_or(1.0));
-        check(&model, Edit { unit: &unit, alpha, halves, storage, any_architecture })?;
+        check(&model, Edit { unit: &unit, alpha, halves, storage, structure })?;
         let model_sha256 = self.check_direction(ui, &model, &direction)?;
         let (halves, alpha, search) = match (given, self.alpha.0) {
             (Some(halves), Some(alpha)) => (halves, alpha, None),
@@ -181,32 +178,32 @@ impl Verb for Repair {
                 (halves, alpha, Some(answer.report))
             }
         };
-        let asked = Edit { unit: &unit, alpha, halves: &halves, storage, any_architecture };
+        let asked = Edit { unit: &unit, alpha, halves: &halves, storage, structure };
         let halves_too = halves.clone();
         let chosen = Chosen { halves: halves_too, alpha, direction_sha256, model_sha256, search };
         if chosen.search.is_some() {
             ui.say(format_args!("the same without a search: {}", chosen.arguments()));
-        }
-        if let Some(norm) = suspected_norm(&model, &halves) {
-            ui.warn(format_args!(
-                "{norm} may stand behind what is edited; the edit is made as if no norm did, and \
-                 may miss"
-            ));
         }
         if let Some(path) = &self.lora {
             return self.write_adapter(ui, &model, (asked, &chosen), path);
         }
         let edited = self.edit(ui, &model, asked, &chosen)?;
         match self.in_place {
-            true => self.patch(ui, model, &edited, (asked, &chosen)),
-            false => self.rewrite(ui, &model, &edited, (asked, &chosen)),
+            true => self.patch(ui, model, &edited, &chosen),
+            false => self.rewrite(ui, &model, &edited, &chosen),
         }
     }
 }
 
 impl Repair {
     /// Everything that can be seen before a direction is looked for, which may take minutes.
-    fn check(&self, ui: &Ui, model: &Model, given: Option<&[Half]>, parts: &[Part]) -> Result<()> {
+    fn check(
+        &self,
+        ui: &Ui,
+        model: &Model,
+        structure: &Structure,
+        (given, parts): (Option<&[Half]>, &[Part]),
+    ) -> Result<()> {
         if self.in_place {
             check_patch(model)?;
         } else if self.lora.is_none() && !self.dry_run {
@@ -215,10 +212,9 @@ impl Repair {
         }
         self.search.check()?;
         let (alpha, halves) = (self.alpha.0.unwrap_or(1.0), given.unwrap_or_default());
-        let any_architecture = self.any_architecture;
-        check_asked(model, Asked { alpha, halves, any_architecture })?;
+        check_asked(Asked { alpha, halves, structure })?;
         if let (true, Storage::Named(ty)) = (self.in_place, self.storage) {
-            self.check_types(model, given, parts, ty)?;
+            check_types(model, structure, (given, parts), ty)?;
         }
         if let Some(reference) = &self.reference {
             self.check_reference(model, reference)?;
@@ -227,34 +223,6 @@ impl Repair {
             ui.warn("nothing is searched for: --front is not written, prompts are not read");
         }
         Ok(())
-    }
-
-    /// In place no tensor can become of another type.
-    fn check_types(
-        &self,
-        model: &Model,
-        given: Option<&[Half]>,
-        parts: &[Part],
-        ty: GgmlType,
-    ) -> Result<()> {
-        let may_change = |name: &str, block: u32| {
-            residual_writer(name).is_some_and(|part| match given {
-                Some(halves) => halves.contains(&Half { block, part }),
-                None => parts.contains(&part),
-            })
-        };
-        let other = model.tensors().map(|t| t.info).find(|info| {
-            info.ty != ty && info.block().is_some_and(|block| may_change(&info.name, block))
-        });
-        match other {
-            None => Ok(()),
-            Some(info) => bail!(
-                "{} is {}: as {ty} it would be of another size, which nothing becomes in place\n\
-                 hint: a new file with -o, or --type keep",
-                info.name,
-                info.ty
-            ),
-        }
     }
 
     /// The original is a model of the same shape.
@@ -441,5 +409,29 @@ mod tests {
         ] {
             assert_eq!(repaired_name(Path::new(model)), Path::new(repaired));
         }
+    }
+}
+
+/// In place no tensor can become of another type.
+fn check_types(
+    model: &Model,
+    structure: &Structure,
+    (given, parts): (Option<&[Half]>, &[Part]),
+    ty: GgmlType,
+) -> Result<()> {
+    let may_change = |writer: &&Writer| match given {
+        Some(halves) => halves.contains(&Half::of(writer)),
+        None => parts.contains(&writer.part),
+    };
+    let writers = structure.writers().filter(may_change);
+    let infos = writers.filter_map(|writer| Some(model.tensor(&writer.tensor)?.info));
+    match infos.into_iter().find(|info| info.ty != ty) {
+        None => Ok(()),
+        Some(info) => bail!(
+            "{} is {}: as {ty} it would be of another size, which nothing becomes in place\n\
+             hint: a new file with -o, or --type keep",
+            info.name,
+            info.ty
+        ),
     }
 }

@@ -67,7 +67,7 @@ impl Repair {
         ui: &Ui,
         model: &Model,
         edited: &[Edited],
-        (asked, chosen): (Edit<'_>, &Chosen),
+        chosen: &Chosen,
     ) -> Result<()> {
         let (output, step) = (self.output(), self.step(edited, chosen));
         let mut rewrite = Rewrite::new(model, Layout::Single);
@@ -78,7 +78,7 @@ impl Repair {
             rewrite.record(step.source("model", &no_sha256()));
             (out.plan(ui, &rewrite, self.json)?, None)
         } else {
-            let proof = Proof::before(model, asked.unit, edited, &ui.progress())?;
+            let proof = Proof::before(model, edited, &ui.progress())?;
             rewrite.record(step);
             let engine = self.search.engine().1.options();
             let check =
@@ -96,7 +96,7 @@ impl Repair {
         ui: &Ui,
         model: Model,
         edited: &[Edited],
-        (asked, chosen): (Edit<'_>, &Chosen),
+        chosen: &Chosen,
     ) -> Result<()> {
         let tensors = edited.iter().map(Into::into).collect();
         let mut outcome = Outcome { tensors, ..Outcome::default() };
@@ -109,7 +109,7 @@ impl Repair {
         for one in edited {
             patch.replace(&one.name, replacement(one))?;
         }
-        let proof = Proof::before(&model, asked.unit, edited, &progress)?;
+        let proof = Proof::before(&model, edited, &progress)?;
         let ready = patch.produce(&progress)?;
         drop(model);
         let n_links = ready.n_links()?;

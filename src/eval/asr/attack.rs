@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::outcome::Headline;
 use crate::direction::{Direction, Result, ablate, add};
-use crate::llama::Hooks;
+use crate::llama::{Engine, Hooks};
 use crate::prompts::ChatTemplate;
 
 /// A way to get a harmful request answered (Wei et al. 2024; the names are the study's).
@@ -149,6 +149,7 @@ impl Interventions {
     /// A file chose no direction; or what `act` says.
     pub fn with_hooks<T, E: From<crate::direction::Error>>(
         &self,
+        engine: &Engine,
         act: impl FnOnce(&mut Hooks<'_>) -> std::result::Result<T, E>,
     ) -> std::result::Result<T, E> {
         let unit = self.ablate.as_ref().map(|(d, _)| d.unit()).transpose()?;
@@ -158,7 +159,8 @@ impl Interventions {
             hooks = ablate(hooks, unit);
         }
         if let Some((vector, layer)) = added {
-            hooks = add(hooks, vector, layer);
+            let structure = engine.structure().map_err(crate::direction::Error::from)?;
+            hooks = add(hooks, structure, vector, layer);
         }
         act(&mut hooks)
     }

@@ -162,7 +162,7 @@ fn make(
     let settings =
         Generation { max_tokens: asking.max_tokens, parallel: asking.parallel, sampling };
     let engine = subject.engine;
-    let made = subject.interventions.with_hooks(|hooks| -> Result<_> {
+    let made = subject.interventions.with_hooks(engine, |hooks| -> Result<_> {
         Ok(generate_streams(engine, (&prompts, &streams), settings, hooks, &mut counter)?)
     })?;
     for (place, tokens) in places.into_iter().zip(made) {

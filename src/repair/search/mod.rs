@@ -87,7 +87,9 @@ pub fn search(
     search: &Search,
     progress: &mut dyn Progress,
 ) -> Result<Searched> {
-    let live = Live::new(model, &search.unit)?;
+    let structure = engine.structure()?;
+    structure.check_stream()?;
+    let live = Live::new(model, structure, &search.unit)?;
     let asked = || search.harmful.iter().chain(&search.benign);
     let longest = asked().map(Vec::len).max().unwrap_or(1);
     let prompts: Vec<Vec<i32>> = asked().chain(&search.more_benign).cloned().collect();
@@ -108,7 +110,8 @@ pub fn search(
     progress.part("ranking blocks", 0, 1);
     let mut prefill = Prefill::new(engine, longest, search.parallel)?;
     let (harmful, benign) = (slices(&search.harmful), slices(&search.benign));
-    let ranked = rank(&mut prefill, &live.halves(), &search.unit, &harmful, &benign)?;
+    let halves = live.halves();
+    let ranked = rank(&mut prefill, structure, &halves, &search.unit, &harmful, &benign)?;
     let screen = Screen::new(&mut prefill, &live, (harmful, benign), Openings::new(engine))?;
     let mut trials = Trials::new(search, &screen, &mut prefill, progress);
     trials.run(&ranked)?;

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use crate::direction;
-use crate::llama::architecture::Part;
+use crate::llama::graph::{Link, Part, PointKind, Structure, Writer};
 use crate::llama::{Hooks, Prefill, Reading, Site};
 use crate::repair::half::Half;
 
@@ -23,16 +23,16 @@ pub struct Ranked {
 
 /// Every half of `halves` with its c, in the same order.
 ///
-/// Read off the residual stream before and behind each half, so that norms and biases in between
-/// count. Where llama.cpp has no name for the stream between the halves (phi3), or there is none
-/// (command-r: side by side), attention's is what its matrix puts out: a bias behind it is the same
-/// for both kinds of prompts, and the models in question have no norm there. Halves that cannot be
-/// told apart both get the block's c.
+/// Read off the residual stream before and behind each sum, so that norms and biases in between
+/// count. Where one sum adds both halves of a block (side by side, as falcon's), attention's is
+/// what its matrix puts out: a bias behind it is the same for both kinds of prompts. Where that
+/// cannot be read, or a norm changes it, both halves get the sum's c.
 ///
 /// # Errors
 /// A failing decode.
 pub fn rank(
     prefill: &mut Prefill<'_>,
+    structure: &Structure,
     halves: &[Half],
     unit: &[f32],
     harmful: &[&[i32]],
@@ -41,23 +41,43 @@ pub fn rank(
     let a = means(prefill, unit, harmful)?;
     let b = means(prefill, unit, harmless)?;
     let along = |site| Some(a.get(&site)? - b.get(&site)?);
-    let c = |half: Half| {
-        let Half { block, part } = half;
-        let (input, output) = (along(Site::Input(block))?, along(Site::Input(block + 1))?);
-        let attention = match along(Site::Middle(block)) {
-            Some(middle) => Some(middle - input),
-            None => along(Site::Output(block, Part::Attention)),
+    let mut sums: HashMap<Half, f64> = HashMap::new();
+    let mut first_writer = 0;
+    for (place, point) in structure.points.iter().enumerate() {
+        let outputs = first_writer..first_writer + point.writers.len();
+        first_writer = outputs.end;
+        let (Some(before), PointKind::Sum) = (place.checked_sub(1), point.kind) else { continue };
+        let Some(all) = along(Site::Point(place)).zip(along(Site::Point(before))) else { continue };
+        let c = all.0 - all.1;
+        let of = |part| point.writers.iter().find(move |writer| writer.part == part);
+        let (attention, mlp) = match (of(Part::Attention), of(Part::Mlp)) {
+            (Some(attention), Some(mlp)) => {
+                let of_attention = point.writers.iter().zip(outputs);
+                let outputs = of_attention.filter(|(writer, _)| writer.part == Part::Attention);
+                let put_out: Option<f64> = outputs
+                    .map(|(writer, output)| {
+                        along(Site::Output(output)).filter(|_| arrives_as_it_is(writer))
+                    })
+                    .sum();
+                let parts = put_out.map_or((c, c), |put_out| (put_out, c - put_out));
+                (Some((attention, parts.0)), Some((mlp, parts.1)))
+            }
+            (attention, mlp) => (attention.map(|w| (w, c)), mlp.map(|w| (w, c))),
         };
-        Some(match (attention, part) {
-            (None, _) => output - input,
-            (Some(attention), Part::Attention) => attention,
-            (Some(attention), Part::Mlp) => output - input - attention,
-        })
-    };
-    Ok(halves.iter().map(|&half| Ranked { half, c: c(half).unwrap_or(0.0) }).collect())
+        for (writer, c) in attention.into_iter().chain(mlp) {
+            *sums.entry(Half::of(writer)).or_default() += c;
+        }
+    }
+    let c = |half| sums.get(&half).copied().unwrap_or(0.0);
+    Ok(halves.iter().map(|&half| Ranked { half, c: c(half) }).collect())
 }
 
-/// Mean of `r . x` at every residual site, over the prompts' last tokens.
+fn arrives_as_it_is(writer: &Writer) -> bool {
+    writer.links.iter().all(|link| matches!(link, Link::Bias(_)))
+}
+
+/// Mean of `r . x` at every point of the residual stream and of what matrices put out, over the
+/// prompts' last tokens.
 fn means(
     prefill: &mut Prefill<'_>,
     unit: &[f32],
@@ -65,7 +85,7 @@ fn means(
 ) -> direction::Result<HashMap<Site, f64>> {
     let sums = RefCell::new(HashMap::<Site, f64>::new());
     let reading = Reading {
-        at: Box::new(|site| !matches!(site, Site::Output(_, Part::Mlp))),
+        at: Box::new(|_| true),
         n_last: 1,
         row: Box::new(|site, _, _, x| {
             let dot = x.iter().zip(unit).map(|(x, r)| f64::from(*x) * f64::from(*r));

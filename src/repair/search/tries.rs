@@ -91,7 +91,7 @@ fn of_set<'a>(answered: &'a [Answered], halves: &'a [Half]) -> impl Iterator<Ite
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::llama::architecture::Part;
+    use crate::llama::graph::Part;
 
     const BUDGET: Budget = Budget { max_false_refusal: 5.0, max_kl: 0.1 };
 

@@ -1,0 +1,19 @@
+//! What a model's blocks are, read off the graph that llama.cpp builds for it: which matrices
+//! write into the residual stream and through what, which share an input, and what nothing reads.
+//! No table of architectures: a model that llama.cpp runs is a model that is known here.
+//!
+//! `record` takes the graph, `stream` follows the residual stream forward, `writers` and `inputs`
+//! walk back from its sums and from the matrices, `structure` is what they find.
+
+mod inputs;
+mod record;
+mod stream;
+mod structure;
+mod trace;
+mod writers;
+
+pub(super) use record::{name_of, plain_name};
+pub(super) use stream::Stream;
+pub use structure::{
+    Group, Input, Link, Obstacle, Part, Point, PointKind, Reader, Rows, Span, Structure, Writer,
+};
