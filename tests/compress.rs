@@ -163,7 +163,7 @@ impl Recast {
 
 /// Which scales a model is folded with.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Scales {
+pub enum Scales {
     /// Products and quotients are exact: what is folded right changes no bit.
     PowersOfTwo,
     /// Any: llama.cpp keeps keys and values in f16, which rounds other numbers otherwise. (With
@@ -190,7 +190,7 @@ fn groups_of(model: &Model) -> Vec<Group> {
 }
 
 /// Rewrites the model at `path` with scales for all groups that `choose` gives.
-fn folded(path: &Path, scales: Scales, choose: impl Fn(Vec<Group>) -> Vec<Group>) -> PathBuf {
+pub fn folded(path: &Path, scales: Scales, choose: impl Fn(Vec<Group>) -> Vec<Group>) -> PathBuf {
     let model = Model::open(path).unwrap();
     let (mut folds, mut random) = (Folds::default(), Random::new(11));
     for group in choose(groups_of(&model)) {

@@ -4,6 +4,7 @@ mod support;
 
 mod aborts;
 mod amx;
+mod architectures;
 mod asr;
 mod calibrate;
 mod compress;

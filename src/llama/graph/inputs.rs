@@ -79,7 +79,10 @@ impl Maker<'_> {
         let inner = [with_gains, norm].into_iter().filter(|inner| *inner != id);
         let alone = self.reads_alone(id)
             && inner.into_iter().all(|inner| self.graph.readers(inner).len() == 1)
-            && [gains, bias].into_iter().flatten().all(|weight| self.is_used_once(weight));
+            && [gains, bias].into_iter().flatten().all(|weight| {
+                // A norm of each of several groups of channels has shorter gains.
+                weight.ne[0] == self.n_in && self.is_used_once(weight)
+            });
         is_norm.then(|| Input::Norm { gains: name(gains), bias: name(bias), alone })
     }
 

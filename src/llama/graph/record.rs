@@ -21,6 +21,8 @@ use crate::llama::log;
 /// selection of rows in the last block shows.
 const N_TOKENS: u32 = 2;
 const N_CTX: u32 = 64;
+/// `GGML_MAX_SRC` of ggml.h.
+const N_SRC: usize = 10;
 /// A source, leaf or node, by its place in [`Graph::nodes`].
 pub(super) type Id = usize;
 
@@ -44,7 +46,7 @@ pub(super) struct Node {
     /// As llama.cpp or ggml named it; a weight's is that of its tensor.
     pub name: String,
     /// Sources by their place; None where there is none.
-    pub src: [Option<Id>; 4],
+    pub src: [Option<Id>; N_SRC],
     /// Elements a dimension.
     pub ne: [i64; 4],
     /// Bytes from one element of a dimension to the next.
@@ -86,7 +88,10 @@ impl Graph {
     }
 
     fn of(model: &Model, nodes: &[&sys::ggml_tensor], root: &sys::ggml_tensor) -> Graph {
-        let root = Root { name: name_of(root), op: root.op };
+        let (name, op) = (name_of(root), root.op);
+        let alike = || nodes.iter().filter(|node| node.op == op && name_of(node) == name);
+        let before = alike().take_while(|node| !std::ptr::eq(**node, root)).count() as u32;
+        let root = Root { before, n_alike: alike().count() as u32, name: name.clone(), op };
         let mut recorder = Recorder { ids: HashMap::new(), nodes: Vec::new() };
         let mut stream = Stream::new(root.clone());
         for node in nodes {
@@ -199,7 +204,7 @@ impl Recorder {
             // A cast names itself as its second source.
             (!std::ptr::eq(source, tensor)).then(|| self.enter(source))
         };
-        let src = [0, 1, 2, 3].map(|i| of(tensor.src[i]));
+        let src = tensor.src.map(&mut of);
         let view_of = of(tensor.view_src);
         let id = self.nodes.len();
         self.nodes.push(Node {

@@ -27,6 +27,8 @@ pub(in crate::llama) struct Stream {
     by_name: HashMap<String, u32>,
     n_points: u32,
     width: i64,
+    /// Nodes seen that may be the root by their names.
+    n_alike: u32,
 }
 
 /// The node that a stream begins with.
@@ -36,19 +38,23 @@ pub(in crate::llama) struct Root {
     pub name: String,
     /// Its operation.
     pub op: u32,
+    /// How many nodes of that name and operation come before it in a graph.
+    pub before: u32,
+    /// How many of them a graph has.
+    pub n_alike: u32,
 }
 
 impl Stream {
     /// Nothing seen yet.
     pub fn new(root: Root) -> Stream {
         let (points, by_name) = (HashMap::new(), HashMap::new());
-        Stream { root, points, by_name, n_points: 0, width: 0 }
+        Stream { root, points, by_name, n_points: 0, width: 0, n_alike: 0 }
     }
 
     /// Looks at the next node of a graph; its number if it is a point that no node before it was.
     /// The root begins a graph anew.
     pub fn visit(&mut self, node: &sys::ggml_tensor) -> Option<u32> {
-        if node.op == self.root.op && name_of(node) == self.root.name {
+        if self.is_root(node) {
             self.points.clear();
             self.by_name.clear();
             (self.n_points, self.width) = (0, node.ne[0]);
@@ -77,6 +83,15 @@ impl Stream {
             }
             _ => None,
         }
+    }
+
+    fn is_root(&mut self, node: &sys::ggml_tensor) -> bool {
+        let Root { name, op, before, n_alike } = &self.root;
+        if node.op != *op || name_of(node) != *name {
+            return false;
+        }
+        self.n_alike += 1;
+        (self.n_alike - 1) % (*n_alike).max(1) == *before
     }
 
     fn enter(&mut self, node: &sys::ggml_tensor) -> u32 {

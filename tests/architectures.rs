@@ -1,0 +1,297 @@
+//! Every architecture of llama.cpp by a tiny model of it: its structure is as it was reviewed, every
+//! verb takes it, folded scales cancel, sums are made of what is said to write into them, and an
+//! edit doubles exactly what arrives along r.
+
+use std::collections::{BTreeMap, HashSet};
+use std::panic::{RefUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use aird::gguf::{Layout, Model, Rewrite, Unwatched};
+use aird::llama::graph::{Link, Point, PointKind, Structure, Writer};
+use aird::llama::{Engine, Hooks, Input, Options, Session, Site, Size};
+use aird::quant::decoded;
+use aird::repair::{Edit, Half, Storage, apply, edit};
+
+use crate::compress::{Scales, folded};
+use crate::support::architectures::{Facts, all};
+use crate::support::random::Random;
+use crate::support::{aird, prober, run, stderr, stdout, tempdir};
+
+const STRUCTURES: &str = "fixtures/architectures/structures.txt";
+/// Set, the test writes the fixture instead of comparing with it.
+const RENEW: &str = "AIRD_RENEW_STRUCTURES";
+/// Tests that share the models between them, so that they run side by side.
+const N_PARTS: usize = 4;
+
+/// What a person can review: the tables of `aird inspect --structure`.
+fn structures() -> String {
+    let folder = tempdir();
+    let path = folder.path().join("model.gguf");
+    let table = |facts: &Facts| {
+        facts.write(&path);
+        let words = ["inspect", "--quick", "--structure"].map(Path::new);
+        let output = run(&[&words[..], &[&path]].concat());
+        assert!(output.status.success(), "{}: {}", facts.name, stderr(&output));
+        let text = stdout(&output);
+        let from = text.find("  structure\n").unwrap_or_else(|| panic!("{}: {text}", facts.name));
+        let to = text.find("  history").unwrap();
+        text[from..to].replacen("structure", &facts.name, 1)
+    };
+    all().iter().map(table).collect()
+}
+
+#[test]
+fn the_structure_of_every_architecture_is_the_one_that_was_reviewed() {
+    let (found, path) = (structures(), crate::support::root().join(STRUCTURES));
+    if std::env::var_os(RENEW).is_some() {
+        std::fs::write(&path, found).unwrap();
+        return;
+    }
+    let reviewed = std::fs::read_to_string(&path).unwrap();
+    let differs = found.lines().zip(reviewed.lines()).find(|(a, b)| a != b);
+    assert_eq!(differs, None, "found and reviewed; {RENEW}=1 writes the fixture anew");
+    assert_eq!(found.len(), reviewed.len());
+}
+
+/// The models of one part, each written to a folder of its own; names all that fail.
+fn each(part: usize, check: impl Fn(&Facts, &Path) + RefUnwindSafe) {
+    let mut failed = Vec::new();
+    for facts in all().iter().skip(part).step_by(N_PARTS) {
+        let folder = tempdir();
+        let path = folder.path().join("model.gguf");
+        facts.write(&path);
+        if catch_unwind(|| check(facts, &path)).is_err() {
+            failed.push(facts.name.clone());
+        }
+    }
+    assert!(failed.is_empty(), "see above: {failed:?}");
+}
+
+/// `check` as tests, one a part.
+macro_rules! in_parts {
+    ($check:ident: $($name:ident $part:literal,)*) => {
+        $(#[test] fn $name() { each($part, $check); })*
+    };
+}
+
+in_parts! { verbs:
+    every_verb_takes_every_architecture_first_part 0,
+    every_verb_takes_every_architecture_second_part 1,
+    every_verb_takes_every_architecture_third_part 2,
+    every_verb_takes_every_architecture_last_part 3,
+}
+
+in_parts! { edits:
+    an_edit_doubles_what_arrives_along_the_direction_first_part 0,
+    an_edit_doubles_what_arrives_along_the_direction_second_part 1,
+    an_edit_doubles_what_arrives_along_the_direction_third_part 2,
+    an_edit_doubles_what_arrives_along_the_direction_last_part 3,
+}
+
+in_parts! { folds:
+    folded_scales_cancel_in_every_architecture_first_part 0,
+    folded_scales_cancel_in_every_architecture_second_part 1,
+    folded_scales_cancel_in_every_architecture_third_part 2,
+    folded_scales_cancel_in_every_architecture_last_part 3,
+}
+
+fn verbs(facts: &Facts, model: &Path) {
+    let folder = model.parent().unwrap();
+    let text = crate::support::root().join("fixtures/imatrix/text.txt");
+    let text = text.to_str().unwrap();
+    let command = |words: &str| {
+        let mut words = words.split(' ');
+        let mut command = aird();
+        command.current_dir(folder).arg(words.next().unwrap()).arg(model).args(words);
+        let output = command.args(["--threads", "1"]).output().unwrap();
+        assert!(output.status.success(), "{} {command:?}: {}", facts.name, stderr(&output));
+    };
+    command("verify");
+    command(&format!("calibrate --data {text} --ctx 64 --samples 4 -o stats.gguf"));
+    command("prune --method wanda --sparsity 0.5 --stats stats.gguf -o pruned.gguf");
+    command("quantize --method int8 -o int8.gguf");
+    command("quantize --method rtn --type q4_0 -o q4_0.gguf");
+}
+
+const OPTIONS: Options = Options { threads: 1, gpu_layers: 0 };
+
+/// Logits of every token, and what was at every site.
+struct Seen {
+    sites: BTreeMap<Site, Vec<Vec<f32>>>,
+    logits: Vec<f32>,
+}
+
+impl Seen {
+    fn read(path: &Path, with_sites: bool) -> Seen {
+        let engine = Engine::load(path, OPTIONS).unwrap();
+        let size = Size { n_ctx: 64, n_batch: 64, n_seq: 1, unified: true };
+        let mut session = Session::new(&engine, size).unwrap();
+        let tokens = engine.tokenize("Tell me two stories", false);
+        let inputs: Vec<Input> = (0u32..)
+            .zip(&tokens)
+            .map(|(position, &token)| Input { token, position, sequence: 0, logits: true })
+            .collect();
+        let mut sites = BTreeMap::<Site, Vec<Vec<f32>>>::new();
+        let mut hooks = Hooks::new().read(
+            |_| true,
+            |site, _, row| {
+                sites.entry(site).or_default().push(row.to_vec());
+                Ok(())
+            },
+        );
+        session.decode(&inputs, with_sites.then_some(&mut hooks)).unwrap();
+        drop(hooks);
+        let rows = (0..tokens.len()).flat_map(|row| session.logits(row).unwrap().to_vec());
+        Seen { sites, logits: rows.collect() }
+    }
+
+    /// What is added between point `place` and the one before, row by row.
+    fn added(&self, place: usize) -> Vec<Vec<f64>> {
+        let [before, after] = [place - 1, place].map(|place| &self.sites[&Site::Point(place)]);
+        let row = |(a, b): (&Vec<f32>, &Vec<f32>)| -> Vec<f64> {
+            a.iter().zip(b).map(|(a, b)| f64::from(*b) - f64::from(*a)).collect()
+        };
+        before.iter().zip(after).map(row).collect()
+    }
+}
+
+fn folds(facts: &Facts, path: &Path) {
+    let before = Seen::read(path, false).logits;
+    let out = folded(path, Scales::PowersOfTwo, |all| all);
+    let after = Seen::read(&out, false).logits;
+    let size = before.iter().map(|x| x.abs()).fold(0.0, f32::max);
+    let off = before.iter().zip(&after).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / size;
+    assert!(off <= 1e-4, "{}: logits are off by {off}", facts.name);
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+fn length(row: &[f32]) -> f64 {
+    row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt()
+}
+
+/// `|a - s b| / |a|`.
+fn off(a: &[f64], s: f64, b: &[f64]) -> f64 {
+    let difference: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - s * b).collect();
+    (dot(&difference, &difference) / dot(a, a)).sqrt()
+}
+
+fn edits(facts: &Facts, path: &Path) {
+    let model = Model::open(path).unwrap();
+    let structure = prober().structure(&model).unwrap();
+    let before = Seen::read(path, true);
+    check_sums(facts, &model, &structure, &before);
+    let normals = Random::new(7).normals(before.sites[&Site::Point(0)][0].len(), 1.0);
+    let unit = aird::direction::unit(&normals).unwrap();
+    let mut edited = HashSet::new();
+    for (place, point) in structure.points.iter().enumerate() {
+        let halves: HashSet<Half> = point.writers.iter().map(Half::of).collect();
+        // What comes behind an edited sum reads another stream.
+        if !halves.is_empty() && halves.iter().all(|half| edited.insert(*half)) {
+            let out = path.with_extension("edited.gguf");
+            let halves: Vec<Half> = halves.into_iter().collect();
+            write_edit(&model, &structure, (&unit, &halves), &out);
+            let what = format!("{} point {place}", facts.name);
+            let after = Seen::read(&out, true);
+            // Its chunk experts read what its experts write, and so the edit.
+            let slack = if facts.architecture == "grovemoe" { 1e-3 } else { 0.0 };
+            check_edit(&what, (place, point), (&unit, slack), (&before, &after));
+        }
+    }
+    assert!(!edited.is_empty(), "{} has nothing to edit", facts.name);
+}
+
+fn write_edit(model: &Model, structure: &Structure, (unit, halves): (&[f32], &[Half]), out: &Path) {
+    let asked = Edit { unit, alpha: 1.0, halves, storage: Storage::Keep, structure };
+    let edited = edit(model, asked, &Unwatched).unwrap();
+    let mut rewrite = Rewrite::new(model, Layout::Single);
+    apply(&mut rewrite, &edited).unwrap();
+    rewrite.write(out, true, &Unwatched).unwrap();
+}
+
+/// What arrives is `(I + r r^T)` of what arrived; behind a norm, times one number a token.
+fn check_edit(
+    what: &str,
+    (place, point): (usize, &Point),
+    (unit, slack): (&[f32], f64),
+    (before, after): (&Seen, &Seen),
+) {
+    let r: Vec<f64> = unit.iter().map(|x| f64::from(*x)).collect();
+    let normed = point.writers.iter().any(|writer| writer.links.contains(&Link::RmsNorm));
+    let stream = before.sites[&Site::Point(place)].iter().map(|row| length(row));
+    let rows = before.added(place).into_iter().zip(after.added(place)).zip(stream);
+    for ((old, new), stream) in rows {
+        let along = dot(&old, &r);
+        let expected: Vec<f64> = old.iter().zip(&r).map(|(x, r)| x + along * r).collect();
+        let factor = dot(&new, &expected) / dot(&expected, &expected);
+        // The stream is held in f32: of a small sum its rounding is more.
+        let most = slack + 1e-5 + 1e-6 * stream / dot(&expected, &expected).sqrt();
+        let factors = if normed { 0.7..1.01 } else { 1.0 - most..1.0 + most };
+        assert!(factors.contains(&factor), "{what}: all of it {factor} times");
+        let off = off(&new, factor, &expected);
+        assert!(off < most, "{what}: off by {off}, expected {most} at most");
+    }
+}
+
+/// Every sum is what its writers put out, through what is said to stand behind them; a constant
+/// factor, as minicpm's, apart.
+fn check_sums(facts: &Facts, model: &Model, structure: &Structure, seen: &Seen) {
+    let mut first = 0;
+    for (place, point) in structure.points.iter().enumerate() {
+        let outputs = first..first + point.writers.len();
+        first = outputs.end;
+        if point.kind != PointKind::Sum || outputs.is_empty() || !is_plain(point) {
+            continue;
+        }
+        let added = seen.added(place).concat();
+        let mut written = vec![0.0; added.len()];
+        for (writer, output) in point.writers.iter().zip(outputs) {
+            let rows = &seen.sites[&Site::Output(output)];
+            let arriving = rows.iter().flat_map(|row| arriving(model, writer, row));
+            written.iter_mut().zip(arriving).for_each(|(sum, x)| *sum += x);
+        }
+        let factor = dot(&added, &written) / dot(&written, &written);
+        // The norm's epsilon is in none of these numbers.
+        let normed = point.writers.iter().any(|writer| writer.links.contains(&Link::RmsNorm));
+        let most = if normed { 1e-2 } else { 1e-4 };
+        let scaled = ["minicpm", "minicpm3"].contains(&&*facts.architecture);
+        assert!(scaled || (factor - 1.0).abs() < most, "{} {place}: {factor} times", facts.name);
+        let off = off(&added, factor, &written);
+        assert!(off < most, "{} point {place}: off by {off}", facts.name);
+    }
+}
+
+/// True where each writer's part can be computed by itself.
+fn is_plain(point: &Point) -> bool {
+    let links = || point.writers.iter().flat_map(|writer| &writer.links);
+    let routed = links().any(|link| *link == Link::Routed);
+    let alone = point.writers.len() == 1 || !links().any(|link| *link == Link::RmsNorm);
+    !routed && alone && point.writers.iter().all(|writer| !writer.experts)
+}
+
+/// What of a row that `writer` puts out arrives in the residual stream.
+fn arriving(model: &Model, writer: &Writer, row: &[f32]) -> Vec<f64> {
+    let vector = |name: &String| -> Vec<f64> {
+        let tensor = model.tensor(name).unwrap();
+        decoded(tensor, 0..1).unwrap().iter().map(|x| f64::from(*x)).collect()
+    };
+    let mut row: Vec<f64> = row.iter().map(|x| f64::from(*x)).collect();
+    for link in &writer.links {
+        match link {
+            Link::Bias(name) => row.iter_mut().zip(vector(name)).for_each(|(x, b)| *x += b),
+            Link::Gains(name) => row.iter_mut().zip(vector(name)).for_each(|(x, g)| *x *= g),
+            Link::Scale(name) => {
+                let scale = vector(name)[0];
+                row.iter_mut().for_each(|x| *x *= scale);
+            }
+            Link::RmsNorm => {
+                let root = (dot(&row, &row) / row.len() as f64).sqrt();
+                row.iter_mut().for_each(|x| *x /= root);
+            }
+            Link::Routed => unreachable!("not a plain point"),
+        }
+    }
+    row
+}
