@@ -32,8 +32,8 @@ pub enum Error {
     #[error("there is no block {block}: the model has blocks 0 to {last}")]
     NoBlock { block: u32, last: u32 },
     #[error(
-        "block {block} cannot be edited as a whole: node '{node}' ({op}) of llama.cpp's graph, \
-         between its matrices and the residual stream, is not linear\n\
+        "block {block} cannot be edited there: node '{node}' ({op}) of llama.cpp's graph, between a \
+         matrix and the residual stream, is not linear\n\
          hint: aird inspect --structure MODEL shows the halves that can be edited"
     )]
     NotLinear { block: u32, node: String, op: String },

@@ -7,6 +7,7 @@ mod edit;
 mod error;
 mod half;
 mod live;
+mod norms;
 mod proof;
 mod scale;
 pub mod search;
@@ -16,4 +17,5 @@ pub use edit::{Asked, Edit, Edited, Storage, apply, check, check_asked, edit, re
 pub use error::{Error, Result};
 pub use half::{Half, halves_text, parse_halves};
 pub use live::Live;
+pub use norms::{Arrived, arrivals};
 pub use proof::Proof;

@@ -23,9 +23,15 @@ use crate::direction::Direction;
 use crate::gguf::{
     GgmlType, Model, ShardName, check_patch, check_room, hex, split_ending, write_file,
 };
-use crate::llama::graph::{Part, Structure, Writer};
-use crate::repair::{Asked, Edit, Half, Storage, check, check_asked, halves_text};
+use crate::llama::graph::{Link, Part, Structure, Writer};
+use crate::prompts;
+use crate::repair::{
+    Arrived, Asked, Edit, Half, Storage, arrivals, check, check_asked, halves_text,
+};
 use crate::report::search::SearchReport;
+
+/// Prompts of each kind that what norms leave is measured on.
+const N_MEASURED: usize = 8;
 
 /// Strengthen what blocks of a compressed model write along the original's refusal direction
 ///
@@ -122,6 +128,8 @@ struct Chosen {
     /// sha256 of the model, where it was taken.
     model_sha256: Option<String>,
     search: Option<SearchReport>,
+    /// What arrives of it behind norms.
+    behind_norms: Vec<Arrived>,
 }
 
 impl Chosen {
@@ -180,7 +188,15 @@ impl Verb for Repair {
         };
         let asked = Edit { unit: &unit, alpha, halves: &halves, storage, structure };
         let halves_too = halves.clone();
-        let chosen = Chosen { halves: halves_too, alpha, direction_sha256, model_sha256, search };
+        let behind_norms = self.behind_norms(ui, &model, asked);
+        let chosen = Chosen {
+            halves: halves_too,
+            alpha,
+            direction_sha256,
+            model_sha256,
+            search,
+            behind_norms,
+        };
         if chosen.search.is_some() {
             ui.say(format_args!("the same without a search: {}", chosen.arguments()));
         }
@@ -295,6 +311,28 @@ impl Repair {
             ui.say(format_args!("wrote {}", path.display()));
         }
         Ok((direction, hex(&Sha256::digest(&bytes))))
+    }
+
+    /// What norms leave of the edit; a model that cannot be asked is repaired all the same.
+    fn behind_norms(&self, ui: &Ui, model: &Model, asked: Edit<'_>) -> Vec<Arrived> {
+        let edited = |writer: &&Writer| asked.halves.contains(&Half::of(writer));
+        let mut writers = asked.structure.writers().filter(edited);
+        if self.dry_run || !writers.any(|writer| writer.links.contains(&Link::RmsNorm)) {
+            return Vec::new();
+        }
+        let measured = || -> Result<Vec<Arrived>> {
+            let engine = self.search.engine().1.load(ui, model)?;
+            let train = prompts::Part::Train;
+            let prompts = [prompts::harmful(train), prompts::harmless(train)];
+            let texts = prompts.iter().flat_map(|set| set.texts().take(N_MEASURED));
+            let tokens: Vec<Vec<i32>> = texts.map(|text| engine.tokenize(text, true)).collect();
+            let tokens: Vec<&[i32]> = tokens.iter().map(Vec::as_slice).collect();
+            Ok(arrivals((model, &engine), asked, &tokens)?)
+        };
+        measured().unwrap_or_else(|error| {
+            ui.warn(format_args!("what norms leave of the edit was not measured: {error}"));
+            Vec::new()
+        })
     }
 
     fn nothing_helps(&self, ui: &Ui, report: SearchReport) -> Result<()> {

@@ -6,7 +6,7 @@ use super::{Chosen, Repair};
 use crate::cli::output::FileReport;
 use crate::cli::text::table;
 use crate::cli::ui::Ui;
-use crate::repair::{Adapted, Edited, halves_text};
+use crate::repair::{Adapted, Arrived, Edited, halves_text};
 use crate::report::search::SearchReport;
 
 /// What `aird repair --json` prints.
@@ -23,6 +23,8 @@ pub struct Report {
     pub in_history: Option<bool>,
     /// The edited tensors, or those that an adapter strengthens.
     pub tensors: Vec<TensorReport>,
+    /// What arrives in the residual stream of what is edited in front of a norm.
+    pub behind_norms: Vec<ArrivedReport>,
     /// The edited blocks or halves of them; none where nothing helps.
     pub blocks: Vec<String>,
     /// The strength; null where nothing helps.
@@ -31,6 +33,27 @@ pub struct Report {
     pub direction_sha256: String,
     /// What was tried; null where both were given.
     pub search: Option<SearchReport>,
+}
+
+/// What a norm leaves of an edit, on average over the last tokens of built-in prompts.
+#[derive(Debug, Serialize)]
+pub struct ArrivedReport {
+    /// The half of a block, as 14:mlp.
+    pub half: String,
+    /// How many times what was added along the direction before.
+    pub along: f64,
+    /// How many times what was added across it.
+    pub across: f64,
+    /// How many tokens it was seen on.
+    pub n_tokens: usize,
+}
+
+impl From<&Arrived> for ArrivedReport {
+    fn from(arrived: &Arrived) -> ArrivedReport {
+        let Arrived { half, along, across, n_tokens } = *arrived;
+        let half = halves_text(&[half]).concat();
+        ArrivedReport { half, along, across, n_tokens }
+    }
 }
 
 /// One edited tensor.
@@ -100,6 +123,7 @@ impl Repair {
                 journals,
                 in_history,
                 tensors,
+                behind_norms: chosen.behind_norms.iter().map(Into::into).collect(),
                 blocks: halves_text(&chosen.halves),
                 alpha: Some(chosen.alpha),
                 direction_sha256: chosen.direction_sha256.clone(),
@@ -115,6 +139,23 @@ impl Repair {
             let [asked, realised] = [chosen.alpha, t.realised_alpha].map(|x| format!("{x:.3}"));
             rows.push(vec![t.name.clone(), ty, asked, realised]);
         }
-        ui.print(table(&rows, &[2, 3], ""))
+        let mut text = table(&rows, &[2, 3], "");
+        if !chosen.behind_norms.is_empty() {
+            text += "\n";
+            text += &self.norms_text(chosen);
+        }
+        ui.print(text)
+    }
+
+    /// What norms leave of the edit.
+    fn norms_text(&self, chosen: &Chosen) -> String {
+        let head = ["behind a norm arrives", "along", "asked", "across", "asked"];
+        let mut rows = vec![head.map(String::from).to_vec()];
+        for arrived in chosen.behind_norms.iter().map(ArrivedReport::from) {
+            let numbers = [arrived.along, 1.0 + chosen.alpha, arrived.across, 1.0];
+            let numbers = numbers.map(|x| format!("{x:.3}"));
+            rows.push([&[arrived.half][..], &numbers].concat());
+        }
+        table(&rows, &[1, 2, 3, 4], "")
     }
 }
