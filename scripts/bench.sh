@@ -34,6 +34,9 @@ fi
 printf '\n==> the engine\n'
 cargo bench --locked --bench engine
 
+printf '\n==> the structure off the graph\n'
+cargo bench --locked --bench structure
+
 printf '\n==> compressing\n'
 cargo bench --locked --bench compress
 

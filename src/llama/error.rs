@@ -33,6 +33,11 @@ pub enum Error {
          logits: nothing is added up on the way"
     )]
     NoStream { architecture: String },
+    #[error(
+        "{architecture} models read a whole text at once and remember no past tokens (diffusion \
+         models, encoders): aird asks a model token by token"
+    )]
+    NoMemory { architecture: String },
     #[error("the residual stream holds a NaN or an infinity at the input of block {block}")]
     NotFinite { block: u32 },
     #[error(

@@ -67,7 +67,7 @@ impl<'e> Prefill<'e> {
     /// A context with room for prompts of up to `longest` tokens, `parallel` of them at once.
     ///
     /// # Errors
-    /// Not enough memory, or a model without a residual stream.
+    /// Not enough memory, or a model without a residual stream or a memory.
     pub fn new(engine: &'e Engine, longest: usize, parallel: u32) -> Result<Prefill<'e>> {
         let parallel = parallel.clamp(1, MAX_PARALLEL);
         let n_batch = N_BATCH.min(parallel * longest as u32).max(longest as u32);
@@ -75,7 +75,9 @@ impl<'e> Prefill<'e> {
         let n_ctx = (longest as u32 + n_batch + behind).next_multiple_of(256);
         let size = Size { n_ctx, n_batch, n_seq: parallel + 1, unified: true };
         let session = Session::new(engine, size)?;
-        engine.structure()?.check_stream()?;
+        let structure = engine.structure()?;
+        structure.check_stream()?;
+        structure.check_memory()?;
         Ok(Prefill { session, n_tokens: 0, is_recurrent: engine.is_recurrent() })
     }
 

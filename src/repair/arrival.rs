@@ -81,7 +81,7 @@ fn write(gains: &[f64], unit: &[f32], read: &[f64], least: f64) -> Vec<f64> {
 }
 
 /// The product of all gains in `links`; None if there are none.
-pub(super) fn gains(
+fn gains(
     model: &Model,
     writer: &Writer,
     links: &[Link],

@@ -1,52 +1,39 @@
 //! What an edit in front of a norm comes to behind it.
 //!
-//! ```text
-//! m = d / g             what left the norm, from d, what was added to the residual stream
-//! m' = m + alpha v (u . m)
-//! s = rms(m) / rms(m')
-//! ```
 //! The norm divides the edited product by its own root mean square, so that all of it comes out s
 //! times: (1 + alpha) s along r, s across it. No edit of a matrix avoids that: s depends on the
-//! token. It is below 1 and near it where little of m lies along u.
+//! token. Here the edit is made at run time, one half at a time, so that each reads what it read
+//! before, and what is added to the residual stream is compared with what was.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use super::arrival::{along, gains};
 use super::edit::Edit;
 use super::error::Result;
 use super::half::Half;
+use super::live::Live;
 use crate::gguf::Model;
-use crate::llama::graph::{Link, Point};
+use crate::llama::graph::{Link, Structure};
 use crate::llama::{Engine, Hooks, Prefill, Reading, Site};
-use crate::quant::Along;
 
 /// Rows of the residual stream by point and prompt.
 type Rows = HashMap<(usize, usize), Vec<f32>>;
 
-/// What arrives of an edit behind a norm, on average over tokens.
+/// What arrives of an edit behind a norm, over tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Arrived {
-    /// The half whose sum it is.
+    /// The half whose first sum it is.
     pub half: Half,
-    /// How many times what was added along r; 1 + alpha is asked for.
+    /// How many times what was added along r, by least squares; 1 + alpha is asked for.
     pub along: f64,
-    /// How many times what was added across r; 1 is asked for.
+    /// How many times what was added across r, by least squares; 1 is asked for.
     pub across: f64,
     /// How many tokens it was seen on: the last one of each prompt.
     pub n_tokens: usize,
 }
 
-/// One norm behind edited matrices.
-struct Normed {
-    half: Half,
-    place: usize,
-    along: Along,
-    /// [n_embd].
-    gains: Vec<f64>,
-}
-
-/// Reads `prompts` in the unedited model; empty if no norm stands behind what is edited.
+/// Reads `prompts` in `engine`, which is `model` unedited; empty if no norm stands behind what is
+/// edited.
 ///
 /// # Errors
 /// A failing decode, a missing tensor.
@@ -55,52 +42,50 @@ pub fn arrivals(
     edit: Edit<'_>,
     prompts: &[&[i32]],
 ) -> Result<Vec<Arrived>> {
-    let mut normed = Vec::new();
-    for (place, point) in edit.structure.points.iter().enumerate() {
-        normed.extend(behind_norm(model, edit, (place, point))?);
-    }
-    if normed.is_empty() || prompts.is_empty() {
+    let sums = edit.halves.iter().filter_map(|half| Some((*half, normed(edit.structure, *half)?)));
+    let sums: Vec<(Half, usize)> = sums.collect();
+    let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
+    if sums.is_empty() || longest == 0 {
         return Ok(Vec::new());
     }
-    let rows = read(engine, &normed, prompts)?;
-    let of = |normed: &Normed| {
-        let shares = (0..prompts.len()).filter_map(|prompt| {
-            let row = |place| rows.get(&(place, prompt));
-            let (before, after) = (row(normed.place - 1)?, row(normed.place)?);
-            Some(factor(normed, edit.alpha, before, after))
-        });
-        let shares: Vec<f64> = shares.filter(|share| share.is_finite()).collect();
-        let n_tokens = shares.len();
-        let across = shares.iter().sum::<f64>() / n_tokens as f64;
-        Arrived { half: normed.half, along: (1.0 + edit.alpha) * across, across, n_tokens }
-    };
-    Ok(normed.iter().map(of).collect())
+    let live = Live::new(model, edit.structure, edit.unit)?;
+    let mut prefill = Prefill::new(engine, longest, prompts.len() as u32)?;
+    let before = read(&mut prefill, Hooks::new(), prompts)?;
+    let mut arrived = Vec::new();
+    for (half, place) in sums {
+        let halves = [half];
+        let hooks = live.strengthen(Hooks::new(), &halves, edit.alpha)?;
+        let after = read(&mut prefill, hooks, prompts)?;
+        let (mut along, mut across) = (Ratio::default(), Ratio::default());
+        for prompt in 0..prompts.len() {
+            let added = |rows: &Rows| added(rows, (place, prompt), edit.unit);
+            let (Some((old, old_along)), Some((new, new_along))) = (added(&before), added(&after))
+            else {
+                continue;
+            };
+            along.add(old_along, new_along);
+            old.iter().zip(&new).for_each(|(old, new)| across.add(*old, *new));
+        }
+        let (along, across) = (along.value(), across.value());
+        arrived.push(Arrived { half, along, across, n_tokens: prompts.len() });
+    }
+    Ok(arrived)
 }
 
-/// The norm of a sum whose writers are edited, if there is one for all of them.
-fn behind_norm(
-    model: &Model,
-    edit: Edit<'_>,
-    (place, point): (usize, &Point),
-) -> Result<Option<Normed>> {
-    let edited = |half: &Half| edit.halves.contains(half);
-    let Some(writer) = point.writers.first().filter(|_| place > 0) else { return Ok(None) };
-    let all = point.writers.iter().all(|other| edited(&Half::of(other)));
-    let Some(at) = writer.links.iter().position(|link| *link == Link::RmsNorm).filter(|_| all)
-    else {
-        return Ok(None);
-    };
-    let gains = gains(model, writer, &writer.links[at..], edit.unit.len())?;
-    let gains = gains.unwrap_or_else(|| vec![1.0; edit.unit.len()]);
-    let along = along(model, writer, edit.unit)?;
-    Ok(Some(Normed { half: Half::of(writer), place, along, gains }))
+/// The first sum that `half` writes into, if a norm stands in front of it.
+fn normed(structure: &Structure, half: Half) -> Option<usize> {
+    let mut points = structure.points.iter().enumerate();
+    let (place, writer) = points.find_map(|(place, point)| {
+        let writer = point.writers.iter().find(|writer| Half::of(writer) == half)?;
+        Some((place, writer))
+    })?;
+    (place > 0 && writer.links.contains(&Link::RmsNorm)).then_some(place)
 }
 
-fn read(engine: &Engine, normed: &[Normed], prompts: &[&[i32]]) -> Result<Rows> {
-    let places: HashSet<usize> = normed.iter().flat_map(|n| [n.place - 1, n.place]).collect();
+fn read(prefill: &mut Prefill<'_>, hooks: Hooks<'_>, prompts: &[&[i32]]) -> Result<Rows> {
     let rows = RefCell::new(Rows::new());
     let reading = Reading {
-        at: Box::new(move |site| matches!(site, Site::Point(place) if places.contains(&place))),
+        at: Box::new(|site| matches!(site, Site::Point(_))),
         n_last: 1,
         row: Box::new(|site, prompt, _, row| {
             if let Site::Point(place) = site {
@@ -109,21 +94,34 @@ fn read(engine: &Engine, normed: &[Normed], prompts: &[&[i32]]) -> Result<Rows> 
             Ok(())
         }),
     };
-    let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(1);
-    let mut prefill = Prefill::new(engine, longest, prompts.len() as u32)?;
-    prefill.run(prompts, Hooks::new(), Some(reading), |_, _| Ok(()))?;
+    prefill.run(prompts, hooks, Some(reading), |_, _| Ok(()))?;
     Ok(rows.into_inner())
 }
 
-/// s of one token.
-fn factor(normed: &Normed, alpha: f64, before: &[f32], after: &[f32]) -> f64 {
+/// What is added at a point, the part across r as a vector and the part along it.
+fn added(rows: &Rows, (place, prompt): (usize, usize), unit: &[f32]) -> Option<(Vec<f64>, f64)> {
+    let (before, after) = (rows.get(&(place - 1, prompt))?, rows.get(&(place, prompt))?);
     let added = before.iter().zip(after).map(|(a, b)| f64::from(*b) - f64::from(*a));
-    // A channel without a gain shows nothing, and gets nothing.
-    let left = added.zip(&normed.gains).map(|(d, g)| if *g == 0.0 { 0.0 } else { d / g });
-    let left: Vec<f64> = left.collect();
-    let Along { read, write } = &normed.along;
-    let part: f64 = left.iter().zip(read).map(|(m, u)| m * f64::from(*u)).sum();
-    let square = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>();
-    let edited = left.iter().zip(write).map(|(m, v)| m + alpha * part * f64::from(*v));
-    (square(&mut left.iter().copied()) / square(&mut edited.into_iter())).sqrt()
+    let mut added: Vec<f64> = added.collect();
+    let along: f64 = added.iter().zip(unit).map(|(x, r)| x * f64::from(*r)).sum();
+    added.iter_mut().zip(unit).for_each(|(x, r)| *x -= along * f64::from(*r));
+    Some((added, along))
+}
+
+/// The number that old values times it come nearest to new ones.
+#[derive(Default)]
+struct Ratio {
+    product: f64,
+    square: f64,
+}
+
+impl Ratio {
+    fn add(&mut self, old: f64, new: f64) {
+        self.product += old * new;
+        self.square += old * old;
+    }
+
+    fn value(&self) -> f64 {
+        self.product / self.square
+    }
 }

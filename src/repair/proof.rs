@@ -110,7 +110,7 @@ mod tests {
             "obstacle": null});
         let root = json!({"name": "embd", "op": 0, "before": 0, "n_alike": 1});
         let structure = json!({"architecture": "llama", "root": root, "points": [point],
-            "groups": [], "reads": []});
+            "groups": [], "reads": [], "remembers": true});
         serde_json::from_value(structure).unwrap()
     }
 

@@ -11,6 +11,8 @@ use super::random::Random;
 use super::vocabulary::Tokenizer;
 
 const FIXTURE: &str = include_str!("../../fixtures/architectures/models.txt");
+/// What llama.cpp's architecture test leaves out.
+const OWN: &str = include_str!("../../fixtures/architectures/own.txt");
 
 /// It has a token for every byte, so that any text can be tokenized.
 const TOKENIZER: Tokenizer = Tokenizer::Gpt2;
@@ -36,11 +38,17 @@ struct Tensor {
     shape: Vec<u64>,
 }
 
-/// All models, in the fixture's order.
+/// All models, in the order of the two fixtures.
 pub fn all() -> Vec<Facts> {
+    let mut models = read(FIXTURE);
+    models.extend(read(OWN));
+    models
+}
+
+fn read(fixture: &str) -> Vec<Facts> {
     let mut common = Vec::new();
     let mut models = Vec::new();
-    for section in FIXTURE.split("\n\n") {
+    for section in fixture.split("\n\n") {
         let mut lines = section.lines().filter(|line| !line.starts_with('#'));
         // The first section is a comment.
         let Some(head) = lines.next() else { continue };
@@ -75,6 +83,9 @@ impl Facts {
             file.kv(format!("{}.{key}", self.architecture), value.clone());
         }
         TOKENIZER.write(&mut file);
+        if self.tensors.iter().any(|tensor| tensor.name == "token_types.weight") {
+            file.kv("tokenizer.ggml.token_type_count", 2u32);
+        }
         for tensor in &self.tensors {
             let bytes = ggml::encode(GgmlType::F32, &tensor.values(&self.name), tensor.shape[0]);
             file.tensor(&tensor.name, &tensor.shape, GgmlType::F32, bytes).unwrap();

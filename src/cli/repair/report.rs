@@ -35,14 +35,14 @@ pub struct Report {
     pub search: Option<SearchReport>,
 }
 
-/// What a norm leaves of an edit, on average over the last tokens of built-in prompts.
+/// What a norm leaves of an edit, over the last tokens of built-in prompts.
 #[derive(Debug, Serialize)]
 pub struct ArrivedReport {
-    /// The half of a block, as 14:mlp.
+    /// The half of a block, as 14:mlp; the first sum that it adds to.
     pub half: String,
-    /// How many times what was added along the direction before.
+    /// How many times what was added along the direction before, by least squares.
     pub along: f64,
-    /// How many times what was added across it.
+    /// How many times what was added across it, by least squares.
     pub across: f64,
     /// How many tokens it was seen on.
     pub n_tokens: usize,

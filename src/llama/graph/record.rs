@@ -36,6 +36,8 @@ pub(super) struct Graph {
     readers: HashMap<Id, Vec<Id>>,
     /// The node that the residual stream begins with.
     pub root: Root,
+    /// Whether there is a memory of past tokens.
+    pub remembers: bool,
 }
 
 /// A node or a leaf.
@@ -78,13 +80,15 @@ impl Graph {
         let Some(embeddings) = embeddings else {
             return Err(Error::Load { path: path.clone(), said: "its graph is empty".into() });
         };
-        let graph = Graph::of(model, &nodes, embeddings);
-        if graph.nodes.iter().any(Node::is_sum) {
-            return Ok(graph);
+        let graph =
+            |root| Graph { remembers: skeleton.remembers(), ..Graph::of(model, &nodes, root) };
+        let begun = graph(embeddings);
+        if begun.nodes.iter().any(Node::is_sum) {
+            return Ok(begun);
         }
         // Embeddings that are only read by a norm, as bloom's: the stream begins behind it.
         let normed = nodes.iter().find(|node| is_norm_of(node, embeddings));
-        Ok(normed.map_or(graph, |normed| Graph::of(model, &nodes, normed)))
+        Ok(normed.map_or(begun, |normed| graph(normed)))
     }
 
     fn of(model: &Model, nodes: &[&sys::ggml_tensor], root: &sys::ggml_tensor) -> Graph {
@@ -110,7 +114,7 @@ impl Graph {
                 readers.entry(*source).or_default().push(id);
             }
         }
-        Graph { nodes: recorder.nodes, readers, root }
+        Graph { nodes: recorder.nodes, readers, root, remembers: true }
     }
 
     /// The nodes that read `id`'s result.
@@ -278,6 +282,11 @@ impl Skeleton {
             true => Err(Error::Context { n_ctx: N_CTX, said: log::last_words() }),
             false => Ok(skeleton),
         }
+    }
+
+    fn remembers(&self) -> bool {
+        // SAFETY: the context is live.
+        !unsafe { sys::llama_get_memory(self.context) }.is_null()
     }
 
     /// The nodes of the graph, in order of evaluation.

@@ -41,6 +41,9 @@ pub struct Structure {
     pub groups: Vec<Group>,
     /// Every tensor that the graph reads.
     pub reads: BTreeSet<String>,
+    /// True if the model goes on from past tokens; false for diffusion models and encoders, which
+    /// read a whole text at once.
+    pub remembers: bool,
 }
 
 /// A value that the residual stream has.
@@ -216,6 +219,17 @@ impl Structure {
         match self.points.is_empty() {
             false => Ok(()),
             true => Err(Error::NoStream { architecture: self.architecture.clone() }),
+        }
+    }
+
+    /// Fails where a text cannot be read token by token.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`].
+    pub fn check_memory(&self) -> Result<()> {
+        match self.remembers {
+            true => Ok(()),
+            false => Err(Error::NoMemory { architecture: self.architecture.clone() }),
         }
     }
 

@@ -28,6 +28,7 @@ impl Structure {
             points: in_blocks(points),
             groups: groups(&graph),
             reads: graph.weights().collect(),
+            remembers: graph.remembers,
         })
     }
 }

@@ -1,0 +1,114 @@
+//! Reading a model's structure off llama.cpp's graph: how long it takes and what it holds, on a
+//! small real model and on a file in Llama-3-8B's shapes (4.4 GB), where the size must not matter.
+//! Beside it, in turn: reading the header alone, by aird and by ggml (which every load by llama.cpp
+//! does, the vocabulary with it), and aird's own start with nothing to do.
+//!
+//! From the environment: `AIRD_BENCH_MODEL` (the model that scripts/fetch-model.sh brings),
+//! `AIRD_BENCH_RUNS` (rounds, 15).
+
+use std::ffi::CString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use aird::gguf::Model;
+use aird::llama::graph::Structure;
+use anyhow::{Context, Result, ensure};
+use llama_cpp_sys_2 as sys;
+
+#[path = "repair/model.rs"]
+#[allow(dead_code)] // of its shapes one is of use here
+mod model;
+
+use model::LLAMA_8B;
+
+const MODEL: &str = "target/models/SmolLM2-135M-Instruct-Q4_1.gguf";
+
+fn main() -> Result<()> {
+    let small = std::env::var_os("AIRD_BENCH_MODEL").map_or(MODEL.into(), PathBuf::from);
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let large = folder.path().join("8B.gguf");
+    model::write(&large, &LLAMA_8B)?;
+    println!(
+        "{:12} {:>10} {:>10} {:>10} {:>10} {:>10} {:>12}",
+        "ms, median", "header", "of ggml", "structure", "start", "command", "more memory"
+    );
+    for (name, path) in [("the model", small.as_path()), ("8B-shaped", &large)] {
+        measure(name, path)?;
+    }
+    Ok(())
+}
+
+/// A line: each thing in turn, so that all see the same machine.
+fn measure(name: &str, path: &Path) -> Result<()> {
+    let runs = std::env::var("AIRD_BENCH_RUNS").ok().and_then(|v| v.parse().ok()).unwrap_or(15);
+    let (mut header, mut ggml, mut trace) = (vec![], vec![], vec![]);
+    let (mut start, mut command) = (vec![], vec![]);
+    let mut more = 0;
+    for _ in 0..=runs {
+        let model = timed(&mut header, || Ok(Model::open(path)?))?;
+        timed(&mut ggml, || read_header(path))?;
+        let before = forget_peak_memory().then(peak_memory).flatten();
+        let structure = timed(&mut trace, || Ok(Structure::trace(&model)?))?;
+        let after = peak_memory();
+        more = after.zip(before).map_or(0, |(after, before)| after.saturating_sub(before));
+        ensure!(structure.writers().count() > 0, "no writers in {}", path.display());
+        timed(&mut start, || run(Command::new(aird()).arg("--version")))?;
+        timed(&mut command, || run(Command::new(aird()).args(["probe", "--structure"]).arg(path)))?;
+    }
+    let [header, ggml, trace] = [header, ggml, trace].map(median);
+    let [start, command] = [start, command].map(median);
+    let more = format!("{:.1} MB", more as f64 / 1e6);
+    print!("{name:12} {header:10.2} {ggml:10.2} {trace:10.2} ");
+    println!("{start:10.2} {command:10.2} {more:>12}");
+    Ok(())
+}
+
+/// Reads the header as llama.cpp does: keys, vocabulary and tensors' names.
+fn read_header(path: &Path) -> Result<()> {
+    let path = CString::new(path.as_os_str().as_encoded_bytes())?;
+    // SAFETY: the path outlives the call, which allocates nothing but what is freed here.
+    unsafe {
+        let params = sys::gguf_init_params { no_alloc: true, ctx: std::ptr::null_mut() };
+        let header = sys::gguf_init_from_file(path.as_ptr(), params);
+        ensure!(!header.is_null(), "ggml does not read {path:?}");
+        sys::gguf_free(header);
+    }
+    Ok(())
+}
+
+fn aird() -> &'static str {
+    env!("CARGO_BIN_EXE_aird")
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    ensure!(command.stdout(Stdio::null()).status()?.success(), "{command:?} failed");
+    Ok(())
+}
+
+fn timed<T>(times: &mut Vec<f64>, act: impl FnOnce() -> Result<T>) -> Result<T> {
+    let start = Instant::now();
+    let done = act()?;
+    times.push(start.elapsed().as_secs_f64() * 1e3);
+    Ok(done)
+}
+
+/// The first round warms up.
+fn median(mut times: Vec<f64>) -> f64 {
+    times.remove(0);
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+/// Lets the kernel count the peak anew (proc(5), clear_refs); false where it cannot.
+fn forget_peak_memory() -> bool {
+    fs::write("/proc/self/clear_refs", "5").is_ok()
+}
+
+/// Most bytes of this process resident at once, since [`forget_peak_memory`]; Linux alone.
+fn peak_memory() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").context("no status").ok()?;
+    let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
+}
