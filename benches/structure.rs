@@ -1,12 +1,11 @@
 //! Reading a model's structure off llama.cpp's graph: how long it takes and what it holds, on a
 //! small real model and on a file in Llama-3-8B's shapes (4.4 GB), where the size must not matter.
-//! Beside it, in turn: reading the header alone, by aird and by ggml (which every load by llama.cpp
-//! does, the vocabulary with it), and aird's own start with nothing to do.
+//! Beside it, in turn: aird's reading of the header alone, llama.cpp's of the header and the
+//! vocabulary (which each of its loads does first), and aird's own start with nothing to do.
 //!
 //! From the environment: `AIRD_BENCH_MODEL` (the model that scripts/fetch-model.sh brings),
 //! `AIRD_BENCH_RUNS` (rounds, 15).
 
-use std::ffi::CString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,7 +14,9 @@ use std::time::Instant;
 use aird::gguf::Model;
 use aird::llama::graph::Structure;
 use anyhow::{Context, Result, ensure};
-use llama_cpp_sys_2 as sys;
+use llama_cpp_2::llama_backend::LlamaBackend;
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::model::params::LlamaModelParams;
 
 #[path = "repair/model.rs"]
 #[allow(dead_code)] // of its shapes one is of use here
@@ -30,25 +31,26 @@ fn main() -> Result<()> {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let large = folder.path().join("8B.gguf");
     model::write(&large, &LLAMA_8B)?;
+    // In turn they cannot be: llama.cpp is started once a process, here first without aird.
+    let vocabularies = [&small, &large].map(|path| vocabulary(path));
     println!(
         "{:12} {:>10} {:>10} {:>10} {:>10} {:>10} {:>12}",
-        "ms, median", "header", "of ggml", "structure", "start", "command", "more memory"
+        "ms, median", "header", "vocabulary", "structure", "start", "command", "more memory"
     );
-    for (name, path) in [("the model", small.as_path()), ("8B-shaped", &large)] {
-        measure(name, path)?;
+    let models = [("the model", small.as_path()), ("8B-shaped", &large)];
+    for ((name, path), vocabulary) in models.into_iter().zip(vocabularies) {
+        measure(name, path, vocabulary?)?;
     }
     Ok(())
 }
 
 /// A line: each thing in turn, so that all see the same machine.
-fn measure(name: &str, path: &Path) -> Result<()> {
-    let runs = std::env::var("AIRD_BENCH_RUNS").ok().and_then(|v| v.parse().ok()).unwrap_or(15);
-    let (mut header, mut ggml, mut trace) = (vec![], vec![], vec![]);
+fn measure(name: &str, path: &Path, vocabulary: f64) -> Result<()> {
+    let (mut header, mut trace) = (vec![], vec![]);
     let (mut start, mut command) = (vec![], vec![]);
     let mut more = 0;
-    for _ in 0..=runs {
+    for _ in 0..=runs() {
         let model = timed(&mut header, || Ok(Model::open(path)?))?;
-        timed(&mut ggml, || read_header(path))?;
         let before = forget_peak_memory().then(peak_memory).flatten();
         let structure = timed(&mut trace, || Ok(Structure::trace(&model)?))?;
         let after = peak_memory();
@@ -57,25 +59,28 @@ fn measure(name: &str, path: &Path) -> Result<()> {
         timed(&mut start, || run(Command::new(aird()).arg("--version")))?;
         timed(&mut command, || run(Command::new(aird()).args(["probe", "--structure"]).arg(path)))?;
     }
-    let [header, ggml, trace] = [header, ggml, trace].map(median);
+    let [header, trace] = [header, trace].map(median);
     let [start, command] = [start, command].map(median);
     let more = format!("{:.1} MB", more as f64 / 1e6);
-    print!("{name:12} {header:10.2} {ggml:10.2} {trace:10.2} ");
+    print!("{name:12} {header:10.2} {vocabulary:10.2} {trace:10.2} ");
     println!("{start:10.2} {command:10.2} {more:>12}");
     Ok(())
 }
 
-/// Reads the header as llama.cpp does: keys, vocabulary and tensors' names.
-fn read_header(path: &Path) -> Result<()> {
-    let path = CString::new(path.as_os_str().as_encoded_bytes())?;
-    // SAFETY: the path outlives the call, which allocates nothing but what is freed here.
-    unsafe {
-        let params = sys::gguf_init_params { no_alloc: true, ctx: std::ptr::null_mut() };
-        let header = sys::gguf_init_from_file(path.as_ptr(), params);
-        ensure!(!header.is_null(), "ggml does not read {path:?}");
-        sys::gguf_free(header);
+/// Milliseconds for loading header and vocabulary, as every load by llama.cpp does first.
+fn vocabulary(path: &Path) -> Result<f64> {
+    let mut backend = LlamaBackend::init()?;
+    backend.void_logs();
+    let params = LlamaModelParams::default().with_vocab_only(true);
+    let mut times = Vec::new();
+    for _ in 0..=runs() {
+        timed(&mut times, || Ok(LlamaModel::load_from_file(&backend, path, &params)?))?;
     }
-    Ok(())
+    Ok(median(times))
+}
+
+fn runs() -> usize {
+    std::env::var("AIRD_BENCH_RUNS").ok().and_then(|v| v.parse().ok()).unwrap_or(15)
 }
 
 fn aird() -> &'static str {

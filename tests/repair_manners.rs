@@ -63,6 +63,7 @@ struct Report {
     journals: Vec<String>,
     in_history: Option<bool>,
     tensors: Vec<Edited>,
+    after_norms: Vec<serde_json::Value>,
     blocks: Vec<String>,
     alpha: Option<f64>,
     direction_sha256: String,

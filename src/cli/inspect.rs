@@ -135,7 +135,7 @@ impl Verb for Inspect {
             };
         }
         let mut report = describe(&model)?;
-        if report.general_type == "model" {
+        if report.general_type == "model" || self.structure {
             match ui.prober().structure(&model) {
                 Ok(structure) => report.add(&model, &structure, self.structure),
                 Err(error) if self.structure => return Err(error.into()),

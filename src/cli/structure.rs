@@ -40,7 +40,7 @@ pub struct WriterReport {
 pub struct StructureReport {
     /// By runs of blocks that are alike.
     pub blocks: Vec<BlocksReport>,
-    /// Tensors of the file that llama.cpp's graph of this model never reads.
+    /// Tensors of the file that llama.cpp's graph of a short text does not read.
     pub unread: Vec<String>,
 }
 
@@ -136,7 +136,9 @@ impl StructureReport {
             }
         }
         let names = model.tensors().map(|tensor| &tensor.info.name);
-        let unread = names.filter(|name| !structure.reads(name)).cloned().collect();
+        // Which factors of RoPE are read depends on the length of the context.
+        let unread = names.filter(|name| !structure.reads(name) && !name.starts_with("rope_"));
+        let unread = unread.cloned().collect();
         StructureReport { blocks: runs, unread }
     }
 
@@ -146,7 +148,8 @@ impl StructureReport {
         for run in &self.blocks {
             let mut blocks = blocks_text(run.first_block, run.last_block);
             for read in &run.reads {
-                let shared = if read.foldable || read.of.is_empty() { "" } else { ", not alone" };
+                let shared =
+                    if read.foldable || read.of.is_empty() { "" } else { ", also read elsewhere" };
                 let from = match read.input {
                     "stream" => "the residual stream".into(),
                     "norm" if read.of.is_empty() => "a norm".into(),
@@ -174,7 +177,7 @@ impl StructureReport {
         let mut text = format!("  structure\n{}", table(&rows, &[], "    "));
         if !self.unread.is_empty() {
             let unread = self.unread.iter().map(String::as_str);
-            text += &format!("  never read     {}\n", super::text::by_kind(unread));
+            text += &format!("  not read       {}\n", super::text::by_kind(unread));
         }
         text
     }

@@ -13,6 +13,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     #[error(transparent)]
     Gguf(#[from] gguf::Error),
+    #[error("{} is no model: its general.type is '{kind}'", path.display())]
+    NoModel { path: PathBuf, kind: String },
     #[error("llama.cpp does not start: {said}")]
     Backend { said: String },
     #[error("llama.cpp cannot load {}: {said}", path.display())]
@@ -29,15 +31,25 @@ pub enum Error {
     #[error("activations of node '{name}' cannot be read: they are no contiguous F32 rows")]
     UnreadableNode { name: String },
     #[error(
-        "{architecture} models have no residual stream that leads from the token embeddings to \
-         logits: nothing is added up on the way"
+        "{architecture} models cannot be read or edited along a direction: llama.cpp's graph of \
+         this one has no residual stream from the token embeddings to the logits"
     )]
     NoStream { architecture: String },
     #[error(
-        "{architecture} models read a whole text at once and remember no past tokens (diffusion \
-         models, encoders): aird asks a model token by token"
+        "{architecture} models read a whole text at once (diffusion models, encoders); this verb \
+         reads token by token"
     )]
     NoMemory { architecture: String },
+    #[error(
+        "llama.cpp cut a batch of {n_tokens} tokens: a node has {n_rows} rows, which are not told \
+         apart\nhint: --parallel 1"
+    )]
+    CutBatch { n_rows: usize, n_tokens: usize },
+    #[error(
+        "the adapter changes the token embeddings, from which the residual stream is followed\n\
+         hint: aird merge folds an adapter into the weights"
+    )]
+    AdaptedEmbeddings,
     #[error("the residual stream holds a NaN or an infinity at the input of block {block}")]
     NotFinite { block: u32 },
     #[error(

@@ -5,7 +5,6 @@
 //! is written back in the second call is what the following nodes see. On any backend: rows go
 //! through `ggml_backend_tensor_get` and `_set`.
 
-use std::collections::HashMap;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -114,15 +113,20 @@ pub(super) struct Shape {
 
 impl Shape {
     /// The batch row of row `row` of a node with `n_rows`: the last block keeps output rows alone.
+    /// None where rows are no tokens of the batch as it was given: llama.cpp cut it.
     pub fn place(&self, row: usize, n_rows: usize) -> Option<usize> {
-        if n_rows == self.n_tokens { Some(row) } else { self.outputs.get(row).copied() }
+        match n_rows {
+            n if n == self.n_tokens => Some(row),
+            n if n == self.outputs.len() => self.outputs.get(row).copied(),
+            _ => None,
+        }
     }
 }
 
 /// What the callback finds behind its user data.
 #[derive(Default)]
 pub(super) struct State {
-    /// The hooks of the decode under way; null between decodes.
+    /// The hooks of the decode under way; None between decodes.
     hooks: Option<*mut Hooks<'static>>,
     /// The model's, once a hook asked for one.
     pub sites: Option<Sites>,
@@ -130,8 +134,8 @@ pub(super) struct State {
     error: Option<Error>,
     /// Set by a hook that needs nothing more of this decode.
     home: bool,
-    /// What nodes are that were asked about and are not yet computed, by address.
-    asked: HashMap<usize, Known>,
+    /// The node that was asked about last and wanted, by its address: it is computed next.
+    asked: Option<(usize, Known)>,
     buffer: Vec<f32>,
 }
 
@@ -149,12 +153,13 @@ impl State {
         self.hooks = Some(std::ptr::from_mut(hooks).cast());
         self.error = None;
         self.home = false;
+        self.sites.iter_mut().for_each(Sites::begin);
     }
 
     /// Takes the hooks back, with what went wrong in them.
     pub fn finish(&mut self) -> Result<()> {
         self.hooks = None;
-        self.asked.clear();
+        self.asked = None;
         self.error.take().map_or(Ok(()), Err)
     }
 }
@@ -192,14 +197,19 @@ fn visit(state: &mut State, node: &mut sys::ggml_tensor, ask: bool) -> bool {
     let hooks = unsafe { &mut *hooks };
     if ask {
         // Every node is asked about, in the graph's order: the residual stream is followed so.
-        let known = state.know(node, hooks);
+        let known = match state.know(node, hooks) {
+            Ok(known) => known,
+            Err(error) => {
+                state.error = Some(error);
+                return false;
+            }
+        };
         let wanted = known.site.is_some() || known.weight.is_some();
-        if wanted {
-            state.asked.insert(key, known);
-        }
+        state.asked = wanted.then_some((key, known));
         return wanted;
     }
-    let Some(Known { site, weight }) = state.asked.remove(&key) else { return true };
+    let asked = state.asked.take().filter(|(asked, _)| *asked == key);
+    let Some((_, Known { site, weight })) = asked else { return true };
     match state.serve(hooks, node, site, weight.as_deref()) {
         Ok(Go::On) => true,
         Ok(Go::Home) => {
@@ -215,14 +225,17 @@ fn visit(state: &mut State, node: &mut sys::ggml_tensor, ask: bool) -> bool {
 
 impl State {
     /// What of `node` the hooks want.
-    fn know(&mut self, node: &sys::ggml_tensor, hooks: &Hooks<'_>) -> Known {
+    fn know(&mut self, node: &sys::ggml_tensor, hooks: &Hooks<'_>) -> Result<Known> {
         let weight = weight_of(node);
-        let site = self.sites.as_mut().and_then(|sites| sites.site(node, weight.as_deref()));
+        let site = match &mut self.sites {
+            Some(sites) => sites.site(node, weight.as_deref())?,
+            None => None,
+        };
         let of_block = |w: &String| w.starts_with("blk.") && w.ends_with(".weight");
-        Known {
+        Ok(Known {
             site: site.filter(|site| hooks.wants(*site)),
             weight: weight.filter(of_block).filter(|weight| hooks.wants_input(weight)),
-        }
+        })
     }
 
     fn serve(
@@ -277,6 +290,9 @@ fn run(
     }
     // An expert's output is not yet weighted and summed: no row of a token.
     let reading = node.op != sys::GGML_OP_MUL_MAT_ID && hooks.reads.iter().any(|(at, _)| at(site));
+    if reading && shape.place(0, n_rows).is_none() {
+        return Err(Error::CutBatch { n_rows, n_tokens: shape.n_tokens });
+    }
     for row in 0..if reading { n_rows } else { 0 } {
         let Some(place) = shape.place(row, n_rows) else { continue };
         if hooks.rows.as_ref().is_some_and(|rows| rows.binary_search(&place).is_err()) {

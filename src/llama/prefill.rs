@@ -69,7 +69,10 @@ impl<'e> Prefill<'e> {
     /// # Errors
     /// Not enough memory, or a model without a residual stream or a memory.
     pub fn new(engine: &'e Engine, longest: usize, parallel: u32) -> Result<Prefill<'e>> {
-        let parallel = parallel.clamp(1, MAX_PARALLEL);
+        // llama.cpp cuts batches of several sequences for models that keep a state, in an order of
+        // its own: the rows that hooks see would be of other tokens.
+        let most = if engine.is_recurrent() { 1 } else { MAX_PARALLEL };
+        let parallel = parallel.clamp(1, most);
         let n_batch = N_BATCH.min(parallel * longest as u32).max(longest as u32);
         let behind = parallel * MAX_CONTINUATION;
         let n_ctx = (longest as u32 + n_batch + behind).next_multiple_of(256);

@@ -135,7 +135,11 @@ impl Prober {
     /// # Errors
     /// As [`Prober::first_token`].
     pub fn structure(&self, model: &Model) -> Result<Structure> {
-        let (model, options) = (&model.shards()[0].path, Options { threads: 1, gpu_layers: 0 });
+        let path = &model.shards()[0].path;
+        if let Some(kind) = model.text("general.type")?.filter(|kind| *kind != "model") {
+            return Err(Error::NoModel { path: path.clone(), kind: kind.into() });
+        }
+        let (model, options) = (path, Options { threads: 1, gpu_layers: 0 });
         self.ask(&Trial { model, lora: None, options }, true)
     }
 

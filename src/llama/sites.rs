@@ -9,8 +9,10 @@
 
 use std::collections::HashMap;
 
-use super::graph::{Stream, Structure};
 use llama_cpp_sys_2 as sys;
+
+use super::error::{Error, Result};
+use super::graph::{Stream, Structure};
 
 /// A place in the graph; rows are tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,13 +44,25 @@ impl Sites {
         Sites { stream, points: points.collect(), outputs: outputs.collect() }
     }
 
+    /// A decode begins.
+    pub fn begin(&mut self) {
+        self.stream.begin();
+    }
+
     /// The site of a node, with the name of the weight that it multiplies with. Nodes come in the
     /// graph's order, each once.
-    pub fn site(&mut self, node: &sys::ggml_tensor, weight: Option<&str>) -> Option<Site> {
+    ///
+    /// # Errors
+    /// [`Error::AdaptedEmbeddings`].
+    pub fn site(&mut self, node: &sys::ggml_tensor, weight: Option<&str>) -> Result<Option<Site>> {
         let point = self.stream.visit(node);
-        if let Some(output) = weight.and_then(|weight| self.outputs.get(weight)) {
-            return Some(Site::Output(*output));
+        if self.stream.is_adapted() {
+            return Err(Error::AdaptedEmbeddings);
         }
-        Some(Site::Point(*self.points.get(&point?)?))
+        if let Some(output) = weight.and_then(|weight| self.outputs.get(weight)) {
+            return Ok(Some(Site::Output(*output)));
+        }
+        let place = point.and_then(|point| self.points.get(&point));
+        Ok(place.map(|place| Site::Point(*place)))
     }
 }

@@ -9,9 +9,10 @@
 //!                       arrived, times rms / rms', one number a token
 //! ```
 //! u and v are scaled so that u has length 1 and u . v is 1. Where g has next to nothing of a
-//! channel, r / g is huge: behind a norm it would only make rms' large, so that less of everything
-//! arrives. v is then `r g / (g^2 + l^2)`, l as small as |v| <= 2 allows: what it adds across r is
-//! of channels that carry little. (gemma-3-270m: gains from 0.1 to 450 in one norm.)
+//! channel, r / g is huge: in front of a norm it would only make rms' large, so that less of
+//! everything arrives. v is then `r g / (g^2 + l^2)`, l as small as |v| <= 2 allows, and g * v lies
+//! not along r alone, but what it adds across r is
+//! of channels that carry little, and `norms` measures how much. (gemma-3-270m: gains from 0.1 to 450 in one norm.)
 
 use super::error::{Error, Result};
 use crate::gguf::Model;
@@ -90,10 +91,15 @@ fn gains(
     let mut product: Option<Vec<f64>> = None;
     for link in links {
         let Link::Gains(name) = link else { continue };
-        let no_norm = || Error::NoNorm { name: name.clone(), matrix: writer.tensor.clone() };
-        let gains = decoded(model.tensor(name).ok_or_else(no_norm)?, 0..1)?;
+        let missing = || crate::gguf::Error::NoTensor { name: name.clone() };
+        let tensor = model.tensor(name).ok_or_else(missing)?;
+        let gains = decoded(tensor, 0..1)?;
         if gains.len() != n_embd {
-            return Err(no_norm());
+            let (name, matrix, found) = (name.clone(), writer.tensor.clone(), gains.len());
+            return Err(Error::Gains { name, matrix, found, expected: n_embd });
+        }
+        if gains.iter().any(|g| !g.is_finite()) {
+            return Err(Error::NotFinite { name: name.clone(), ty: tensor.info.ty });
         }
         let product = product.get_or_insert_with(|| vec![1.0; n_embd]);
         product.iter_mut().zip(gains).for_each(|(p, g)| *p *= f64::from(g));

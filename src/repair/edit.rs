@@ -180,7 +180,7 @@ pub fn check_asked(asked: Asked<'_>) -> Result<()> {
 
 /// Looks whether each half is there.
 fn check_halves(Asked { halves, structure, .. }: Asked<'_>) -> Result<()> {
-    let last = structure.writers().map(|writer| writer.block).max().unwrap_or(0);
+    let last = structure.groups.iter().map(|group| group.block).max().unwrap_or(0);
     if let Some(&Half { block, .. }) = halves.iter().find(|half| half.block > last) {
         return Err(Error::NoBlock { block, last });
     }

@@ -32,8 +32,8 @@ pub enum Error {
     #[error("there is no block {block}: the model has blocks 0 to {last}")]
     NoBlock { block: u32, last: u32 },
     #[error(
-        "block {block} cannot be edited there: node '{node}' ({op}) of llama.cpp's graph, between a \
-         matrix and the residual stream, is not linear\n\
+        "block {block} cannot be edited there: between a matrix and the residual stream \
+         llama.cpp's graph has node '{node}' ({op}), which is not linear\n\
          hint: aird inspect --structure MODEL shows the halves that can be edited"
     )]
     NotLinear { block: u32, node: String, op: String },
@@ -41,8 +41,11 @@ pub enum Error {
     NoWriter { block: u32 },
     #[error("the matrix {name} has rows of {found} outputs, expected {expected}")]
     Rows { name: String, found: u64, expected: u64 },
-    #[error("{name} is missing, the norm that {matrix} is followed by")]
-    NoNorm { name: String, matrix: String },
+    #[error(
+        "{name}, which what {matrix} writes is multiplied by, has {found} numbers, expected \
+         {expected}"
+    )]
+    Gains { name: String, matrix: String, found: usize, expected: usize },
     #[error("what {name} writes has nothing of the direction: there is nothing to strengthen")]
     NothingThere { name: String },
     #[error(

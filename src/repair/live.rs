@@ -1,6 +1,8 @@
 //! The edit at run time, with no file written: `W' y = W y + alpha v (u . W y)`, bias included, at
 //! every matrix through which a half writes into the residual stream.
 
+use std::collections::HashSet;
+
 use super::arrival::along;
 use super::error::{Error, Result};
 use super::half::Half;
@@ -13,8 +15,8 @@ use crate::quant::{Along, decoded};
 /// What the edit works along, for every matrix that writes into the residual stream.
 #[derive(Debug, Clone)]
 pub struct Live {
-    /// In the structure's order.
-    writers: Vec<Written>,
+    /// In the structure's order; None where nothing arrives.
+    writers: Vec<Option<Written>>,
 }
 
 /// Of one matrix.
@@ -32,17 +34,31 @@ impl Live {
     /// # Errors
     /// A tensor is missing, or nothing is written along the direction.
     pub fn new(model: &Model, structure: &Structure, unit: &[f32]) -> Result<Live> {
-        let written = |writer: &Writer| {
-            let along = along(model, writer, unit)?;
-            let bias = bias(model, writer, &along.read)?;
-            Ok(Written { half: Half::of(writer), along, bias })
-        };
-        Ok(Live { writers: structure.writers().map(written).collect::<Result<_>>()? })
+        let mut writers = Vec::new();
+        // A bias after a sum of several products is strengthened once.
+        let mut biases = HashSet::new();
+        for writer in structure.writers() {
+            let along = match along(model, writer, unit) {
+                Ok(along) => along,
+                // Gains of zero let nothing through: there is nothing to try there.
+                Err(Error::NothingThere { .. }) => {
+                    writers.push(None);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let bias = match bias(model, writer, &along.read)? {
+                Some((name, bias)) if biases.insert(name.clone()) => bias,
+                _ => 0.0,
+            };
+            writers.push(Some(Written { half: Half::of(writer), along, bias }));
+        }
+        Ok(Live { writers })
     }
 
     /// The halves that can be edited, ascending.
     pub fn halves(&self) -> Vec<Half> {
-        let mut halves: Vec<Half> = self.writers.iter().map(|written| written.half).collect();
+        let mut halves: Vec<Half> = self.writers.iter().flatten().map(|w| w.half).collect();
         halves.sort_unstable();
         halves.dedup();
         halves
@@ -58,12 +74,12 @@ impl Live {
         halves: &'a [Half],
         alpha: f64,
     ) -> Result<Hooks<'a>> {
-        let known = |half: &Half| self.writers.iter().any(|written| written.half == *half);
+        let known = |half: &Half| self.writers.iter().flatten().any(|w| w.half == *half);
         if let Some(half) = halves.iter().find(|half| !known(half)) {
             return Err(Error::NoWriter { block: half.block });
         }
         let written = |site| match site {
-            Site::Output(place) => self.writers.get(place),
+            Site::Output(place) => self.writers.get(place).and_then(Option::as_ref),
             Site::Point(_) => None,
         };
         Ok(hooks.change(
@@ -79,18 +95,18 @@ impl Live {
     }
 }
 
-/// `u . b` of the bias that is added to a matrix's product, in the product's units.
-fn bias(model: &Model, writer: &Writer, read: &[f32]) -> Result<f64> {
+/// The bias that is added to a matrix's product, and its `u . b` in the product's units.
+fn bias<'w>(model: &Model, writer: &'w Writer, read: &[f32]) -> Result<Option<(&'w String, f64)>> {
     let plain = |link: &&Link| !matches!(link, Link::Gains(_) | Link::RmsNorm);
     for link in writer.links.iter().take_while(plain) {
         let Link::Bias(name) = link else { continue };
         // Of experts each has its own, which a hook cannot tell apart.
         if let Some(bias) = model.tensor(name).filter(|bias| bias.info.n_rows() == 1) {
             let bias = dot(&decoded(bias, 0..1)?, read);
-            return Ok(Scale::of(model, writer)?.bias_before(bias));
+            return Ok(Some((name, Scale::of(model, writer)?.bias_before(bias))));
         }
     }
-    Ok(0.0)
+    Ok(None)
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f64 {

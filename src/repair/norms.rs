@@ -1,9 +1,10 @@
-//! What an edit in front of a norm comes to behind it.
+//! What an edit in front of a norm comes to after it.
 //!
 //! The norm divides the edited product by its own root mean square, so that all of it comes out s
 //! times: (1 + alpha) s along r, s across it. No edit of a matrix avoids that: s depends on the
-//! token. Here the edit is made at run time, one half at a time, so that each reads what it read
-//! before, and what is added to the residual stream is compared with what was.
+//! token. And where the norm has next to no gains in some channels, what is added lies not along r
+//! alone (`arrival`). Here the edit is made at run time, one half at a time, so that each reads
+//! what it read before, and what is added to the residual stream is compared with what was.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -13,26 +14,29 @@ use super::error::Result;
 use super::half::Half;
 use super::live::Live;
 use crate::gguf::Model;
-use crate::llama::graph::{Link, Structure};
+use crate::llama::graph::{Link, Structure, Writer};
 use crate::llama::{Engine, Hooks, Prefill, Reading, Site};
 
 /// Rows of the residual stream by point and prompt.
 type Rows = HashMap<(usize, usize), Vec<f32>>;
 
-/// What arrives of an edit behind a norm, over tokens.
+/// What arrives of an edit after a norm, over tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Arrived {
-    /// The half whose first sum it is.
-    pub half: Half,
+    /// The matrix that the norm stands after; of several with one sum the first.
+    pub tensor: String,
     /// How many times what was added along r, by least squares; 1 + alpha is asked for.
     pub along: f64,
     /// How many times what was added across r, by least squares; 1 is asked for.
     pub across: f64,
+    /// The length of what was added besides, neither along r nor in proportion to what was added
+    /// across it before, in parts of what was added along r; 0 is asked for. Root mean squares.
+    pub astray: f64,
     /// How many tokens it was seen on: the last one of each prompt.
     pub n_tokens: usize,
 }
 
-/// Reads `prompts` in `engine`, which is `model` unedited; empty if no norm stands behind what is
+/// Reads `prompts` in `engine`, which is `model` unedited; empty if no norm stands after what is
 /// edited.
 ///
 /// # Errors
@@ -42,8 +46,8 @@ pub fn arrivals(
     edit: Edit<'_>,
     prompts: &[&[i32]],
 ) -> Result<Vec<Arrived>> {
-    let sums = edit.halves.iter().filter_map(|half| Some((*half, normed(edit.structure, *half)?)));
-    let sums: Vec<(Half, usize)> = sums.collect();
+    let sums: Vec<(Half, usize, &Writer)> =
+        edit.halves.iter().flat_map(|half| normed(edit.structure, *half)).collect();
     let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
     if sums.is_empty() || longest == 0 {
         return Ok(Vec::new());
@@ -52,11 +56,12 @@ pub fn arrivals(
     let mut prefill = Prefill::new(engine, longest, prompts.len() as u32)?;
     let before = read(&mut prefill, Hooks::new(), prompts)?;
     let mut arrived = Vec::new();
-    for (half, place) in sums {
+    for (half, place, writer) in sums {
         let halves = [half];
         let hooks = live.strengthen(Hooks::new(), &halves, edit.alpha)?;
         let after = read(&mut prefill, hooks, prompts)?;
         let (mut along, mut across) = (Ratio::default(), Ratio::default());
+        let mut pairs = Vec::new();
         for prompt in 0..prompts.len() {
             let added = |rows: &Rows| added(rows, (place, prompt), edit.unit);
             let (Some((old, old_along)), Some((new, new_along))) = (added(&before), added(&after))
@@ -65,21 +70,30 @@ pub fn arrivals(
             };
             along.add(old_along, new_along);
             old.iter().zip(&new).for_each(|(old, new)| across.add(*old, *new));
+            pairs.push((old, new, new_along - old_along));
         }
         let (along, across) = (along.value(), across.value());
-        arrived.push(Arrived { half, along, across, n_tokens: prompts.len() });
+        let (mut astray, mut added) = (0.0, 0.0);
+        for (old, new, more) in &pairs {
+            let besides = old.iter().zip(new).map(|(old, new)| (new - across * old).powi(2));
+            astray += besides.sum::<f64>();
+            added += more.powi(2);
+        }
+        let (tensor, n_tokens) = (writer.tensor.clone(), pairs.len());
+        arrived.push(Arrived { tensor, along, across, astray: (astray / added).sqrt(), n_tokens });
     }
     Ok(arrived)
 }
 
-/// The first sum that `half` writes into, if a norm stands in front of it.
-fn normed(structure: &Structure, half: Half) -> Option<usize> {
-    let mut points = structure.points.iter().enumerate();
-    let (place, writer) = points.find_map(|(place, point)| {
+/// The sums that `half` writes into after a norm, each with its first matrix. A later one of the
+/// same block reads what the earlier ones changed.
+fn normed(structure: &Structure, half: Half) -> Vec<(Half, usize, &Writer)> {
+    let points = structure.points.iter().enumerate().skip(1);
+    let sums = points.filter_map(|(place, point)| {
         let writer = point.writers.iter().find(|writer| Half::of(writer) == half)?;
-        Some((place, writer))
-    })?;
-    (place > 0 && writer.links.contains(&Link::RmsNorm)).then_some(place)
+        writer.links.contains(&Link::RmsNorm).then_some((half, place, writer))
+    });
+    sums.collect()
 }
 
 fn read(prefill: &mut Prefill<'_>, hooks: Hooks<'_>, prompts: &[&[i32]]) -> Result<Rows> {

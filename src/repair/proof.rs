@@ -108,9 +108,9 @@ mod tests {
             "experts": false, "links": []});
         let point = json!({"number": 0, "kind": "sum", "block": 0, "writers": [writer],
             "obstacle": null});
-        let root = json!({"name": "embd", "op": 0, "before": 0, "n_alike": 1});
+        let root = json!({"op": 0, "table": null, "name": "x", "before": 0, "n_alike": 1});
         let structure = json!({"architecture": "llama", "root": root, "points": [point],
-            "groups": [], "reads": [], "remembers": true});
+            "groups": [], "reads": [], "remembers": true, "loops": false});
         serde_json::from_value(structure).unwrap()
     }
 

@@ -17,6 +17,9 @@ use crate::quant::decoded;
 /// Architectures whose attention is scaled behind its adapter.
 const SCALED_LATE: [&str; 3] = ["glm4", "glm4moe", "jais2"];
 
+/// Its MLP is not made by `build_ffn`, and is scaled as attention is.
+const BITNET: &str = "bitnet";
+
 /// What the products of a tensor's matrices are multiplied by.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Scale {
@@ -41,7 +44,7 @@ impl Scale {
         let before = &writer.links[..at.unwrap_or(0)];
         let of_bias = before.iter().any(|link| matches!(link, Link::Bias(_)));
         // The graph without an adapter does not tell where one would enter.
-        let dense = writer.part == Part::Mlp && !writer.experts;
+        let dense = writer.part == Part::Mlp && !writer.experts && model.architecture() != BITNET;
         let late = writer.part == Part::Attention && SCALED_LATE.contains(&model.architecture());
         Ok(Scale { values, of_adapter: dense || late, of_bias })
     }

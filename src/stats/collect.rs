@@ -104,11 +104,13 @@ struct Plan {
     leaders: IndexSet<String>,
     /// Weights that multiply a leader's rows.
     followers: Vec<(String, String)>,
+    /// The last weight to add up; None if the graph comes by it more than once.
+    last: Option<String>,
 }
 
 impl Plan {
     fn new(structure: &Structure) -> Plan {
-        let mut plan = Plan { leaders: IndexSet::new(), followers: Vec::new() };
+        let mut plan = Plan { leaders: IndexSet::new(), followers: Vec::new(), last: None };
         for group in &structure.groups {
             // Experts see some of the rows, all others each of them.
             for experts in [false, true] {
@@ -118,6 +120,7 @@ impl Plan {
                 plan.followers.extend(alike.map(|r| (r.tensor.clone(), leader.tensor.clone())));
             }
         }
+        plan.last = plan.leaders.last().filter(|_| !structure.loops).cloned();
         plan
     }
 }
@@ -181,8 +184,7 @@ fn take(
 ) -> Go {
     let new = || InputStats::new(input.n_expert, input.n_cols);
     add(sums.entry(input.weight.into()).or_insert_with(new), input, counted);
-    let is_last = plan.leaders.last().is_some_and(|last| last == input.weight);
-    if is_last { Go::Home } else { Go::On }
+    if plan.last.as_deref() == Some(input.weight) { Go::Home } else { Go::On }
 }
 
 /// Adds the rows that count, expert by expert.

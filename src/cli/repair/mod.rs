@@ -128,8 +128,8 @@ struct Chosen {
     /// sha256 of the model, where it was taken.
     model_sha256: Option<String>,
     search: Option<SearchReport>,
-    /// What arrives of it behind norms.
-    behind_norms: Vec<Arrived>,
+    /// What arrives of it after norms.
+    after_norms: Vec<Arrived>,
 }
 
 impl Chosen {
@@ -188,22 +188,24 @@ impl Verb for Repair {
         };
         let asked = Edit { unit: &unit, alpha, halves: &halves, storage, structure };
         let halves_too = halves.clone();
-        let behind_norms = self.behind_norms(ui, &model, asked);
-        let chosen = Chosen {
+        let after_norms = Vec::new();
+        let mut chosen = Chosen {
             halves: halves_too,
             alpha,
             direction_sha256,
             model_sha256,
             search,
-            behind_norms,
+            after_norms,
         };
         if chosen.search.is_some() {
             ui.say(format_args!("the same without a search: {}", chosen.arguments()));
         }
         if let Some(path) = &self.lora {
+            chosen.after_norms = self.after_norms(ui, &model, asked);
             return self.write_adapter(ui, &model, (asked, &chosen), path);
         }
         let edited = self.edit(ui, &model, asked, &chosen)?;
+        chosen.after_norms = self.after_norms(ui, &model, asked);
         match self.in_place {
             true => self.patch(ui, model, &edited, &chosen),
             false => self.rewrite(ui, &model, &edited, &chosen),
@@ -314,7 +316,7 @@ impl Repair {
     }
 
     /// What norms leave of the edit; a model that cannot be asked is repaired all the same.
-    fn behind_norms(&self, ui: &Ui, model: &Model, asked: Edit<'_>) -> Vec<Arrived> {
+    fn after_norms(&self, ui: &Ui, model: &Model, asked: Edit<'_>) -> Vec<Arrived> {
         let edited = |writer: &&Writer| asked.halves.contains(&Half::of(writer));
         let mut writers = asked.structure.writers().filter(edited);
         if self.dry_run || !writers.any(|writer| writer.links.contains(&Link::RmsNorm)) {

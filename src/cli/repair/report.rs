@@ -24,7 +24,7 @@ pub struct Report {
     /// The edited tensors, or those that an adapter strengthens.
     pub tensors: Vec<TensorReport>,
     /// What arrives in the residual stream of what is edited in front of a norm.
-    pub behind_norms: Vec<ArrivedReport>,
+    pub after_norms: Vec<ArrivedReport>,
     /// The edited blocks or halves of them; none where nothing helps.
     pub blocks: Vec<String>,
     /// The strength; null where nothing helps.
@@ -38,21 +38,22 @@ pub struct Report {
 /// What a norm leaves of an edit, over the last tokens of built-in prompts.
 #[derive(Debug, Serialize)]
 pub struct ArrivedReport {
-    /// The half of a block, as 14:mlp; the first sum that it adds to.
-    pub half: String,
+    /// The matrix that the norm stands after; of several with one sum the first.
+    pub name: String,
     /// How many times what was added along the direction before, by least squares.
     pub along: f64,
     /// How many times what was added across it, by least squares.
     pub across: f64,
+    /// What was added besides, in parts of what was added along the direction.
+    pub astray: f64,
     /// How many tokens it was seen on.
     pub n_tokens: usize,
 }
 
 impl From<&Arrived> for ArrivedReport {
     fn from(arrived: &Arrived) -> ArrivedReport {
-        let Arrived { half, along, across, n_tokens } = *arrived;
-        let half = halves_text(&[half]).concat();
-        ArrivedReport { half, along, across, n_tokens }
+        let Arrived { tensor, along, across, astray, n_tokens } = arrived.clone();
+        ArrivedReport { name: tensor, along, across, astray, n_tokens }
     }
 }
 
@@ -123,7 +124,7 @@ impl Repair {
                 journals,
                 in_history,
                 tensors,
-                behind_norms: chosen.behind_norms.iter().map(Into::into).collect(),
+                after_norms: chosen.after_norms.iter().map(Into::into).collect(),
                 blocks: halves_text(&chosen.halves),
                 alpha: Some(chosen.alpha),
                 direction_sha256: chosen.direction_sha256.clone(),
@@ -140,7 +141,7 @@ impl Repair {
             rows.push(vec![t.name.clone(), ty, asked, realised]);
         }
         let mut text = table(&rows, &[2, 3], "");
-        if !chosen.behind_norms.is_empty() {
+        if !chosen.after_norms.is_empty() {
             text += "\n";
             text += &self.norms_text(chosen);
         }
@@ -149,13 +150,13 @@ impl Repair {
 
     /// What norms leave of the edit.
     fn norms_text(&self, chosen: &Chosen) -> String {
-        let head = ["behind a norm arrives", "along", "asked", "across", "asked"];
+        let head = ["after its norm arrives", "along", "asked", "across", "asked", "astray"];
         let mut rows = vec![head.map(String::from).to_vec()];
-        for arrived in chosen.behind_norms.iter().map(ArrivedReport::from) {
-            let numbers = [arrived.along, 1.0 + chosen.alpha, arrived.across, 1.0];
+        for arrived in chosen.after_norms.iter().map(ArrivedReport::from) {
+            let numbers = [arrived.along, 1.0 + chosen.alpha, arrived.across, 1.0, arrived.astray];
             let numbers = numbers.map(|x| format!("{x:.3}"));
-            rows.push([&[arrived.half][..], &numbers].concat());
+            rows.push([&[arrived.name][..], &numbers].concat());
         }
-        table(&rows, &[1, 2, 3, 4], "")
+        table(&rows, &[1, 2, 3, 4, 5], "")
     }
 }

@@ -1,6 +1,8 @@
 //! Which matrices share an input, and what makes it: what AWQ may scale, and what a refit solves
 //! together.
 
+use std::collections::HashSet;
+
 use indexmap::IndexMap;
 use llama_cpp_sys_2 as sys;
 
@@ -28,6 +30,14 @@ pub(super) fn groups(graph: &Graph) -> Vec<Group> {
     by_input.into_iter().map(group).collect()
 }
 
+/// True if a block's matrix is multiplied more than once: the model loops over its blocks.
+pub(super) fn loops(graph: &Graph) -> bool {
+    let mut seen = HashSet::new();
+    let products = graph.nodes.iter().filter(|node| node.is_product());
+    let weights = products.filter_map(|node| Some(product_of(graph, node)?.0));
+    weights.filter(|weight| block_of(&weight.name).is_some()).any(|w| !seen.insert(&w.name))
+}
+
 /// The weight of a product, and where its input is made, shape apart.
 fn product_of<'g>(graph: &'g Graph, node: &Node) -> Option<(&'g Node, Id)> {
     let weight = graph.leaf(node.src[0]?).filter(|leaf| leaf.is_weight)?;
@@ -39,6 +49,9 @@ fn product_of<'g>(graph: &'g Graph, node: &Node) -> Option<(&'g Node, Id)> {
 fn shapeless(graph: &Graph, mut id: Id) -> Id {
     loop {
         let node = &graph.nodes[id];
+        if node.carries.is_some() {
+            return id;
+        }
         let reshaped = match node.op {
             sys::GGML_OP_RESHAPE | sys::GGML_OP_CONT | sys::GGML_OP_GET_ROWS => node.src[0],
             sys::GGML_OP_VIEW => node.src[0].filter(|source| {
@@ -171,6 +184,9 @@ impl Maker<'_> {
             match node.op {
                 _ if node.is_product() => {
                     let weight = self.graph.leaf(source?).filter(|leaf| leaf.is_weight)?;
+                    if !self.is_read_once(id) {
+                        return None;
+                    }
                     let whole = first + len <= weight.ne[1] as u64;
                     let tensor = weight.name.clone();
                     let once = self.is_used_once(weight);
@@ -189,8 +205,10 @@ impl Maker<'_> {
                 sys::GGML_OP_SCALE if only() => {}
                 sys::GGML_OP_VIEW => {
                     let whole = &self.graph.nodes[node.view_of?];
-                    let (at, n) = part(node, whole)?;
-                    (first, len) = (first + at, if n == len { len } else { n });
+                    // The offset is in the memory that is shown, past views of views.
+                    (first, len) = part(node, whole)?;
+                    id = node.view_of?;
+                    continue;
                 }
                 sys::GGML_OP_RESHAPE | sys::GGML_OP_CONT => {
                     let n = self.graph.nodes[source?].ne[0] as u64;
@@ -200,6 +218,17 @@ impl Maker<'_> {
             }
             id = source?;
         }
+    }
+
+    /// True if one node reads a product, or views that show parts of its rows.
+    fn is_read_once(&self, id: Id) -> bool {
+        let readers = self.graph.readers(id);
+        let whole = self.graph.nodes[id].n_elements();
+        let shows_a_part = |reader: &Id| {
+            let node = &self.graph.nodes[*reader];
+            node.op == sys::GGML_OP_VIEW && node.n_elements() < whole
+        };
+        readers.len() == 1 || readers.iter().all(shows_a_part)
     }
 
     /// Attention's result, heads side by side, perhaps times a gate.

@@ -86,16 +86,20 @@ impl Graph {
         if begun.nodes.iter().any(Node::is_sum) {
             return Ok(begun);
         }
-        // Embeddings that are only read by a norm, as bloom's: the stream begins behind it.
-        let normed = nodes.iter().find(|node| is_norm_of(node, embeddings));
+        // Embeddings that only norms read, as bloom's: the stream begins after the first.
+        let reads = |node: &&&sys::ggml_tensor| {
+            node.src.iter().any(|source| std::ptr::eq(*source, *embeddings))
+        };
+        let only_norms = nodes.iter().filter(reads).all(|node| is_norm_of(node, embeddings));
+        let normed = nodes.iter().find(|node| only_norms && is_norm_of(node, embeddings));
         Ok(normed.map_or(begun, |normed| graph(normed)))
     }
 
     fn of(model: &Model, nodes: &[&sys::ggml_tensor], root: &sys::ggml_tensor) -> Graph {
-        let (name, op) = (name_of(root), root.op);
-        let alike = || nodes.iter().filter(|node| node.op == op && name_of(node) == name);
+        let like = Root::of(root);
+        let alike = || nodes.iter().filter(|node| like.is_like(node));
         let before = alike().take_while(|node| !std::ptr::eq(**node, root)).count() as u32;
-        let root = Root { before, n_alike: alike().count() as u32, name: name.clone(), op };
+        let root = Root { before, n_alike: alike().count() as u32, ..like.clone() };
         let mut recorder = Recorder { ids: HashMap::new(), nodes: Vec::new() };
         let mut stream = Stream::new(root.clone());
         for node in nodes {

@@ -27,28 +27,65 @@ pub(in crate::llama) struct Stream {
     by_name: HashMap<String, u32>,
     n_points: u32,
     width: i64,
-    /// Nodes seen that may be the root by their names.
+    /// Nodes seen in this decode that may be the root.
     n_alike: u32,
+    /// True once an adapter's part was added to the embeddings.
+    is_adapted: bool,
 }
 
 /// The node that a stream begins with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::llama) struct Root {
-    /// Its name.
-    pub name: String,
     /// Its operation.
     pub op: u32,
-    /// How many nodes of that name and operation come before it in a graph.
+    /// The table that it looks rows up in; None if it is another node.
+    pub table: Option<String>,
+    /// Its name, where there is no table: an adapter changes who has which name.
+    pub name: String,
+    /// How many nodes like it come before it in a graph.
     pub before: u32,
     /// How many of them a graph has.
     pub n_alike: u32,
+}
+
+impl Root {
+    /// What `node` is known by.
+    pub fn of(node: &sys::ggml_tensor) -> Root {
+        // SAFETY: the sources of a node of a live graph are live, or null.
+        let source = unsafe { node.src[0].as_ref() };
+        let table = source.filter(|_| node.op == sys::GGML_OP_GET_ROWS).map(name_of);
+        let table = table.map(|name| plain_name(&name).to_owned());
+        Root { op: node.op, table, name: name_of(node), before: 0, n_alike: 1 }
+    }
+
+    /// True for the root and for nodes that are told from it by their order alone.
+    pub fn is_like(&self, node: &sys::ggml_tensor) -> bool {
+        let other = || Root::of(node);
+        node.op == self.op
+            && match &self.table {
+                Some(_) => other().table == self.table,
+                None => other().name == self.name,
+            }
+    }
 }
 
 impl Stream {
     /// Nothing seen yet.
     pub fn new(root: Root) -> Stream {
         let (points, by_name) = (HashMap::new(), HashMap::new());
-        Stream { root, points, by_name, n_points: 0, width: 0, n_alike: 0 }
+        Stream { root, points, by_name, n_points: 0, width: 0, n_alike: 0, is_adapted: false }
+    }
+
+    /// A decode begins: one before may have ended early.
+    pub fn begin(&mut self) {
+        (self.n_points, self.n_alike, self.is_adapted) = (0, 0, false);
+        self.points.clear();
+        self.by_name.clear();
+    }
+
+    /// True if an adapter's part is added to the embeddings: points are numbered without it.
+    pub fn is_adapted(&self) -> bool {
+        self.is_adapted
     }
 
     /// Looks at the next node of a graph; its number if it is a point that no node before it was.
@@ -79,6 +116,7 @@ impl Stream {
             (sys::GGML_OP_ADD | sys::GGML_OP_SUB, [Some(_), _] | [_, Some(_)])
                 if node.ne[0] == self.width =>
             {
+                self.is_adapted |= is_of_adapter(node);
                 Some(self.enter(node))
             }
             _ => None,
@@ -86,12 +124,11 @@ impl Stream {
     }
 
     fn is_root(&mut self, node: &sys::ggml_tensor) -> bool {
-        let Root { name, op, before, n_alike } = &self.root;
-        if node.op != *op || name_of(node) != *name {
+        if !self.root.is_like(node) {
             return false;
         }
         self.n_alike += 1;
-        (self.n_alike - 1) % (*n_alike).max(1) == *before
+        (self.n_alike - 1) % self.root.n_alike.max(1) == self.root.before
     }
 
     fn enter(&mut self, node: &sys::ggml_tensor) -> u32 {
@@ -132,6 +169,18 @@ pub(super) fn carries_on(op: u32) -> bool {
             | sys::GGML_OP_GET_ROWS
             | sys::GGML_OP_PAD
     )
+}
+
+/// True for the sum of looked-up rows and what an adapter makes of them (`build_inp_embd` of
+/// llama.cpp's `src/llama-graph.cpp`): `rows + scale (b (rows of a))`.
+fn is_of_adapter(sum: &sys::ggml_tensor) -> bool {
+    let source = |node: &sys::ggml_tensor, i: usize| node.src[i];
+    // SAFETY: the sources of nodes of a live graph are live, or null.
+    let names = unsafe {
+        let product = source(sum, 1).as_ref().and_then(|scaled| source(scaled, 0).as_ref());
+        product.and_then(|product| source(product, 0).as_ref()).map(name_of)
+    };
+    names.is_some_and(|name| name.ends_with(".lora_b"))
 }
 
 fn is_leaf(node: *mut sys::ggml_tensor) -> bool {

@@ -44,6 +44,8 @@ pub struct Structure {
     /// True if the model goes on from past tokens; false for diffusion models and encoders, which
     /// read a whole text at once.
     pub remembers: bool,
+    /// True if matrices of blocks are multiplied more than once a token.
+    pub loops: bool,
 }
 
 /// A value that the residual stream has.

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::inputs::groups;
+use super::inputs::{groups, loops};
 use super::record::{Graph, Id, Node};
 use super::structure::{Point, PointKind, Structure};
-use super::writers::writers;
+use super::writers::{block_behind, block_of, writers};
 use crate::gguf::Model;
 use crate::llama::error::Result;
 
@@ -29,6 +29,7 @@ impl Structure {
             groups: groups(&graph),
             reads: graph.weights().collect(),
             remembers: graph.remembers,
+            loops: loops(&graph),
         })
     }
 }
@@ -39,7 +40,7 @@ impl Graph {
         weights.map(|node| node.name.clone())
     }
 
-    /// The last point that the logits are made of.
+    /// The last point that the logits are made of; None if blocks stand between.
     fn last_point(&self) -> Option<u32> {
         let head = |node: &&Node| {
             let weight = node.src[0].and_then(|source| self.leaf(source));
@@ -51,8 +52,14 @@ impl Graph {
         let mut open: Vec<Id> = logits.src.iter().flatten().copied().collect();
         while let Some(id) = open.pop() {
             let node = &self.nodes[id];
+            // On the way from the last value of the stream to the logits there is no block.
+            let of_block = |source: Id| {
+                let leaf = self.leaf(source).filter(|leaf| leaf.is_weight);
+                leaf.is_some_and(|leaf| block_of(&leaf.name).is_some())
+            };
             match node.carries {
                 Some(point) => last = last.max(Some(point)),
+                None if node.is_product() && node.src[0].is_some_and(of_block) => return None,
                 None if seen.insert(id) => open.extend(node.src.iter().flatten()),
                 None => {}
             }
@@ -87,7 +94,8 @@ impl Graph {
                 Ok(writers) => (writers, None),
                 Err(obstacle) => (Vec::new(), Some(obstacle)),
             };
-            points.push(Point { number, kind, block: None, writers, obstacle });
+            let block = obstacle.as_ref().and_then(|_| block_behind(self, &added));
+            points.push(Point { number, kind, block, writers, obstacle });
             next = before.filter(|before| *before < number);
         }
         points.reverse();
@@ -103,7 +111,8 @@ impl Graph {
 fn in_blocks(mut points: Vec<Point>) -> Vec<Point> {
     let mut block = None;
     for point in &mut points {
-        block = point.writers.first().map(|writer| writer.block).or(block);
+        let own = point.writers.first().map(|writer| writer.block).or(point.block);
+        block = own.or(block);
         point.block = block;
     }
     points

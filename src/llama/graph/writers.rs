@@ -143,6 +143,19 @@ fn keeps_channels(op: u32) -> bool {
     )
 }
 
+/// The last block of whose weights `from` is made, up to the residual stream.
+pub(super) fn block_behind(graph: &Graph, from: &[Id]) -> Option<u32> {
+    let (mut seen, mut open, mut block) = (HashSet::new(), from.to_vec(), None);
+    while let Some(id) = open.pop() {
+        let node = &graph.nodes[id];
+        if node.carries.is_none() && seen.insert(id) {
+            block = block.max(block_of(&node.name).filter(|_| node.is_weight));
+            open.extend(node.src.iter().flatten());
+        }
+    }
+    block
+}
+
 /// The block that a tensor's name says.
 pub(super) fn block_of(name: &str) -> Option<u32> {
     name.strip_prefix("blk.")?.split('.').next()?.parse().ok()
@@ -161,7 +174,9 @@ fn mixes_tokens(graph: &Graph, from: Id) -> bool {
             continue;
         }
         let masked = node.op == sys::GGML_OP_SOFT_MAX && node.src[1].is_some();
-        if masked || is_mixer(node.op) || node.name.starts_with("cache_") {
+        // cache_r also holds the past token of a shifted MLP (rwkv).
+        let cached = ["cache_k", "cache_v", "cache_s"].iter().any(|c| node.name.starts_with(c));
+        if masked || is_mixer(node.op) || cached {
             return true;
         }
         open.extend(node.src.iter().flatten());
