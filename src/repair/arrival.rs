@@ -11,8 +11,8 @@
 //! u and v are scaled so that u has length 1 and u . v is 1. Where g has next to nothing of a
 //! channel, r / g is huge: in front of a norm it would only make rms' large, so that less of
 //! everything arrives. v is then `r g / (g^2 + l^2)`, l as small as |v| <= 2 allows, and g * v lies
-//! not along r alone, but what it adds across r is
-//! of channels that carry little, and `norms` measures how much. (gemma-3-270m: gains from 0.1 to 450 in one norm.)
+//! not along r alone; `norms` measures how much goes astray. (gemma-3-270m: gains from 0.1 to 450
+//! in one norm.)
 
 use super::error::{Error, Result};
 use crate::gguf::Model;

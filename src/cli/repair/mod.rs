@@ -331,7 +331,16 @@ impl Repair {
             let tokens: Vec<&[i32]> = tokens.iter().map(Vec::as_slice).collect();
             Ok(arrivals((model, &engine), asked, &tokens)?)
         };
-        measured().unwrap_or_else(|error| {
+        let warn = |arrived: &Arrived| {
+            ui.warn(format_args!(
+                "{}: its norm lets more astray ({:.1} times) than it adds along the direction\n\
+                 hint: a later block",
+                arrived.tensor, arrived.astray
+            ));
+        };
+        let measured = measured();
+        measured.iter().flatten().filter(|arrived| arrived.astray > 1.0).for_each(warn);
+        measured.unwrap_or_else(|error| {
             ui.warn(format_args!("what norms leave of the edit was not measured: {error}"));
             Vec::new()
         })
@@ -424,6 +433,30 @@ fn repaired_name(model: &Path) -> PathBuf {
     model.with_file_name(format!("{base}-AIRD{quant}{ending}"))
 }
 
+/// In place no tensor can become of another type.
+fn check_types(
+    model: &Model,
+    structure: &Structure,
+    (given, parts): (Option<&[Half]>, &[Part]),
+    ty: GgmlType,
+) -> Result<()> {
+    let may_change = |writer: &&Writer| match given {
+        Some(halves) => halves.contains(&Half::of(writer)),
+        None => parts.contains(&writer.part),
+    };
+    let writers = structure.writers().filter(may_change);
+    let infos = writers.filter_map(|writer| Some(model.tensor(&writer.tensor)?.info));
+    match infos.into_iter().find(|info| info.ty != ty) {
+        None => Ok(()),
+        Some(info) => bail!(
+            "{} is {}: as {ty} it would be of another size, which nothing becomes in place\n\
+             hint: a new file with -o, or --type keep",
+            info.name,
+            info.ty
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -449,29 +482,5 @@ mod tests {
         ] {
             assert_eq!(repaired_name(Path::new(model)), Path::new(repaired));
         }
-    }
-}
-
-/// In place no tensor can become of another type.
-fn check_types(
-    model: &Model,
-    structure: &Structure,
-    (given, parts): (Option<&[Half]>, &[Part]),
-    ty: GgmlType,
-) -> Result<()> {
-    let may_change = |writer: &&Writer| match given {
-        Some(halves) => halves.contains(&Half::of(writer)),
-        None => parts.contains(&writer.part),
-    };
-    let writers = structure.writers().filter(may_change);
-    let infos = writers.filter_map(|writer| Some(model.tensor(&writer.tensor)?.info));
-    match infos.into_iter().find(|info| info.ty != ty) {
-        None => Ok(()),
-        Some(info) => bail!(
-            "{} is {}: as {ty} it would be of another size, which nothing becomes in place\n\
-             hint: a new file with -o, or --type keep",
-            info.name,
-            info.ty
-        ),
     }
 }
