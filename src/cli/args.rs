@@ -9,7 +9,7 @@ use clap::builder::{PathBufValueParser, TypedValueParser};
 use super::ui::Ui;
 use crate::adapter::Adapter;
 use crate::gguf::{Model, Value, ValueType};
-use crate::llama::{self, Engine, Options, Trial};
+use crate::llama::{self, Engine, Options, Trial, check_kind};
 
 /// ggml's own limit on the threads of a graph, `GGML_MAX_N_THREADS`; with more it crashes.
 const MAX_THREADS: i64 = 512;
@@ -44,6 +44,7 @@ impl EngineArgs {
     pub fn load_with(&self, ui: &Ui, model: &Model, lora: Option<&Path>) -> Result<Engine> {
         let (path, options) = (model.shards()[0].path.as_path(), self.options());
         let prober = ui.prober();
+        check_kind(model)?;
         if let Some(lora) = lora {
             check_adapter(model, lora)?;
         }

@@ -27,7 +27,7 @@ pub use likelihood::{Scorer, Text, TokenScore};
 pub use linear::{LinearInput, Use};
 pub use log::set_loud;
 pub use prefill::{Behind, Prefill, ReadRow, Reading};
-pub use probe::{Prober, Trial};
+pub use probe::{Prober, Trial, check_kind};
 pub use sampler::{Sampler, Sampling, argmax};
 pub use session::{Input, Session, Size, prompt_inputs};
 pub use sites::Site;

@@ -135,11 +135,8 @@ impl Prober {
     /// # Errors
     /// As [`Prober::first_token`].
     pub fn structure(&self, model: &Model) -> Result<Structure> {
-        let path = &model.shards()[0].path;
-        if let Some(kind) = model.text("general.type")?.filter(|kind| *kind != "model") {
-            return Err(Error::NoModel { path: path.clone(), kind: kind.into() });
-        }
-        let (model, options) = (path, Options { threads: 1, gpu_layers: 0 });
+        check_kind(model)?;
+        let (model, options) = (&model.shards()[0].path, Options { threads: 1, gpu_layers: 0 });
         self.ask(&Trial { model, lora: None, options }, true)
     }
 
@@ -188,6 +185,20 @@ impl Prober {
                 return child.wait();
             }
             std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+/// Fails for adapters, statistics and whatever else a GGUF file may hold.
+///
+/// # Errors
+/// [`Error::NoModel`], or a key of the wrong type.
+pub fn check_kind(model: &Model) -> Result<()> {
+    match model.text("general.type")?.filter(|kind| *kind != "model") {
+        None => Ok(()),
+        Some(kind) => {
+            let path = model.shards()[0].path.clone();
+            Err(Error::NoModel { path, kind: kind.into() })
         }
     }
 }
