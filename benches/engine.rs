@@ -7,7 +7,6 @@
 //! brings), `AIRD_BENCH_RUNS` rounds (5), `AIRD_BENCH_THREADS` (all cores),
 //! `AIRD_BENCH_GPU_LAYERS` (0), `AIRD_BENCH_PROMPTS` to read at most, for a quick look (256).
 
-use std::fs;
 use std::mem::ManuallyDrop;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -26,6 +25,11 @@ use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
+
+#[path = "support/memory.rs"]
+mod memory;
+
+use memory::{forget_peak_memory, peak_memory};
 
 /// Where scripts/fetch-model.sh puts it.
 const MODEL: &str =
@@ -140,8 +144,7 @@ impl Bench {
         let start = Instant::now();
         if hooks {
             let structure = self.engine.structure()?;
-            let inputs: Vec<usize> =
-                (0..self.engine.n_block()).map(|block| structure.input_of(block)).collect();
+            let inputs = structure.inputs(self.engine.n_block());
             let shape = Shape {
                 inputs: &inputs,
                 n_pos: self.n_pos,
@@ -388,16 +391,4 @@ fn median(x: &[f64]) -> f64 {
     let mut x = x.to_vec();
     x.sort_by(f64::total_cmp);
     x[x.len() / 2]
-}
-
-/// Lets the kernel count the peak anew (proc(5), clear_refs); false where it cannot.
-fn forget_peak_memory() -> bool {
-    fs::write("/proc/self/clear_refs", "5").is_ok()
-}
-
-/// Most bytes of this process resident at once, since [`forget_peak_memory`]; Linux alone.
-fn peak_memory() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;
-    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
 }

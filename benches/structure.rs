@@ -6,14 +6,13 @@
 //! From the environment: `AIRD_BENCH_MODEL` (the model that scripts/fetch-model.sh brings),
 //! `AIRD_BENCH_RUNS` (rounds, 15).
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use aird::gguf::Model;
 use aird::llama::graph::Structure;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
@@ -22,6 +21,10 @@ use llama_cpp_2::model::params::LlamaModelParams;
 #[allow(dead_code)] // of its shapes one is of use here
 mod model;
 
+#[path = "support/memory.rs"]
+mod memory;
+
+use memory::{forget_peak_memory, peak_memory};
 use model::LLAMA_8B;
 
 const MODEL: &str = "target/models/SmolLM2-135M-Instruct-Q4_1.gguf";
@@ -104,16 +107,4 @@ fn median(mut times: Vec<f64>) -> f64 {
     times.remove(0);
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
-}
-
-/// Lets the kernel count the peak anew (proc(5), clear_refs); false where it cannot.
-fn forget_peak_memory() -> bool {
-    fs::write("/proc/self/clear_refs", "5").is_ok()
-}
-
-/// Most bytes of this process resident at once, since [`forget_peak_memory`]; Linux alone.
-fn peak_memory() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").context("no status").ok()?;
-    let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;
-    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
 }

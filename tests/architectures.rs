@@ -7,7 +7,7 @@ use std::panic::{RefUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use aird::direction::{Direction, Shape, capture};
-use aird::gguf::{Layout, Model, Rewrite, Unwatched};
+use aird::gguf::{Layout, Model, Rewrite, Unwatched, within_block};
 use aird::llama::graph::{Link, Part, Point, PointKind, Structure, Writer};
 use aird::llama::{Engine, Hooks, Input, Options, Prefill, Session, Site, Size};
 use aird::quant::decoded;
@@ -69,8 +69,8 @@ fn blessed(name: &str, found: &str) {
     }
     let kept = std::fs::read_to_string(&path).unwrap();
     let differs = found.lines().zip(kept.lines()).find(|(found, kept)| found != kept);
-    assert_eq!(differs, None, "found, and kept in {name}; {BLESS}=1 writes it anew");
-    assert_eq!(found.len(), kept.len(), "{name}; {BLESS}=1 writes it anew");
+    assert_eq!(differs, None, "found, and kept in {name}; {BLESS}=1 rewrites it");
+    assert_eq!(found.len(), kept.len(), "{name}; {BLESS}=1 rewrites it");
 }
 
 /// A model's line in the docs.
@@ -102,7 +102,7 @@ fn row(facts: &Facts, report: &Value) -> String {
     let is_matrix = |name: &String| name.starts_with("blk.") && name.ends_with(".weight");
     let unread = texts(&structure["unread"]).into_iter().filter(is_matrix);
     let unread: IndexSet<String> = unread
-        .map(|name| name.splitn(3, '.').nth(2).unwrap().trim_end_matches(".weight").to_owned())
+        .map(|name| within_block(&name).unwrap().trim_end_matches(".weight").to_owned())
         .collect();
     let list = |names: Vec<String>| names.join(", ");
     format!(
@@ -134,7 +134,7 @@ fn is_encoder(facts: &Facts) -> bool {
     facts.architecture == "bert"
 }
 
-/// It has four residual streams that are mixed anew at every block: nothing leads from the
+/// It has four residual streams that are mixed at every block: nothing leads from the
 /// embeddings to logits by sums alone.
 fn has_no_stream(facts: &Facts) -> bool {
     facts.architecture == "gemma3n"
@@ -378,7 +378,7 @@ fn check_edit(
 ) -> f64 {
     let mut last = 1.0;
     let r: Vec<f64> = unit.iter().map(|x| f64::from(*x)).collect();
-    let normed = point.writers.iter().any(|writer| writer.links.contains(&Link::RmsNorm));
+    let normed = point.writers.iter().any(Writer::is_normed);
     let stream = before.sites[&Site::Point(place)].iter().map(|row| length(row));
     let rows = before.added(place).into_iter().zip(after.added(place)).zip(stream);
     for ((old, new), stream) in rows {
@@ -407,7 +407,7 @@ fn check_capture(facts: &Facts, path: &Path, structure: &Structure, seen: &Seen)
     }
     // Read together, prompts of different lengths.
     let (other, short) = (Seen::read_prompt(path, "No", true), engine.tokenize("No", false));
-    let inputs: Vec<usize> = (0..engine.n_block()).map(|b| structure.input_of(b)).collect();
+    let inputs = structure.inputs(engine.n_block());
     let n_embd = engine.n_embd();
     let shape = Shape { inputs: &inputs, n_pos: 2, n_embd, refusal_tokens: &[0] };
     let mut prefill = Prefill::new(&engine, tokens.len(), 4).unwrap();
@@ -429,10 +429,8 @@ fn check_capture(facts: &Facts, path: &Path, structure: &Structure, seen: &Seen)
 /// Every sum is what its writers put out, through what is said to stand behind them; a constant
 /// factor, as minicpm's, apart.
 fn check_sums(facts: &Facts, model: &Model, structure: &Structure, seen: &Seen) {
-    let mut first = 0;
     for (place, point) in structure.points.iter().enumerate() {
-        let outputs = first..first + point.writers.len();
-        first = outputs.end;
+        let outputs = structure.outputs_of(place);
         if point.kind != PointKind::Sum || outputs.is_empty() || !is_plain(point) {
             continue;
         }
@@ -445,7 +443,7 @@ fn check_sums(facts: &Facts, model: &Model, structure: &Structure, seen: &Seen) 
         }
         let factor = dot(&added, &written) / dot(&written, &written);
         // The norm's epsilon is in none of these numbers.
-        let normed = point.writers.iter().any(|writer| writer.links.contains(&Link::RmsNorm));
+        let normed = point.writers.iter().any(Writer::is_normed);
         let most = if normed { 1e-2 } else { 1e-4 };
         let scaled = facts.name.contains("minicpm") || facts.name == "granite-scaled";
         assert!(scaled || (factor - 1.0).abs() < most, "{} {place}: {factor} times", facts.name);
@@ -458,7 +456,7 @@ fn check_sums(facts: &Facts, model: &Model, structure: &Structure, seen: &Seen) 
 fn is_plain(point: &Point) -> bool {
     let links = || point.writers.iter().flat_map(|writer| &writer.links);
     let routed = links().any(|link| *link == Link::Routed);
-    let alone = point.writers.len() == 1 || !links().any(|link| *link == Link::RmsNorm);
+    let alone = point.writers.len() == 1 || !point.writers.iter().any(Writer::is_normed);
     !routed && alone && point.writers.iter().all(|writer| !writer.experts)
 }
 

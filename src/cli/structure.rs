@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::text::table;
-use crate::gguf::{Model, shape_text};
+use crate::gguf::{Model, shape_text, within_block};
 use crate::llama::graph::{Input, Link, Point, PointKind, Structure, Writer};
 
 /// Blocks whose residual writers are alike.
@@ -21,7 +21,7 @@ pub struct Writers {
 /// A matrix whose rows are channels of the residual stream.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct WriterReport {
-    /// The name behind `blk.N.`.
+    /// The name within its block.
     pub name: String,
     /// The half of the block that it ends: attention or mlp.
     pub part: &'static str,
@@ -30,7 +30,7 @@ pub struct WriterReport {
     pub ty: String,
     /// Inputs first.
     pub shape: Vec<u64>,
-    /// What happens to its product before it is added, in order: names behind `blk.N.`, `norm` for
+    /// What happens to its product before it is added, in order: names within the block, `norm` for
     /// a division by the root mean square, `routed` for a number that the model computes.
     pub through: Vec<String>,
 }
@@ -60,11 +60,11 @@ pub struct BlocksReport {
 /// Matrices that share an input.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ReadReport {
-    /// Names behind `blk.N.`.
+    /// Names within the block.
     pub matrices: Vec<String>,
     /// What makes the input: stream, norm, gated, heads or other.
     pub input: &'static str,
-    /// The tensors that make it, behind `blk.N.`: gains and bias of the norm, the linear factor,
+    /// The tensors that make it, within the block: gains and bias of the norm, the linear factor,
     /// the values.
     pub of: Vec<String>,
     /// True if scales of the input can be folded into those tensors.
@@ -228,7 +228,7 @@ fn writer_report(model: &Model, writer: &Writer) -> WriterReport {
         Link::Routed => "routed".into(),
     };
     WriterReport {
-        name: behind(&writer.tensor).to_owned(),
+        name: in_block(&writer.tensor).to_owned(),
         part: writer.part.name(),
         ty: info.map_or_else(String::new, |info| info.ty.to_string()),
         shape: info.map_or_else(Vec::new, |info| info.shape.clone()),
@@ -236,16 +236,15 @@ fn writer_report(model: &Model, writer: &Writer) -> WriterReport {
     }
 }
 
-/// The name behind `blk.N.`.
-fn behind(name: &str) -> &str {
-    let behind = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
-    behind.map_or(name, |(_, behind)| behind)
+/// A tensor's name without its block.
+fn in_block(name: &str) -> &str {
+    within_block(name).unwrap_or(name)
 }
 
 /// The same without `.weight`.
 fn short(name: &str) -> String {
-    let behind = behind(name);
-    behind.strip_suffix(".weight").unwrap_or(behind).to_owned()
+    let name = in_block(name);
+    name.strip_suffix(".weight").unwrap_or(name).to_owned()
 }
 
 fn through_text(through: &[String]) -> String {

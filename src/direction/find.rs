@@ -89,7 +89,7 @@ pub fn find(engine: &Engine, search: &Search, progress: &mut dyn Progress) -> Re
     let mut prefill = Prefill::new(engine, longest, search.parallel)?;
     let tokens = refusal_tokens.as_ref().map_or(&[][..], |t| &t.tokens);
     let structure = engine.structure()?;
-    let inputs: Vec<usize> = (0..engine.n_block()).map(|b| structure.input_of(b)).collect();
+    let inputs = structure.inputs(engine.n_block());
     let shape = Shape {
         inputs: &inputs,
         n_pos: search.n_pos,

@@ -6,6 +6,7 @@ use serde_json::{Map, Value as Json};
 
 use super::edit::KvEdit;
 use super::header::KvMap;
+use super::tensor::within_block;
 use super::value::Value;
 
 /// Array of JSON strings, oldest first.
@@ -85,8 +86,8 @@ impl Step {
 
 /// `blk.3.attn_v.weight` -> `blk.*.attn_v.weight`.
 pub fn without_block(name: &str) -> String {
-    match name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
-        Some((_, rest)) => format!("blk.*.{rest}"),
+    match within_block(name) {
+        Some(rest) => format!("blk.*.{rest}"),
         None => name.into(),
     }
 }

@@ -43,7 +43,7 @@ pub use patch::{Patch, Patched, Ready, check_patch};
 pub use plan::{Layout, Plan, PlannedFile, Segment};
 pub use rewrite::{Ask, Producer, Replacement, Rewrite, Written};
 pub use shards::{ShardName, split_ending};
-pub use tensor::{MAX_DIMS, MAX_NAME_BYTES, TensorInfo, shape_text};
+pub use tensor::{MAX_DIMS, MAX_NAME_BYTES, TensorInfo, block_of, shape_text, within_block};
 pub use undo::{Pending, Undone};
 pub use value::{Array, Value, ValueType};
 pub use watch::{Unwatched, Watch};

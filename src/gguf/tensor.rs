@@ -65,7 +65,7 @@ impl TensorInfo {
 
     /// The number N of `blk.N.`, for tensors that belong to a block.
     pub fn block(&self) -> Option<u32> {
-        self.name.strip_prefix("blk.")?.split('.').next()?.parse().ok()
+        block_of(&self.name)
     }
 
     /// The shape as llama.cpp prints it, inputs first: `576 x 1536`.
@@ -143,6 +143,16 @@ impl fmt::Display for TensorInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} [{}]", self.name, self.ty, self.shape_text())
     }
+}
+
+/// The number N of a tensor's name `blk.N.`.
+pub fn block_of(name: &str) -> Option<u32> {
+    name.strip_prefix("blk.")?.split('.').next()?.parse().ok()
+}
+
+/// What follows `blk.N.` in a tensor's name; None outside blocks.
+pub fn within_block(name: &str) -> Option<&str> {
+    Some(name.strip_prefix("blk.")?.split_once('.')?.1)
 }
 
 /// `576 x 1536`; a scalar is `1`.

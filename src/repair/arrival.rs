@@ -32,7 +32,7 @@ const MOST_GAIN: f64 = 1e3;
 /// # Errors
 /// A vector of the file that is missing or of another length; nothing arrives along r.
 pub(super) fn along(model: &Model, writer: &Writer, unit: &[f32]) -> Result<Along> {
-    behind(model, writer, &writer.links, unit)
+    before(model, writer, &writer.links, unit)
 }
 
 /// Biases on the way of `writer`, each with the vectors for it.
@@ -43,13 +43,14 @@ pub(super) fn biases(model: &Model, writer: &Writer, unit: &[f32]) -> Result<Vec
     let mut biases = Vec::new();
     for (i, link) in writer.links.iter().enumerate() {
         if let Link::Bias(name) = link {
-            biases.push((name.clone(), behind(model, writer, &writer.links[i + 1..], unit)?));
+            biases.push((name.clone(), before(model, writer, &writer.links[i + 1..], unit)?));
         }
     }
     Ok(biases)
 }
 
-fn behind(model: &Model, writer: &Writer, links: &[Link], unit: &[f32]) -> Result<Along> {
+/// The vectors for what `links` come after.
+fn before(model: &Model, writer: &Writer, links: &[Link], unit: &[f32]) -> Result<Along> {
     let Some(gains) = gains(model, writer, links, unit.len())? else {
         return Ok(Along::same(unit));
     };
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn behind_gains_what_is_added_lies_along_the_direction() {
+    fn after_gains_what_is_added_lies_along_the_direction() {
         let gains: Vec<f32> = (0..N).map(|i| 1.0 + 0.3 * (i as f32).cos()).collect();
         let Along { read, write } = along(&gains);
         let product: f64 = read.iter().zip(&write).map(|(u, v)| f64::from(u * v)).sum();

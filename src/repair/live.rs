@@ -24,12 +24,12 @@ pub struct Live {
 struct Written {
     half: Half,
     along: Along,
-    /// `u . b`: llama.cpp adds the bias behind the product that hooks see, in its units.
+    /// `u . b`: llama.cpp adds the bias after the product that hooks see, in its units.
     bias: f64,
 }
 
 impl Live {
-    /// Reads the gains and biases of `model` that stand behind its residual writers; `unit` is r.
+    /// Reads the gains and biases of `model` that come after its residual writers; `unit` is r.
     ///
     /// # Errors
     /// A tensor is missing, or nothing is written along the direction.

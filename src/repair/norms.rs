@@ -7,14 +7,14 @@
 //! what it read before, and what is added to the residual stream is compared with what was.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::edit::Edit;
 use super::error::Result;
 use super::half::Half;
 use super::live::Live;
 use crate::gguf::Model;
-use crate::llama::graph::{Link, Structure, Writer};
+use crate::llama::graph::{Structure, Writer};
 use crate::llama::{Engine, Hooks, Prefill, Reading, Site};
 
 /// Rows of the residual stream by point and prompt.
@@ -54,12 +54,14 @@ pub fn arrivals(
     }
     let live = Live::new(model, edit.structure, edit.unit)?;
     let mut prefill = Prefill::new(engine, longest, prompts.len() as u32)?;
-    let before = read(&mut prefill, Hooks::new(), prompts)?;
+    let places = sums.iter().flat_map(|(_, place, _)| [place - 1, *place]);
+    let places: HashSet<usize> = places.collect();
+    let before = read(&mut prefill, Hooks::new(), &places, prompts)?;
     let mut arrived = Vec::new();
     for (half, place, writer) in sums {
         let halves = [half];
         let hooks = live.strengthen(Hooks::new(), &halves, edit.alpha)?;
-        let after = read(&mut prefill, hooks, prompts)?;
+        let after = read(&mut prefill, hooks, &places, prompts)?;
         let (mut along, mut across) = (Ratio::default(), Ratio::default());
         let mut pairs = Vec::new();
         for prompt in 0..prompts.len() {
@@ -91,15 +93,20 @@ fn normed(structure: &Structure, half: Half) -> Vec<(Half, usize, &Writer)> {
     let points = structure.points.iter().enumerate().skip(1);
     let sums = points.filter_map(|(place, point)| {
         let writer = point.writers.iter().find(|writer| Half::of(writer) == half)?;
-        writer.links.contains(&Link::RmsNorm).then_some((half, place, writer))
+        writer.is_normed().then_some((half, place, writer))
     });
     sums.collect()
 }
 
-fn read(prefill: &mut Prefill<'_>, hooks: Hooks<'_>, prompts: &[&[i32]]) -> Result<Rows> {
+fn read(
+    prefill: &mut Prefill<'_>,
+    hooks: Hooks<'_>,
+    places: &HashSet<usize>,
+    prompts: &[&[i32]],
+) -> Result<Rows> {
     let rows = RefCell::new(Rows::new());
     let reading = Reading {
-        at: Box::new(|site| matches!(site, Site::Point(_))),
+        at: Box::new(|site| matches!(site, Site::Point(place) if places.contains(&place))),
         n_last: 1,
         row: Box::new(|site, prompt, _, row| {
             if let Site::Point(place) = site {

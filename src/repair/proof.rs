@@ -108,7 +108,7 @@ mod tests {
             "experts": false, "links": []});
         let point = json!({"number": 0, "kind": "sum", "block": 0, "writers": [writer],
             "obstacle": null});
-        let root = json!({"op": 0, "table": null, "name": "x", "before": 0, "n_alike": 1});
+        let root = json!({"op": 0, "name": "x", "before": 0, "n_alike": 1});
         let structure = json!({"architecture": "llama", "root": root, "points": [point],
             "groups": [], "reads": [], "remembers": true, "loops": false});
         serde_json::from_value(structure).unwrap()

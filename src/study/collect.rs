@@ -20,7 +20,7 @@ use crate::direction::{About, Comparison, Direction};
 use crate::eval::asr::{Agreement, Difference, Outcome};
 use crate::eval::tasks::Tally;
 use crate::eval::text::{Kl, Perplexity};
-use crate::gguf::{Model, hex};
+use crate::gguf::{Model, block_of, hex};
 use crate::llama::LLAMA_CPP;
 use crate::report::results::{
     EditedTensor, Intervention, ModelResult, Origin, RepairResult, Results, SCHEMA, SetResult,
@@ -362,11 +362,6 @@ impl Collector<'_> {
 fn renamed(name: &str, files: &[String], models: &[String]) -> String {
     let place = files.iter().position(|file| file == name);
     place.and_then(|i| models.get(i)).map_or(name.to_owned(), Clone::clone)
-}
-
-/// The block of a tensor: `blk.7.ffn_down.weight` -> 7.
-fn block_of(tensor: &str) -> Option<u32> {
-    tensor.strip_prefix("blk.")?.split('.').next()?.parse().ok()
 }
 
 /// Sums of what stays, as `sha256sum -c` reads them: models, directions, the recipe, the results.

@@ -23,7 +23,7 @@ use crate::direction::Direction;
 use crate::gguf::{
     GgmlType, Model, ShardName, check_patch, check_room, hex, split_ending, write_file,
 };
-use crate::llama::graph::{Link, Part, Structure, Writer};
+use crate::llama::graph::{Part, Structure, Writer};
 use crate::prompts;
 use crate::repair::{
     Arrived, Asked, Edit, Half, Storage, arrivals, check, check_asked, halves_text,
@@ -319,7 +319,7 @@ impl Repair {
     fn after_norms(&self, ui: &Ui, model: &Model, asked: Edit<'_>) -> Vec<Arrived> {
         let edited = |writer: &&Writer| asked.halves.contains(&Half::of(writer));
         let mut writers = asked.structure.writers().filter(edited);
-        if self.dry_run || !writers.any(|writer| writer.links.contains(&Link::RmsNorm)) {
+        if self.dry_run || !writers.any(Writer::is_normed) {
             return Vec::new();
         }
         let measured = || -> Result<Vec<Arrived>> {

@@ -8,13 +8,14 @@ use llama_cpp_sys_2 as sys;
 
 use super::record::{Graph, Id, Node, is_view};
 use super::structure::{Group, Input, Reader, Rows, Span};
-use super::writers::{block_of, weight_behind};
+use super::writers::weight_behind;
+use crate::gguf::block_of;
 
 /// The groups of the blocks' matrices, in order of evaluation.
 pub(super) fn groups(graph: &Graph) -> Vec<Group> {
     // By block, width and place of the input.
     let mut by_input: IndexMap<(u32, i64, Id), Vec<Reader>> = IndexMap::new();
-    for node in graph.nodes.iter().filter(|node| node.is_product()) {
+    for node in &graph.nodes {
         let Some((weight, input)) = product_of(graph, node) else { continue };
         let Some(block) = block_of(&weight.name) else { continue };
         let matrices = by_input.entry((block, weight.ne[0], input)).or_default();
@@ -33,15 +34,13 @@ pub(super) fn groups(graph: &Graph) -> Vec<Group> {
 /// True if a block's matrix is multiplied more than once: the model loops over its blocks.
 pub(super) fn loops(graph: &Graph) -> bool {
     let mut seen = HashSet::new();
-    let products = graph.nodes.iter().filter(|node| node.is_product());
-    let weights = products.filter_map(|node| Some(product_of(graph, node)?.0));
+    let weights = graph.nodes.iter().filter_map(|node| graph.matrix_of(node));
     weights.filter(|weight| block_of(&weight.name).is_some()).any(|w| !seen.insert(&w.name))
 }
 
 /// The weight of a product, and where its input is made, shape apart.
 fn product_of<'g>(graph: &'g Graph, node: &Node) -> Option<(&'g Node, Id)> {
-    let weight = graph.leaf(node.src[0]?).filter(|leaf| leaf.is_weight)?;
-    Some((weight, shapeless(graph, node.src[1]?)))
+    Some((graph.matrix_of(node)?, shapeless(graph, node.src[1]?)))
 }
 
 /// Back through operations that change the shape alone, or choose rows: the last block goes on with
@@ -121,9 +120,8 @@ impl Maker<'_> {
             let node = &self.graph.nodes[*reader];
             match node.op {
                 _ if node.is_product() => {
-                    let weight = node.src[0].and_then(|source| self.graph.leaf(source));
-                    let ours = weight.is_some_and(|leaf| {
-                        self.matrices.iter().any(|matrix| matrix.tensor == leaf.name)
+                    let ours = self.graph.matrix_of(node).is_some_and(|weight| {
+                        self.matrices.iter().any(|matrix| matrix.tensor == weight.name)
                     });
                     ours && node.src[1] == Some(id)
                 }
@@ -155,7 +153,7 @@ impl Maker<'_> {
         (alone && up.len as i64 == self.n_in).then_some(Input::Gated { up })
     }
 
-    /// The rows behind the factor of a GLU node that passes no function.
+    /// The rows that make the factor of a GLU node that passes through no function.
     fn linear_half(&self, node: &Node) -> Option<Rows> {
         let [kind, swapped, ..] = node.params;
         // gpt-oss's limits both factors and adds 1 to the linear one.
@@ -183,7 +181,7 @@ impl Maker<'_> {
             let only = || self.graph.readers(id).len() == 1;
             match node.op {
                 _ if node.is_product() => {
-                    let weight = self.graph.leaf(source?).filter(|leaf| leaf.is_weight)?;
+                    let weight = self.graph.matrix_of(node)?;
                     if !self.is_read_once(id) {
                         return None;
                     }

@@ -5,7 +5,7 @@
 //! builds the graph of a batch and computes nothing. What it costs does not depend on the size of
 //! the weights.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString, c_char};
 use std::path::Path;
 
@@ -29,9 +29,11 @@ pub(super) type Id = usize;
 /// A recorded graph. It holds nothing of llama.cpp's memory.
 #[derive(Debug)]
 pub(super) struct Graph {
-    /// Nodes in order of evaluation, and leaves (weights, inputs, caches) behind the first node
+    /// Nodes in order of evaluation, and leaves (weights, inputs, caches) before the first node
     /// that reads them.
     pub nodes: Vec<Node>,
+    /// The nodes at which points of the residual stream begin, by the points' numbers.
+    points: Vec<Id>,
     /// Who reads a node's result.
     readers: HashMap<Id, Vec<Id>>,
     /// The node that the residual stream begins with.
@@ -47,7 +49,7 @@ pub(super) struct Node {
     pub op: u32,
     /// As llama.cpp or ggml named it; a weight's is that of its tensor.
     pub name: String,
-    /// Sources by their place; None where there is none.
+    /// Sources, by their place in ggml's list.
     pub src: [Option<Id>; N_SRC],
     /// Elements a dimension.
     pub ne: [i64; 4],
@@ -61,8 +63,6 @@ pub(super) struct Node {
     pub params: [i32; 4],
     /// The point of the residual stream that it carries.
     pub carries: Option<u32>,
-    /// True for the first node that carries its point.
-    pub is_point: bool,
     /// True for tensors of the model's file.
     pub is_weight: bool,
 }
@@ -83,7 +83,7 @@ impl Graph {
         let graph =
             |root| Graph { remembers: skeleton.remembers(), ..Graph::of(model, &nodes, root) };
         let begun = graph(embeddings);
-        if begun.nodes.iter().any(Node::is_sum) {
+        if begun.points.iter().any(|id| is_sum(&begun.nodes[*id])) {
             return Ok(begun);
         }
         // Embeddings that only norms read, as bloom's: the stream begins after the first.
@@ -96,18 +96,18 @@ impl Graph {
     }
 
     fn of(model: &Model, nodes: &[&sys::ggml_tensor], root: &sys::ggml_tensor) -> Graph {
-        let like = Root::of(root);
+        let like = Root { op: root.op, name: Root::name_of(root), before: 0, n_alike: 0 };
         let alike = || nodes.iter().filter(|node| like.is_like(node));
         let before = alike().take_while(|node| !std::ptr::eq(**node, root)).count() as u32;
         let root = Root { before, n_alike: alike().count() as u32, ..like.clone() };
         let mut recorder = Recorder { ids: HashMap::new(), nodes: Vec::new() };
-        let mut stream = Stream::new(root.clone());
+        let (mut stream, mut points) = (Stream::new(root.clone()), Vec::new());
         for node in nodes {
-            let is_point = stream.visit(node).is_some();
+            let begins = stream.visit(node).is_some();
             let carries = stream.point_of(std::ptr::from_ref(*node).cast_mut());
             let id = recorder.enter(node);
-            let node = &mut recorder.nodes[id];
-            (node.is_point, node.carries) = (is_point, carries);
+            points.extend(begins.then_some(id));
+            recorder.nodes[id].carries = carries;
         }
         for node in recorder.nodes.iter_mut().filter(|node| node.op == sys::GGML_OP_NONE) {
             node.is_weight = model.tensor(&node.name).is_some();
@@ -118,7 +118,7 @@ impl Graph {
                 readers.entry(*source).or_default().push(id);
             }
         }
-        Graph { nodes: recorder.nodes, readers, root, remembers: true }
+        Graph { nodes: recorder.nodes, points, readers, root, remembers: true }
     }
 
     /// The nodes that read `id`'s result.
@@ -126,7 +126,35 @@ impl Graph {
         self.readers.get(&id).map_or(&[], Vec::as_slice)
     }
 
-    /// The leaf behind views and reshapes; None where something is computed.
+    /// The node at which point `number` of the residual stream begins.
+    pub fn point(&self, number: u32) -> &Node {
+        &self.nodes[self.points[number as usize]]
+    }
+
+    /// The weight of the file that a product multiplies with; None for other nodes.
+    pub fn matrix_of(&self, node: &Node) -> Option<&Node> {
+        let source = node.src[0].filter(|_| node.is_product())?;
+        self.leaf(source).filter(|leaf| leaf.is_weight)
+    }
+
+    /// All that `from` are made of, themselves included, up to the nodes that carry the residual
+    /// stream, the nearest of which come too.
+    pub fn back(&self, from: &[Id]) -> impl Iterator<Item = &Node> {
+        let (mut seen, mut open) = (HashSet::new(), from.to_vec());
+        std::iter::from_fn(move || {
+            loop {
+                let id = open.pop()?;
+                if seen.insert(id) {
+                    let node = &self.nodes[id];
+                    let sources = node.src.iter().flatten();
+                    open.extend(sources.filter(|_| node.carries.is_none()));
+                    return Some(node);
+                }
+            }
+        })
+    }
+
+    /// The leaf that views and reshapes show; None where something is computed.
     pub fn leaf(&self, mut id: Id) -> Option<&Node> {
         loop {
             let node = &self.nodes[id];
@@ -140,12 +168,7 @@ impl Graph {
 }
 
 impl Node {
-    /// True for a sum that is a point of the residual stream.
-    pub fn is_sum(&self) -> bool {
-        self.is_point && matches!(self.op, sys::GGML_OP_ADD | sys::GGML_OP_SUB)
-    }
-
-    /// True for products with a weight.
+    /// True for matrix products.
     pub fn is_product(&self) -> bool {
         matches!(self.op, sys::GGML_OP_MUL_MAT | sys::GGML_OP_MUL_MAT_ID)
     }
@@ -154,6 +177,11 @@ impl Node {
     pub fn n_elements(&self) -> i64 {
         self.ne.iter().product()
     }
+}
+
+/// True for sums of two nodes.
+pub(super) fn is_sum(node: &Node) -> bool {
+    matches!(node.op, sys::GGML_OP_ADD | sys::GGML_OP_SUB)
 }
 
 /// True for operations that show their source's memory in another shape.
@@ -201,7 +229,7 @@ struct Recorder {
 }
 
 impl Recorder {
-    /// Records a tensor behind its sources; where it is.
+    /// Records a tensor after its sources; where it is.
     fn enter(&mut self, tensor: &sys::ggml_tensor) -> Id {
         if let Some(id) = self.ids.get(&std::ptr::from_ref(tensor)) {
             return *id;
@@ -225,7 +253,6 @@ impl Recorder {
             view_offset: tensor.view_offs,
             params: [0, 1, 2, 3].map(|i| tensor.op_params[i]),
             carries: None,
-            is_point: false,
             is_weight: false,
         });
         self.ids.insert(tensor, id);

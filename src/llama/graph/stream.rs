@@ -38,9 +38,8 @@ pub(in crate::llama) struct Stream {
 pub(in crate::llama) struct Root {
     /// Its operation.
     pub op: u32,
-    /// The table that it looks rows up in; None if it is another node.
-    pub table: Option<String>,
-    /// Its name, where there is no table: an adapter changes who has which name.
+    /// The table that it looks rows up in, as an adapter changes who has which name; of other
+    /// operations the node's own name.
     pub name: String,
     /// How many nodes like it come before it in a graph.
     pub before: u32,
@@ -49,23 +48,16 @@ pub(in crate::llama) struct Root {
 }
 
 impl Root {
-    /// What `node` is known by.
-    pub fn of(node: &sys::ggml_tensor) -> Root {
-        // SAFETY: the sources of a node of a live graph are live, or null.
-        let source = unsafe { node.src[0].as_ref() };
-        let table = source.filter(|_| node.op == sys::GGML_OP_GET_ROWS).map(name_of);
-        let table = table.map(|name| plain_name(&name).to_owned());
-        Root { op: node.op, table, name: name_of(node), before: 0, n_alike: 1 }
-    }
-
     /// True for the root and for nodes that are told from it by their order alone.
     pub fn is_like(&self, node: &sys::ggml_tensor) -> bool {
-        let other = || Root::of(node);
-        node.op == self.op
-            && match &self.table {
-                Some(_) => other().table == self.table,
-                None => other().name == self.name,
-            }
+        node.op == self.op && Root::name_of(node) == self.name
+    }
+
+    /// What a root is known by, beside its operation.
+    pub fn name_of(node: &sys::ggml_tensor) -> String {
+        // SAFETY: the sources of a node of a live graph are live, or null.
+        let table = unsafe { node.src[0].as_ref() }.filter(|_| node.op == sys::GGML_OP_GET_ROWS);
+        plain_name(&name_of(table.unwrap_or(node))).to_owned()
     }
 }
 
@@ -89,7 +81,7 @@ impl Stream {
     }
 
     /// Looks at the next node of a graph; its number if it is a point that no node before it was.
-    /// The root begins a graph anew.
+    /// At the root the next graph begins.
     pub fn visit(&mut self, node: &sys::ggml_tensor) -> Option<u32> {
         if self.is_root(node) {
             self.points.clear();

@@ -1,6 +1,7 @@
 //! What a model's blocks are made of.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
@@ -34,8 +35,8 @@ pub struct Structure {
     pub architecture: String,
     /// Where the residual stream begins.
     pub(in crate::llama) root: Root,
-    /// The residual stream, point by point, from the embeddings on; empty if there is none that
-    /// leads from them to logits.
+    /// The residual stream, point by point, from the embeddings to the logits; empty if no such
+    /// stream leads from one to the other.
     pub points: Vec<Point>,
     /// Matrices of the blocks that share an input, in order of evaluation.
     pub groups: Vec<Group>,
@@ -67,7 +68,7 @@ pub struct Point {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PointKind {
-    /// There is none before.
+    /// It is the first: looked-up embeddings.
     Embeddings,
     /// Something is added.
     Sum,
@@ -99,6 +100,13 @@ pub struct Writer {
     pub experts: bool,
     /// What happens to the product on its way, in order.
     pub links: Vec<Link>,
+}
+
+impl Writer {
+    /// True if a norm stands between the matrix and the residual stream.
+    pub fn is_normed(&self) -> bool {
+        self.links.contains(&Link::RmsNorm)
+    }
 }
 
 /// An operation between a matrix and the residual stream.
@@ -205,6 +213,17 @@ impl Structure {
     /// blocks: where it leaves the last one.
     pub fn input_of(&self, block: u32) -> usize {
         self.points.iter().rposition(|point| point.block.is_none_or(|b| b < block)).unwrap_or(0)
+    }
+
+    /// Where the residual stream enters each of `n_block` blocks, as [`Structure::input_of`].
+    pub fn inputs(&self, n_block: u32) -> Vec<usize> {
+        (0..n_block).map(|block| self.input_of(block)).collect()
+    }
+
+    /// The places in [`Structure::writers`] of those of the point at `place`.
+    pub fn outputs_of(&self, place: usize) -> Range<usize> {
+        let first = self.points[..place].iter().map(|point| point.writers.len()).sum();
+        first..first + self.points[place].writers.len()
     }
 
     /// The node that hides writers of a block, if there is one.

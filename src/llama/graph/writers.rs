@@ -6,6 +6,7 @@ use llama_cpp_sys_2 as sys;
 
 use super::record::{Graph, Id, Node, is_view, op_name};
 use super::structure::{Link, Obstacle, Part, Writer};
+use crate::gguf::block_of;
 
 /// Walks back from one sum.
 pub(super) struct Walk<'g> {
@@ -98,8 +99,7 @@ impl Walk<'_> {
     }
 
     fn writer(&mut self, id: Id, node: &Node) -> Result<(), Obstacle> {
-        let matrix = node.src[0].and_then(|source| self.graph.leaf(source));
-        let matrix = matrix.filter(|leaf| leaf.is_weight).ok_or_else(|| obstacle(node))?;
+        let matrix = self.graph.matrix_of(node).ok_or_else(|| obstacle(node))?;
         let block = block_of(&matrix.name).ok_or_else(|| obstacle(node))?;
         let part = match node.src[1].is_some_and(|input| mixes_tokens(self.graph, input)) {
             true => Part::Attention,
@@ -144,21 +144,9 @@ fn keeps_channels(op: u32) -> bool {
 }
 
 /// The last block of whose weights `from` is made, up to the residual stream.
-pub(super) fn block_behind(graph: &Graph, from: &[Id]) -> Option<u32> {
-    let (mut seen, mut open, mut block) = (HashSet::new(), from.to_vec(), None);
-    while let Some(id) = open.pop() {
-        let node = &graph.nodes[id];
-        if node.carries.is_none() && seen.insert(id) {
-            block = block.max(block_of(&node.name).filter(|_| node.is_weight));
-            open.extend(node.src.iter().flatten());
-        }
-    }
-    block
-}
-
-/// The block that a tensor's name says.
-pub(super) fn block_of(name: &str) -> Option<u32> {
-    name.strip_prefix("blk.")?.split('.').next()?.parse().ok()
+pub(super) fn block_of_weights(graph: &Graph, from: &[Id]) -> Option<u32> {
+    let weights = graph.back(from).filter(|node| node.is_weight);
+    weights.filter_map(|node| block_of(&node.name)).max()
 }
 
 fn obstacle(node: &Node) -> Obstacle {
@@ -167,21 +155,12 @@ fn obstacle(node: &Node) -> Obstacle {
 
 /// True if what `from` is made of, up to the residual stream, mixes tokens.
 fn mixes_tokens(graph: &Graph, from: Id) -> bool {
-    let (mut seen, mut open) = (HashSet::new(), vec![from]);
-    while let Some(id) = open.pop() {
-        let node = &graph.nodes[id];
-        if node.carries.is_some() || !seen.insert(id) {
-            continue;
-        }
+    graph.back(&[from]).filter(|node| node.carries.is_none()).any(|node| {
         let masked = node.op == sys::GGML_OP_SOFT_MAX && node.src[1].is_some();
         // cache_r also holds the past token of a shifted MLP (rwkv).
         let cached = ["cache_k", "cache_v", "cache_s"].iter().any(|c| node.name.starts_with(c));
-        if masked || is_mixer(node.op) || cached {
-            return true;
-        }
-        open.extend(node.src.iter().flatten());
-    }
-    false
+        masked || is_mixer(node.op) || cached
+    })
 }
 
 fn is_mixer(op: u32) -> bool {

@@ -5,7 +5,7 @@
 //! prompts than on harmful ones: strengthened, it makes things worse.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::direction;
 use crate::llama::graph::{Link, Part, PointKind, Structure, Writer};
@@ -23,9 +23,9 @@ pub struct Ranked {
 
 /// Every half of `halves` with its c, in the same order.
 ///
-/// Read off the residual stream before and behind each sum, so that norms and biases in between
+/// Read off the residual stream before and after each sum, so that norms and biases in between
 /// count. Where one sum adds both halves of a block (side by side, as falcon's), attention's is
-/// what its matrix puts out: a bias behind it is the same for both kinds of prompts. Where that
+/// what its matrix puts out: a bias after it is the same for both kinds of prompts. Where that
 /// cannot be read, or a norm changes it, both halves get the sum's c.
 ///
 /// # Errors
@@ -38,21 +38,19 @@ pub fn rank(
     harmful: &[&[i32]],
     harmless: &[&[i32]],
 ) -> direction::Result<Vec<Ranked>> {
-    let a = means(prefill, unit, harmful)?;
-    let b = means(prefill, unit, harmless)?;
+    let sites = sites(structure);
+    let a = means(prefill, &sites, unit, harmful)?;
+    let b = means(prefill, &sites, unit, harmless)?;
     let along = |site| Some(a.get(&site)? - b.get(&site)?);
     let mut sums: HashMap<Half, f64> = HashMap::new();
-    let mut first_writer = 0;
     for (place, point) in structure.points.iter().enumerate() {
-        let outputs = first_writer..first_writer + point.writers.len();
-        first_writer = outputs.end;
         let (Some(before), PointKind::Sum) = (place.checked_sub(1), point.kind) else { continue };
         let Some(all) = along(Site::Point(place)).zip(along(Site::Point(before))) else { continue };
         let c = all.0 - all.1;
         let of = |part| point.writers.iter().find(move |writer| writer.part == part);
         let (attention, mlp) = match (of(Part::Attention), of(Part::Mlp)) {
             (Some(attention), Some(mlp)) => {
-                let of_attention = point.writers.iter().zip(outputs);
+                let of_attention = point.writers.iter().zip(structure.outputs_of(place));
                 let outputs = of_attention.filter(|(writer, _)| writer.part == Part::Attention);
                 let put_out: Option<f64> = outputs
                     .map(|(writer, output)| {
@@ -76,16 +74,29 @@ fn arrives_as_it_is(writer: &Writer) -> bool {
     writer.links.iter().all(|link| matches!(link, Link::Bias(_)))
 }
 
-/// Mean of `r . x` at every point of the residual stream and of what matrices put out, over the
-/// prompts' last tokens.
+/// What is read: every point of the residual stream, and what matrices put out where one sum adds
+/// both halves of a block.
+fn sites(structure: &Structure) -> HashSet<Site> {
+    let mut sites: HashSet<Site> = (0..structure.points.len()).map(Site::Point).collect();
+    for (place, point) in structure.points.iter().enumerate() {
+        let is_of = |part: Part| point.writers.iter().any(|writer| writer.part == part);
+        if is_of(Part::Attention) && is_of(Part::Mlp) {
+            sites.extend(structure.outputs_of(place).map(Site::Output));
+        }
+    }
+    sites
+}
+
+/// Mean of `r . x` at each of `sites`, over the prompts' last tokens.
 fn means(
     prefill: &mut Prefill<'_>,
+    sites: &HashSet<Site>,
     unit: &[f32],
     prompts: &[&[i32]],
 ) -> direction::Result<HashMap<Site, f64>> {
     let sums = RefCell::new(HashMap::<Site, f64>::new());
     let reading = Reading {
-        at: Box::new(|_| true),
+        at: Box::new(|site| sites.contains(&site)),
         n_last: 1,
         row: Box::new(|site, _, _, x| {
             let dot = x.iter().zip(unit).map(|(x, r)| f64::from(*x) * f64::from(*r));
