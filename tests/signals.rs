@@ -30,13 +30,13 @@ fn ended_within(child: &mut Child, seconds: u64) -> Option<i32> {
     None
 }
 
-/// A run of some seconds on the real model.
-fn long_run(trap: &str, model: &Path) -> Child {
+/// `aird VERB` on the real model, after the shell has set its traps.
+fn started(trap: &str, verb: &str, model: &Path, options: &[&str]) -> Child {
     let script = format!("{trap} exec \"$@\"");
     Command::new("bash")
-        .args(["-c", &script, "bash", AIRD, "ask"])
+        .args(["-c", &script, "bash", AIRD, verb])
         .arg(model)
-        .args(["Count to one hundred.", "--max-tokens", "24", "--chat-template", "none"])
+        .args(options)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -46,13 +46,16 @@ fn long_run(trap: &str, model: &Path) -> Child {
 #[test]
 fn signals_that_were_ignored_at_the_start_stay_ignored() {
     let Some(model) = real_model() else { return };
+    let short = ["Count to one hundred.", "--max-tokens", "24", "--chat-template", "none"];
+    // Longer than any machine needs to send a signal: a run that has ended cannot be stopped.
+    let long = ["--attack", "vanilla", "--benign", "none", "--max-tokens", "400"];
     for signal in ["HUP", "INT"] {
-        let mut child = long_run(&format!("trap '' {signal};"), &model);
+        let mut child = started(&format!("trap '' {signal};"), "ask", &model, &short);
         std::thread::sleep(Duration::from_millis(300));
         kill(&format!("-{signal}"), &child);
         kill(&format!("-{signal}"), &child);
         assert_eq!(ended_within(&mut child, 120), Some(0), "{signal}");
-        let mut child = long_run("", &model);
+        let mut child = started("", "asr", &model, &long);
         std::thread::sleep(Duration::from_millis(300));
         kill(&format!("-{signal}"), &child);
         assert_eq!(ended_within(&mut child, 60), Some(130), "{signal}");
