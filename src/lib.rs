@@ -44,3 +44,6 @@ pub mod llama;
 
 /// The file: headers without loss, rewrites that change what they mean to and nothing else.
 pub mod gguf;
+
+/// Linear algebra: Gram matrices, factors, optimal brain surgeon's sweep.
+pub mod numeric;

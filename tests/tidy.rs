@@ -13,7 +13,7 @@ const MAX_LINE_CHARS: usize = 100;
 const MAX_MAIN_LINES: usize = 80;
 
 /// Folders of `src/` from the top: each may use those after it, never those before.
-const LAYERS: [&str; 14] = [
+const LAYERS: [&str; 15] = [
     "cli",
     "study",
     "report",
@@ -28,6 +28,7 @@ const LAYERS: [&str; 14] = [
     "quant",
     "llama",
     "gguf",
+    "numeric",
 ];
 
 /// A source file; `path` is relative to the repository, with `/` between its parts.
