@@ -84,9 +84,17 @@ impl Cross {
         &self.values
     }
 
-    /// The sums, [n_y, n_x].
-    pub fn into_values(self) -> Vec<f32> {
-        self.values
+    /// Rows of y: n_y.
+    pub fn n_y(&self) -> usize {
+        self.n_y
+    }
+
+    /// `out += w` times the sums: `w` is [n, n_y], `out` [n, n_x]; by this thread alone.
+    pub fn add_applied(&self, w: &[f32], out: &mut [f32]) {
+        let (n_y, n_x) = (self.n_y, self.n_x);
+        let n = w.len() / n_y;
+        let sums = view(&self.values, n_y, n_x, n_x);
+        add_product(view_mut(out, n, n_x, n_x), view(w, n, n_y, n_y), sums, 1.0);
     }
 }
 

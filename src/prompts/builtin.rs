@@ -19,6 +19,11 @@ pub fn borderline(part: Part) -> PromptSet {
     builtin("borderline", include_str!("borderline.txt"), part)
 }
 
+/// Beginnings of texts of many kinds, for a model to go on from.
+pub fn openings() -> Vec<&'static str> {
+    include_str!("openings.txt").lines().filter(|line| !line.is_empty()).collect()
+}
+
 fn builtin(name: &str, text: &str, part: Part) -> PromptSet {
     // A mistake in our own files would leave the set empty: the tests below count.
     let prompts = parse_parts(text).unwrap_or_default();

@@ -9,6 +9,7 @@ mod half;
 mod live;
 mod norms;
 mod proof;
+pub mod restore;
 mod scale;
 pub mod search;
 

@@ -1,6 +1,9 @@
 //! `aird repair`: AIRD, at blocks and a strength that are searched for or given.
 
 mod report;
+mod restore;
+mod restored;
+mod texts;
 mod ways;
 
 use std::path::{Path, PathBuf};
@@ -10,6 +13,7 @@ use clap::{ArgGroup, Args, ValueEnum};
 use sha2::{Digest, Sha256};
 
 pub use report::{Report, TensorReport};
+use restore::{Method, RestoreArgs};
 
 use super::args::output_path;
 use super::direction::find_in;
@@ -107,6 +111,8 @@ pub struct Repair {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
+    restore: RestoreArgs,
+    #[command(flatten)]
     search: SearchArgs,
     /// Print the report as JSON.
     #[arg(long)]
@@ -146,7 +152,10 @@ impl Verb for Repair {
             (None, true) => None,
             (None, false) => Some(self.output()),
         };
-        let read = std::iter::once(&self.model).chain(&self.direction).chain(&self.reference);
+        let read = std::iter::once(&self.model)
+            .chain(&self.direction)
+            .chain(&self.reference)
+            .chain(self.restore.data());
         self.search
             .paths()
             .reads(read)
@@ -155,6 +164,19 @@ impl Verb for Repair {
     }
 
     fn run(self, ui: &Ui) -> Result<()> {
+        match (self.restore.method(self.reference.is_some()), &self.reference) {
+            (Method::Restore, Some(reference)) => self.restore(ui, reference),
+            (Method::Restore, None) => {
+                bail!("--method restore needs --reference: the original model itself")
+            }
+            (Method::Aird, _) => self.strengthen(ui),
+        }
+    }
+}
+
+impl Repair {
+    /// The paper's repair.
+    fn strengthen(&self, ui: &Ui) -> Result<()> {
         let model = Model::open(&self.model)?;
         let parts: Vec<Part> = self.parts.iter().map(|p| p.part()).collect();
         let given = self.block.0.clone().map(|halves| of_parts(halves, &parts)).transpose()?;
@@ -211,9 +233,7 @@ impl Verb for Repair {
             false => self.rewrite(ui, &model, &edited, &chosen),
         }
     }
-}
 
-impl Repair {
     /// Everything that can be seen before a direction is looked for, which may take minutes.
     fn check(
         &self,

@@ -1,0 +1,297 @@
+//! `aird repair --reference ORIGINAL`: the compressed model brought back to its original.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+use sha2::{Digest, Sha256};
+
+use super::Repair;
+use super::restored::Report;
+use super::texts::{Mix, Texts, texts};
+use crate::cli::args::file_name;
+use crate::cli::output::{FileReport, OutputArgs, sha256_of};
+use crate::cli::ui::{Steps, Ui};
+use crate::gguf::{
+    Ask, BoxError, Layout, Model, Patch, Replacement, Rewrite, Step, Tensor, hex, same_file,
+};
+use crate::repair::restore::{BlockReport, Parts, Restore, Told, restore};
+use crate::stats::Sample;
+
+/// How a restore goes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Restore")]
+pub struct RestoreArgs {
+    /// restore refits the model's matrices to its original's activations; aird strengthens the
+    /// original's direction. Default: restore with --reference, aird with --direction.
+    #[arg(long, value_enum, value_name = "METHOD")]
+    method: Option<Method>,
+    /// General text to read in place of what the original writes itself: a text, or records with
+    /// a field text.
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
+    /// Tokens to read.
+    #[arg(long, default_value_t = 20_000, value_name = "N", value_parser = enough)]
+    tokens: usize,
+    /// Part of them that is aird's own training requests with the original's answers; the rest is
+    /// general text.
+    #[arg(long, default_value_t = 0.6, value_name = "PART", value_parser = part)]
+    safety_share: f64,
+    /// How strongly matrices hold on to the original's weights, in means of their inputs' squares.
+    #[arg(long, default_value_t = 0.1, value_name = "X", value_parser = above_zero)]
+    prior: f32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Method {
+    /// Refit every matrix of the blocks.
+    Restore,
+    /// W + alpha r r^T W on chosen blocks.
+    Aird,
+}
+
+impl RestoreArgs {
+    /// The method, given whether there is a reference.
+    pub fn method(&self, reference: bool) -> Method {
+        let usual = if reference { Method::Restore } else { Method::Aird };
+        self.method.unwrap_or(usual)
+    }
+
+    /// The file that these arguments name.
+    pub fn data(&self) -> Option<&PathBuf> {
+        self.data.as_ref()
+    }
+}
+
+/// Tells how far a restore is.
+struct Teller<'u> {
+    ui: &'u Ui,
+    steps: Steps,
+}
+
+impl Told for Teller<'_> {
+    fn at(&mut self, block: u32, n_block: u32, part: &str) {
+        self.steps.show(part, block as usize, n_block as usize);
+    }
+
+    fn done(&mut self, report: &BlockReport) {
+        let errors = report.tensors.iter().filter_map(|t| t.error);
+        let n = errors.clone().count().max(1) as f64;
+        let mean = |of: &dyn Fn((f64, f64)) -> f64| errors.clone().map(of).sum::<f64>() / n;
+        self.ui.detail(format_args!(
+            "block {}: matrices off by {:.3} -> {:.3}, what leaves it by {:.3} -> {:.3}{}",
+            report.block,
+            mean(&|e| e.0),
+            mean(&|e| e.1),
+            report.residual.0,
+            report.residual.1,
+            if report.alone { "" } else { " (run in the whole model)" },
+        ));
+    }
+}
+
+impl Repair {
+    /// Restores, and writes what was restored.
+    pub(super) fn restore(&self, ui: &Ui, reference: &Path) -> Result<()> {
+        self.check_options()?;
+        let (model, original) = (Model::open(&self.model)?, Model::open(reference)?);
+        self.check_alike(&model, &original)?;
+        let output = self.restored_to();
+        if self.in_place {
+            crate::gguf::check_patch(&model)?;
+        } else if !self.dry_run {
+            // The parts and the file.
+            crate::gguf::check_room(&output, 2 * model.file_bytes())?;
+        }
+        let (chat, engine) = self.search.engine();
+        let chat = chat.chat(&original)?;
+        let read = {
+            let engine = engine.load(ui, &original)?;
+            let mix =
+                Mix { n_tokens: self.restore.tokens, safety_share: self.restore.safety_share };
+            texts(ui, (&engine, &chat), self.restore.data.as_deref(), mix)?
+        };
+        // That the compressed one runs at all.
+        drop(engine.load(ui, &model)?);
+        let sources = [sha256_of(ui, &model)?, sha256_of(ui, &original)?];
+        let step = self.restore_step(&sources, &read);
+        let parts = Parts::open(&parts_folder(&output), made_of(&step, &read.samples))?;
+        let asked = Restore {
+            model: &model,
+            reference: &original,
+            samples: &read.samples,
+            prior: self.restore.prior,
+            options: engine.options(),
+            interrupt: ui.interrupt(),
+        };
+        let restored = {
+            let mut teller = Teller { ui, steps: ui.steps() };
+            restore(&asked, &parts, &mut teller).inspect_err(|_| {
+                let folder = parts.folder().display();
+                ui.say(format_args!(
+                    "blocks that are done are kept in {folder}: the same command goes on"
+                ));
+            })?
+        };
+        let models: Vec<Model> =
+            restored.blocks.iter().filter_map(|block| parts.model(block.block)).collect();
+        let tensors: Vec<Tensor<'_>> = models.iter().flat_map(Model::tensors).collect();
+        let names = tensors.iter().map(|t| t.info.name.as_str());
+        let step = step.changed(names);
+        let files = match self.in_place {
+            true => self.patch_restored(ui, &model, &tensors, step)?,
+            false => self.write_restored(ui, &model, &tensors, step, &output)?,
+        };
+        drop(models);
+        parts.remove();
+        Report { files, restored }.print(ui, self.json)
+    }
+
+    /// Options of the other method are said to be so.
+    fn check_options(&self) -> Result<()> {
+        let of_aird = [
+            (self.block.0.is_some(), "--block"),
+            (self.alpha.0.is_some(), "--alpha"),
+            (self.lora.is_some(), "--lora"),
+            (self.keep_direction.is_some(), "--keep-direction"),
+            (self.search.is_asked_for(), "--front and --harmful"),
+        ];
+        match of_aird.iter().find(|(given, _)| *given) {
+            Some((_, option)) => bail!("{option} is of --method aird, this is --method restore"),
+            None => Ok(()),
+        }
+    }
+
+    fn restored_to(&self) -> PathBuf {
+        if self.in_place { self.model.clone() } else { self.output() }
+    }
+
+    /// The reference is the very model that was compressed.
+    fn check_alike(&self, model: &Model, original: &Model) -> Result<()> {
+        let reference = &original.shards()[0].path;
+        let hint = "hint: the reference is the very model that was compressed";
+        if same_file(&self.model, reference) {
+            bail!("the reference is the model itself: {}\n{hint}", reference.display());
+        }
+        let (found, expected) = (original.architecture(), model.architecture());
+        if found != expected {
+            bail!("the reference is of architecture {found}, the model of {expected}\n{hint}");
+        }
+        for tensor in model.tensors().map(|t| t.info) {
+            let name = &tensor.name;
+            match original.tensor(name).map(|t| t.info) {
+                None => bail!("the reference has no tensor {name}\n{hint}"),
+                Some(other) if other.shape != tensor.shape => bail!(
+                    "{name} is {} in the reference, {} in the model\n{hint}",
+                    other.shape_text(),
+                    tensor.shape_text()
+                ),
+                Some(_) => {}
+            }
+        }
+        let tokens = |m: &Model| m.texts("tokenizer.ggml.tokens").map(|t| t.cloned());
+        match tokens(model)? == tokens(original)? {
+            true => Ok(()),
+            false => bail!("the reference has another vocabulary than the model\n{hint}"),
+        }
+    }
+
+    fn restore_step(&self, [model, reference]: &[String; 2], read: &Texts) -> Step {
+        let data = self.restore.data.as_ref().map_or("own".into(), |path| file_name(path));
+        Step::new("repair")
+            .parameter("method", "restore")
+            .parameter("prior", f64::from(self.restore.prior))
+            .parameter("data", data)
+            .parameter("tokens", (read.n_safety + read.n_general) as u64)
+            .parameter("safety_tokens", read.n_safety as u64)
+            .source("model", model)
+            .source("reference", reference)
+    }
+
+    fn write_restored(
+        &self,
+        ui: &Ui,
+        model: &Model,
+        tensors: &[Tensor<'_>],
+        step: Step,
+        output: &Path,
+    ) -> Result<Vec<FileReport>> {
+        let mut rewrite = Rewrite::new(model, Layout::Single);
+        for tensor in tensors {
+            rewrite.replace(&tensor.info.name, replacement(*tensor))?;
+        }
+        rewrite.record(step);
+        let (output, force, dry_run) = (output.to_owned(), self.force, self.dry_run);
+        let out = OutputArgs { output, force, dry_run, keep_shards: false };
+        out.write(ui, rewrite, self.search.engine().1.options())
+    }
+
+    fn patch_restored(
+        &self,
+        ui: &Ui,
+        model: &Model,
+        tensors: &[Tensor<'_>],
+        step: Step,
+    ) -> Result<Vec<FileReport>> {
+        let progress = ui.progress();
+        let mut patch = Patch::new(model);
+        for tensor in tensors {
+            patch.replace(&tensor.info.name, replacement(*tensor))?;
+        }
+        let patched = patch.produce(&progress)?.apply(Some(step), &progress)?;
+        drop(progress);
+        ui.say(format_args!("changed {}; aird undo takes it back", self.model.display()));
+        let report = |path: &PathBuf| FileReport {
+            path: path.display().to_string(),
+            bytes: std::fs::metadata(path).map_or(0, |m| m.len()),
+        };
+        Ok(patched.files.iter().map(report).collect())
+    }
+}
+
+fn replacement(tensor: Tensor<'_>) -> Replacement<'_> {
+    let produce = move |rows: std::ops::Range<u64>, out: &mut [u8]| -> Result<(), BoxError> {
+        out.copy_from_slice(tensor.rows(rows));
+        Ok(())
+    };
+    Replacement { ty: tensor.info.ty, ask: Ask::Chunks, produce: Box::new(produce) }
+}
+
+/// Everything that the parts of a restore depend on.
+fn made_of(step: &Step, samples: &[Sample]) -> String {
+    let mut digest = Sha256::new();
+    digest.update(env!("CARGO_PKG_VERSION"));
+    digest.update(format!("{step:?}"));
+    for sample in samples {
+        digest.update((sample.tokens.len() as u64).to_le_bytes());
+        sample.tokens.iter().for_each(|t| digest.update(t.to_le_bytes()));
+    }
+    hex(&digest.finalize())
+}
+
+fn parts_folder(output: &Path) -> PathBuf {
+    let mut name = output.as_os_str().to_owned();
+    name.push(".aird-part");
+    name.into()
+}
+
+fn enough(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if n >= 1000 => Ok(n),
+        _ => Err("expected a number of 1000 or more".into()),
+    }
+}
+
+fn part(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(x) if (0.0..=1.0).contains(&x) => Ok(x),
+        _ => Err("expected a number from 0 to 1".into()),
+    }
+}
+
+fn above_zero(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(x) if x > 0.0 && x.is_finite() => Ok(x),
+        _ => Err("expected a number above 0".into()),
+    }
+}

@@ -1,0 +1,64 @@
+//! What a restore reports: its JSON, and the table.
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::cli::output::FileReport;
+use crate::cli::text::{counted, table};
+use crate::cli::ui::Ui;
+use crate::repair::restore::{Outcome, Restored};
+
+/// What `aird repair --method restore --json` prints.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Files that were written or changed.
+    pub files: Vec<FileReport>,
+    /// Block by block.
+    #[serde(flatten)]
+    pub restored: Restored,
+}
+
+impl Report {
+    pub(super) fn print(&self, ui: &Ui, json: bool) -> Result<()> {
+        if json { ui.print_json(self) } else { ui.print(self.text()) }
+    }
+
+    fn text(&self) -> String {
+        let head = ["block", "matrices", "off by", "now", "stream off by", "now"];
+        let mut rows = vec![head.map(String::from).to_vec()];
+        for block in &self.restored.blocks {
+            let errors: Vec<(f64, f64)> = block.tensors.iter().filter_map(|t| t.error).collect();
+            let n = errors.len().max(1) as f64;
+            let (before, after) =
+                errors.iter().fold((0.0, 0.0), |sum, e| (sum.0 + e.0 / n, sum.1 + e.1 / n));
+            let of = |o: Outcome| block.tensors.iter().filter(|t| t.outcome == o).count();
+            let all = block.tensors.len();
+            let mut row =
+                vec![block.block.to_string(), format!("{} of {all}", of(Outcome::Restored))];
+            row.extend(
+                [before, after, block.residual.0, block.residual.1].map(|x| format!("{x:.3}")),
+            );
+            rows.push(row);
+        }
+        let mut text = table(&rows, &[0, 1, 2, 3, 4, 5], "");
+        let left = |outcome: Outcome| -> usize {
+            let tensors = self.restored.blocks.iter().flat_map(|b| &b.tensors);
+            tensors.filter(|t| t.outcome == outcome).count()
+        };
+        for (outcome, why) in [
+            (Outcome::NoBetter, "kept: no better on held-out text"),
+            (Outcome::Stacked, "kept: a matrix for each expert or head"),
+        ] {
+            let n = left(outcome);
+            if n > 0 {
+                text += &format!("{}: {why}\n", counted(n, "tensor"));
+            }
+        }
+        text += &format!(
+            "fitted to {}, errors of {} held out\n",
+            counted(self.restored.n_tokens, "token"),
+            counted(self.restored.n_held_out, "token")
+        );
+        text
+    }
+}

@@ -1,0 +1,183 @@
+//! What a restore reads: requests with the original's own answers, and text of any kind.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use crate::cli::chat::Chat;
+use crate::cli::ui::Ui;
+use crate::llama::{Engine, Generation, Hooks, Sampling, generate};
+use crate::prompts::{self, Part, PromptSet, TextFile};
+use crate::stats::Sample;
+
+/// Tokens of an answer.
+const ANSWER_TOKENS: usize = 64;
+/// Tokens of a piece of text.
+const PIECE: usize = 256;
+/// Answers under way at once.
+const PARALLEL: u32 = 32;
+/// How freely general text is drawn.
+const TEMPERATURE: f32 = 0.8;
+
+/// Samples of one kind, and how many tokens they have.
+pub(super) struct Texts {
+    pub samples: Vec<Sample>,
+    pub n_safety: usize,
+    pub n_general: usize,
+}
+
+/// How much of what.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mix {
+    /// Tokens in all.
+    pub n_tokens: usize,
+    /// Part of them that is requests with answers.
+    pub safety_share: f64,
+}
+
+/// The training prompts with the original's own answers, and general text: from `file`, or such
+/// as the original writes itself.
+pub(super) fn texts(
+    ui: &Ui,
+    (engine, chat): (&Engine, &Chat),
+    file: Option<&Path>,
+    mix: Mix,
+) -> Result<Texts> {
+    let safety = answered(ui, engine, chat)?;
+    let wanted = (mix.n_tokens as f64 * mix.safety_share) as usize;
+    let safety = cut(safety, wanted);
+    let n_safety = count(&safety);
+    let general = match file {
+        Some(path) => from_file(engine, path)?,
+        None => written(ui, engine, mix.n_tokens.saturating_sub(n_safety))?,
+    };
+    let general = cut(general, mix.n_tokens.saturating_sub(n_safety));
+    let n_general = count(&general);
+    let samples = mixed(safety, general);
+    Ok(Texts { samples, n_safety, n_general })
+}
+
+fn count(samples: &[Sample]) -> usize {
+    samples.iter().map(|s| s.tokens.len()).sum()
+}
+
+/// As many of them, spread over all, as have that many tokens.
+fn cut(samples: Vec<Sample>, n_tokens: usize) -> Vec<Sample> {
+    let all = count(&samples).max(1);
+    let mut taken = 0.0;
+    let part = n_tokens as f64 / all as f64;
+    let keep = |_: &Sample| {
+        taken += part.min(1.0);
+        let keeps = taken >= 1.0 - 1e-9;
+        taken -= f64::from(u8::from(keeps));
+        keeps
+    };
+    samples.into_iter().filter(keep).collect()
+}
+
+/// Both kinds through each other, evenly: held-out texts then are of both.
+fn mixed(a: Vec<Sample>, b: Vec<Sample>) -> Vec<Sample> {
+    let place = |n: usize| move |(i, s): (usize, Sample)| ((i as f64 + 0.5) / n as f64, s);
+    let (n_a, n_b) = (a.len(), b.len());
+    let mut all: Vec<(f64, Sample)> = a.into_iter().enumerate().map(place(n_a)).collect();
+    all.extend(b.into_iter().enumerate().map(place(n_b)));
+    all.sort_by(|x, y| x.0.total_cmp(&y.0));
+    all.into_iter().map(|(_, sample)| sample).collect()
+}
+
+/// aird's own training prompts, harmful, harmless and borderline, with the model's greedy answers.
+fn answered(ui: &Ui, engine: &Engine, chat: &Chat) -> Result<Vec<Sample>> {
+    let sets: [PromptSet; 3] = [
+        prompts::harmful(Part::Train),
+        prompts::harmless(Part::Train),
+        prompts::borderline(Part::Train),
+    ];
+    let texts = sets.iter().flat_map(|set| set.texts());
+    let prompts: Vec<Vec<i32>> =
+        texts.map(|text| chat.tokens(engine, text)).collect::<Result<_>>()?;
+    let settings =
+        Generation { max_tokens: ANSWER_TOKENS, parallel: PARALLEL, sampling: Sampling::Greedy };
+    let samples = continued(ui, engine, prompts, settings)?;
+    // Through each other, so that any part of them has all kinds.
+    let mut rest = samples.into_iter();
+    let kinds: Vec<Vec<Sample>> =
+        sets.iter().map(|set| rest.by_ref().take(set.len()).collect()).collect();
+    Ok(kinds.into_iter().fold(Vec::new(), mixed))
+}
+
+/// Text that the model writes after aird's own openings, drawn with a fixed seed.
+fn written(ui: &Ui, engine: &Engine, n_tokens: usize) -> Result<Vec<Sample>> {
+    if n_tokens == 0 {
+        return Ok(Vec::new());
+    }
+    let openings = prompts::openings();
+    let prompts: Vec<Vec<i32>> = openings.iter().map(|text| engine.tokenize(text, true)).collect();
+    let n = n_tokens.div_ceil(PIECE);
+    let prompts: Vec<Vec<i32>> = prompts.iter().cycle().take(n).cloned().collect();
+    let sampling = Sampling::Temperature { temperature: TEMPERATURE, seed: 0 };
+    let settings = Generation { max_tokens: PIECE - 16, parallel: PARALLEL, sampling };
+    continued(ui, engine, prompts, settings)
+}
+
+fn continued(
+    ui: &Ui,
+    engine: &Engine,
+    prompts: Vec<Vec<i32>>,
+    settings: Generation,
+) -> Result<Vec<Sample>> {
+    let mut steps = ui.steps();
+    steps.show("writing texts", 0, prompts.len());
+    let answers = generate(engine, &prompts, settings, &mut Hooks::new(), &mut steps)?;
+    let joined = prompts.into_iter().zip(answers).map(|(mut tokens, answer)| {
+        tokens.extend(answer);
+        Sample { tokens, counted_from: 0 }
+    });
+    Ok(joined.collect())
+}
+
+/// Pieces of a text, or of the texts of a file of records.
+fn from_file(engine: &Engine, path: &Path) -> Result<Vec<Sample>> {
+    let file = TextFile::read(path)?;
+    let texts: Vec<String> = match file.holds_records() {
+        true => file.prompts(Some("text"))?.texts().map(str::to_owned).collect(),
+        false => vec![file.filled()?],
+    };
+    let bos = engine.bos_if_wanted();
+    let mut samples = Vec::new();
+    for text in texts {
+        let tokens = engine.tokenize(&text, false);
+        for piece in tokens.chunks(PIECE - 1).filter(|piece| piece.len() >= PIECE / 4) {
+            let tokens = bos.into_iter().chain(piece.iter().copied()).collect();
+            samples.push(Sample { tokens, counted_from: 0 });
+        }
+    }
+    match samples.is_empty() {
+        true => bail!("{}: no text of {} tokens or more", path.display(), PIECE / 4),
+        false => Ok(samples),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn samples(kind: i32, n: usize) -> Vec<Sample> {
+        (0..n).map(|_| Sample { tokens: vec![kind; 10], counted_from: 0 }).collect()
+    }
+
+    #[test]
+    fn a_part_of_the_texts_is_spread_over_all_of_them() {
+        assert_eq!(cut(samples(1, 100), 300).len(), 30);
+        assert_eq!(cut(samples(1, 10), 1000).len(), 10);
+        assert_eq!(cut(samples(1, 10), 0).len(), 0);
+    }
+
+    #[test]
+    fn two_kinds_of_text_are_mixed_evenly() {
+        let kinds: Vec<i32> =
+            mixed(samples(1, 4), samples(2, 8)).iter().map(|s| s.tokens[0]).collect();
+        for part in kinds.chunks(3) {
+            assert_eq!(part.iter().filter(|k| **k == 1).count(), 1, "{kinds:?}");
+        }
+    }
+}

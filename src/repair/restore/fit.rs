@@ -1,0 +1,117 @@
+//! One matrix refitted: least squares towards what the original says, then the sweep onto the
+//! file's own zeros and grid.
+//!
+//! ```text
+//! G  = X_c^T X_c                 X_c: what enters the matrix in the model being restored
+//! T  = Y^T X_c                   Y: what the original's matrix says, with drift for writers
+//! W* = (T + p W_o) (G + p I)^-1  p = prior x mean diag(G): ridge towards the original's weights
+//! W' = sweep(W*, G + p I)
+//! ```
+//! The same ridge p is the sweep's damping, so that one factor serves both. A matrix is worked on
+//! some rows at a time: only G and T are held whole.
+
+use super::targets::Targets;
+use crate::gguf::Tensor;
+use crate::llama::is_encodable;
+use crate::numeric::{Factor, products};
+use crate::quant::{Onto, decode_rows, decoded, encode_rows, onto};
+use crate::repair::error::{Error, Result};
+
+/// Elements of a matrix worked on at once.
+const SLAB: usize = 8 << 20;
+/// Rows looked at to tell pruned zeros from those of rounding.
+const SAMPLED: u64 = 64;
+/// Part of a matrix that must have been pruned for its zeros to be kept.
+const PRUNED: f64 = 0.05;
+
+/// A refitted matrix.
+#[derive(Debug)]
+pub(super) struct Fitted {
+    /// Its bytes, of the type that it had; None where they would not have been better.
+    pub bytes: Option<Vec<u8>>,
+    /// `|Y - X_c W^T| / |Y|` on held-out tokens, before and after.
+    pub error: (f64, f64),
+    /// True if its zeros were kept.
+    pub keeps_zeros: bool,
+}
+
+/// What all matrices of a group share: the factor and what matters.
+pub(super) struct Ground {
+    pub factor: Factor,
+    /// p.
+    pub ridge: f32,
+    /// diag(G + p I), [dim].
+    pub importance: Vec<f32>,
+}
+
+/// Refits `compressed` towards `original`, of the same shape.
+///
+/// # Errors
+/// A type that ggml does not write.
+pub(super) fn fit(
+    (compressed, original): (Tensor<'_>, Tensor<'_>),
+    ground: &Ground,
+    targets: &Targets<'_>,
+) -> Result<Fitted> {
+    let (ty, dim) = (compressed.info.ty, ground.factor.dim());
+    let n_rows = compressed.info.n_rows();
+    let keeps_zeros = is_pruned(compressed, original)?;
+    let slab = ((SLAB / dim).max(128) / 128 * 128) as u64;
+    let mut bytes = Vec::with_capacity(compressed.data().len());
+    let (mut before, mut after, mut all) = (0.0, 0.0, 0.0);
+    for first in (0..n_rows).step_by(slab as usize) {
+        let rows = first..n_rows.min(first + slab);
+        let at = rows.start as usize..rows.end as usize;
+        let (ours, theirs) = (decoded(compressed, rows.clone())?, decoded(original, rows.clone())?);
+        let mut weights = targets.times_inputs(&theirs, at.clone(), dim);
+        weights.iter_mut().zip(&theirs).for_each(|(t, w)| *t += ground.ridge * w);
+        solve(&mut weights, &ground.factor);
+        if let Some(i) = weights.iter().position(|w| !w.is_finite()) {
+            let (name, row) = (compressed.info.name.clone(), first + (i / dim) as u64);
+            return Err(Error::Astray { name, row });
+        }
+        let zeros = keeps_zeros.then_some(ours.as_slice());
+        let constraint = Onto { ty, importance: &ground.importance, zeros };
+        let new = onto(&mut weights, &ground.factor, constraint)?;
+        decode_rows(ty, &new, dim, &mut weights)?;
+        let wanted = targets.held_out(&theirs, at, dim);
+        let missed = |w: &[f32]| -> f64 {
+            let found = products(targets.held_out_inputs(), w, dim);
+            found.iter().zip(&wanted).map(|(a, b)| f64::from(a - b).powi(2)).sum()
+        };
+        before += missed(&ours);
+        after += missed(&weights);
+        all += wanted.iter().map(|y| f64::from(*y).powi(2)).sum::<f64>();
+        bytes.extend_from_slice(&new);
+    }
+    let part = |missed: f64| if all > 0.0 { (missed / all).sqrt() } else { 0.0 };
+    let bytes = (after < before).then_some(bytes);
+    Ok(Fitted { bytes, error: (part(before), part(after)), keeps_zeros })
+}
+
+/// `B H^-1`, many rows in parallel.
+fn solve(weights: &mut [f32], factor: &Factor) {
+    use rayon::prelude::*;
+    weights.par_chunks_mut(128 * factor.dim()).for_each(|tile| factor.solve(tile));
+}
+
+/// True if more of the matrix is zero than rounding its original to its type would make zero.
+fn is_pruned(compressed: Tensor<'_>, original: Tensor<'_>) -> Result<bool> {
+    let (n_rows, dim) = (compressed.info.n_rows(), compressed.info.n_cols() as usize);
+    let ty = compressed.info.ty;
+    let step = n_rows.div_ceil(SAMPLED).max(1);
+    let (mut found, mut rounded, mut n) = (0usize, 0usize, 0usize);
+    let zeros = |values: &[f32]| values.iter().filter(|x| **x == 0.0).count();
+    for row in (0..n_rows).step_by(step as usize) {
+        found += zeros(&decoded(compressed, row..row + 1)?);
+        let mut theirs = decoded(original, row..row + 1)?;
+        if is_encodable(ty) {
+            let mut bytes = vec![0; compressed.info.row_bytes() as usize];
+            encode_rows(ty, &theirs, dim, None, &mut bytes)?;
+            decode_rows(ty, &bytes, dim, &mut theirs)?;
+        }
+        rounded += zeros(&theirs);
+        n += dim;
+    }
+    Ok(found as f64 - rounded as f64 > PRUNED * n as f64)
+}

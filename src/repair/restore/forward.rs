@@ -1,0 +1,112 @@
+//! Activations on the way through a model, or through one block of it that is fed with the rows
+//! that enter it.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use super::texts::{Batch, MAX_PARALLEL, N_BATCH};
+use crate::llama::{Engine, Error as LlamaError, Go, Hooks, LinearInput, Session, Site, Size};
+use crate::repair::error::Result;
+
+/// What is read on the way.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Wants {
+    /// What these matrices multiply.
+    pub inputs: Vec<String>,
+    /// What these writers put out: their places in the structure.
+    pub outputs: Vec<usize>,
+    /// The residual stream at these points.
+    pub points: Vec<usize>,
+    /// The matrix whose input is the last thing needed; None: the decode goes to its end.
+    pub last: Option<String>,
+}
+
+/// What was read: rows of the batch, one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// By matrix.
+    pub inputs: HashMap<String, Vec<f32>>,
+    /// By writer.
+    pub outputs: HashMap<usize, Vec<f32>>,
+    /// By point.
+    pub points: HashMap<usize, Vec<f32>>,
+}
+
+/// A model that reads batches.
+pub(super) struct Forward<'e> {
+    session: Session<'e>,
+    /// The point where rows are put in; None: the model reads the tokens.
+    entry: Option<usize>,
+}
+
+impl<'e> Forward<'e> {
+    /// A context of `engine`; rows enter at the point `entry`, where there is one.
+    pub fn new(engine: &'e Engine, entry: Option<usize>) -> Result<Forward<'e>> {
+        let (n_ctx, n_seq) = (N_BATCH as u32, MAX_PARALLEL as u32);
+        let n_seq = if engine.is_recurrent() { 1 } else { n_seq };
+        let size = Size { n_ctx, n_batch: n_ctx, n_seq, unified: true };
+        Ok(Forward { session: Session::new(engine, size)?, entry })
+    }
+
+    /// Reads one batch. `rows`, [n, n_embd], enter at the entry, where the model has one.
+    ///
+    /// # Errors
+    /// llama.cpp cannot, or what was asked for is not there.
+    pub fn read(&mut self, batch: &Batch, rows: &[f32], wants: &Wants) -> Result<Seen> {
+        self.session.clear();
+        let mut inputs = batch.inputs.clone();
+        if self.entry.is_some() {
+            // Any token will do: its embedding is overwritten.
+            inputs.iter_mut().for_each(|input| input.token = 0);
+        }
+        let (seen, mut next) = (RefCell::new(Seen::default()), 0);
+        let entry = self.entry;
+        let enter = |_: Site, row: &mut [f32]| {
+            row.copy_from_slice(&rows[next..next + row.len()]);
+            next += row.len();
+        };
+        let at = |site: Site| match site {
+            Site::Point(point) => wants.points.contains(&point),
+            Site::Output(writer) => wants.outputs.contains(&writer),
+        };
+        let read = |site: Site, _: usize, row: &[f32]| {
+            let mut seen = seen.borrow_mut();
+            let rows = match site {
+                Site::Point(point) => seen.points.entry(point).or_default(),
+                Site::Output(writer) => seen.outputs.entry(writer).or_default(),
+            };
+            rows.extend_from_slice(row);
+            Ok(())
+        };
+        let take = |input: &LinearInput<'_>| {
+            let mut seen = seen.borrow_mut();
+            seen.inputs.insert(input.weight.into(), input.rows.to_vec());
+            Ok(match wants.last.as_deref() == Some(input.weight) {
+                true => Go::Home,
+                false => Go::On,
+            })
+        };
+        let of = |name: &str| {
+            wants.inputs.iter().any(|n| n == name) || wants.last.as_deref() == Some(name)
+        };
+        let mut hooks = Hooks::new().inputs(of, take);
+        if !wants.points.is_empty() || !wants.outputs.is_empty() {
+            hooks = hooks.read(at, read);
+        }
+        if entry.is_some() {
+            hooks = hooks.change(move |site| Some(site) == entry.map(Site::Point), enter);
+        }
+        self.session.decode(&inputs, Some(&mut hooks))?;
+        drop(hooks);
+        let seen = seen.into_inner();
+        let n = inputs.len();
+        let all = seen.points.values().chain(seen.outputs.values()).chain(seen.inputs.values());
+        match all.clone().all(|rows| !rows.is_empty() && rows.len().is_multiple_of(n)) {
+            true => Ok(seen),
+            false => {
+                let n_rows = all.map(Vec::len).min().unwrap_or(0);
+                Err(LlamaError::CutBatch { n_rows, n_tokens: n }.into())
+            }
+        }
+    }
+}

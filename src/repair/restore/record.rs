@@ -1,0 +1,172 @@
+//! What the original's block does, on all calibration texts.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::path::Path;
+
+use super::forward::{Forward, Seen, Wants};
+use super::lane::Place;
+use super::rows::Rows;
+use super::texts::{Batch, Texts};
+use super::whole::relative;
+use crate::llama::Engine;
+use crate::llama::graph::{Group, Structure};
+use crate::repair::error::Result;
+
+/// What writers put out and what the stream gains must agree so far, relative, for the drift to be
+/// handed on: where a norm or a router stands between, they do not.
+const SAME: f64 = 0.03;
+
+/// A matrix that writes into the residual stream.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Writer {
+    /// Its place among the structure's writers.
+    pub output: usize,
+    /// The point that its product is added to.
+    pub before: usize,
+}
+
+/// The writer that the matrix `name` is, if it is one.
+pub(super) fn writer_of(structure: &Structure, name: &str) -> Option<Writer> {
+    let output = structure.writers().position(|writer| writer.tensor == name)?;
+    let of = |point: &usize| structure.outputs_of(*point).contains(&output);
+    let point = (0..structure.points.len()).find(of)?;
+    Some(Writer { output, before: point.checked_sub(1)? })
+}
+
+/// What the original's block does.
+#[derive(Default)]
+pub(super) struct Record {
+    /// By matrix, what it multiplies.
+    pub inputs: HashMap<String, Rows>,
+    /// By writer, what it puts out.
+    outputs: HashMap<usize, Rows>,
+    /// By point, the residual stream.
+    points: HashMap<usize, Rows>,
+    /// By writer, how much of what it puts out the stream gains; none where that is not linear.
+    gains: HashMap<usize, f32>,
+}
+
+impl Record {
+    /// Lets all texts through the block: `entering` becomes the rows that leave it.
+    pub fn new(
+        (engine, structure): (&Engine, &Structure),
+        (place, groups): (&Place, &[&Group]),
+        texts: &Texts,
+        entering: &mut Rows,
+        folder: &Path,
+    ) -> Result<Record> {
+        let mut wants = Wants { last: place.after.clone(), ..Wants::default() };
+        let mut points = vec![place.exit];
+        for group in groups {
+            let dense = || group.matrices.iter().filter(|m| !m.experts);
+            let writers: Vec<Writer> =
+                dense().filter_map(|m| writer_of(structure, &m.tensor)).collect();
+            points.extend(writers.iter().flat_map(|w| [w.before, w.before + 1]));
+            let leader = dense().next().filter(|_| dense().count() > writers.len());
+            wants.inputs.extend(leader.map(|m| m.tensor.clone()));
+            wants.outputs.extend(writers.iter().map(|w| w.output));
+        }
+        points.sort_unstable();
+        points.dedup();
+        wants.points = points;
+        let mut record = Record::default();
+        let mut forward = Forward::new(engine, place.entry)?;
+        for batch in &texts.batches {
+            let rows = entering.read(batch.rows.clone())?;
+            let seen = forward.read(batch, &rows, &wants)?;
+            if record.gains.is_empty() {
+                record.gains = gains(structure, &seen, batch.rows.len());
+            }
+            entering.write(batch.rows.start, &seen.points[&place.exit])?;
+            let Seen { inputs, outputs, points } = seen;
+            let all = (texts.n_rows(), folder);
+            keep(&mut record.inputs, inputs, batch, all)?;
+            keep(&mut record.outputs, outputs, batch, all)?;
+            keep(&mut record.points, points, batch, all)?;
+        }
+        Ok(record)
+    }
+
+    /// Y and drift of a writer on one batch: what the original's puts out, and what the stream has
+    /// lost before it, `ours` being the stream there.
+    pub fn wanted(
+        &mut self,
+        writer: Writer,
+        batch: &Batch,
+        ours: Option<&Vec<f32>>,
+    ) -> Result<Vec<f32>> {
+        let rows = batch.rows.clone();
+        let Some(outputs) = self.outputs.get_mut(&writer.output) else { return Ok(Vec::new()) };
+        let mut wanted = outputs.read(rows.clone())?;
+        let gain = self.gains.get(&writer.output);
+        if let (Some(gain), Some(theirs), Some(ours)) =
+            (gain, self.points.get_mut(&writer.before), ours)
+        {
+            let theirs = theirs.read(rows)?;
+            let drift = theirs.iter().zip(ours).map(|(a, b)| (a - b) / gain);
+            wanted.iter_mut().zip(drift).for_each(|(y, d)| *y += d);
+        }
+        Ok(wanted)
+    }
+}
+
+fn keep<K: Eq + Hash>(
+    kept: &mut HashMap<K, Rows>,
+    seen: HashMap<K, Vec<f32>>,
+    batch: &Batch,
+    (n, folder): (usize, &Path),
+) -> Result<()> {
+    for (key, rows) in seen {
+        let width = rows.len() / batch.rows.len().max(1);
+        let all = match kept.entry(key) {
+            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                entry.insert(Rows::new(n, width, folder)?)
+            }
+        };
+        all.write(batch.rows.start, &rows)?;
+    }
+    Ok(())
+}
+
+/// How much of what writers put out the stream gains, where it is one number for all: 1 in most
+/// models, less where llama.cpp's graph scales it.
+fn gains(structure: &Structure, seen: &Seen, n_rows: usize) -> HashMap<usize, f32> {
+    let mut gains = HashMap::new();
+    for point in 1..structure.points.len() {
+        let outputs = structure.outputs_of(point);
+        let all: Option<Vec<&Vec<f32>>> = outputs.clone().map(|o| seen.outputs.get(&o)).collect();
+        let around = (seen.points.get(&(point - 1)), seen.points.get(&point));
+        let (Some(all), (Some(before), Some(after))) = (all, around) else { continue };
+        let Some(first) = all.first().filter(|y| y.len() == before.len()) else { continue };
+        let mut said = (*first).clone();
+        for more in &all[1..] {
+            said.iter_mut().zip(*more).for_each(|(y, more)| *y += more);
+        }
+        let mut gained: Vec<f32> = after.iter().zip(before).map(|(a, b)| a - b).collect();
+        centre(&mut said, n_rows);
+        centre(&mut gained, n_rows);
+        let dot = |a: &[f32], b: &[f32]| -> f64 {
+            a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+        };
+        let gain = dot(&gained, &said) / dot(&said, &said);
+        said.iter_mut().for_each(|y| *y *= gain as f32);
+        if gain > 0.0 && relative(&said, &gained) <= SAME {
+            gains.extend(outputs.map(|output| (output, gain as f32)));
+        }
+    }
+    gains
+}
+
+/// Takes off what all rows have alike: biases.
+fn centre(rows: &mut [f32], n_rows: usize) {
+    let width = rows.len() / n_rows.max(1);
+    let mut mean = vec![0f32; width];
+    for row in rows.chunks_exact(width) {
+        mean.iter_mut().zip(row).for_each(|(m, x)| *m += x / n_rows as f32);
+    }
+    for row in rows.chunks_exact_mut(width) {
+        row.iter_mut().zip(&mean).for_each(|(x, m)| *x -= m);
+    }
+}

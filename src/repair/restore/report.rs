@@ -1,0 +1,58 @@
+//! What came of a restore.
+
+use serde::{Deserialize, Serialize};
+
+/// A restored model, in numbers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Restored {
+    /// Tokens that matrices were fitted to.
+    pub n_tokens: usize,
+    /// Tokens held out, which errors are of.
+    pub n_held_out: usize,
+    /// Block by block.
+    pub blocks: Vec<BlockReport>,
+}
+
+/// One block.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct BlockReport {
+    /// Its number.
+    pub block: u32,
+    /// True if it was run by itself; false: in the whole model.
+    pub alone: bool,
+    /// Its matrices, in order of evaluation.
+    pub tensors: Vec<TensorReport>,
+    /// `|ours - original| / |original|` of the residual stream that leaves it, on held-out tokens:
+    /// of the compressed model as it was, and as far as it is restored.
+    pub residual: (f64, f64),
+}
+
+/// One matrix.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TensorReport {
+    /// The tensor.
+    pub name: String,
+    /// Its type, before and after.
+    #[serde(rename = "type")]
+    pub ty: String,
+    /// What was done with it.
+    pub outcome: Outcome,
+    /// `|Y - X W^T| / |Y|` on held-out tokens, before and after; null where nothing was tried.
+    pub error: Option<(f64, f64)>,
+    /// True if its zeros were kept.
+    pub zeros_kept: bool,
+}
+
+/// What was done with a matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It has new numbers.
+    Restored,
+    /// The new numbers were no better on held-out tokens.
+    NoBetter,
+    /// It holds a matrix for each expert or head, which are not refitted.
+    Stacked,
+    /// ggml does not write its type, or it is one that compression leaves alone.
+    LeftAlone,
+}

@@ -1,0 +1,72 @@
+//! What the matrices of a group are fitted to, added up batch by batch.
+
+use super::forward::Seen;
+use super::record::{Record, Writer};
+use super::texts::Batch;
+use crate::numeric::{Cross, Gram};
+use crate::repair::error::Result;
+
+/// Sums over the tokens that matrices are fitted to, and the rows of those held out.
+pub(super) struct Sums {
+    /// `X_c^T X_c`.
+    pub gram: Gram,
+    /// `X_o^T X_c`, if the original's inputs were recorded.
+    pub readers: Option<Readers>,
+    pub writers: Vec<WriterSums>,
+    /// Held-out rows of X_c.
+    pub held_out: Vec<f32>,
+}
+
+/// For matrices that do not write into the residual stream.
+pub(super) struct Readers {
+    /// The matrix by whose name the original's inputs were recorded.
+    pub leader: String,
+    /// `X_o^T X_c`.
+    pub products: Cross,
+    /// Held-out rows of X_o.
+    pub held_out: Vec<f32>,
+}
+
+/// For one that does.
+pub(super) struct WriterSums {
+    pub name: String,
+    pub writer: Writer,
+    /// T.
+    pub products: Cross,
+    /// Held-out rows of Y.
+    pub held_out: Vec<f32>,
+}
+
+impl Sums {
+    /// Adds a batch: `inputs` are its rows of X_c.
+    pub fn add(
+        &mut self,
+        batch: &Batch,
+        inputs: Vec<f32>,
+        seen: &Seen,
+        record: &mut Record,
+    ) -> Result<()> {
+        if let Some(readers) = &mut self.readers
+            && let Some(rows) = record.inputs.get_mut(&readers.leader)
+        {
+            let theirs = rows.read(batch.rows.clone())?;
+            match batch.held_out {
+                true => readers.held_out.extend(theirs),
+                false => readers.products.add(&theirs, &inputs),
+            }
+        }
+        for sums in &mut self.writers {
+            let ours = seen.points.get(&sums.writer.before);
+            let wanted = record.wanted(sums.writer, batch, ours)?;
+            match batch.held_out {
+                true => sums.held_out.extend(wanted),
+                false => sums.products.add(&wanted, &inputs),
+            }
+        }
+        match batch.held_out {
+            true => self.held_out.extend(inputs),
+            false => self.gram.add(&inputs),
+        }
+        Ok(())
+    }
+}

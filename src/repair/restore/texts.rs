@@ -1,0 +1,117 @@
+//! Calibration texts in batches: those that matrices are fitted to, and those that are held out.
+
+use std::ops::Range;
+
+use crate::llama::{Input, prompt_inputs};
+use crate::stats::Sample;
+
+/// Tokens of a batch.
+pub(super) const N_BATCH: usize = 512;
+/// Texts of a batch, at most.
+pub(super) const MAX_PARALLEL: usize = 64;
+/// Every so many texts one is held out, up to so many tokens.
+const HELD_OUT: usize = 10;
+const MAX_HELD_OUT: usize = 1024;
+
+/// Texts that are read together.
+#[derive(Debug, Clone)]
+pub(super) struct Batch {
+    /// What is read.
+    pub inputs: Vec<Input>,
+    /// Its rows among all.
+    pub rows: Range<usize>,
+    /// True if nothing is fitted to it.
+    pub held_out: bool,
+}
+
+/// All texts.
+#[derive(Debug, Clone)]
+pub(super) struct Texts {
+    /// Those that are held out come last.
+    pub batches: Vec<Batch>,
+    /// Tokens that matrices are fitted to.
+    pub n_fitted: usize,
+    /// Tokens held out.
+    pub n_held_out: usize,
+}
+
+impl Texts {
+    /// Batches of `samples`, each cut off at the length of one; one text a batch if `alone`.
+    pub fn new(samples: &[Sample], alone: bool) -> Texts {
+        let mut n_held_out = 0;
+        let (mut fitted, mut held_out) = (Vec::new(), Vec::new());
+        for (i, sample) in samples.iter().enumerate() {
+            let tokens = &sample.tokens[..sample.tokens.len().min(N_BATCH)];
+            let room = n_held_out + tokens.len() <= MAX_HELD_OUT;
+            match i % HELD_OUT == HELD_OUT - 1 && room {
+                true => held_out.push(tokens),
+                false => fitted.push(tokens),
+            }
+            n_held_out = held_out.iter().map(|t| t.len()).sum();
+        }
+        let mut batches = Vec::new();
+        let most = if alone { 1 } else { MAX_PARALLEL };
+        let n_fitted = pack(&fitted, most, false, 0, &mut batches);
+        let n_held_out = pack(&held_out, most, true, n_fitted, &mut batches);
+        Texts { batches, n_fitted, n_held_out }
+    }
+
+    /// Tokens of all.
+    pub fn n_rows(&self) -> usize {
+        self.n_fitted + self.n_held_out
+    }
+}
+
+/// Packs `texts` in their order; returns how many tokens they have.
+fn pack(
+    texts: &[&[i32]],
+    most: usize,
+    held_out: bool,
+    first_row: usize,
+    batches: &mut Vec<Batch>,
+) -> usize {
+    let mut row = first_row;
+    let mut rest = texts.iter().filter(|text| !text.is_empty()).peekable();
+    while rest.peek().is_some() {
+        let mut inputs: Vec<Input> = Vec::new();
+        for sequence in 0..most as u32 {
+            let fits = |text: &&&[i32]| inputs.len() + text.len() <= N_BATCH;
+            let Some(text) = rest.next_if(fits) else { break };
+            inputs.extend(prompt_inputs(text, sequence, 0));
+        }
+        // All rows of the last block are wanted, not those of each text's end alone.
+        inputs.iter_mut().for_each(|input| input.logits = true);
+        let rows = row..row + inputs.len();
+        row = rows.end;
+        batches.push(Batch { inputs, rows, held_out });
+    }
+    row - first_row
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_token_is_read_once_and_held_out_texts_come_last() {
+        let sample = |n: usize| Sample { tokens: vec![1; n], counted_from: 0 };
+        let samples: Vec<Sample> = (0..50).map(|i| sample(20 + 13 * i)).collect();
+        let texts = Texts::new(&samples, false);
+        let expected: usize = samples.iter().map(|s| s.tokens.len().min(N_BATCH)).sum();
+        assert_eq!(texts.n_rows(), expected);
+        let mut row = 0;
+        for batch in &texts.batches {
+            assert_eq!(batch.rows, row..row + batch.inputs.len());
+            assert!(batch.inputs.len() <= N_BATCH && batch.inputs.iter().all(|i| i.logits));
+            assert_eq!(batch.held_out, batch.rows.start >= texts.n_fitted);
+            row = batch.rows.end;
+        }
+        assert!(texts.n_held_out > 0 && texts.n_held_out <= MAX_HELD_OUT);
+        assert!(
+            Texts::new(&samples, true)
+                .batches
+                .iter()
+                .all(|b| b.inputs.iter().all(|i| i.sequence == 0))
+        );
+    }
+}

@@ -1,0 +1,137 @@
+//! Both models read as a whole, before anything is restored: the rows that enter their first
+//! block, and how the residual stream goes on, block by block, on the held-out texts.
+
+use std::path::Path;
+
+use super::forward::{Forward, Wants};
+use super::lane::{Lane, Means, Place, Way};
+use super::rows::Rows;
+use super::texts::{Batch, Texts};
+use crate::llama::Engine;
+use crate::repair::error::Result;
+
+/// A block alone that comes off by more than this, relative, is not the block in the model.
+const SAME: f64 = 1e-3;
+
+/// The residual stream of whole models on held-out texts.
+pub(super) struct Baseline {
+    /// Of the original, [n_block + 1][n_held_out, n_embd] one after the other.
+    original: Rows,
+    /// `|compressed - original| / |original|` behind each block.
+    errors: Vec<f64>,
+    n_held_out: usize,
+}
+
+impl Baseline {
+    /// Reads all texts up to the first block, and those held out to their end. The rows that
+    /// enter the first block come back beside: the original's and the compressed model's.
+    pub fn new(
+        engines: &(Engine, Engine),
+        texts: &Texts,
+        n_block: u32,
+        folder: &Path,
+    ) -> Result<((Rows, Rows), Baseline)> {
+        let entering = (entering(&engines.0, texts, folder)?, entering(&engines.1, texts, folder)?);
+        let (n, width) = (texts.n_held_out, engines.0.n_embd());
+        let mut original = Rows::new(n * (n_block as usize + 1), width, folder)?;
+        let mut compressed = Rows::new(n * (n_block as usize + 1), width, folder)?;
+        read_points(&engines.0, texts, n_block, &mut original)?;
+        read_points(&engines.1, texts, n_block, &mut compressed)?;
+        let error = |block: usize| -> Result<f64> {
+            let rows = block * n..(block + 1) * n;
+            Ok(relative(&compressed.read(rows.clone())?, &original.read(rows)?))
+        };
+        let errors = (1..=n_block as usize).map(error).collect::<Result<Vec<f64>>>()?;
+        Ok((entering, Baseline { original, errors, n_held_out: n }))
+    }
+
+    /// The relative error of the residual stream behind `block`: of the compressed model as it
+    /// was, and as far as it is restored.
+    pub fn errors(
+        &mut self,
+        block: u32,
+        original: &mut Lane<'_>,
+        ours: &mut Lane<'_>,
+        texts: &Texts,
+    ) -> Result<(f64, f64)> {
+        let rows = texts.n_fitted..texts.n_rows();
+        let after = relative(&ours.rows.read(rows.clone())?, &original.rows.read(rows)?);
+        Ok((self.errors[block as usize], after))
+    }
+
+    /// The original's rows of a held-out batch in front of `block`.
+    fn rows_of(&mut self, block: u32, batch: &Batch, texts: &Texts) -> Result<Vec<f32>> {
+        let first = block as usize * self.n_held_out + batch.rows.start - texts.n_fitted;
+        self.original.read(first..first + batch.rows.len())
+    }
+}
+
+/// By itself, if the block does so what it does in the model: tried on the original.
+pub(super) fn way_of(
+    baseline: &mut Baseline,
+    original: &mut Lane<'_>,
+    means: &Means<'_>,
+    block: u32,
+    texts: &Texts,
+) -> Result<Way> {
+    let Some(batch) = texts.batches.iter().find(|batch| batch.held_out) else {
+        return Ok(Way::Whole);
+    };
+    let entering = baseline.rows_of(block, batch, texts)?;
+    let leaving = baseline.rows_of(block + 1, batch, texts)?;
+    let mut alone = || -> Result<Vec<f32>> {
+        let engine = original.open(means, Way::Alone, block)?;
+        let place = Place::new(engine.structure()?, Way::Alone, block);
+        let wants = Wants { points: vec![place.exit], ..Wants::default() };
+        let mut seen = Forward::new(&engine, place.entry)?.read(batch, &entering, &wants)?;
+        Ok(seen.points.remove(&place.exit).unwrap_or_default())
+    };
+    // What keeps llama.cpp from running the block by itself is no error: it runs in the model.
+    let same = |rows: Vec<f32>| rows.len() == leaving.len() && relative(&rows, &leaving) <= SAME;
+    match alone().is_ok_and(same) {
+        true => Ok(Way::Alone),
+        false => Ok(Way::Whole),
+    }
+}
+
+/// `|a - b| / |b|`, Frobenius.
+pub(super) fn relative(a: &[f32], b: &[f32]) -> f64 {
+    let square = |x: f32| f64::from(x).powi(2);
+    let missed: f64 = a.iter().zip(b).map(|(a, b)| square(a - b)).sum();
+    let all: f64 = b.iter().map(|b| square(*b)).sum();
+    if all > 0.0 { (missed / all).sqrt() } else { missed.sqrt() }
+}
+
+/// The rows that enter the first block, of all texts.
+fn entering(engine: &Engine, texts: &Texts, folder: &Path) -> Result<Rows> {
+    let structure = engine.structure()?;
+    structure.check_stream()?;
+    structure.check_memory()?;
+    let point = structure.input_of(0);
+    let first = structure.groups.first().and_then(|group| group.matrices.first());
+    let last = first.map(|matrix| matrix.tensor.clone());
+    let wants = Wants { points: vec![point], last, ..Wants::default() };
+    let mut rows = Rows::new(texts.n_rows(), engine.n_embd(), folder)?;
+    let mut forward = Forward::new(engine, None)?;
+    for batch in &texts.batches {
+        let seen = forward.read(batch, &[], &wants)?;
+        rows.write(batch.rows.start, &seen.points[&point])?;
+    }
+    Ok(rows)
+}
+
+/// The residual stream in front of each block and behind the last, of held-out texts.
+fn read_points(engine: &Engine, texts: &Texts, n_block: u32, rows: &mut Rows) -> Result<()> {
+    let structure = engine.structure()?;
+    let points: Vec<usize> = (0..=n_block).map(|block| structure.input_of(block)).collect();
+    let wants = Wants { points: points.clone(), ..Wants::default() };
+    let mut forward = Forward::new(engine, None)?;
+    for batch in texts.batches.iter().filter(|batch| batch.held_out) {
+        let seen = forward.read(batch, &[], &wants)?;
+        for (block, point) in points.iter().enumerate() {
+            let first = block * texts.n_held_out + batch.rows.start - texts.n_fitted;
+            rows.write(first, &seen.points[point])?;
+        }
+    }
+    Ok(())
+}
