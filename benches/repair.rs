@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use aird::direction::{About, Direction, Grid};
 use aird::gguf::{Builder, GgmlType, Layout, Model, Rewrite, Step, Unwatched, Watch};
 use aird::llama::graph::{Part, Structure};
-use aird::quant::{Along, encode_rows, strengthen};
+use aird::quant::{Along, Zeros, encode_rows, strengthen};
 use aird::repair::{Edit, Half, Storage, apply, edit};
 use anyhow::{Context, Result, ensure};
 
@@ -98,7 +98,8 @@ fn table() -> Result<()> {
         let mut line = format!("{:8}", ty.to_string());
         for along in [&spread, &few] {
             for alpha in [0.5, 1.0, 3.0] {
-                let one = strengthen(tensor, 0..N as u64, &Along::same(along), alpha, ty)?;
+                let one =
+                    strengthen(tensor, 0..N as u64, &Along::same(along), alpha, (ty, Zeros::Keep))?;
                 let (off, limit) = ((one.realised_alpha / alpha - 1.0).abs(), limit(ty));
                 ensure!(off <= limit, "{ty}, alpha {alpha}: off by {off:.3}, limit {limit}");
                 let noise = one.noise / one.own_noise.max(f64::MIN_POSITIVE);
@@ -178,7 +179,8 @@ fn new_file(folder: &Path, shapes: &Shapes, direction: &Path) -> Result<()> {
         let model = Model::open(&source)?;
         let structure = &Structure::trace(&model)?;
         let storage = Storage::Keep;
-        let asked = Edit { unit: &unit, alpha: 3.0, halves: &halves, storage, structure };
+        let (unit, halves, zeros) = (&unit[..], &halves[..], Zeros::Keep);
+        let asked = Edit { unit, alpha: 3.0, halves, storage, zeros, structure };
         let edited = edit(&model, asked, &Unwatched)?;
         let mut rewrite = Rewrite::new(&model, Layout::Single);
         rewrite.record(Step::new("bench"));

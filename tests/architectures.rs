@@ -11,7 +11,9 @@ use aird::gguf::{Layout, Model, Rewrite, Unwatched, within_block};
 use aird::llama::graph::{Link, Part, Point, PointKind, Structure, Writer};
 use aird::llama::{Engine, Hooks, Input, Options, Prefill, Session, Site, Size};
 use aird::quant::decoded;
-use aird::repair::{Arrived, Asked, Edit, Half, Storage, apply, arrivals, check_asked, edit};
+use aird::repair::{
+    Arrived, Asked, Edit, Half, Storage, Zeros, apply, arrivals, check_asked, edit,
+};
 
 use indexmap::IndexSet;
 use serde_json::Value;
@@ -321,7 +323,8 @@ fn slack(facts: &Facts, point: &Point) -> f64 {
 }
 
 fn asked<'a>(structure: &'a Structure, (unit, halves): (&'a [f32], &'a [Half])) -> Edit<'a> {
-    Edit { unit, alpha: 1.0, halves, storage: Storage::Keep, structure }
+    let (storage, zeros) = (Storage::Keep, Zeros::Keep);
+    Edit { unit, alpha: 1.0, halves, storage, zeros, structure }
 }
 
 /// What `repair` says that norms leave is what they leave.

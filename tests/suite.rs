@@ -29,6 +29,7 @@ mod readme;
 mod repair;
 mod repair_manners;
 mod report;
+mod restore;
 mod scores;
 mod search;
 mod signals;

@@ -24,7 +24,7 @@ pub use convertible::{is_block_matrix, is_convertible};
 pub use error::{Error, Result};
 pub use finite::{decode_finite, decoded_finite, find_non_finite, first_non_finite, non_finite_at};
 pub use onto::{Onto, onto};
-pub use preserve::{Along, Strengthened, strengthen};
+pub use preserve::{Along, Strengthened, Zeros, strengthen};
 pub use rows::{decode_rows, decoded, encode_rows};
 pub use stream::{fold_range, fold_rows};
 pub use zeros::{PRUNED, encode_pruned_rows, keeps_zeros};

@@ -12,6 +12,9 @@
 //! Blocks lie within rows, so chunks of columns are worked on by themselves, in parallel, always
 //! the same ones: results do not depend on threads. Errors are carried in f64.
 //!
+//! A pruned matrix keeps its zeros, unless they are to be filled: column j then changes on its
+//! support S_j alone, by `alpha v_i g_j / sum over S_j of u v`, which is the same along u.
+//!
 //! Rows whose part of the edit is smaller than the noise of rounding them anew keep their bytes;
 //! the others carry their share, which is no more than [`KEPT_SHARE`] of the edit. Blocks of
 //! k-quants keep their scales where the new numbers fit them ([`round_to_grid`]).
@@ -22,6 +25,7 @@ use rayon::prelude::*;
 
 use super::error::Result;
 use super::grid::round_to_grid;
+use super::zeros::encode_pruned_rows;
 use crate::gguf::{GgmlType, Tensor};
 use crate::llama;
 
@@ -33,6 +37,21 @@ const CHUNKS_AT_ONCE: usize = 16;
 const KEPT_SHARE: f64 = 0.05;
 /// Every so many rows the mean of two is rounded, to see how coarse the type is.
 const SAMPLED: usize = 64;
+
+/// Part of a matrix that must be zero, over what rounding makes zero, for it to be pruned.
+const PRUNED_SHARE: f64 = 0.05;
+/// The least of u . v that a column's support may hold: with less, a column of few weights would
+/// be changed beyond its own size.
+const LEAST_SUPPORT: f64 = 0.05;
+
+/// What becomes of the zeros of a pruned matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Zeros {
+    /// They stay: the rest of a column takes the whole of its edit.
+    Keep,
+    /// The edit fills them, as the paper's does.
+    Fill,
+}
 
 /// The vectors of an edit, on the outputs' side: `W + alpha write read^T W`, read . write = 1.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,10 +82,12 @@ pub struct Strengthened {
     pub noise: f64,
     /// The same of rounding weights of this matrix that lie on no grid: the type's own coarseness.
     pub own_noise: f64,
+    /// True if it was pruned and its zeros are where they were.
+    pub keeps_zeros: bool,
 }
 
 /// `W + alpha v u^T W` as `ty`, of the rows `rows` of a tensor: one matrix W, [n_rows, n_cols]; u
-/// and v, [n_rows], are those of `along`.
+/// and v, [n_rows], are those of `along`. A matrix that was pruned keeps its zeros or is filled.
 ///
 /// # Errors
 /// A type that ggml does not decode or write, or rows that do not fit it.
@@ -78,7 +99,7 @@ pub fn strengthen(
     rows: Range<u64>,
     along: &Along,
     alpha: f64,
-    ty: GgmlType,
+    (ty, zeros): (GgmlType, Zeros),
 ) -> Result<Strengthened> {
     let n_rows = (rows.end - rows.start) as usize;
     let lens = (along.read.len(), along.write.len());
@@ -92,11 +113,12 @@ pub fn strengthen(
     let mut sums = Sums::default();
     surveys.collect::<Result<Vec<Sums>>>()?.iter().for_each(|part| sums.add(part));
     let order = Order::new(along, matrix.keepable_square(&sums));
+    let keeps_zeros = zeros == Zeros::Keep && sums.is_pruned();
     let row_bytes = ty.bytes_for(n_cols as u64).unwrap_or(0) as usize;
     let mut bytes = vec![0; n_rows * row_bytes];
     let mut at = 0;
     for chunks in chunks.chunks(CHUNKS_AT_ONCE) {
-        let parts = chunks.par_iter().map(|cols| matrix.round(cols, &order));
+        let parts = chunks.par_iter().map(|cols| matrix.round(cols, &order, keeps_zeros));
         for part in parts.collect::<Result<Vec<Part>>>()? {
             let len = part.bytes.len() / n_rows.max(1);
             let rows =
@@ -114,6 +136,7 @@ pub fn strengthen(
         written: sums.gg,
         noise: part(sums.noise, sums.ww),
         own_noise: part(sums.own_noise, sums.sampled),
+        keeps_zeros,
     })
 }
 
@@ -173,9 +196,18 @@ struct Sums {
     /// Of the sampled rows: `|Q(x) - x|^2` and `|x|^2`.
     own_noise: f64,
     sampled: f64,
+    /// Zeros and elements, of the matrix and of the sampled rows once they are rounded.
+    zeros: [f64; 2],
+    elements: [f64; 2],
 }
 
 impl Sums {
+    /// True if more of the matrix is zero than rounding made zero.
+    fn is_pruned(&self) -> bool {
+        let [part, rounded] = [0, 1].map(|i| self.zeros[i] / self.elements[i].max(1.0));
+        part - rounded > PRUNED_SHARE
+    }
+
     fn add(&mut self, other: &Sums) {
         self.along += other.along;
         self.gg += other.gg;
@@ -183,7 +215,21 @@ impl Sums {
         self.noise += other.noise;
         self.own_noise += other.own_noise;
         self.sampled += other.sampled;
+        for i in 0..2 {
+            self.zeros[i] += other.zeros[i];
+            self.elements[i] += other.elements[i];
+        }
     }
+}
+
+fn n_zeros(values: &[f32]) -> f64 {
+    values.iter().filter(|w| **w == 0.0).count() as f64
+}
+
+/// What columns write along u, and how much of u . v lies where they are not zero.
+struct Columns {
+    g: Vec<f64>,
+    support: Vec<f64>,
 }
 
 /// A chunk of columns, all rows of it.
@@ -196,13 +242,14 @@ struct Part {
 impl Matrix<'_> {
     /// `|W|^2`, `|g|^2` and the type's own noise, of some columns.
     fn survey(&self, cols: &Range<usize>) -> Result<Sums> {
-        let (weights, g) = self.weights(cols)?;
+        let (weights, Columns { g, .. }) = self.weights(cols)?;
         let mut sums = Sums { gg: g.iter().map(|g| g * g).sum(), ..Sums::default() };
         let mut squares = vec![0f64; cols.len()];
         for row in weights.chunks_exact(cols.len()) {
             squares.iter_mut().zip(row).for_each(|(square, w)| *square += f64::from(*w).powi(2));
         }
         sums.ww = squares.iter().sum();
+        (sums.zeros[0], sums.elements[0]) = (n_zeros(&weights), weights.len() as f64);
         self.sample(&weights, cols.len(), &mut sums)?;
         Ok(sums)
     }
@@ -218,22 +265,32 @@ impl Matrix<'_> {
         if change > 0.0 { row_noise / change } else { f64::INFINITY }
     }
 
-    /// Some columns, [n_rows, width], and their g.
-    fn weights(&self, cols: &Range<usize>) -> Result<(Vec<f32>, Vec<f64>)> {
+    /// Some columns, [n_rows, width], and what they write along u.
+    fn weights(&self, cols: &Range<usize>) -> Result<(Vec<f32>, Columns)> {
         let width = cols.len();
         let mut weights = vec![0f32; self.along.read.len() * width];
-        let mut g = vec![0f64; width];
+        let (mut g, mut support) = (vec![0f64; width], vec![0f64; width]);
         for (row, values) in weights.chunks_exact_mut(width).enumerate() {
             llama::decode(self.from, self.row_bytes(row, cols), values)?;
             let u = f64::from(self.along.read[row]);
-            g.iter_mut().zip(&*values).for_each(|(g, w)| *g += u * f64::from(*w));
+            let share = u * f64::from(self.along.write[row]);
+            for ((g, support), w) in g.iter_mut().zip(&mut support).zip(&*values) {
+                *g += u * f64::from(*w);
+                *support += if *w == 0.0 { 0.0 } else { share };
+            }
         }
-        Ok((weights, g))
+        Ok((weights, Columns { g, support }))
     }
 
-    fn round(&self, cols: &Range<usize>, order: &Order) -> Result<Part> {
+    fn round(&self, cols: &Range<usize>, order: &Order, keeps_zeros: bool) -> Result<Part> {
         let (n_rows, width) = (self.along.read.len(), cols.len());
-        let (weights, g) = self.weights(cols)?;
+        let (weights, Columns { g, support }) = self.weights(cols)?;
+        // How much a weight that stays must take of the edit, and whether one stays.
+        let takes: Vec<f64> = match keeps_zeros {
+            true => support.iter().map(|s| 1.0 / s.max(LEAST_SUPPORT)).collect(),
+            false => vec![1.0; width],
+        };
+        let stays = |w: f32| !keeps_zeros || w != 0.0;
         let len = self.to.bytes_for(width as u64).unwrap_or(0) as usize;
         let mut part = Part { bytes: vec![0; n_rows * len], sums: Sums::default() };
         let (mut error, mut targets) = (vec![0f64; width], vec![0f64; width]);
@@ -243,8 +300,9 @@ impl Matrix<'_> {
         for (place, &row) in order.rows.iter().enumerate() {
             let (u, values) = (f64::from(self.along.read[row]), &weights[row * width..][..width]);
             let strength = self.alpha * f64::from(self.along.write[row]);
-            for (t, (w, g)) in targets.iter_mut().zip(values.iter().zip(&g)) {
-                *t = f64::from(*w) + strength * g;
+            for (j, t) in targets.iter_mut().enumerate() {
+                let change = if stays(values[j]) { strength * takes[j] * g[j] } else { 0.0 };
+                *t = f64::from(values[j]) + change;
             }
             let out = &mut part.bytes[row * len..(row + 1) * len];
             let block = self.row_bytes(row, cols);
@@ -254,11 +312,15 @@ impl Matrix<'_> {
             } else {
                 let left = order.left[place];
                 let carried = if left > 0.0 && self.to != GgmlType::F32 { u / left } else { 0.0 };
-                for (x, (t, error)) in wanted.iter_mut().zip(targets.iter().zip(&error)) {
-                    *x = (t - error * carried) as f32;
+                for (j, x) in wanted.iter_mut().enumerate() {
+                    let moved = (targets[j] - error[j] * carried) as f32;
+                    *x = if stays(values[j]) { moved } else { 0.0 };
                 }
                 if self.from != self.to || !round_to_grid(self.to, block, &wanted, out) {
-                    llama::encode(self.to, &wanted, width, None, out)?;
+                    match keeps_zeros {
+                        true => encode_pruned_rows(self.to, &wanted, width, None, 1, out)?,
+                        false => llama::encode(self.to, &wanted, width, None, out)?,
+                    }
                 }
                 llama::decode(self.to, out, &mut found)?;
             }
@@ -285,6 +347,8 @@ impl Matrix<'_> {
             pairs.for_each(|(x, (a, b))| *x = (a + b) * std::f32::consts::FRAC_1_SQRT_2);
             llama::encode(self.to, &mixed, width, None, &mut bytes)?;
             llama::decode(self.to, &bytes, &mut back)?;
+            sums.zeros[1] += n_zeros(&back);
+            sums.elements[1] += back.len() as f64;
             for (x, q) in mixed.iter().zip(&back) {
                 sums.own_noise += (f64::from(*q) - f64::from(*x)).powi(2);
                 sums.sampled += f64::from(*x).powi(2);
@@ -341,7 +405,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let model = model(ty, folder.path());
         let tensor = model.tensors().next().unwrap();
-        strengthen(tensor, 0..N as u64, &Along::same(r), alpha, to).unwrap()
+        strengthen(tensor, 0..N as u64, &Along::same(r), alpha, (to, Zeros::Fill)).unwrap()
     }
 
     #[test]
@@ -381,7 +445,9 @@ mod tests {
         let model = model(GgmlType::F32, folder.path());
         let tensor = model.tensors().next().unwrap();
         let before = crate::quant::decoded(tensor, 0..N as u64).unwrap();
-        let found = strengthen(tensor, 0..N as u64, &Along::same(&r), 2.0, GgmlType::F32).unwrap();
+        let found =
+            strengthen(tensor, 0..N as u64, &Along::same(&r), 2.0, (GgmlType::F32, Zeros::Fill))
+                .unwrap();
         let mut g = vec![0f64; N];
         for (row, r) in before.chunks(N).zip(&r) {
             g.iter_mut().zip(row).for_each(|(g, w)| *g += f64::from(*r) * f64::from(*w));
@@ -401,7 +467,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let model = model(GgmlType::Q4_K, folder.path());
         let tensor = model.tensors().next().unwrap();
-        let found = strengthen(tensor, 0..N as u64, &Along::same(&r), 1.0, GgmlType::Q4_K).unwrap();
+        let found =
+            strengthen(tensor, 0..N as u64, &Along::same(&r), 1.0, (GgmlType::Q4_K, Zeros::Fill))
+                .unwrap();
         let row_bytes = found.bytes.len() / N;
         for row in 0..N {
             let range = row * row_bytes..(row + 1) * row_bytes;
@@ -411,13 +479,53 @@ mod tests {
     }
 
     #[test]
+    fn a_pruned_matrix_keeps_its_zeros_and_gets_the_whole_edit() {
+        for ty in [GgmlType::F16, GgmlType::Q8_0, GgmlType::Q4_0, GgmlType::Q4_1, GgmlType::Q6_K] {
+            let folder = tempfile::tempdir().unwrap();
+            let dense = model(GgmlType::F32, folder.path());
+            let dense =
+                crate::quant::decoded(dense.tensors().next().unwrap(), 0..N as u64).unwrap();
+            // Two of each four.
+            let pruned: Vec<f32> = dense
+                .iter()
+                .enumerate()
+                .map(|(i, w)| if (i + 5 * (i / N)) * 7 % 4 < 2 { 0.0 } else { *w })
+                .collect();
+            let mut bytes = vec![0; ty.bytes_for((N * N) as u64).unwrap() as usize];
+            encode_pruned_rows(ty, &pruned, N, None, 1, &mut bytes).unwrap();
+            let mut file = Builder::new();
+            file.kv("general.architecture", "llama");
+            file.tensor("blk.0.ffn_down.weight", &[N as u64, N as u64], ty, bytes).unwrap();
+            let path = folder.path().join("pruned.gguf");
+            file.write(&path).unwrap();
+            let file = Model::open(&path).unwrap();
+            let tensor = file.tensors().next().unwrap();
+            let before = crate::quant::decoded(tensor, 0..N as u64).unwrap();
+            let along = Along::same(&direction(false));
+            let run = |zeros| strengthen(tensor, 0..N as u64, &along, 1.0, (ty, zeros)).unwrap();
+            let kept = run(Zeros::Keep);
+            assert!(kept.keeps_zeros, "{ty}");
+            assert!((kept.realised_alpha - 1.0).abs() < 0.03, "{ty}: {}", kept.realised_alpha);
+            let mut after = vec![0f32; N * N];
+            crate::quant::decode_rows(ty, &kept.bytes, N, &mut after).unwrap();
+            assert!(before.iter().zip(&after).all(|(b, a)| *b != 0.0 || *a == 0.0), "{ty}");
+            assert!(!run(Zeros::Fill).keeps_zeros);
+        }
+        // What rounding made zero is no pruning.
+        let dense = run(GgmlType::Q4_0, GgmlType::Q4_0, &direction(false), 1.0);
+        assert!(!dense.keeps_zeros);
+    }
+
+    #[test]
     fn plain_rounding_would_lose_most_of_it() {
         // What this file is for: the same edit, rounded weight by weight.
         let r = direction(false);
         let folder = tempfile::tempdir().unwrap();
         let model = model(GgmlType::Q4_0, folder.path());
         let tensor = model.tensors().next().unwrap();
-        let exact = strengthen(tensor, 0..N as u64, &Along::same(&r), 1.0, GgmlType::F32).unwrap();
+        let exact =
+            strengthen(tensor, 0..N as u64, &Along::same(&r), 1.0, (GgmlType::F32, Zeros::Fill))
+                .unwrap();
         let words = exact.bytes.as_chunks::<4>().0.iter();
         let target: Vec<f32> = words.map(|b| f32::from_le_bytes(*b)).collect();
         let before = crate::quant::decoded(tensor, 0..N as u64).unwrap();

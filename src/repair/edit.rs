@@ -13,8 +13,8 @@ use crate::gguf::{
 };
 use crate::llama::graph::{Structure, Writer};
 use crate::quant::{
-    Along, Strengthened, decode_rows, decoded, encode_rows, first_non_finite, realised_alpha,
-    strengthen,
+    Along, Strengthened, Zeros, decode_rows, decoded, encode_rows, first_non_finite,
+    realised_alpha, strengthen,
 };
 
 /// Off by this part of itself, an alpha is not what was asked for.
@@ -36,6 +36,8 @@ pub struct Edit<'a> {
     pub halves: &'a [Half],
     /// Types of what comes out.
     pub storage: Storage,
+    /// What becomes of the zeros of pruned matrices.
+    pub zeros: Zeros,
     /// The model's.
     pub structure: &'a Structure,
 }
@@ -69,6 +71,8 @@ pub struct Edited {
     pub noise: f64,
     /// The same of the type's own rounding.
     pub own_noise: f64,
+    /// True for a pruned matrix whose zeros are where they were.
+    pub keeps_zeros: bool,
     /// True for a vector that is added to what a matrix writes.
     pub is_bias: bool,
     /// What the edit is read along: r, or u behind gains, [n_embd].
@@ -228,7 +232,7 @@ fn edit_matrix(
     let fits = if fits.is_empty() { vec![GgmlType::F16] } else { fits };
     let mut lost = None;
     for (i, &ty) in fits.iter().enumerate() {
-        let edited = strengthened(tensor, &along, edit.alpha, ty)?;
+        let edited = strengthened(tensor, &along, edit, ty)?;
         let off = (edited.realised_alpha / edit.alpha - 1.0).abs();
         let exact = off <= tolerance(ty, edit.storage);
         // The last type there is, and one that was asked for, may be noisy; none may lose the edit.
@@ -256,7 +260,12 @@ fn tolerance(ty: GgmlType, storage: Storage) -> f64 {
     if storage != Storage::Auto && bits < FEW_BITS { COARSE_TOLERANCE } else { ALPHA_TOLERANCE }
 }
 
-fn strengthened(tensor: Tensor<'_>, along: &Along, alpha: f64, ty: GgmlType) -> Result<Edited> {
+fn strengthened(
+    tensor: Tensor<'_>,
+    along: &Along,
+    Edit { alpha, zeros, .. }: Edit<'_>,
+    ty: GgmlType,
+) -> Result<Edited> {
     let info = tensor.info;
     let n_cols = info.n_cols() as usize;
     let (name, from) = (info.name.clone(), info.ty);
@@ -268,6 +277,7 @@ fn strengthened(tensor: Tensor<'_>, along: &Along, alpha: f64, ty: GgmlType) -> 
         worst_alpha: f64::NAN,
         noise: 0.0,
         own_noise: 0.0,
+        keeps_zeros: false,
         is_bias: false,
         read: along.read.clone(),
         bytes: Vec::new(),
@@ -277,9 +287,10 @@ fn strengthened(tensor: Tensor<'_>, along: &Along, alpha: f64, ty: GgmlType) -> 
     }
     let (mut realised, mut written) = (0.0, 0.0);
     for rows in matrices(tensor, along.read.len())? {
-        let one: Strengthened = strengthen(tensor, rows, along, alpha, ty)?;
+        let one: Strengthened = strengthen(tensor, rows, along, alpha, (ty, zeros))?;
         edited.noise = edited.noise.max(one.noise);
         edited.own_noise = edited.own_noise.max(one.own_noise);
+        edited.keeps_zeros |= one.keeps_zeros;
         // The noise is a sum over every number as ggml decodes it.
         let is_sound = one.noise.is_finite()
             && (!hides_nan(ty) || first_non_finite(ty, &one.bytes, n_cols)?.is_none());
@@ -342,6 +353,7 @@ fn edit_bias(model: &Model, name: &str, along: &Along, alpha: f64) -> Result<Opt
         worst_alpha: alpha,
         noise: 0.0,
         own_noise: 0.0,
+        keeps_zeros: false,
         is_bias: true,
         read: along.read.clone(),
         bytes,

@@ -20,3 +20,5 @@ pub use half::{Half, halves_text, parse_halves};
 pub use live::Live;
 pub use norms::{Arrived, arrivals};
 pub use proof::Proof;
+
+pub use crate::quant::Zeros;

@@ -81,7 +81,7 @@ fn written(tensor: Tensor<'_>, edited: &Edited, watch: &dyn Watch) -> Result<Vec
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Edit, Half, Storage, apply, edit};
+    use super::super::{Edit, Half, Storage, Zeros, apply, edit};
     use super::*;
     use crate::gguf::{Builder, GgmlType, Layout, Rewrite, Unwatched};
     use serde_json::json;
@@ -124,8 +124,9 @@ mod tests {
             let unit: Vec<f32> =
                 (0..N).map(|i| if i % 2 == 0 { 0.088_388_35 } else { 0.0 }).collect();
             let halves = [Half { block: 0, part: Part::Mlp }];
-            let (storage, structure) = (Storage::Auto, &structure());
-            let asked = Edit { unit: &unit, alpha: 2.0, halves: &halves, storage, structure };
+            let (storage, zeros, structure) = (Storage::Auto, Zeros::Keep, &structure());
+            let (unit, halves) = (&unit[..], &halves[..]);
+            let asked = Edit { unit, alpha: 2.0, halves, storage, zeros, structure };
             let edited = edit(&model, asked, &Unwatched).unwrap();
             let proof = Proof::before(&model, &edited, &Unwatched).unwrap();
             let check = |edited: &[Edited]| {

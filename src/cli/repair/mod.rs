@@ -30,7 +30,7 @@ use crate::gguf::{
 use crate::llama::graph::{Part, Structure, Writer};
 use crate::prompts;
 use crate::repair::{
-    Arrived, Asked, Edit, Half, Storage, arrivals, check, check_asked, halves_text,
+    Arrived, Asked, Edit, Half, Storage, Zeros, arrivals, check, check_asked, halves_text,
 };
 use crate::report::search::SearchReport;
 
@@ -104,6 +104,10 @@ pub struct Repair {
     /// Write the edit as a LoRA adapter, and no model.
     #[arg(long, value_name = "FILE", value_parser = output_path())]
     lora: Option<PathBuf>,
+    /// Let the edit fill the zeros of a pruned matrix, as the paper's does. Otherwise they stay, and
+    /// the weights beside them take the whole of the edit along the direction.
+    #[arg(long)]
+    fill_zeros: bool,
     /// Replace what exists.
     #[arg(long)]
     force: bool,
@@ -191,7 +195,8 @@ impl Repair {
         };
         // Before the search, which takes minutes: what would be refused after it.
         let (halves, alpha) = (given.as_deref().unwrap_or_default(), self.alpha.0.unwrap_or(1.0));
-        check(&model, Edit { unit: &unit, alpha, halves, storage, structure })?;
+        let zeros = if self.fill_zeros { Zeros::Fill } else { Zeros::Keep };
+        check(&model, Edit { unit: &unit, alpha, halves, storage, zeros, structure })?;
         let model_sha256 = self.check_direction(ui, &model, &direction)?;
         let (halves, alpha, search) = match (given, self.alpha.0) {
             (Some(halves), Some(alpha)) => (halves, alpha, None),
@@ -208,7 +213,7 @@ impl Repair {
                 (halves, alpha, Some(answer.report))
             }
         };
-        let asked = Edit { unit: &unit, alpha, halves: &halves, storage, structure };
+        let asked = Edit { unit: &unit, alpha, halves: &halves, storage, zeros, structure };
         let halves_too = halves.clone();
         let after_norms = Vec::new();
         let mut chosen = Chosen {

@@ -122,7 +122,7 @@ impl Repair {
             samples: &read.samples,
             prior: self.restore.prior,
             options: engine.options(),
-            interrupt: ui.interrupt(),
+            prober: &ui.prober(),
         };
         let restored = {
             let mut teller = Teller { ui, steps: ui.steps() };

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::cli::chat::Chat;
 use crate::cli::ui::Ui;
 use crate::llama::{Engine, Generation, Hooks, Sampling, generate};
-use crate::prompts::{self, Part, PromptSet, TextFile};
+use crate::prompts::{self, Part, TextFile};
 use crate::stats::Sample;
 
 /// Tokens of an answer.
@@ -15,7 +15,7 @@ const ANSWER_TOKENS: usize = 64;
 /// Tokens of a piece of text.
 const PIECE: usize = 256;
 /// Answers under way at once.
-const PARALLEL: u32 = 32;
+const PARALLEL: u32 = 48;
 /// How freely general text is drawn.
 const TEMPERATURE: f32 = 0.8;
 
@@ -43,15 +43,15 @@ pub(super) fn texts(
     file: Option<&Path>,
     mix: Mix,
 ) -> Result<Texts> {
-    let safety = answered(ui, engine, chat)?;
     let wanted = (mix.n_tokens as f64 * mix.safety_share) as usize;
-    let safety = cut(safety, wanted);
+    let safety = answered(ui, engine, chat, wanted)?;
     let n_safety = count(&safety);
     let general = match file {
         Some(path) => from_file(engine, path)?,
         None => written(ui, engine, mix.n_tokens.saturating_sub(n_safety))?,
     };
-    let general = cut(general, mix.n_tokens.saturating_sub(n_safety));
+    let part = mix.n_tokens.saturating_sub(n_safety) as f64 / count(&general).max(1) as f64;
+    let general = cut(general, part);
     let n_general = count(&general);
     let samples = mixed(safety, general);
     Ok(Texts { samples, n_safety, n_general })
@@ -61,11 +61,9 @@ fn count(samples: &[Sample]) -> usize {
     samples.iter().map(|s| s.tokens.len()).sum()
 }
 
-/// As many of them, spread over all, as have that many tokens.
-fn cut(samples: Vec<Sample>, n_tokens: usize) -> Vec<Sample> {
-    let all = count(&samples).max(1);
+/// A part of them, spread over all.
+fn cut(samples: Vec<Sample>, part: f64) -> Vec<Sample> {
     let mut taken = 0.0;
-    let part = n_tokens as f64 / all as f64;
     let keep = |_: &Sample| {
         taken += part.min(1.0);
         let keeps = taken >= 1.0 - 1e-9;
@@ -85,24 +83,27 @@ fn mixed(a: Vec<Sample>, b: Vec<Sample>) -> Vec<Sample> {
     all.into_iter().map(|(_, sample)| sample).collect()
 }
 
-/// aird's own training prompts, harmful, harmless and borderline, with the model's greedy answers.
-fn answered(ui: &Ui, engine: &Engine, chat: &Chat) -> Result<Vec<Sample>> {
-    let sets: [PromptSet; 3] = [
-        prompts::harmful(Part::Train),
-        prompts::harmless(Part::Train),
-        prompts::borderline(Part::Train),
-    ];
-    let texts = sets.iter().flat_map(|set| set.texts());
-    let prompts: Vec<Vec<i32>> =
-        texts.map(|text| chat.tokens(engine, text)).collect::<Result<_>>()?;
+/// Of aird's own training prompts, harmful, harmless and borderline, as many as have that many
+/// tokens with the model's greedy answers.
+fn answered(ui: &Ui, engine: &Engine, chat: &Chat, n_tokens: usize) -> Result<Vec<Sample>> {
+    let sets = [prompts::harmful, prompts::harmless, prompts::borderline];
+    let kinds = sets.map(|set| -> Result<Vec<Sample>> {
+        let set = set(Part::Train);
+        let tokens = set.texts().map(|text| chat.tokens(engine, text));
+        tokens.map(|tokens| Ok(Sample { tokens: tokens?, counted_from: 0 })).collect()
+    });
+    // Through each other, so that any part of them has all kinds.
+    let mut all = Vec::new();
+    for kind in kinds {
+        all = mixed(all, kind?);
+    }
+    let with_answers = count(&all) + all.len() * ANSWER_TOKENS;
+    let part = (n_tokens as f64 / with_answers.max(1) as f64).min(1.0);
+    let asked = cut(all, part);
+    let prompts = asked.into_iter().map(|sample| sample.tokens).collect();
     let settings =
         Generation { max_tokens: ANSWER_TOKENS, parallel: PARALLEL, sampling: Sampling::Greedy };
-    let samples = continued(ui, engine, prompts, settings)?;
-    // Through each other, so that any part of them has all kinds.
-    let mut rest = samples.into_iter();
-    let kinds: Vec<Vec<Sample>> =
-        sets.iter().map(|set| rest.by_ref().take(set.len()).collect()).collect();
-    Ok(kinds.into_iter().fold(Vec::new(), mixed))
+    continued(ui, engine, prompts, settings)
 }
 
 /// Text that the model writes after aird's own openings, drawn with a fixed seed.
@@ -167,9 +168,9 @@ mod tests {
 
     #[test]
     fn a_part_of_the_texts_is_spread_over_all_of_them() {
-        assert_eq!(cut(samples(1, 100), 300).len(), 30);
-        assert_eq!(cut(samples(1, 10), 1000).len(), 10);
-        assert_eq!(cut(samples(1, 10), 0).len(), 0);
+        assert_eq!(cut(samples(1, 100), 0.3).len(), 30);
+        assert_eq!(cut(samples(1, 10), 7.0).len(), 10);
+        assert_eq!(cut(samples(1, 10), 0.0).len(), 0);
     }
 
     #[test]

@@ -69,7 +69,8 @@ pub(super) fn write_block(
 /// A tensor of no block: as it is, or of zeros and [`N_VOCAB`] rows where it has one a token.
 fn add_shared(file: &mut Builder, tensor: Tensor<'_>, n_vocab: u64) -> Result<()> {
     let info = tensor.info;
-    match info.shape.iter().position(|n| *n == n_vocab && info.shape.len() > 1) {
+    let by_token = info.shape.len() > 1 || info.name == "output.bias";
+    match info.shape.iter().position(|n| *n == n_vocab && by_token) {
         None => file.tensor(&info.name, &info.shape, info.ty, tensor.data().into())?,
         Some(dimension) => {
             let mut shape = info.shape.clone();

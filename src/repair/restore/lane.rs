@@ -1,8 +1,9 @@
 //! One of the two models on its way through its blocks: the original, or the one being restored.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use super::block::{Replaced, write_block};
 use super::forward::{Forward, Wants};
@@ -11,8 +12,8 @@ use super::texts::Texts;
 use super::working::Working;
 use crate::gguf::Model;
 use crate::llama::graph::Structure;
-use crate::llama::{Engine, Options};
-use crate::repair::error::{Error, Result};
+use crate::llama::{Engine, Options, Prober, Trial};
+use crate::repair::error::Result;
 
 /// How a block is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,17 +51,39 @@ impl Place {
 }
 
 /// How engines are started.
-#[derive(Debug, Clone)]
 pub(super) struct Means<'a> {
-    pub options: Options,
-    pub interrupt: Arc<AtomicBool>,
+    options: Options,
+    prober: &'a Prober,
     /// Where files of single blocks are put.
     pub folder: &'a Path,
+    /// Headers of single blocks that llama.cpp was seen to run.
+    known: RefCell<HashSet<String>>,
 }
 
-impl Means<'_> {
+impl<'a> Means<'a> {
+    pub fn new(options: Options, prober: &'a Prober, folder: &'a Path) -> Means<'a> {
+        Means { options, prober, folder, known: RefCell::default() }
+    }
+
+    /// Fails if llama.cpp does not run block `block` of `model` as a model: tried in a process of
+    /// its own, as it aborts on some. What it aborts on is in the header, so that one block of
+    /// each kind is tried.
+    pub fn try_alone(&self, model: &Model, block: u32) -> Result<()> {
+        let path = block_path(self.folder);
+        write_block(model, block, &Replaced::new(), &path)?;
+        let alone = Model::open(&path)?;
+        let infos: Vec<_> =
+            alone.tensors().map(|t| (&t.info.name, &t.info.shape, t.info.ty)).collect();
+        let header = format!("{:?} {infos:?}", alone.kv());
+        if !self.known.borrow().contains(&header) {
+            self.prober.first_token(&Trial { model: &path, lora: None, options: self.options })?;
+            self.known.borrow_mut().insert(header);
+        }
+        Ok(())
+    }
+
     pub fn load(&self, path: &Path) -> Result<Engine> {
-        Ok(Engine::load_interruptible(path, self.options, Arc::clone(&self.interrupt))?)
+        Ok(Engine::load_interruptible(path, self.options, Arc::clone(&self.prober.interrupt))?)
     }
 }
 
@@ -90,7 +113,8 @@ impl Lane<'_> {
                 // Mapped by now; a name would only be left lying about. Where that is not allowed
                 // the next block takes its place.
                 let traced = engine.and_then(|engine| {
-                    engine.structure().map(|_| ()).map(|()| engine).map_err(Error::from)
+                    engine.structure()?;
+                    Ok(engine)
                 });
                 let _ = std::fs::remove_file(&path);
                 traced

@@ -22,8 +22,6 @@ mod whole;
 mod working;
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use self::block::Replaced;
 use self::groups::BlockWork;
@@ -33,7 +31,7 @@ use self::whole::{Baseline, way_of};
 use self::working::Working;
 use super::error::{Error, Result};
 use crate::gguf::Model;
-use crate::llama::Options;
+use crate::llama::{Options, Prober};
 use crate::stats::Sample;
 
 pub use parts::Parts;
@@ -51,8 +49,9 @@ pub struct Restore<'a> {
     pub prior: f32,
     /// How llama.cpp runs.
     pub options: Options,
-    /// Once it is set, the work ends with an error; blocks that are done are kept.
-    pub interrupt: Arc<AtomicBool>,
+    /// How blocks are tried that llama.cpp might abort on. Once its interrupt is set the work ends
+    /// with an error; blocks that are done are kept.
+    pub prober: &'a Prober,
 }
 
 /// Told how far the work is.
@@ -69,8 +68,7 @@ pub trait Told {
 /// llama.cpp cannot run a model, activations are no numbers, the disk is full, the interrupt.
 pub fn restore(asked: &Restore<'_>, parts: &Parts, told: &mut dyn Told) -> Result<Restored> {
     let n_block = asked.model.needed_hparam("block_count")? as u32;
-    let (options, interrupt) = (asked.options, Arc::clone(&asked.interrupt));
-    let means = &Means { options, interrupt, folder: parts.folder() };
+    let means = &Means::new(asked.options, asked.prober, parts.folder());
     let (mut original, mut ours, mut baseline, texts) = start(asked, means, n_block)?;
     let mut restored =
         Restored { n_tokens: texts.n_fitted, n_held_out: texts.n_held_out, ..Restored::default() };

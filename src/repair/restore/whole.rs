@@ -80,6 +80,7 @@ pub(super) fn way_of(
     let entering = baseline.rows_of(block, batch, texts)?;
     let leaving = baseline.rows_of(block + 1, batch, texts)?;
     let mut alone = || -> Result<Vec<f32>> {
+        means.try_alone(original.model, block)?;
         let engine = original.open(means, Way::Alone, block)?;
         let place = Place::new(engine.structure()?, Way::Alone, block);
         let wants = Wants { points: vec![place.exit], ..Wants::default() };

@@ -1,0 +1,298 @@
+//! Restore: a compressed model brought back to its original, on its own zeros and types.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use aird::gguf::{GgmlType, Layout, Model, Rewrite, Unwatched};
+use aird::llama::Options;
+use aird::quant::decoded;
+use aird::repair::Error;
+use aird::repair::restore::{BlockReport, Outcome, Parts, Restore, Restored, Told, restore};
+use aird::stats::Sample;
+
+use crate::support::architectures::{Facts, all};
+use crate::support::random::Random;
+use crate::support::{Arch, Tiny, aird, names_in, prober, run, stderr, tempdir};
+
+/// Tests that share the architectures between them, so that they run side by side.
+const N_PARTS: usize = 4;
+
+/// Texts of tokens below `n_vocab`.
+fn samples(n: usize, len: usize, n_vocab: u64) -> Vec<Sample> {
+    let mut random = Random::new(7);
+    let mut token = || (random.next_u64() % n_vocab) as i32;
+    let mut text = || Sample { tokens: (0..len).map(|_| token()).collect(), counted_from: 0 };
+    (0..n).map(|_| text()).collect()
+}
+
+/// Hears nothing, and interrupts when a block is done.
+#[derive(Default)]
+struct Listener {
+    interrupt: Option<(u32, Arc<AtomicBool>)>,
+}
+
+impl Told for Listener {
+    fn at(&mut self, _: u32, _: u32, _: &str) {}
+
+    fn done(&mut self, report: &BlockReport) {
+        if let Some((_, flag)) = self.interrupt.as_ref().filter(|(at, _)| *at == report.block) {
+            flag.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+struct Scene<'a> {
+    model: &'a Path,
+    reference: &'a Path,
+    samples: &'a [Sample],
+    parts: &'a Path,
+    threads: u32,
+    interrupt_after: Option<u32>,
+}
+
+impl Scene<'_> {
+    fn restore(&self) -> Result<(Restored, Parts), Error> {
+        let (model, reference) =
+            (Model::open(self.model).unwrap(), Model::open(self.reference).unwrap());
+        let prober = prober();
+        let interrupt = Arc::clone(&prober.interrupt);
+        let asked = Restore {
+            model: &model,
+            reference: &reference,
+            samples: self.samples,
+            prior: 0.1,
+            options: Options { threads: self.threads, gpu_layers: 0 },
+            prober: &prober,
+        };
+        let parts = Parts::open(self.parts, "test".into()).unwrap();
+        let mut told = Listener { interrupt: self.interrupt_after.map(|at| (at, interrupt)) };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads as usize);
+        let run = || restore(&asked, &parts, &mut told);
+        let restored = pool.build().unwrap().install(run)?;
+        Ok((restored, parts))
+    }
+}
+
+/// Bytes of every restored tensor, in the blocks' order.
+fn bytes(restored: &Restored, parts: &Parts) -> Vec<(String, Vec<u8>)> {
+    let models: Vec<Model> =
+        restored.blocks.iter().filter_map(|block| parts.model(block.block)).collect();
+    let tensors = models.iter().flat_map(Model::tensors);
+    tensors.map(|t| (t.info.name.clone(), t.data().to_vec())).collect()
+}
+
+/// `path` compressed by a verb.
+fn compressed(path: &Path, words: &[&str], out: &Path) {
+    let (verb, rest) = words.split_first().unwrap();
+    let words: Vec<&Path> = rest.iter().map(Path::new).collect();
+    let output = run(&[&[Path::new(verb), path][..], &words, &["-o".as_ref(), out]].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+fn pruned(path: &Path, out: &Path) {
+    compressed(path, &["prune", "--method", "magnitude", "--sparsity", "0.5"], out);
+}
+
+/// A tiny model and its pruned form.
+fn pair(folder: &Path) -> (PathBuf, PathBuf) {
+    let reference = Tiny::new(Arch::Llama).ty(GgmlType::F16).write(folder);
+    let model = folder.join("pruned.gguf");
+    pruned(&reference, &model);
+    (model, reference)
+}
+
+#[test]
+fn a_pruned_model_comes_nearer_to_its_original_and_keeps_its_zeros() {
+    let folder = tempdir();
+    let (model, reference) = pair(folder.path());
+    let samples = samples(40, 50, 200);
+    let parts = folder.path().join("parts");
+    let scene = Scene {
+        model: &model,
+        reference: &reference,
+        samples: &samples,
+        parts: &parts,
+        threads: 2,
+        interrupt_after: None,
+    };
+    let (restored, parts) = scene.restore().unwrap();
+    let mut n_restored = 0;
+    for block in &restored.blocks {
+        assert!(block.alone, "block {} was not run by itself", block.block);
+        let (before, after) = block.residual;
+        assert!(after < 0.95 * before, "block {}: {before} -> {after}", block.block);
+        for tensor in &block.tensors {
+            let (before, after) = tensor.error.unwrap();
+            let restored = tensor.outcome == Outcome::Restored;
+            assert_eq!(restored, after < before, "{}: {before} -> {after}", tensor.name);
+            assert_eq!(restored, tensor.zeros_kept, "{}", tensor.name);
+            n_restored += usize::from(restored);
+        }
+    }
+    assert!(n_restored >= 10, "{n_restored} of 14 matrices restored");
+    let before = Model::open(&model).unwrap();
+    for part in (0..restored.blocks.len() as u32).filter_map(|block| parts.model(block)) {
+        for tensor in part.tensors() {
+            let old = before.tensor(&tensor.info.name).unwrap();
+            assert_eq!(tensor.info.ty, old.info.ty);
+            let numbers = |t| decoded(t, 0..tensor.info.n_rows()).unwrap();
+            let (old, new) = (numbers(old), numbers(tensor));
+            let filled = old.iter().zip(&new).filter(|(a, b)| **a == 0.0 && **b != 0.0).count();
+            assert_eq!(filled, 0, "{}", tensor.info.name);
+        }
+    }
+}
+
+#[test]
+fn bytes_do_not_depend_on_threads_nor_on_where_a_run_was_cut_off() {
+    let folder = tempdir();
+    let (model, reference) = pair(folder.path());
+    let samples = samples(30, 40, 200);
+    let run = |name: &str, threads, interrupt_after| {
+        let parts = folder.path().join(name);
+        let (model, reference, samples) = (&model, &reference, &samples);
+        let scene = Scene { model, reference, samples, parts: &parts, threads, interrupt_after };
+        scene.restore().map(|(restored, parts)| bytes(&restored, &parts))
+    };
+    let whole = run("a", 1, None).unwrap();
+    assert!(!whole.is_empty());
+    assert!(run("b", 2, None).unwrap() == whole, "another number of threads, other bytes");
+    assert!(run("c", 2, Some(0)).is_err(), "the interrupt was not heard");
+    assert!(names_in(&folder.path().join("c")).iter().any(|name| name.contains("block-00000")));
+    assert!(run("c", 2, None).unwrap() == whole, "the resumed run has other bytes");
+}
+
+#[test]
+fn a_model_that_was_not_compressed_stays_what_it_is() {
+    let folder = tempdir();
+    let reference = Tiny::new(Arch::Llama).write(folder.path());
+    let model = folder.path().join("same.gguf");
+    Rewrite::new(&Model::open(&reference).unwrap(), Layout::Single)
+        .write(&model, false, &Unwatched)
+        .unwrap();
+    let samples = samples(30, 40, 200);
+    let parts = folder.path().join("parts");
+    let (reference, samples) = (&reference, &samples);
+    let scene = Scene {
+        model: &model,
+        reference,
+        samples,
+        parts: &parts,
+        threads: 2,
+        interrupt_after: None,
+    };
+    let (restored, parts) = scene.restore().unwrap();
+    let before = Model::open(&model).unwrap();
+    for part in (0..restored.blocks.len() as u32).filter_map(|block| parts.model(block)) {
+        for tensor in part.tensors() {
+            let old = before.tensor(&tensor.info.name).unwrap();
+            let numbers = |t| decoded(t, 0..tensor.info.n_rows()).unwrap();
+            let (old, new) = (numbers(old), numbers(tensor));
+            let size = old.iter().map(|x| x.abs()).fold(0.0, f32::max);
+            let off = old.iter().zip(&new).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(off < 1e-3 * size, "{}: off by {off} of {size}", tensor.info.name);
+        }
+    }
+}
+
+/// Every `part`th architecture, quantized, is restored: block by block where llama.cpp runs a block
+/// by itself, in the whole model else.
+fn architectures(part: usize) {
+    let folder = tempdir();
+    for facts in all().into_iter().skip(part).step_by(N_PARTS) {
+        restores(&facts, folder.path());
+    }
+}
+
+fn restores(facts: &Facts, folder: &Path) {
+    // It has no logits, so that nothing that is made of it counts as sound.
+    if facts.architecture == "bert" {
+        return;
+    }
+    let [reference, model, parts] =
+        ["original.gguf", "model.gguf", "parts"].map(|name| folder.join(name));
+    facts.write(&reference);
+    let _ = std::fs::remove_file(&model);
+    let _ = std::fs::remove_dir_all(&parts);
+    compressed(&reference, &["quantize", "--method", "rtn", "--type", "q4_0"], &model);
+    let samples = samples(20, 12, 200);
+    let (model, reference, parts) = (&model, &reference, &parts);
+    let scene =
+        Scene { model, reference, samples: &samples, parts, threads: 2, interrupt_after: None };
+    let name = &facts.name;
+    match scene.restore() {
+        Ok((restored, _)) => {
+            let tensors = || restored.blocks.iter().flat_map(|block| &block.tensors);
+            let done = tensors().filter(|t| t.outcome == Outcome::Restored).count();
+            let tried = tensors().filter(|t| t.error.is_some()).count();
+            let whole = restored.blocks.iter().filter(|block| !block.alone).count();
+            let (before, after) = restored.blocks.last().unwrap().residual;
+            println!(
+                "{name}: {done} of {tried}, {} blocks, {whole} in the whole model, \
+                 {before:.4} -> {after:.4}",
+                restored.blocks.len()
+            );
+            // Of a mixture no expert is refitted, and a router may choose others.
+            let most = if name.ends_with("moe") { 1.5 } else { 1.0 };
+            assert!(after <= most * before, "{name}: the stream is off by {before} -> {after}");
+        }
+        Err(error) => {
+            let said = error.to_string();
+            println!("{name}: {said}");
+            let known = ["no residual stream", "read a whole text at once"];
+            assert!(known.iter().any(|k| said.contains(k)), "{name}: {said}");
+        }
+    }
+}
+
+#[test]
+fn every_architecture_is_restored_first_part() {
+    architectures(0);
+}
+
+#[test]
+fn every_architecture_is_restored_second_part() {
+    architectures(1);
+}
+
+#[test]
+fn every_architecture_is_restored_third_part() {
+    architectures(2);
+}
+
+#[test]
+fn every_architecture_is_restored_fourth_part() {
+    architectures(3);
+}
+
+#[test]
+fn what_is_no_original_of_the_model_is_refused_in_one_sentence() {
+    let folder = tempdir();
+    let (model, reference) = pair(folder.path());
+    let [narrow, other] = ["narrow", "other"].map(|name| {
+        let folder = folder.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        folder
+    });
+    let qwen = Tiny::new(Arch::Qwen2).write(&other);
+    let _ = narrow;
+    for (reference, said) in [(&model, "the model itself"), (&qwen, "architecture")] {
+        let output =
+            aird().arg("repair").arg(&model).arg("--reference").arg(reference).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains(said), "{}", stderr(&output));
+    }
+    let output = aird().arg("repair").arg(&model).args(["--method", "restore"]).output().unwrap();
+    assert_ne!(output.status.code(), Some(0));
+    let output = aird()
+        .arg("repair")
+        .arg(&model)
+        .arg("--reference")
+        .arg(&reference)
+        .args(["--alpha", "2"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("--alpha is of --method aird"), "{}", stderr(&output));
+}
