@@ -19,9 +19,10 @@ pub fn borderline(part: Part) -> PromptSet {
     builtin("borderline", include_str!("borderline.txt"), part)
 }
 
-/// Beginnings of texts of many kinds, for a model to go on from.
-pub fn openings() -> Vec<&'static str> {
-    include_str!("openings.txt").lines().filter(|line| !line.is_empty()).collect()
+/// Text of many kinds, written for aird: 75 passages, from encyclopedia and news to code and
+/// letters, some 7,500 words, for what a model computes on text that is no chat.
+pub fn reading() -> &'static str {
+    include_str!("reading.txt")
 }
 
 fn builtin(name: &str, text: &str, part: Part) -> PromptSet {

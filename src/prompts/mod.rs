@@ -26,7 +26,7 @@ mod template;
 mod text;
 mod tojson;
 
-pub use builtin::{borderline, harmful, harmless, openings};
+pub use builtin::{borderline, harmful, harmless, reading};
 pub use error::{Error, Result};
 pub use load::load;
 pub use part::Part;

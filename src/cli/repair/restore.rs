@@ -26,8 +26,7 @@ pub struct RestoreArgs {
     /// original's direction. Default: restore with --reference, aird with --direction.
     #[arg(long, value_enum, value_name = "METHOD")]
     method: Option<Method>,
-    /// General text to read in place of what the original writes itself: a text, or records with
-    /// a field text.
+    /// General text to read in place of aird's own: a text, or records with a field text.
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     /// Tokens to read.
@@ -35,7 +34,7 @@ pub struct RestoreArgs {
     tokens: usize,
     /// Part of them that is aird's own training requests with the original's answers; the rest is
     /// general text.
-    #[arg(long, default_value_t = 0.6, value_name = "PART", value_parser = part)]
+    #[arg(long, default_value_t = 0.5, value_name = "PART", value_parser = part)]
     safety_share: f64,
     /// How strongly matrices hold on to the original's weights, in means of their inputs' squares.
     #[arg(long, default_value_t = 0.1, value_name = "X", value_parser = above_zero)]
@@ -197,7 +196,7 @@ impl Repair {
     }
 
     fn restore_step(&self, [model, reference]: &[String; 2], read: &Texts) -> Step {
-        let data = self.restore.data.as_ref().map_or("own".into(), |path| file_name(path));
+        let data = self.restore.data.as_ref().map_or("builtin".into(), |path| file_name(path));
         Step::new("repair")
             .parameter("method", "restore")
             .parameter("prior", f64::from(self.restore.prior))

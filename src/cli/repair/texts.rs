@@ -12,17 +12,18 @@ use crate::stats::Sample;
 
 /// Tokens of an answer.
 const ANSWER_TOKENS: usize = 64;
-/// Tokens of a piece of text.
+/// Tokens of a piece of text, and of the shortest that is read.
 const PIECE: usize = 256;
+const LEAST_PIECE: usize = 64;
 /// Answers under way at once.
 const PARALLEL: u32 = 48;
-/// How freely general text is drawn.
-const TEMPERATURE: f32 = 0.8;
 
-/// Samples of one kind, and how many tokens they have.
+/// All texts, and how many tokens they have.
 pub(super) struct Texts {
     pub samples: Vec<Sample>,
+    /// Tokens of requests and answers.
     pub n_safety: usize,
+    /// Tokens of general text.
     pub n_general: usize,
 }
 
@@ -35,8 +36,8 @@ pub(super) struct Mix {
     pub safety_share: f64,
 }
 
-/// The training prompts with the original's own answers, and general text: from `file`, or such
-/// as the original writes itself.
+/// The training prompts with the original's own answers, and general text: from `file`, or aird's
+/// own.
 pub(super) fn texts(
     ui: &Ui,
     (engine, chat): (&Engine, &Chat),
@@ -48,7 +49,7 @@ pub(super) fn texts(
     let n_safety = count(&safety);
     let general = match file {
         Some(path) => from_file(engine, path)?,
-        None => written(ui, engine, mix.n_tokens.saturating_sub(n_safety))?,
+        None => pieces(engine, &[prompts::reading().to_owned()]),
     };
     let part = mix.n_tokens.saturating_sub(n_safety) as f64 / count(&general).max(1) as f64;
     let general = cut(general, part);
@@ -106,20 +107,6 @@ fn answered(ui: &Ui, engine: &Engine, chat: &Chat, n_tokens: usize) -> Result<Ve
     continued(ui, engine, prompts, settings)
 }
 
-/// Text that the model writes after aird's own openings, drawn with a fixed seed.
-fn written(ui: &Ui, engine: &Engine, n_tokens: usize) -> Result<Vec<Sample>> {
-    if n_tokens == 0 {
-        return Ok(Vec::new());
-    }
-    let openings = prompts::openings();
-    let prompts: Vec<Vec<i32>> = openings.iter().map(|text| engine.tokenize(text, true)).collect();
-    let n = n_tokens.div_ceil(PIECE);
-    let prompts: Vec<Vec<i32>> = prompts.iter().cycle().take(n).cloned().collect();
-    let sampling = Sampling::Temperature { temperature: TEMPERATURE, seed: 0 };
-    let settings = Generation { max_tokens: PIECE - 16, parallel: PARALLEL, sampling };
-    continued(ui, engine, prompts, settings)
-}
-
 fn continued(
     ui: &Ui,
     engine: &Engine,
@@ -143,19 +130,25 @@ fn from_file(engine: &Engine, path: &Path) -> Result<Vec<Sample>> {
         true => file.prompts(Some("text"))?.texts().map(str::to_owned).collect(),
         false => vec![file.filled()?],
     };
+    let samples = pieces(engine, &texts);
+    match samples.is_empty() {
+        true => bail!("{}: no text of {LEAST_PIECE} tokens or more", path.display()),
+        false => Ok(samples),
+    }
+}
+
+/// Texts cut into pieces, each behind a BOS where the model wants one.
+fn pieces(engine: &Engine, texts: &[String]) -> Vec<Sample> {
     let bos = engine.bos_if_wanted();
     let mut samples = Vec::new();
     for text in texts {
-        let tokens = engine.tokenize(&text, false);
-        for piece in tokens.chunks(PIECE - 1).filter(|piece| piece.len() >= PIECE / 4) {
+        let tokens = engine.tokenize(text, false);
+        for piece in tokens.chunks(PIECE - 1).filter(|piece| piece.len() >= LEAST_PIECE) {
             let tokens = bos.into_iter().chain(piece.iter().copied()).collect();
             samples.push(Sample { tokens, counted_from: 0 });
         }
     }
-    match samples.is_empty() {
-        true => bail!("{}: no text of {} tokens or more", path.display(), PIECE / 4),
-        false => Ok(samples),
-    }
+    samples
 }
 
 #[cfg(test)]

@@ -88,6 +88,19 @@ impl Record {
         Ok(record)
     }
 
+    /// How much each row of a batch matters to a writer: 1 / rms of the stream that it adds to. The
+    /// norm that reads the stream divides by it, so that an error counts by its part of the row.
+    /// Unweighted, the few tokens whose rows are a thousand times as long decide everything.
+    pub fn weights(&mut self, writer: Writer, batch: &Batch) -> Result<Vec<f32>> {
+        let Some(after) = self.points.get_mut(&(writer.before + 1)) else {
+            return Ok(vec![1.0; batch.rows.len()]);
+        };
+        let rows = after.read(batch.rows.clone())?;
+        let width = rows.len() / batch.rows.len().max(1);
+        let rms = |row: &[f32]| (row.iter().map(|x| x * x).sum::<f32>() / width as f32).sqrt();
+        Ok(rows.chunks_exact(width).map(|row| 1.0 / rms(row).max(f32::MIN_POSITIVE)).collect())
+    }
+
     /// Y and drift of a writer on one batch: what the original's puts out, and what the stream has
     /// lost before it, `ours` being the stream there.
     pub fn wanted(

@@ -22,8 +22,8 @@ pub struct BlockReport {
     pub alone: bool,
     /// Its matrices, in order of evaluation.
     pub tensors: Vec<TensorReport>,
-    /// `|ours - original| / |original|` of the residual stream that leaves it, on held-out tokens:
-    /// of the compressed model as it was, and as far as it is restored.
+    /// `|ours - original| / |original|` of the residual stream that leaves it, its mean over
+    /// held-out tokens: of the compressed model as it was, and as far as it is restored.
     pub residual: (f64, f64),
 }
 

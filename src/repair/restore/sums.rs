@@ -42,14 +42,20 @@ impl Sums {
     pub fn add(
         &mut self,
         batch: &Batch,
-        inputs: Vec<f32>,
+        mut inputs: Vec<f32>,
         seen: &Seen,
         record: &mut Record,
     ) -> Result<()> {
+        let weights = match self.writers.first() {
+            Some(sums) => Some(record.weights(sums.writer, batch)?),
+            None => None,
+        };
+        weigh(&mut inputs, weights.as_deref());
         if let Some(readers) = &mut self.readers
             && let Some(rows) = record.inputs.get_mut(&readers.leader)
         {
-            let theirs = rows.read(batch.rows.clone())?;
+            let mut theirs = rows.read(batch.rows.clone())?;
+            weigh(&mut theirs, weights.as_deref());
             match batch.held_out {
                 true => readers.held_out.extend(theirs),
                 false => readers.products.add(&theirs, &inputs),
@@ -57,7 +63,8 @@ impl Sums {
         }
         for sums in &mut self.writers {
             let ours = seen.points.get(&sums.writer.before);
-            let wanted = record.wanted(sums.writer, batch, ours)?;
+            let mut wanted = record.wanted(sums.writer, batch, ours)?;
+            weigh(&mut wanted, weights.as_deref());
             match batch.held_out {
                 true => sums.held_out.extend(wanted),
                 false => sums.products.add(&wanted, &inputs),
@@ -68,5 +75,14 @@ impl Sums {
             false => self.gram.add(&inputs),
         }
         Ok(())
+    }
+}
+
+/// Multiplies each row by its weight.
+fn weigh(rows: &mut [f32], weights: Option<&[f32]>) {
+    let Some(weights) = weights else { return };
+    let width = rows.len() / weights.len().max(1);
+    for (row, weight) in rows.chunks_exact_mut(width.max(1)).zip(weights) {
+        row.iter_mut().for_each(|x| *x *= weight);
     }
 }

@@ -39,7 +39,7 @@ impl Baseline {
         read_points(&engines.1, texts, n_block, &mut compressed)?;
         let error = |block: usize| -> Result<f64> {
             let rows = block * n..(block + 1) * n;
-            Ok(relative(&compressed.read(rows.clone())?, &original.read(rows)?))
+            Ok(by_row(&compressed.read(rows.clone())?, &original.read(rows)?, width))
         };
         let errors = (1..=n_block as usize).map(error).collect::<Result<Vec<f64>>>()?;
         Ok((entering, Baseline { original, errors, n_held_out: n }))
@@ -55,7 +55,8 @@ impl Baseline {
         texts: &Texts,
     ) -> Result<(f64, f64)> {
         let rows = texts.n_fitted..texts.n_rows();
-        let after = relative(&ours.rows.read(rows.clone())?, &original.rows.read(rows)?);
+        let (ours, theirs) = (ours.rows.read(rows.clone())?, original.rows.read(rows)?);
+        let after = by_row(&ours, &theirs, theirs.len() / self.n_held_out.max(1));
         Ok((self.errors[block as usize], after))
     }
 
@@ -101,6 +102,13 @@ pub(super) fn relative(a: &[f32], b: &[f32]) -> f64 {
     let missed: f64 = a.iter().zip(b).map(|(a, b)| square(a - b)).sum();
     let all: f64 = b.iter().map(|b| square(*b)).sum();
     if all > 0.0 { (missed / all).sqrt() } else { missed.sqrt() }
+}
+
+/// The mean over rows of [`relative`].
+fn by_row(a: &[f32], b: &[f32], width: usize) -> f64 {
+    let rows = a.chunks_exact(width).zip(b.chunks_exact(width));
+    let n = rows.len().max(1) as f64;
+    rows.map(|(a, b)| relative(a, b)).sum::<f64>() / n
 }
 
 /// The rows that enter the first block, of all texts.
