@@ -178,7 +178,7 @@ fn a_reference_of_another_shape_is_seen_before_its_direction_is_looked_for() {
     ] {
         let mut command = aird();
         command.arg("repair").arg(&scene.model).arg("--reference").arg(reference).args(more);
-        let output = command.output().unwrap();
+        let output = command.args(["--method", "aird"]).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
         assert!(stderr(&output).contains(expected), "{}", stderr(&output));
     }

@@ -13,7 +13,7 @@ use aird::stats::Sample;
 
 use crate::support::architectures::{Facts, all};
 use crate::support::random::Random;
-use crate::support::{Arch, Tiny, aird, names_in, prober, run, stderr, tempdir};
+use crate::support::{Arch, Tiny, aird, names_in, prober, real_model, run, stderr, tempdir};
 
 /// Tests that share the architectures between them, so that they run side by side.
 const N_PARTS: usize = 4;
@@ -267,16 +267,42 @@ fn every_architecture_is_restored_fourth_part() {
 }
 
 #[test]
+fn a_real_model_is_restored_in_place_and_taken_back() {
+    let Some(reference) = real_model() else { return };
+    let folder = tempdir();
+    let model = folder.path().join("pruned.gguf");
+    pruned(&reference, &model);
+    let before = std::fs::read(&model).unwrap();
+    let output = aird()
+        .arg("repair")
+        .arg(&model)
+        .arg("--reference")
+        .arg(&reference)
+        .args(["--tokens", "1000", "--in-place", "--json"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let blocks = report["blocks"].as_array().unwrap();
+    assert_eq!(blocks.len(), 30);
+    for block in blocks {
+        let residual = |i: usize| block["residual"][i].as_f64().unwrap();
+        assert!(residual(1) < residual(0), "{block}");
+    }
+    assert_eq!(names_in(folder.path()), ["pruned.gguf", "pruned.gguf.aird-undo"]);
+    assert!(std::fs::read(&model).unwrap() != before);
+    let output = run(&["undo".as_ref(), &model]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(std::fs::read(&model).unwrap() == before);
+}
+
+#[test]
 fn what_is_no_original_of_the_model_is_refused_in_one_sentence() {
     let folder = tempdir();
     let (model, reference) = pair(folder.path());
-    let [narrow, other] = ["narrow", "other"].map(|name| {
-        let folder = folder.path().join(name);
-        std::fs::create_dir(&folder).unwrap();
-        folder
-    });
+    let other = folder.path().join("other");
+    std::fs::create_dir(&other).unwrap();
     let qwen = Tiny::new(Arch::Qwen2).write(&other);
-    let _ = narrow;
     for (reference, said) in [(&model, "the model itself"), (&qwen, "architecture")] {
         let output =
             aird().arg("repair").arg(&model).arg("--reference").arg(reference).output().unwrap();

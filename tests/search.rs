@@ -246,7 +246,8 @@ fn one_command_brings_the_refusals_back() {
     let [kept, front] = ["kept.safetensors", "front.json"].map(|name| folder.path().join(name));
     let repair = |more: &[&str]| {
         let mut command = aird();
-        command.arg("repair").arg(&weak).arg("--reference").arg(&base).args(["--threads", "1"]);
+        command.arg("repair").arg(&weak).arg("--reference").arg(&base).args(["--method", "aird"]);
+        command.args(["--threads", "1"]);
         command.args(["--chat-template", "none", "--json"]).args(more).output().unwrap()
     };
     let output =

@@ -79,10 +79,10 @@ mod tests {
         let mut w: Vec<f64> = w.iter().map(|x| f64::from(*x)).collect();
         let mut inv = inverse(h, dim);
         for j in (0..dim).rev() {
-            let q = match (mask[j], step) {
+            let q = match (mask[j], step > 0.0) {
                 (true, _) => 0.0,
-                (false, step) if step == 0.0 => w[j],
-                (false, step) => (w[j] / step).round_ties_even() * step,
+                (false, false) => w[j],
+                (false, true) => (w[j] / step).round_ties_even() * step,
             };
             let error = (w[j] - q) / inv[j * dim + j];
             (0..j).for_each(|k| w[k] -= error * inv[j * dim + k]);

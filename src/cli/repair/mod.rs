@@ -37,12 +37,16 @@ use crate::report::search::SearchReport;
 /// Prompts of each kind that what norms leave is measured on.
 const N_MEASURED: usize = 8;
 
-/// Strengthen what blocks of a compressed model write along the original's refusal direction
+/// Bring a compressed model back to its original, or strengthen its refusal direction
 ///
-/// The whole repair is one command: aird repair MODEL-Q4_K_M.gguf --reference ORIGINAL.gguf finds
-/// the direction in the original, searches for the blocks and the strength, and writes
-/// MODEL-AIRD-Q4_K_M.gguf, which llama.cpp then has run. Where nothing helps within the budget the
-/// tries are printed, nothing is written, and the exit code is 3.
+/// With the original as --reference every matrix of the blocks is refitted to what the original
+/// computes, on the zeros and in the types that the file has, and MODEL-AIRD-Q4_K_M.gguf is
+/// written, which llama.cpp then has run. It takes minutes to hours; blocks that are done lie
+/// beside the output, in OUT.aird-part, until all are.
+///
+/// With a --direction, or --method aird, blocks of the model write more along the original's
+/// refusal direction: which ones and how strongly is searched for. Where nothing helps within the
+/// budget the tries are printed, nothing is written, and the exit code is 3.
 ///
 /// With --in-place the model's own file is changed, and aird undo takes that back byte for byte.
 /// With --lora no model is written but an adapter, for llama.cpp's --lora.
@@ -104,8 +108,8 @@ pub struct Repair {
     /// Write the edit as a LoRA adapter, and no model.
     #[arg(long, value_name = "FILE", value_parser = output_path())]
     lora: Option<PathBuf>,
-    /// Let the edit fill the zeros of a pruned matrix, as the paper's does. Otherwise they stay, and
-    /// the weights beside them take the whole of the edit along the direction.
+    /// Let the edit fill the zeros of a pruned matrix, as the paper's does. Otherwise they stay,
+    /// and the weights beside them take the whole of the edit along the direction.
     #[arg(long)]
     fill_zeros: bool,
     /// Replace what exists.

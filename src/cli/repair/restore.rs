@@ -11,11 +11,12 @@ use super::restored::Report;
 use super::texts::{Mix, Texts, texts};
 use crate::cli::args::file_name;
 use crate::cli::output::{FileReport, OutputArgs, sha256_of};
+use crate::cli::text::{bytes_text, counted};
 use crate::cli::ui::{Steps, Ui};
 use crate::gguf::{
     Ask, BoxError, Layout, Model, Patch, Replacement, Rewrite, Step, Tensor, hex, same_file,
 };
-use crate::repair::restore::{BlockReport, Parts, Restore, Told, restore};
+use crate::repair::restore::{BlockReport, Parts, Restore, Restored, Told, restore};
 use crate::stats::Sample;
 
 /// How a restore goes.
@@ -38,7 +39,7 @@ pub struct RestoreArgs {
     safety_share: f64,
     /// How strongly matrices hold on to the original's weights, in means of their inputs' squares.
     #[arg(long, default_value_t = 0.1, value_name = "X", value_parser = above_zero)]
-    prior: f32,
+    prior: f64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -102,6 +103,9 @@ impl Repair {
             // The parts and the file.
             crate::gguf::check_room(&output, 2 * model.file_bytes())?;
         }
+        if self.dry_run {
+            return self.would_restore(ui, &model, &output);
+        }
         let (chat, engine) = self.search.engine();
         let chat = chat.chat(&original)?;
         let read = {
@@ -119,17 +123,19 @@ impl Repair {
             model: &model,
             reference: &original,
             samples: &read.samples,
-            prior: self.restore.prior,
+            prior: self.restore.prior as f32,
             options: engine.options(),
             prober: &ui.prober(),
         };
         let restored = {
             let mut teller = Teller { ui, steps: ui.steps() };
             restore(&asked, &parts, &mut teller).inspect_err(|_| {
-                let folder = parts.folder().display();
-                ui.say(format_args!(
-                    "blocks that are done are kept in {folder}: the same command goes on"
-                ));
+                if parts.has_any() {
+                    let folder = parts.folder().display();
+                    ui.say(format_args!(
+                        "what is done is kept in {folder}: the same command goes on"
+                    ));
+                }
             })?
         };
         let models: Vec<Model> =
@@ -144,6 +150,22 @@ impl Repair {
         drop(models);
         parts.remove();
         Report { files, restored }.print(ui, self.json)
+    }
+
+    /// `--dry-run`: the file, which is as long as the model, and what it takes.
+    fn would_restore(&self, ui: &Ui, model: &Model, output: &Path) -> Result<()> {
+        let (bytes, n) = (model.file_bytes(), counted(self.restore.tokens, "token"));
+        let blocks = counted(model.needed_hparam("block_count")?, "block");
+        let files = vec![FileReport { path: output.display().to_string(), bytes }];
+        if self.json {
+            return Report { files, restored: Restored::default() }.print(ui, true);
+        }
+        ui.print(format_args!(
+            "would write\n  {}  {}\n  once the matrices of {blocks} are refitted on {n}, with as \
+             much again on the disk meanwhile\n",
+            output.display(),
+            bytes_text(bytes)
+        ))
     }
 
     /// Options of the other method are said to be so.
@@ -199,7 +221,7 @@ impl Repair {
         let data = self.restore.data.as_ref().map_or("builtin".into(), |path| file_name(path));
         Step::new("repair")
             .parameter("method", "restore")
-            .parameter("prior", f64::from(self.restore.prior))
+            .parameter("prior", self.restore.prior)
             .parameter("data", data)
             .parameter("tokens", (read.n_safety + read.n_general) as u64)
             .parameter("safety_tokens", read.n_safety as u64)
@@ -288,8 +310,8 @@ fn part(text: &str) -> Result<f64, String> {
     }
 }
 
-fn above_zero(text: &str) -> Result<f32, String> {
-    match text.parse::<f32>() {
+fn above_zero(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
         Ok(x) if x > 0.0 && x.is_finite() => Ok(x),
         _ => Err("expected a number above 0".into()),
     }

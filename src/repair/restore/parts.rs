@@ -74,6 +74,12 @@ impl Parts {
         Ok(file.write(&self.path(block))?)
     }
 
+    /// True if a block is there; else the folder is removed.
+    pub fn has_any(&self) -> bool {
+        // A folder with something in it is not removed by this.
+        std::fs::remove_dir(&self.folder).is_err() && self.folder.exists()
+    }
+
     /// Removes the folder.
     pub fn remove(self) {
         let _ = std::fs::remove_dir_all(self.folder);

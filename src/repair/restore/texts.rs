@@ -43,7 +43,7 @@ impl Texts {
         for (i, sample) in samples.iter().enumerate() {
             let tokens = &sample.tokens[..sample.tokens.len().min(N_BATCH)];
             let room = n_held_out + tokens.len() <= MAX_HELD_OUT;
-            match i % HELD_OUT == HELD_OUT - 1 && room {
+            match i % HELD_OUT == HELD_OUT / 2 && room {
                 true => held_out.push(tokens),
                 false => fitted.push(tokens),
             }
