@@ -233,8 +233,9 @@ fn restores(facts: &Facts, folder: &Path) {
                  {before:.4} -> {after:.4}",
                 restored.blocks.len()
             );
-            // Of a mixture no expert is refitted, and a router may choose others.
-            let most = if name.ends_with("moe") { 1.5 } else { 1.0 };
+            // Some 200 random tokens say little; and of a mixture no expert is refitted, while a
+            // router may choose others.
+            let most = if name.ends_with("moe") { 1.5 } else { 1.1 };
             assert!(after <= most * before, "{name}: the stream is off by {before} -> {after}");
         }
         Err(error) => {
