@@ -317,7 +317,8 @@ fn data_name(data: &str) -> String {
     if data.starts_with("builtin:") { data.into() } else { file_name(&PathBuf::from(data)) }
 }
 
-fn samples_sha256(samples: &[Sample]) -> String {
+/// What the samples are, in order.
+pub fn samples_sha256(samples: &[Sample]) -> String {
     use sha2::{Digest, Sha256};
     let mut digest = Sha256::new();
     for sample in samples {

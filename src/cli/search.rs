@@ -393,7 +393,8 @@ impl FromStr for Alpha {
     }
 }
 
-fn above_zero(text: &str) -> Result<f64, String> {
+/// Parses an argument that is a number above 0.
+pub fn above_zero(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|x: &f64| *x > 0.0 && x.is_finite());
     number.ok_or_else(|| "expected a number above 0".into())
 }

@@ -29,7 +29,7 @@ impl Factor {
     /// Of `gram` with `ridge` added to its diagonal.
     ///
     /// # Errors
-    /// The sum is not positive definite: numbers that are none, or too small a ridge.
+    /// The sum is not positive definite: a NaN, an infinity, or too small a ridge.
     pub fn new(gram: Gram, ridge: f32) -> Result<Factor, NotPositive> {
         let dim = gram.dim();
         let mut values = gram.with_ridge(ridge);

@@ -11,11 +11,11 @@ mod sweep;
 
 pub use factor::{Factor, NotPositive};
 pub use gram::{Cross, Gram};
-pub use product::products;
+pub use product::{BAND, products};
 pub use sweep::{Projection, sweep};
 
 #[cfg(test)]
-mod testing {
+pub(crate) mod testing {
     //! Small dense algebra in f64 to compare with.
 
     use rand_chacha::ChaCha8Rng;

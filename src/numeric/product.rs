@@ -4,8 +4,8 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
-/// Rows that a task takes.
-pub(super) const BAND: usize = 128;
+/// Rows that a task takes: of products, and of what else goes over a matrix in parallel.
+pub const BAND: usize = 128;
 /// Columns that a task takes where rows alone are too few.
 pub(super) const COLUMNS: usize = 512;
 

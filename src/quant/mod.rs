@@ -27,4 +27,4 @@ pub use onto::{Onto, onto};
 pub use preserve::{Along, Strengthened, Zeros, strengthen};
 pub use rows::{decode_rows, decoded, encode_rows};
 pub use stream::{fold_range, fold_rows};
-pub use zeros::{PRUNED, encode_pruned_rows, keeps_zeros};
+pub use zeros::{PRUNED, PRUNED_SHARE, encode_pruned_rows, keeps_zeros};

@@ -14,10 +14,7 @@ use super::rows::encode_rows;
 use super::zeros::encode_pruned_rows;
 use crate::gguf::GgmlType;
 use crate::llama;
-use crate::numeric::{Factor, Projection, sweep};
-
-/// Rows of a task.
-const BAND: usize = 128;
+use crate::numeric::{BAND, Factor, Projection, sweep};
 
 /// Where a matrix may be.
 #[derive(Debug, Clone, Copy)]
@@ -26,7 +23,7 @@ pub struct Onto<'a> {
     pub ty: GgmlType,
     /// How much errors of each column matter, [dim]; above 0.
     pub importance: &'a [f32],
-    /// A matrix, [n_rows, dim], whose zeros must stay zeros; None: there are none to keep.
+    /// A matrix, [n_rows, dim]: where it is zero the result is zero. None keeps no zeros.
     pub zeros: Option<&'a [f32]>,
 }
 
@@ -140,16 +137,11 @@ impl Projection for Row<'_> {
 mod tests {
     use super::*;
     use crate::numeric::Gram;
+    use crate::numeric::testing::random;
     use crate::quant::decode_rows;
 
     const DIM: usize = 512;
     const ROWS: usize = 150;
-
-    fn random(seed: u64, n: usize) -> Vec<f32> {
-        use rand_chacha::rand_core::{Rng, SeedableRng};
-        let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
-        (0..n).map(|_| (random.next_u32() >> 8) as f32 / (1u32 << 23) as f32 - 1.0).collect()
-    }
 
     /// Inputs whose channels are alike, so that one can make up for another; [n, DIM].
     fn inputs(n: usize) -> Vec<f32> {

@@ -25,7 +25,7 @@ use rayon::prelude::*;
 
 use super::error::Result;
 use super::grid::round_to_grid;
-use super::zeros::encode_pruned_rows;
+use super::zeros::{PRUNED_SHARE, encode_pruned_rows};
 use crate::gguf::{GgmlType, Tensor};
 use crate::llama;
 
@@ -38,8 +38,6 @@ const KEPT_SHARE: f64 = 0.05;
 /// Every so many rows the mean of two is rounded, to see how coarse the type is.
 const SAMPLED: usize = 64;
 
-/// Part of a matrix that must be zero, over what rounding makes zero, for it to be pruned.
-const PRUNED_SHARE: f64 = 0.05;
 /// The least of u . v that a column's support may hold: with less, a column of few weights would
 /// be changed beyond its own size.
 const LEAST_SUPPORT: f64 = 0.05;
@@ -512,7 +510,11 @@ mod tests {
             assert!(!run(Zeros::Fill).keeps_zeros);
         }
         // What rounding made zero is no pruning.
-        let dense = run(GgmlType::Q4_0, GgmlType::Q4_0, &direction(false), 1.0);
+        let folder = tempfile::tempdir().unwrap();
+        let dense = model(GgmlType::Q4_0, folder.path());
+        let (tensor, along) = (dense.tensors().next().unwrap(), Along::same(&direction(false)));
+        let kept = (GgmlType::Q4_0, Zeros::Keep);
+        let dense = strengthen(tensor, 0..N as u64, &along, 1.0, kept).unwrap();
         assert!(!dense.keeps_zeros);
     }
 

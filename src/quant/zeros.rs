@@ -21,6 +21,8 @@ use crate::gguf::GgmlType;
 /// Zeros in a block that tell of pruning: other weights are hardly ever zero, and of blocks of
 /// which half was pruned one in a million has fewer.
 pub const PRUNED: usize = 4;
+/// Part of a matrix that must be zero, over what rounding makes zero, for it to be pruned.
+pub const PRUNED_SHARE: f64 = 0.05;
 /// Elements of a block of Q4_1 and Q5_1.
 const BLOCK: usize = 32;
 /// Bits of f16's significand.

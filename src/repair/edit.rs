@@ -71,8 +71,6 @@ pub struct Edited {
     pub noise: f64,
     /// The same of the type's own rounding.
     pub own_noise: f64,
-    /// True for a pruned matrix whose zeros are where they were.
-    pub keeps_zeros: bool,
     /// True for a vector that is added to what a matrix writes.
     pub is_bias: bool,
     /// What the edit is read along: r, or u behind gains, [n_embd].
@@ -277,7 +275,6 @@ fn strengthened(
         worst_alpha: f64::NAN,
         noise: 0.0,
         own_noise: 0.0,
-        keeps_zeros: false,
         is_bias: false,
         read: along.read.clone(),
         bytes: Vec::new(),
@@ -290,7 +287,6 @@ fn strengthened(
         let one: Strengthened = strengthen(tensor, rows, along, alpha, (ty, zeros))?;
         edited.noise = edited.noise.max(one.noise);
         edited.own_noise = edited.own_noise.max(one.own_noise);
-        edited.keeps_zeros |= one.keeps_zeros;
         // The noise is a sum over every number as ggml decodes it.
         let is_sound = one.noise.is_finite()
             && (!hides_nan(ty) || first_non_finite(ty, &one.bytes, n_cols)?.is_none());
@@ -353,7 +349,6 @@ fn edit_bias(model: &Model, name: &str, along: &Along, alpha: f64) -> Result<Opt
         worst_alpha: alpha,
         noise: 0.0,
         own_noise: 0.0,
-        keeps_zeros: false,
         is_bias: true,
         read: along.read.clone(),
         bytes,

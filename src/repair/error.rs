@@ -58,7 +58,7 @@ pub enum Error {
     Lost { name: String, ty: GgmlType, realised: f64, asked: f64, hint: &'static str },
     #[error(
         "the calibration texts have {n_tokens} tokens, too few to hold some out\n\
-         hint: some 20,000 tokens serve best"
+         hint: --tokens 20000 is the default"
     )]
     TooShort { n_tokens: usize },
     #[error(

@@ -77,7 +77,7 @@ pub struct Repair {
         long,
         value_enum,
         value_delimiter = ',',
-        default_values_t = [PartArg::Attention, PartArg::Mlp]
+        default_values_t = PARTS
     )]
     parts: Vec<PartArg>,
     /// Type of the edited tensors: auto, keep, q8_0 or f16. auto keeps each one's own unless too
@@ -126,6 +126,9 @@ pub struct Repair {
     #[arg(long)]
     json: bool,
 }
+
+/// Both halves of a block.
+const PARTS: [PartArg; 2] = [PartArg::Attention, PartArg::Mlp];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum PartArg {
@@ -176,6 +179,9 @@ impl Verb for Repair {
             (Method::Restore, Some(reference)) => self.restore(ui, reference),
             (Method::Restore, None) => {
                 bail!("--method restore needs --reference: the original model itself")
+            }
+            (Method::Aird, _) if self.restore.data().is_some() => {
+                bail!("--data is of --method restore, this is --method aird")
             }
             (Method::Aird, _) => self.strengthen(ui),
         }

@@ -6,17 +6,22 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use sha2::{Digest, Sha256};
 
-use super::Repair;
+use super::report::Outcome;
 use super::restored::Report;
 use super::texts::{Mix, Texts, texts};
+use super::{PARTS, Repair};
 use crate::cli::args::file_name;
+use crate::cli::calibration::samples_sha256;
 use crate::cli::output::{FileReport, OutputArgs, sha256_of};
+use crate::cli::search::above_zero;
 use crate::cli::text::{bytes_text, counted};
 use crate::cli::ui::{Steps, Ui};
 use crate::gguf::{
-    Ask, BoxError, Layout, Model, Patch, Replacement, Rewrite, Step, Tensor, hex, same_file,
+    Ask, BoxError, Layout, Model, Patch, Replacement, Rewrite, Step, Tensor, check_patch,
+    check_room, hex, same_file,
 };
-use crate::repair::restore::{BlockReport, Parts, Restore, Restored, Told, restore};
+use crate::repair::Storage;
+use crate::repair::restore::{BlockReport, Parts, Restore, Told, restore};
 use crate::stats::Sample;
 
 /// How a restore goes.
@@ -75,14 +80,11 @@ impl Told for Teller<'_> {
     }
 
     fn done(&mut self, report: &BlockReport) {
-        let errors = report.tensors.iter().filter_map(|t| t.error);
-        let n = errors.clone().count().max(1) as f64;
-        let mean = |of: &dyn Fn((f64, f64)) -> f64| errors.clone().map(of).sum::<f64>() / n;
+        let (before, after) = report.mean_error();
         self.ui.detail(format_args!(
-            "block {}: matrices off by {:.3} -> {:.3}, what leaves it by {:.3} -> {:.3}{}",
+            "block {}: matrices off by {before:.3} -> {after:.3}, \
+             what leaves it by {:.3} -> {:.3}{}",
             report.block,
-            mean(&|e| e.0),
-            mean(&|e| e.1),
             report.residual.0,
             report.residual.1,
             if report.alone { "" } else { " (run in the whole model)" },
@@ -98,14 +100,13 @@ impl Repair {
         self.check_alike(&model, &original)?;
         let output = self.restored_to();
         if self.in_place {
-            crate::gguf::check_patch(&model)?;
-        } else if !self.dry_run {
-            // The parts and the file.
-            crate::gguf::check_room(&output, 2 * model.file_bytes())?;
+            check_patch(&model)?;
         }
         if self.dry_run {
             return self.would_restore(ui, &model, &output);
         }
+        // The parts, and the file or its journal.
+        check_room(&output, 2 * model.file_bytes())?;
         let (chat, engine) = self.search.engine();
         let chat = chat.chat(&original)?;
         let read = {
@@ -143,13 +144,14 @@ impl Repair {
         let tensors: Vec<Tensor<'_>> = models.iter().flat_map(Model::tensors).collect();
         let names = tensors.iter().map(|t| t.info.name.as_str());
         let step = step.changed(names);
-        let files = match self.in_place {
-            true => self.patch_restored(ui, &model, &tensors, step)?,
-            false => self.write_restored(ui, &model, &tensors, step, &output)?,
+        let outcome = match self.in_place {
+            true => self.patch_restored(ui, model, &tensors, step)?,
+            false => self.write_restored(ui, &model, &tensors, step, output)?,
         };
         drop(models);
         parts.remove();
-        Report { files, restored }.print(ui, self.json)
+        let Outcome { files, journals, in_history, .. } = outcome;
+        Report { files, dry_run: false, journals, in_history, restored }.print(ui, self.json)
     }
 
     /// `--dry-run`: the file, which is as long as the model, and what it takes.
@@ -158,7 +160,7 @@ impl Repair {
         let blocks = counted(model.needed_hparam("block_count")?, "block");
         let files = vec![FileReport { path: output.display().to_string(), bytes }];
         if self.json {
-            return Report { files, restored: Restored::default() }.print(ui, true);
+            return Report { files, dry_run: true, ..Report::default() }.print(ui, true);
         }
         ui.print(format_args!(
             "would write\n  {}  {}\n  once the matrices of {blocks} are refitted on {n}, with as \
@@ -175,7 +177,10 @@ impl Repair {
             (self.alpha.0.is_some(), "--alpha"),
             (self.lora.is_some(), "--lora"),
             (self.keep_direction.is_some(), "--keep-direction"),
-            (self.search.is_asked_for(), "--front and --harmful"),
+            (self.fill_zeros, "--fill-zeros"),
+            (self.storage != Storage::Auto, "--type"),
+            (self.parts.len() < PARTS.len(), "--parts"),
+            (self.search.is_asked_for(), "--front, --harmful or --harmless"),
         ];
         match of_aird.iter().find(|(given, _)| *given) {
             Some((_, option)) => bail!("{option} is of --method aird, this is --method restore"),
@@ -235,38 +240,36 @@ impl Repair {
         model: &Model,
         tensors: &[Tensor<'_>],
         step: Step,
-        output: &Path,
-    ) -> Result<Vec<FileReport>> {
+        output: PathBuf,
+    ) -> Result<Outcome> {
         let mut rewrite = Rewrite::new(model, Layout::Single);
         for tensor in tensors {
             rewrite.replace(&tensor.info.name, replacement(*tensor))?;
         }
         rewrite.record(step);
-        let (output, force, dry_run) = (output.to_owned(), self.force, self.dry_run);
-        let out = OutputArgs { output, force, dry_run, keep_shards: false };
-        out.write(ui, rewrite, self.search.engine().1.options())
+        let (force, dry_run, keep_shards) = (self.force, false, false);
+        let out = OutputArgs { output, force, dry_run, keep_shards };
+        let files = out.write(ui, rewrite, self.search.engine().1.options())?;
+        Ok(Outcome { files, in_history: Some(true), ..Outcome::default() })
     }
 
     fn patch_restored(
         &self,
         ui: &Ui,
-        model: &Model,
+        model: Model,
         tensors: &[Tensor<'_>],
         step: Step,
-    ) -> Result<Vec<FileReport>> {
-        let progress = ui.progress();
-        let mut patch = Patch::new(model);
+    ) -> Result<Outcome> {
+        let mut patch = Patch::new(&model);
         for tensor in tensors {
             patch.replace(&tensor.info.name, replacement(*tensor))?;
         }
-        let patched = patch.produce(&progress)?.apply(Some(step), &progress)?;
-        drop(progress);
-        ui.say(format_args!("changed {}; aird undo takes it back", self.model.display()));
-        let report = |path: &PathBuf| FileReport {
-            path: path.display().to_string(),
-            bytes: std::fs::metadata(path).map_or(0, |m| m.len()),
-        };
-        Ok(patched.files.iter().map(report).collect())
+        let ready = patch.produce(&ui.progress())?;
+        drop(model);
+        let mut outcome = Outcome::default();
+        // The bytes were compared as they were written, and mean what was measured.
+        self.put_in_place(ui, ready, step, &mut outcome, || Ok(()))?;
+        Ok(outcome)
     }
 }
 
@@ -280,14 +283,8 @@ fn replacement(tensor: Tensor<'_>) -> Replacement<'_> {
 
 /// Everything that the parts of a restore depend on.
 fn made_of(step: &Step, samples: &[Sample]) -> String {
-    let mut digest = Sha256::new();
-    digest.update(env!("CARGO_PKG_VERSION"));
-    digest.update(format!("{step:?}"));
-    for sample in samples {
-        digest.update((sample.tokens.len() as u64).to_le_bytes());
-        sample.tokens.iter().for_each(|t| digest.update(t.to_le_bytes()));
-    }
-    hex(&digest.finalize())
+    let all = format!("{} {step:?} {}", env!("CARGO_PKG_VERSION"), samples_sha256(samples));
+    hex(&Sha256::digest(all))
 }
 
 fn parts_folder(output: &Path) -> PathBuf {
@@ -307,12 +304,5 @@ fn part(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(x) if (0.0..=1.0).contains(&x) => Ok(x),
         _ => Err("expected a number from 0 to 1".into()),
-    }
-}
-
-fn above_zero(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(x) if x > 0.0 && x.is_finite() => Ok(x),
-        _ => Err("expected a number above 0".into()),
     }
 }

@@ -9,10 +9,16 @@ use crate::cli::ui::Ui;
 use crate::repair::restore::{Outcome, Restored};
 
 /// What `aird repair --method restore --json` prints.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct Report {
-    /// Files that were written or changed.
+    /// Files that were (with `--dry-run`, would be) written or changed.
     pub files: Vec<FileReport>,
+    /// True if nothing was written.
+    pub dry_run: bool,
+    /// Where the old bytes are kept, for `--in-place`.
+    pub journals: Vec<String>,
+    /// Whether the file's own `aird.history` holds the repair; null where nothing was written.
+    pub in_history: Option<bool>,
     /// Block by block.
     #[serde(flatten)]
     pub restored: Restored,
@@ -27,10 +33,7 @@ impl Report {
         let head = ["block", "matrices", "off by", "now", "stream off by", "now"];
         let mut rows = vec![head.map(String::from).to_vec()];
         for block in &self.restored.blocks {
-            let errors: Vec<(f64, f64)> = block.tensors.iter().filter_map(|t| t.error).collect();
-            let n = errors.len().max(1) as f64;
-            let (before, after) =
-                errors.iter().fold((0.0, 0.0), |sum, e| (sum.0 + e.0 / n, sum.1 + e.1 / n));
+            let (before, after) = block.mean_error();
             let of = |o: Outcome| block.tensors.iter().filter(|t| t.outcome == o).count();
             let all = block.tensors.len();
             let mut row =

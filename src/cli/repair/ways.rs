@@ -13,7 +13,7 @@ use crate::cli::output::{FileReport, OutputArgs, no_sha256};
 use crate::cli::text::bytes_text;
 use crate::cli::ui::{Progress, Ui};
 use crate::cli::verify::{self, Through};
-use crate::gguf::{Layout, Model, Patch, Rewrite, Step, write_file_if};
+use crate::gguf::{Layout, Model, Patch, Ready, Rewrite, Step, write_file_if};
 use crate::repair::{
     Edit, Edited, Error, Proof, Storage, adapted, adapter, apply, biases, edit, halves_text,
     replacement,
@@ -104,14 +104,31 @@ impl Repair {
             outcome.files = self.would_change(ui, &model, edited)?;
             return self.print(ui, outcome, chosen);
         }
-        let progress = ui.progress();
         let mut patch = Patch::new(&model);
         for one in edited {
             patch.replace(&one.name, replacement(one))?;
         }
-        let proof = Proof::before(&model, edited, &progress)?;
-        let ready = patch.produce(&progress)?;
+        let proof = Proof::before(&model, edited, &ui.progress())?;
+        let ready = patch.produce(&ui.progress())?;
         drop(model);
+        let step = self.step(edited, chosen);
+        let again = || {
+            let model = Model::open(&self.model)?;
+            Ok(proof.check(&model, edited, &ui.progress())?)
+        };
+        self.put_in_place(ui, ready, step, &mut outcome, again)?;
+        self.print(ui, outcome, chosen)
+    }
+
+    /// Changes the model's own file; `again` looks at what was changed, read anew.
+    pub(super) fn put_in_place(
+        &self,
+        ui: &Ui,
+        ready: Ready,
+        step: Step,
+        outcome: &mut Outcome,
+        again: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
         let n_links = ready.n_links()?;
         if n_links > 1 {
             ui.warn(format_args!(
@@ -120,13 +137,12 @@ impl Repair {
                 self.model.display()
             ));
         }
-        let patched = ready.apply(Some(self.step(edited, chosen)), &progress)?;
-        drop(progress);
+        let patched = ready.apply(Some(step), &ui.progress())?;
         if patched.files.is_empty() {
             ui.say("nothing to change: the file holds these very bytes");
-            return self.print(ui, outcome, chosen);
+            return Ok(());
         }
-        self.look_again(ui, edited, &proof).with_context(|| {
+        again().and_then(|()| self.verify_changed(ui)).with_context(|| {
             format!("{} is changed, and aird undo takes it back", self.model.display())
         })?;
         if !patched.in_history {
@@ -141,15 +157,13 @@ impl Repair {
         outcome.files = patched.files.iter().map(file).collect();
         outcome.journals = patched.journals.iter().map(|p| p.display().to_string()).collect();
         outcome.in_history = Some(patched.in_history);
-        self.print(ui, outcome, chosen)
+        Ok(())
     }
 
-    /// What was changed in place, read anew: the bytes were compared as they were written, here it
-    /// is what they mean.
-    fn look_again(&self, ui: &Ui, edited: &[Edited], proof: &Proof) -> Result<()> {
-        let model = Model::open(&self.model)?;
-        proof.check(&model, edited, &ui.progress())?;
+    /// `--verify`: the changed file as a whole, and as llama.cpp runs it.
+    fn verify_changed(&self, ui: &Ui) -> Result<()> {
         if self.verify {
+            let model = Model::open(&self.model)?;
             let prober = ui.prober();
             let options = self.search.engine().1.options();
             let through = Through { prober: &prober, options };

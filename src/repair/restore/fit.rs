@@ -13,16 +13,14 @@
 use super::targets::Targets;
 use crate::gguf::Tensor;
 use crate::llama::is_encodable;
-use crate::numeric::{Factor, products};
-use crate::quant::{Onto, decode_rows, decoded, encode_rows, onto};
+use crate::numeric::{BAND, Factor, products};
+use crate::quant::{Onto, PRUNED_SHARE, decode_rows, decoded, encode_rows, onto};
 use crate::repair::error::{Error, Result};
 
 /// Elements of a matrix worked on at once.
 const SLAB: usize = 8 << 20;
 /// Rows looked at to tell pruned zeros from those of rounding.
 const SAMPLED: u64 = 64;
-/// Part of a matrix that must have been pruned for its zeros to be kept.
-const PRUNED: f64 = 0.05;
 
 /// A refitted matrix.
 #[derive(Debug)]
@@ -56,7 +54,7 @@ pub(super) fn fit(
     let (ty, dim) = (compressed.info.ty, ground.factor.dim());
     let n_rows = compressed.info.n_rows();
     let keeps_zeros = is_pruned(compressed, original)?;
-    let slab = ((SLAB / dim).max(128) / 128 * 128) as u64;
+    let slab = ((SLAB / dim).max(BAND) / BAND * BAND) as u64;
     let mut bytes = Vec::with_capacity(compressed.data().len());
     let (mut before, mut after, mut all) = (0.0, 0.0, 0.0);
     for first in (0..n_rows).step_by(slab as usize) {
@@ -92,7 +90,7 @@ pub(super) fn fit(
 /// `B H^-1`, many rows in parallel.
 fn solve(weights: &mut [f32], factor: &Factor) {
     use rayon::prelude::*;
-    weights.par_chunks_mut(128 * factor.dim()).for_each(|tile| factor.solve(tile));
+    weights.par_chunks_mut(BAND * factor.dim()).for_each(|tile| factor.solve(tile));
 }
 
 /// True if more of the matrix is zero than rounding its original to its type would make zero.
@@ -113,5 +111,5 @@ fn is_pruned(compressed: Tensor<'_>, original: Tensor<'_>) -> Result<bool> {
         rounded += zeros(&theirs);
         n += dim;
     }
-    Ok(found as f64 - rounded as f64 > PRUNED * n as f64)
+    Ok(found as f64 - rounded as f64 > PRUNED_SHARE * n as f64)
 }

@@ -12,7 +12,7 @@ use super::targets::Targets;
 use super::texts::Texts;
 use crate::gguf::{Model, TensorInfo};
 use crate::llama::graph::{Group, Structure};
-use crate::llama::is_encodable;
+use crate::llama::{Engine, is_encodable};
 use crate::numeric::{Cross, Factor, Gram};
 use crate::quant::is_block_matrix;
 use crate::repair::error::{Error, Result};
@@ -28,22 +28,22 @@ pub(super) struct BlockWork<'a> {
 }
 
 impl BlockWork<'_> {
-    /// Refits the block's matrices in `ours`, and lets the original's rows through it.
+    /// Refits the block's matrices in `ours`, and lets the original's rows through it; `engine`
+    /// runs the original's block.
     pub fn run(
         &self,
+        engine: &Engine,
         original: &mut Lane<'_>,
         ours: &mut Lane<'_>,
         told: &mut dyn FnMut(&str),
     ) -> Result<Vec<TensorReport>> {
-        let engine = original.open(self.means, self.way, self.block)?;
-        let structure = engine.structure()?.clone();
-        let place = Place::new(&structure, self.way, self.block);
+        let structure = engine.structure()?;
+        let place = Place::new(structure, self.way, self.block);
         let of_block = |group: &&Group| group.block == place.block;
         let groups: Vec<&Group> = structure.groups.iter().filter(of_block).collect();
-        let (at, folder) = ((&place, &groups[..]), self.means.folder);
+        let (at, folder) = ((&place, &groups[..]), self.means.folder());
         let rows = &mut original.rows;
-        let mut record = Record::new((&engine, &structure), at, self.texts, rows, folder)?;
-        drop(engine);
+        let mut record = Record::new((engine, structure), at, self.texts, rows, folder)?;
         let mut reports = Vec::new();
         for group in groups {
             let mut names = Vec::new();
@@ -57,7 +57,7 @@ impl BlockWork<'_> {
             }
             if let Some(first) = names.first() {
                 told(&renamed(first, self.block));
-                let sums = self.sums(&structure, &names, &mut record, ours, &place)?;
+                let sums = self.sums(structure, &names, &mut record, ours, &place)?;
                 self.refit(sums, &names, (original.model, ours), &mut reports)?;
             }
         }

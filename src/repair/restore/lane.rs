@@ -2,11 +2,12 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::block::{Replaced, write_block};
 use super::forward::{Forward, Wants};
+use super::parts::Parts;
 use super::rows::Rows;
 use super::texts::Texts;
 use super::working::Working;
@@ -54,29 +55,32 @@ impl Place {
 pub(super) struct Means<'a> {
     options: Options,
     prober: &'a Prober,
-    /// Where files of single blocks are put.
-    pub folder: &'a Path,
+    /// Finished blocks; beside them lie the files that are run meanwhile.
+    parts: &'a Parts,
     /// Headers of single blocks that llama.cpp was seen to run.
     known: RefCell<HashSet<String>>,
 }
 
 impl<'a> Means<'a> {
-    pub fn new(options: Options, prober: &'a Prober, folder: &'a Path) -> Means<'a> {
-        Means { options, prober, folder, known: RefCell::default() }
+    pub fn new(options: Options, prober: &'a Prober, parts: &'a Parts) -> Means<'a> {
+        Means { options, prober, parts, known: RefCell::default() }
     }
 
-    /// Fails if llama.cpp does not run block `block` of `model` as a model: tried in a process of
+    /// Where files are put.
+    pub fn folder(&self) -> &'a Path {
+        self.parts.folder()
+    }
+
+    /// Fails if llama.cpp does not run the block alone that lies at `path`: tried in a process of
     /// its own, as it aborts on some. What it aborts on is in the header, so that one block of
     /// each kind is tried.
-    pub fn try_alone(&self, model: &Model, block: u32) -> Result<()> {
-        let path = block_path(self.folder);
-        write_block(model, block, &Replaced::new(), &path)?;
-        let alone = Model::open(&path)?;
+    fn try_alone(&self, path: &Path) -> Result<()> {
+        let alone = Model::open(path)?;
         let infos: Vec<_> =
             alone.tensors().map(|t| (&t.info.name, &t.info.shape, t.info.ty)).collect();
         let header = format!("{:?} {infos:?}", alone.kv());
         if !self.known.borrow().contains(&header) {
-            self.prober.first_token(&Trial { model: &path, lora: None, options: self.options })?;
+            self.prober.first_token(&Trial { model: path, lora: None, options: self.options })?;
             self.known.borrow_mut().insert(header);
         }
         Ok(())
@@ -103,16 +107,16 @@ impl Lane<'_> {
     pub fn open(&mut self, means: &Means<'_>, way: Way, block: u32) -> Result<Engine> {
         match way {
             Way::Whole => {
-                self.working.put(self.model, &self.replaced)?;
+                self.working.put(self.model, means.parts, (block, &self.replaced))?;
                 means.load(self.working.path())
             }
             Way::Alone => {
-                let path = block_path(means.folder);
+                let path = means.folder().join("block.gguf");
                 write_block(self.model, block, &self.replaced, &path)?;
-                let engine = means.load(&path);
-                // Mapped by now; a name would only be left lying about. Where that is not allowed
-                // the next block takes its place.
-                let traced = engine.and_then(|engine| {
+                let opened = means.try_alone(&path).and_then(|()| means.load(&path));
+                // The structure is traced from the file, the weights are mapped: the name is
+                // needed no more. Where it cannot be removed the next block takes its place.
+                let traced = opened.and_then(|engine| {
                     engine.structure()?;
                     Ok(engine)
                 });
@@ -122,18 +126,17 @@ impl Lane<'_> {
         }
     }
 
-    /// Lets all texts through the block: its rows are those that leave it then.
+    /// Lets all texts through the block, which `engine` runs: the rows are those that leave it
+    /// then.
     pub fn advance(
         &mut self,
-        means: &Means<'_>,
-        way: Way,
-        block: u32,
+        engine: &Engine,
+        (way, block): (Way, u32),
         texts: &Texts,
     ) -> Result<()> {
-        let engine = self.open(means, way, block)?;
         let place = Place::new(engine.structure()?, way, block);
         let wants = Wants { points: vec![place.exit], last: place.after, ..Wants::default() };
-        let mut forward = Forward::new(&engine, place.entry)?;
+        let mut forward = Forward::new(engine, place.entry)?;
         for batch in &texts.batches {
             let rows = self.rows.read(batch.rows.clone())?;
             let seen = forward.read(batch, &rows, &wants)?;
@@ -141,8 +144,4 @@ impl Lane<'_> {
         }
         Ok(())
     }
-}
-
-fn block_path(folder: &Path) -> PathBuf {
-    folder.join("block.gguf")
 }

@@ -68,31 +68,36 @@ pub trait Told {
 /// llama.cpp cannot run a model, activations are no numbers, the disk is full, the interrupt.
 pub fn restore(asked: &Restore<'_>, parts: &Parts, told: &mut dyn Told) -> Result<Restored> {
     let n_block = asked.model.needed_hparam("block_count")? as u32;
-    let means = &Means::new(asked.options, asked.prober, parts.folder());
+    let means = &Means::new(asked.options, asked.prober, parts);
     let (mut original, mut ours, mut baseline, texts) = start(asked, means, n_block)?;
     let mut restored =
         Restored { n_tokens: texts.n_fitted, n_held_out: texts.n_held_out, ..Restored::default() };
     for block in 0..n_block {
         told.at(block, n_block, "reading");
-        let way = way_of(&mut baseline, &mut original, means, block, &texts)?;
-        let mut report = match parts.read(block)? {
+        let (way, engine) = way_of(&mut baseline, &mut original, means, block, &texts)?;
+        let part = parts.read(block)?;
+        let is_done = part.is_some();
+        let mut report = match part {
             Some((replaced, report)) => {
                 ours.replaced = replaced;
-                original.advance(means, way, block, &texts)?;
+                original.advance(&engine, (way, block), &texts)?;
                 report
             }
             None => {
                 let mut told = |part: &str| told.at(block, n_block, part);
                 let work = BlockWork { means, way, block, texts: &texts, prior: asked.prior };
-                let tensors = work.run(&mut original, &mut ours, &mut told)?;
+                let tensors = work.run(&engine, &mut original, &mut ours, &mut told)?;
                 BlockReport { block, alone: way == Way::Alone, tensors, ..BlockReport::default() }
             }
         };
-        ours.advance(means, way, block, &texts)?;
+        drop(engine);
+        let engine = ours.open(means, way, block)?;
+        ours.advance(&engine, (way, block), &texts)?;
         report.residual = baseline.errors(block, &mut original, &mut ours, &texts)?;
         let replaced = std::mem::take(&mut ours.replaced);
-        parts.write(block, asked.model, &replaced, &report)?;
-        ours.working.keep(asked.model, replaced)?;
+        if !is_done {
+            parts.write(block, asked.model, &replaced, &report)?;
+        }
         told.done(&report);
         restored.blocks.push(report);
     }
@@ -111,8 +116,8 @@ fn start<'a>(
     if texts.n_held_out == 0 {
         return Err(Error::TooShort { n_tokens: texts.n_rows() });
     }
-    let (entering, baseline) = Baseline::new(&engines, &texts, n_block, means.folder)?;
-    let copy = means.folder.join("model.gguf");
+    let (entering, baseline) = Baseline::new(&engines, &texts, n_block, means.folder())?;
+    let copy = means.folder().join("model.gguf");
     let lane =
         |model: &'a Model, rows, working| Lane { model, rows, replaced: Replaced::new(), working };
     let original = lane(asked.reference, entering.0, Working::fixed(asked.reference));

@@ -40,7 +40,7 @@ impl Parts {
         self.folder.join(format!("block-{block:05}.gguf"))
     }
 
-    /// The part of a block, opened; None if there is none of the same making.
+    /// The part of a block, opened; None if it is missing or was made of something else.
     pub fn model(&self, block: u32) -> Option<Model> {
         let part = Model::open(&self.path(block)).ok()?;
         let same = part.text(MADE_OF).ok()? == Some(self.made_of.as_str());

@@ -27,6 +27,15 @@ pub struct BlockReport {
     pub residual: (f64, f64),
 }
 
+impl BlockReport {
+    /// The mean of its matrices' errors, before and after; zeros where nothing was tried.
+    pub fn mean_error(&self) -> (f64, f64) {
+        let errors: Vec<(f64, f64)> = self.tensors.iter().filter_map(|t| t.error).collect();
+        let n = errors.len().max(1) as f64;
+        errors.iter().fold((0.0, 0.0), |sum, e| (sum.0 + e.0 / n, sum.1 + e.1 / n))
+    }
+}
+
 /// One matrix.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TensorReport {

@@ -4,10 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::numeric::{Cross, products};
-
-/// Rows of a task.
-const BAND: usize = 128;
+use crate::numeric::{BAND, Cross, products};
 
 /// The targets of one matrix, [n_out, dim].
 pub(super) enum Targets<'a> {

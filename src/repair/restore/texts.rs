@@ -43,11 +43,12 @@ impl Texts {
         for (i, sample) in samples.iter().enumerate() {
             let tokens = &sample.tokens[..sample.tokens.len().min(N_BATCH)];
             let room = n_held_out + tokens.len() <= MAX_HELD_OUT;
-            match i % HELD_OUT == HELD_OUT / 2 && room {
-                true => held_out.push(tokens),
-                false => fitted.push(tokens),
+            if i % HELD_OUT == HELD_OUT / 2 && room {
+                held_out.push(tokens);
+                n_held_out += tokens.len();
+            } else {
+                fitted.push(tokens);
             }
-            n_held_out = held_out.iter().map(|t| t.len()).sum();
         }
         let mut batches = Vec::new();
         let most = if alone { 1 } else { MAX_PARALLEL };

@@ -48,7 +48,7 @@ impl Baseline {
     /// The relative error of the residual stream behind `block`: of the compressed model as it
     /// was, and as far as it is restored.
     pub fn errors(
-        &mut self,
+        &self,
         block: u32,
         original: &mut Lane<'_>,
         ours: &mut Lane<'_>,
@@ -67,32 +67,32 @@ impl Baseline {
     }
 }
 
-/// By itself, if the block does so what it does in the model: tried on the original.
+/// By itself, if the block does so what it does in the model: tried on the original, whose engine
+/// for the block comes back beside.
 pub(super) fn way_of(
     baseline: &mut Baseline,
     original: &mut Lane<'_>,
     means: &Means<'_>,
     block: u32,
     texts: &Texts,
-) -> Result<Way> {
+) -> Result<(Way, Engine)> {
     let Some(batch) = texts.batches.iter().find(|batch| batch.held_out) else {
-        return Ok(Way::Whole);
+        return Ok((Way::Whole, original.open(means, Way::Whole, block)?));
     };
     let entering = baseline.rows_of(block, batch, texts)?;
     let leaving = baseline.rows_of(block + 1, batch, texts)?;
-    let mut alone = || -> Result<Vec<f32>> {
-        means.try_alone(original.model, block)?;
+    let mut alone = || -> Result<(Vec<f32>, Engine)> {
         let engine = original.open(means, Way::Alone, block)?;
         let place = Place::new(engine.structure()?, Way::Alone, block);
         let wants = Wants { points: vec![place.exit], ..Wants::default() };
         let mut seen = Forward::new(&engine, place.entry)?.read(batch, &entering, &wants)?;
-        Ok(seen.points.remove(&place.exit).unwrap_or_default())
+        Ok((seen.points.remove(&place.exit).unwrap_or_default(), engine))
     };
     // What keeps llama.cpp from running the block by itself is no error: it runs in the model.
-    let same = |rows: Vec<f32>| rows.len() == leaving.len() && relative(&rows, &leaving) <= SAME;
-    match alone().is_ok_and(same) {
-        true => Ok(Way::Alone),
-        false => Ok(Way::Whole),
+    let same = |rows: &[f32]| rows.len() == leaving.len() && relative(rows, &leaving) <= SAME;
+    match alone() {
+        Ok((rows, engine)) if same(&rows) => Ok((Way::Alone, engine)),
+        _ => Ok((Way::Whole, original.open(means, Way::Whole, block)?)),
     }
 }
 

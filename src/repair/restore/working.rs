@@ -6,6 +6,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::block::Replaced;
+use super::parts::Parts;
 use crate::gguf::{self, Layout, Model, Rewrite, Unwatched};
 use crate::repair::error::Result;
 
@@ -15,67 +16,65 @@ pub(super) struct Working {
     path: PathBuf,
     /// Where a copy would lie; None: the model does not change.
     copy: Option<PathBuf>,
-    /// Restored tensors of earlier blocks, for the copy when it is made.
-    pending: Replaced,
-    copied: bool,
+    /// How many blocks of the copy are restored; None: it is not made yet.
+    n_restored: Option<u32>,
 }
 
 impl Working {
     /// A model that does not change.
     pub fn fixed(model: &Model) -> Working {
-        Working::new(model, None)
+        Working { path: model.shards()[0].path.clone(), copy: None, n_restored: None }
     }
 
     /// One that is copied to `copy` when it is needed.
     pub fn changing(model: &Model, copy: PathBuf) -> Working {
-        Working::new(model, Some(copy))
-    }
-
-    fn new(model: &Model, copy: Option<PathBuf>) -> Working {
         let path = model.shards()[0].path.clone();
-        Working { path, copy, pending: Replaced::new(), copied: false }
+        Working { path, copy: Some(copy), n_restored: None }
     }
 
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Keeps tensors of a finished block for a copy to come.
-    pub fn keep(&mut self, model: &Model, replaced: Replaced) -> Result<()> {
-        match self.copied {
-            true => self.put(model, &replaced),
-            false => {
-                self.pending.extend(replaced);
-                Ok(())
-            }
-        }
-    }
-
-    /// Puts tensors' new bytes, as long as their old ones, into the copy.
-    pub fn put(&mut self, model: &Model, replaced: &Replaced) -> Result<()> {
+    /// Brings the copy to where block `block` has the bytes of `replaced`, and those before it
+    /// what their parts hold.
+    pub fn put(
+        &mut self,
+        model: &Model,
+        parts: &Parts,
+        (block, replaced): (u32, &Replaced),
+    ) -> Result<()> {
         let Some(copy) = &self.copy else { return Ok(()) };
-        if !self.copied {
+        if self.n_restored.is_none() {
             Rewrite::new(model, Layout::Single).write(copy, true, &Unwatched)?;
             self.path.clone_from(copy);
-            self.copied = true;
         }
-        let open = Model::open(copy)?;
-        let io = |source| gguf::Error::Io { action: "write", path: copy.clone(), source };
-        let mut file = OpenOptions::new().write(true).open(copy).map_err(io)?;
-        for (name, bytes) in self.pending.drain().chain(replaced.clone()) {
-            if let Some(tensor) = open.tensor(&name) {
-                let at = open.shards()[tensor.shard].range(tensor.info).start;
-                let write = file.seek(SeekFrom::Start(at));
-                write.and_then(|_| file.write_all(&bytes)).map_err(io)?;
-            }
+        for part in (self.n_restored.unwrap_or(0)..block).filter_map(|block| parts.model(block)) {
+            patch(copy, part.tensors().map(|t| (t.info.name.as_str(), t.data())))?;
         }
-        Ok(())
+        self.n_restored = Some(block);
+        patch(copy, replaced.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())))
     }
+}
+
+/// Puts tensors' new bytes, as long as their old ones, into the file at `path`.
+fn patch<'a>(path: &Path, tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> Result<()> {
+    let open = Model::open(path)?;
+    let io = |source| gguf::Error::Io { action: "write", path: path.into(), source };
+    let mut file = OpenOptions::new().write(true).open(path).map_err(io)?;
+    for (name, bytes) in tensors {
+        if let Some(tensor) = open.tensor(name) {
+            let at = open.shards()[tensor.shard].range(tensor.info).start;
+            let write = file.seek(SeekFrom::Start(at));
+            write.and_then(|_| file.write_all(bytes)).map_err(io)?;
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Working {
     fn drop(&mut self) {
-        if let Some(copy) = self.copy.take().filter(|_| self.copied) {
+        if let Some(copy) = self.copy.take().filter(|_| self.n_restored.is_some()) {
             let _ = std::fs::remove_file(copy);
         }
     }
