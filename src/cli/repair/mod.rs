@@ -55,7 +55,8 @@ const N_MEASURED: usize = 8;
 pub struct Repair {
     /// A GGUF file; any shard of a split one.
     model: PathBuf,
-    /// The original model itself: its direction is found first.
+    /// The original model itself, from before it was compressed. With --method aird its direction
+    /// is found first.
     #[arg(long, value_name = "MODEL")]
     reference: Option<PathBuf>,
     /// The ORIGINAL model's direction: of aird direction, run on the model before it was

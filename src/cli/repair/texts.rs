@@ -44,13 +44,14 @@ pub(super) fn texts(
     file: Option<&Path>,
     mix: Mix,
 ) -> Result<Texts> {
-    let wanted = (mix.n_tokens as f64 * mix.safety_share) as usize;
-    let safety = answered(ui, engine, chat, wanted)?;
-    let n_safety = count(&safety);
+    // What is wrong with the file is said before minutes of answers.
     let general = match file {
         Some(path) => from_file(engine, path)?,
         None => pieces(engine, &[prompts::reading().to_owned()]),
     };
+    let wanted = (mix.n_tokens as f64 * mix.safety_share) as usize;
+    let safety = answered(ui, engine, chat, wanted)?;
+    let n_safety = count(&safety);
     let part = mix.n_tokens.saturating_sub(n_safety) as f64 / count(&general).max(1) as f64;
     let general = cut(general, part);
     let n_general = count(&general);
