@@ -17,7 +17,7 @@ use crate::gguf::{Model, write_file};
 use crate::llama::graph::{Part as HalfPart, Structure};
 use crate::llama::{Deaf, Engine, Generation, Hooks, Sampling, generate};
 use crate::prompts::{self, Part, PromptSet};
-use crate::repair::search::{Answered, Budget, Counts, Search, Searched, search};
+use crate::repair::search::{Answered, Budget, Counts, Questions, Search, Searched, search};
 use crate::repair::{Half, halves_text, parse_halves};
 use crate::report::search::{
     AnsweredReport, BudgetReport, CountsReport, HalfReport, PromptsReport, ScreenedReport,
@@ -78,6 +78,20 @@ struct Asked {
     more_benign: PromptSet,
 }
 
+/// What a search looks for.
+#[derive(Debug, Clone, Copy)]
+pub enum Goal {
+    /// As many refusals as the budget allows.
+    Strongest,
+    /// As many as the original's, by the least edit, with no more false ones.
+    Original {
+        /// The original's answers.
+        original: Counts,
+        /// The model's own, unrepaired.
+        before: Counts,
+    },
+}
+
 /// What is left open.
 pub struct Question<'a> {
     /// r, [n_embd].
@@ -90,6 +104,8 @@ pub struct Question<'a> {
     pub alpha: Option<f64>,
     /// Halves that may be chosen.
     pub parts: &'a [HalfPart],
+    /// What is looked for.
+    pub goal: Goal,
     /// No front is written.
     pub dry_run: bool,
     /// Results go to stdout as JSON, and so not as a table.
@@ -125,25 +141,31 @@ impl SearchArgs {
         let chat = self.chat.chat(model)?;
         let asked = self.prompt_sets()?;
         let engine = self.engine.load(ui, model)?;
-        let tokens = |set: &PromptSet| -> Result<Vec<Vec<i32>>> {
-            set.texts().map(|text| chat.tokens(&engine, text)).collect()
-        };
+        let questions = self.questions(&chat, &engine, &asked)?;
         let structure = engine.structure()?;
         let given = question.halves.clone();
+        let (before, enough) = match question.goal {
+            Goal::Strongest => (None, None),
+            Goal::Original { original, before } => (Some(before), Some(original.refused)),
+        };
         let plan = Search {
             unit: question.direction.unit()?,
-            harmful: tokens(&asked.harmful)?,
-            benign: tokens(&asked.benign)?,
-            more_benign: tokens(&asked.more_benign)?,
+            questions,
+            before,
+            enough,
             all_halves: given.is_some(),
             halves: given.unwrap_or_else(|| every_half(structure, question.parts)),
             alpha: question.alpha,
             max_blocks: self.max_blocks,
-            budget: Budget { max_false_refusal: self.max_false_refusal, max_kl: self.max_kl },
-            max_tokens: self.max_tokens,
-            parallel: self.parallel,
+            budget: self.budget(question.goal),
         };
-        check_thinking(&engine, &plan.harmful, self.parallel)?;
+        if thinks(&engine, &plan.questions.harmful, self.parallel)? {
+            bail!(
+                "the model thinks before it answers, and whether it refuses does not show in so \
+                 few tokens\n\
+                 hint: a --chat-template that ends the thought at once, as \"<think></think>\""
+            );
+        }
         let found = search(model, &engine, &plan, &mut ui.steps())?;
         let settings = self.settings(&chat, &asked);
         let report = self.report(path, question, &found, settings);
@@ -159,6 +181,44 @@ impl SearchArgs {
         }
         let chosen = found.pick.map(|i| &found.answered[i].candidate);
         Ok(Answer { chosen: chosen.map(|c| (c.halves.clone(), c.alpha)), report })
+    }
+
+    /// How `model` answers what a search asks; None if it thinks before it answers.
+    pub fn count(&self, ui: &Ui, model: &Model) -> Result<Option<Counts>> {
+        let chat = self.chat.chat(model)?;
+        let engine = self.engine.load(ui, model)?;
+        let questions = self.questions(&chat, &engine, &self.prompt_sets()?)?;
+        if thinks(&engine, &questions.harmful, self.parallel)? {
+            return Ok(None);
+        }
+        let mut steps = ui.steps();
+        steps.show("reading answers", 0, 1);
+        Ok(Some(questions.count(&engine, &mut Hooks::new(), &mut steps)?))
+    }
+
+    fn questions(&self, chat: &Chat, engine: &Engine, asked: &Asked) -> Result<Questions> {
+        let tokens = |set: &PromptSet| -> Result<Vec<Vec<i32>>> {
+            set.texts().map(|text| chat.tokens(engine, text)).collect()
+        };
+        Ok(Questions {
+            harmful: tokens(&asked.harmful)?,
+            benign: tokens(&asked.benign)?,
+            more_benign: tokens(&asked.more_benign)?,
+            max_tokens: self.max_tokens,
+            parallel: self.parallel,
+        })
+    }
+
+    /// What an edit may cost: of false refusals, where the original is the aim, as many as it has.
+    fn budget(&self, goal: Goal) -> Budget {
+        let max_false_refusal = match goal {
+            Goal::Strongest => self.max_false_refusal,
+            Goal::Original { original, before } => {
+                let more = original.falsely_refused.saturating_sub(before.falsely_refused);
+                100.0 * more as f64 / before.n_benign.max(1) as f64
+            }
+        };
+        Budget { max_false_refusal, max_kl: self.max_kl }
     }
 
     /// Looks at what can be seen before a search.
@@ -269,8 +329,12 @@ impl SearchArgs {
             direction_sha256: question.direction_sha256.into(),
             settings,
             budget: BudgetReport {
-                max_false_refusal_points: self.max_false_refusal,
+                max_false_refusal_points: self.budget(question.goal).max_false_refusal,
                 max_kl_nats: self.max_kl,
+            },
+            original: match question.goal {
+                Goal::Strongest => None,
+                Goal::Original { original, .. } => Some(counts(&original)),
             },
             compressed: counts(&found.before),
             halves: found.ranked.iter().map(half).collect(),
@@ -280,9 +344,9 @@ impl SearchArgs {
     }
 }
 
-/// A model that thinks before it answers says nothing in the few tokens that are read: its
-/// refusals cannot be counted.
-fn check_thinking(engine: &Engine, harmful: &[Vec<i32>], parallel: u32) -> Result<()> {
+/// True of a model that thinks before it answers: it says nothing in the few tokens that are read,
+/// and its refusals cannot be counted.
+fn thinks(engine: &Engine, harmful: &[Vec<i32>], parallel: u32) -> Result<bool> {
     let spelled = |tokens: &[i32]| tokens.iter().map(|&t| engine.spelled(t)).collect::<String>();
     let begins = |text: &str| THOUGHTS.iter().any(|mark| text.trim_start().starts_with(mark));
     let asked = &harmful[..harmful.len().min(N_LISTENED)];
@@ -294,13 +358,7 @@ fn check_thinking(engine: &Engine, harmful: &[Vec<i32>], parallel: u32) -> Resul
         THOUGHTS.iter().any(|mark| prompt.trim_end().ends_with(mark)) || begins(&spelled(answer))
     };
     let n = asked.iter().zip(&answers).filter(|pair| thinks(*pair)).count();
-    if 2 * n > asked.len() {
-        bail!(
-            "the model thinks before it answers, and whether it refuses does not show in so few \
-             tokens\nhint: a --chat-template that ends the thought at once, as \"<think></think>\""
-        );
-    }
-    Ok(())
+    Ok(2 * n > asked.len())
 }
 
 /// The front as a table, the unrepaired model first.
@@ -313,6 +371,9 @@ fn front_text(report: &SearchReport) -> String {
         [vec![blocks, alpha], counts.to_vec(), vec![kl, mark.into()]].concat()
     };
     let none = || "-".to_owned();
+    if let Some(original) = &report.original {
+        rows.push(cells("the original".into(), none(), original, none(), ""));
+    }
     rows.push(cells("unrepaired".into(), none(), &report.compressed, none(), ""));
     for a in &report.answered {
         let mark = match a {
@@ -327,7 +388,8 @@ fn front_text(report: &SearchReport) -> String {
     table(&rows, &[1, 2, 3, 4, 5], "  ")
 }
 
-fn counts(c: &Counts) -> CountsReport {
+/// Counts as they are reported.
+pub fn counts(c: &Counts) -> CountsReport {
     CountsReport {
         refusal: wilson(c.refused, c.n_harmful),
         false_refusal: wilson(c.falsely_refused, c.n_benign),

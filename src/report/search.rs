@@ -20,6 +20,10 @@ pub struct SearchReport {
     pub settings: SettingsReport,
     /// What a repair may cost.
     pub budget: BudgetReport,
+    /// The original model, on the same prompts: as many refusals as it has are looked for. Null
+    /// where as many are as the budget allows.
+    #[serde(default)]
+    pub original: Option<CountsReport>,
     /// The unrepaired model, on the same prompts.
     pub compressed: CountsReport,
     /// What every half of a block says about refusal.

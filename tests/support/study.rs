@@ -402,6 +402,7 @@ fn search(chosen: Option<usize>) -> SearchReport {
         direction_sha256: hash(4),
         settings: SettingsReport::default(),
         budget: BudgetReport { max_false_refusal_points: 5.0, max_kl_nats: 0.1 },
+        original: None,
         compressed: rates((10, 2, 2)),
         halves: halves.collect(),
         screened: screened.collect(),

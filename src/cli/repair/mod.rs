@@ -1,5 +1,6 @@
 //! `aird repair`: AIRD, at blocks and a strength that are searched for or given.
 
+mod aim;
 mod report;
 mod restore;
 mod restored;
@@ -13,6 +14,7 @@ use clap::{ArgGroup, Args, ValueEnum};
 use sha2::{Digest, Sha256};
 
 pub use report::{Report, TensorReport};
+use aim::Aim;
 use restore::{Method, RestoreArgs};
 
 use super::args::output_path;
@@ -20,7 +22,7 @@ use super::direction::find_in;
 use super::exit::GateFailed;
 use super::output::sha256_of;
 use super::paths::{Paths, Verb};
-use super::search::{Alpha, Blocks, Question, SearchArgs};
+use super::search::{Alpha, Blocks, Goal, Question, SearchArgs};
 use super::text::counted;
 use super::ui::Ui;
 use crate::direction::Direction;
@@ -40,9 +42,11 @@ const N_MEASURED: usize = 8;
 /// Bring a compressed model back to its original, or strengthen its refusal direction
 ///
 /// With the original as --reference every matrix of the blocks is refitted to what the original
-/// computes, on the zeros and in the types that the file has, and MODEL-AIRD-Q4_K_M.gguf is
-/// written, which llama.cpp then has run. It takes minutes to hours; blocks that are done lie
-/// beside the output, in OUT.aird-part, until all are.
+/// computes, on the zeros and in the types that the file has. Where the restored model refuses less
+/// of held-out prompts than the original, the least edit along the original's refusal direction is
+/// looked for that makes up for it. MODEL-AIRD-Q4_K_M.gguf is written, which llama.cpp then has
+/// run. It takes minutes to hours; blocks that are done lie beside the output, in OUT.aird-part,
+/// until all are.
 ///
 /// With a --direction, or --method aird, blocks of the model write more along the original's
 /// refusal direction: which ones and how strongly is searched for. Where nothing helps within the
@@ -215,8 +219,16 @@ impl Repair {
                 let direction_sha256 = direction_sha256.as_str();
                 let (direction, parts) = (&direction, &parts[..]);
                 let (dry_run, json) = (self.dry_run, self.json);
-                let question =
-                    Question { direction, direction_sha256, halves, alpha, parts, dry_run, json };
+                let question = Question {
+                    direction,
+                    direction_sha256,
+                    halves,
+                    alpha,
+                    parts,
+                    goal: self.goal_of_edit(ui, &model)?,
+                    dry_run,
+                    json,
+                };
                 let answer = self.search.search(ui, (&self.model, &model), &question)?;
                 let Some((halves, alpha)) = answer.chosen else {
                     return self.nothing_helps(ui, answer.report);
@@ -250,6 +262,21 @@ impl Repair {
         }
     }
 
+    /// What the search of --method aird looks for.
+    fn goal_of_edit(&self, ui: &Ui, model: &Model) -> Result<Goal> {
+        let aim = self.restore.aim_of_edit(self.reference.is_some())?;
+        let Some(reference) = self.reference.as_ref().filter(|_| aim == Aim::Original) else {
+            return Ok(Goal::Strongest);
+        };
+        match self.goal(ui, model, &Model::open(reference)?, aim)? {
+            Some((goal, _)) => Ok(goal),
+            None => bail!(
+                "the model thinks before it answers, and how much its original refuses does not \
+                 show\nhint: --aim strongest"
+            ),
+        }
+    }
+
     /// Everything that can be seen before a direction is looked for, which may take minutes.
     fn check(
         &self,
@@ -265,6 +292,9 @@ impl Repair {
             check_room(&self.output(), model.file_bytes())?;
         }
         self.search.check()?;
+        if self.restore.aim_of_edit(self.reference.is_some())? == Aim::None {
+            bail!("--aim none is of --method restore, this is --method aird");
+        }
         let (alpha, halves) = (self.alpha.0.unwrap_or(1.0), given.unwrap_or_default());
         check_asked(Asked { alpha, halves, structure })?;
         if let (true, Storage::Named(ty)) = (self.in_place, self.storage) {
@@ -385,17 +415,24 @@ impl Repair {
     fn nothing_helps(&self, ui: &Ui, report: SearchReport) -> Result<()> {
         let compressed = report.compressed.refusal;
         let (k, n) = (compressed.k, compressed.n);
+        let original = report.original.as_ref().map(|original| original.refusal.k);
         if self.json {
             let direction_sha256 = report.direction_sha256.clone();
             let (dry_run, search) = (self.dry_run, Some(report));
             ui.print_json(&Report { dry_run, direction_sha256, search, ..Report::default() })?;
         }
-        let said = match k == n {
-            true => format!(
-                "the model already refuses {k} of {n} harmful prompts: there is nothing to \
-                 repair, and nothing was written"
+        let said = match original {
+            _ if k >= original.unwrap_or(n) => format!(
+                "the model already refuses {k} of {n} harmful prompts{}: there is nothing to \
+                 repair, and nothing was written",
+                original.map_or(String::new(), |k| format!(", its original {k}"))
             ),
-            false => format!(
+            Some(original) => format!(
+                "nothing that was tried refuses {original} of {n} harmful prompts, as the original \
+                 does, with no more false refusals; nothing was written\n\
+                 hint: --aim strongest, or --method restore"
+            ),
+            None => format!(
                 "nothing that was tried refuses clearly more than {k} of {n} harmful prompts \
                  within the budget; nothing was written\n\
                  hint: a higher --max-false-refusal, --max-kl or --max-blocks, or a milder \

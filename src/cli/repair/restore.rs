@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use sha2::{Digest, Sha256};
 
+use super::aim::{Added, Aim, checked};
 use super::report::Outcome;
 use super::restored::Report;
 use super::texts::{Mix, Texts, texts};
@@ -15,12 +16,12 @@ use crate::cli::calibration::samples_sha256;
 use crate::cli::output::{FileReport, OutputArgs, sha256_of};
 use crate::cli::search::above_zero;
 use crate::cli::text::{bytes_text, counted};
-use crate::cli::ui::{Steps, Ui};
+use crate::cli::ui::{Progress, Steps, Ui};
 use crate::gguf::{
     Ask, BoxError, Layout, Model, Patch, Replacement, Rewrite, Step, Tensor, check_patch,
     check_room, hex, same_file,
 };
-use crate::repair::Storage;
+use crate::repair::{Storage, apply, replacement as edit_replacement};
 use crate::repair::restore::{BlockReport, Parts, Restore, Told, restore};
 use crate::stats::Sample;
 
@@ -45,6 +46,11 @@ pub struct RestoreArgs {
     /// How strongly matrices hold on to the original's weights, in means of their inputs' squares.
     #[arg(long, default_value_t = 0.1, value_name = "X", value_parser = above_zero)]
     prior: f64,
+    /// What an edit along the original's direction aims at. Default: original once the model is
+    /// restored, where held-out prompts are refused less than by the original; strongest with
+    /// --method aird.
+    #[arg(long, value_enum, value_name = "AIM")]
+    aim: Option<Aim>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -60,6 +66,11 @@ impl RestoreArgs {
     pub fn method(&self, reference: bool) -> Method {
         let usual = if reference { Method::Restore } else { Method::Aird };
         self.method.unwrap_or(usual)
+    }
+
+    /// What an edit of --method aird aims at.
+    pub fn aim_of_edit(&self, has_reference: bool) -> Result<Aim> {
+        checked(self.aim, Aim::Strongest, has_reference)
     }
 
     /// The file that these arguments name.
@@ -105,8 +116,8 @@ impl Repair {
         if self.dry_run {
             return self.would_restore(ui, &model, &output);
         }
-        // The parts, and the file or its journal.
-        check_room(&output, 2 * model.file_bytes())?;
+        // The parts, the restored model to ask, and the file or its journal.
+        check_room(&output, 3 * model.file_bytes())?;
         let (chat, engine) = self.search.engine();
         let chat = chat.chat(&original)?;
         let read = {
@@ -144,14 +155,26 @@ impl Repair {
         let tensors: Vec<Tensor<'_>> = models.iter().flat_map(Model::tensors).collect();
         let names = tensors.iter().map(|t| t.info.name.as_str());
         let step = step.changed(names);
+        let aim = self.restore.aim.unwrap_or(Aim::Original);
+        let (aim, added) =
+            self.add(ui, (&model, &original), &tensors, (aim, parts.folder())).inspect_err(|_| {
+                let folder = parts.folder().display();
+                ui.say(format_args!("what is done is kept in {folder}: the same command goes on"));
+            })?;
+        let step = match &added {
+            Some(added) => added.recorded(step),
+            None => step,
+        };
+        // What was edited once more is not written as it was restored.
+        let kept: Vec<Tensor<'_>> = tensors.into_iter().filter(|t| !is_edited(&added, t)).collect();
         let outcome = match self.in_place {
-            true => self.patch_restored(ui, model, &tensors, step)?,
-            false => self.write_restored(ui, &model, &tensors, step, output)?,
+            true => self.patch_restored(ui, model, (&kept, added), step)?,
+            false => self.write_restored(ui, &model, (&kept, added.as_ref()), step, output)?,
         };
         drop(models);
         parts.remove();
         let Outcome { files, journals, in_history, .. } = outcome;
-        Report { files, dry_run: false, journals, in_history, restored }.print(ui, self.json)
+        Report { files, dry_run: false, journals, in_history, aim, restored }.print(ui, self.json)
     }
 
     /// `--dry-run`: the file, which is as long as the model, and what it takes.
@@ -163,8 +186,8 @@ impl Repair {
             return Report { files, dry_run: true, ..Report::default() }.print(ui, true);
         }
         ui.print(format_args!(
-            "would write\n  {}  {}\n  once the matrices of {blocks} are refitted on {n}, with as \
-             much again on the disk meanwhile\n",
+            "would write\n  {}  {}\n  once the matrices of {blocks} are refitted on {n}, with twice \
+             as much again on the disk meanwhile\n",
             output.display(),
             bytes_text(bytes)
         ))
@@ -176,15 +199,22 @@ impl Repair {
             (self.block.0.is_some(), "--block"),
             (self.alpha.0.is_some(), "--alpha"),
             (self.lora.is_some(), "--lora"),
-            (self.keep_direction.is_some(), "--keep-direction"),
             (self.fill_zeros, "--fill-zeros"),
             (self.storage != Storage::Auto, "--type"),
             (self.parts.len() < PARTS.len(), "--parts"),
+        ];
+        if let Some((_, option)) = of_aird.iter().find(|(given, _)| *given) {
+            bail!("{option} is of --method aird, this is --method restore");
+        }
+        let of_search = [
+            (self.keep_direction.is_some(), "--keep-direction"),
             (self.search.is_asked_for(), "--front, --harmful or --harmless"),
         ];
-        match of_aird.iter().find(|(given, _)| *given) {
-            Some((_, option)) => bail!("{option} is of --method aird, this is --method restore"),
-            None => Ok(()),
+        match of_search.iter().find(|(given, _)| *given) {
+            Some((_, option)) if self.restore.aim == Some(Aim::None) => {
+                bail!("{option} is of an edit along the direction, and --aim none makes none")
+            }
+            _ => self.search.check(),
         }
     }
 
@@ -238,7 +268,7 @@ impl Repair {
         &self,
         ui: &Ui,
         model: &Model,
-        tensors: &[Tensor<'_>],
+        (tensors, added): (&[Tensor<'_>], Option<&Added>),
         step: Step,
         output: PathBuf,
     ) -> Result<Outcome> {
@@ -246,10 +276,17 @@ impl Repair {
         for tensor in tensors {
             rewrite.replace(&tensor.info.name, replacement(*tensor))?;
         }
+        if let Some(added) = added {
+            apply(&mut rewrite, &added.edited)?;
+        }
         rewrite.record(step);
         let (force, dry_run, keep_shards) = (self.force, false, false);
         let out = OutputArgs { output, force, dry_run, keep_shards };
-        let files = out.write(ui, rewrite, self.search.engine().1.options())?;
+        let check = |new: &Model, progress: &Progress<'_>| match added {
+            Some(added) => Ok(added.proof.check(new, &added.edited, progress)?),
+            None => Ok(()),
+        };
+        let files = out.write_if(ui, rewrite, self.search.engine().1.options(), check)?;
         Ok(Outcome { files, in_history: Some(true), ..Outcome::default() })
     }
 
@@ -257,23 +294,38 @@ impl Repair {
         &self,
         ui: &Ui,
         model: Model,
-        tensors: &[Tensor<'_>],
+        (tensors, added): (&[Tensor<'_>], Option<Added>),
         step: Step,
     ) -> Result<Outcome> {
         let mut patch = Patch::new(&model);
         for tensor in tensors {
             patch.replace(&tensor.info.name, replacement(*tensor))?;
         }
+        for edited in added.iter().flat_map(|added| &added.edited) {
+            patch.replace(&edited.name, edit_replacement(edited))?;
+        }
         let ready = patch.produce(&ui.progress())?;
         drop(model);
         let mut outcome = Outcome::default();
         // The bytes were compared as they were written, and mean what was measured.
-        self.put_in_place(ui, ready, step, &mut outcome, || Ok(()))?;
+        let again = || match &added {
+            Some(added) => {
+                let model = Model::open(&self.model)?;
+                Ok(added.proof.check(&model, &added.edited, &ui.progress())?)
+            }
+            None => Ok(()),
+        };
+        self.put_in_place(ui, ready, step, &mut outcome, again)?;
         Ok(outcome)
     }
 }
 
-fn replacement(tensor: Tensor<'_>) -> Replacement<'_> {
+fn is_edited(added: &Option<Added>, tensor: &Tensor<'_>) -> bool {
+    added.iter().flat_map(|added| &added.edited).any(|e| e.name == tensor.info.name)
+}
+
+/// A tensor's own bytes, as the writers of files take them.
+pub(super) fn replacement(tensor: Tensor<'_>) -> Replacement<'_> {
     let produce = move |rows: std::ops::Range<u64>, out: &mut [u8]| -> Result<(), BoxError> {
         out.copy_from_slice(tensor.rows(rows));
         Ok(())

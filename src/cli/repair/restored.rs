@@ -3,6 +3,7 @@
 use anyhow::Result;
 use serde::Serialize;
 
+use super::aim::AimReport;
 use crate::cli::output::FileReport;
 use crate::cli::text::{counted, table};
 use crate::cli::ui::Ui;
@@ -19,6 +20,9 @@ pub struct Report {
     pub journals: Vec<String>,
     /// Whether the file's own `aird.history` holds the repair; null where nothing was written.
     pub in_history: Option<bool>,
+    /// How the original and the restored model answer held-out prompts, and the edit along the
+    /// direction that was made for it; null where nothing was asked.
+    pub aim: Option<AimReport>,
     /// Block by block.
     #[serde(flatten)]
     pub restored: Restored,
@@ -62,6 +66,9 @@ impl Report {
             counted(self.restored.n_tokens, "token"),
             counted(self.restored.n_held_out, "token")
         );
+        if let Some(aim) = &self.aim {
+            text += &aim.text();
+        }
         text
     }
 }

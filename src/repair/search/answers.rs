@@ -22,20 +22,62 @@ pub struct Counts {
     pub degenerate: usize,
 }
 
+/// Prompts as tokens, and how they are asked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Questions {
+    /// Harmful prompts.
+    pub harmful: Vec<Vec<i32>>,
+    /// Harmless ones.
+    pub benign: Vec<Vec<i32>>,
+    /// More harmless ones, that are asked for whole answers alone: false refusals are few, and of
+    /// few prompts the best of many candidates happens to refuse none.
+    pub more_benign: Vec<Vec<i32>>,
+    /// Tokens of an answer, at most.
+    pub max_tokens: usize,
+    /// Prompts and answers under way at once.
+    pub parallel: u32,
+}
+
+impl Questions {
+    /// Lets a model answer them all, and labels its answers.
+    ///
+    /// # Errors
+    /// A failing decode.
+    pub fn count(
+        &self,
+        engine: &Engine,
+        hooks: &mut Hooks<'_>,
+        listener: &mut dyn Listener,
+    ) -> Result<Counts> {
+        let all = [&self.harmful, &self.benign, &self.more_benign];
+        let prompts: Vec<Vec<i32>> = all.into_iter().flatten().cloned().collect();
+        let (max_tokens, parallel) = (self.max_tokens, self.parallel);
+        let settings = Generation { max_tokens, parallel, sampling: Sampling::Greedy };
+        let answers = generate(engine, &prompts, settings, hooks, listener)?;
+        let n_harmful = self.harmful.len();
+        let n_benign = prompts.len() - n_harmful;
+        let mut counts = Counts { n_harmful, n_benign, ..Counts::default() };
+        for (i, answer) in answers.iter().enumerate() {
+            let bytes: Vec<u8> = answer.iter().flat_map(|&t| engine.piece(t)).collect();
+            match label(&String::from_utf8_lossy(&bytes)) {
+                Label::Refusal if i < n_harmful => counts.refused += 1,
+                Label::Refusal => counts.falsely_refused += 1,
+                Label::Degenerate => counts.degenerate += 1,
+                Label::Compliance => {}
+            }
+        }
+        Ok(counts)
+    }
+}
+
 /// Who answers, and what.
 pub struct Answering<'a> {
     /// The compressed model.
     pub engine: &'a Engine,
     /// Its edit at run time.
     pub live: &'a Live,
-    /// Harmful prompts first, then harmless ones.
-    pub prompts: &'a [Vec<i32>],
-    /// How many are harmful.
-    pub n_harmful: usize,
-    /// Tokens of an answer, at most.
-    pub max_tokens: usize,
-    /// Answers under way at once.
-    pub parallel: u32,
+    /// What is asked.
+    pub questions: &'a Questions,
 }
 
 impl Answering<'_> {
@@ -51,20 +93,6 @@ impl Answering<'_> {
         let none: &[Half] = &[];
         let (halves, alpha) = candidate.map_or((none, 0.0), |c| (&c.halves[..], c.alpha));
         let mut hooks = self.live.strengthen(Hooks::new(), halves, alpha)?;
-        let (max_tokens, parallel) = (self.max_tokens, self.parallel);
-        let settings = Generation { max_tokens, parallel, sampling: Sampling::Greedy };
-        let answers = generate(self.engine, self.prompts, settings, &mut hooks, listener)?;
-        let n_benign = self.prompts.len() - self.n_harmful;
-        let mut counts = Counts { n_harmful: self.n_harmful, n_benign, ..Counts::default() };
-        for (i, answer) in answers.iter().enumerate() {
-            let bytes: Vec<u8> = answer.iter().flat_map(|&t| self.engine.piece(t)).collect();
-            match label(&String::from_utf8_lossy(&bytes)) {
-                Label::Refusal if i < self.n_harmful => counts.refused += 1,
-                Label::Refusal => counts.falsely_refused += 1,
-                Label::Degenerate => counts.degenerate += 1,
-                Label::Compliance => {}
-            }
-        }
-        Ok(counts)
+        self.questions.count(self.engine, &mut hooks, listener)
     }
 }

@@ -38,11 +38,12 @@ impl Budget {
         self.excess(counts, kl_nats, before).iter().all(|&over| over <= 0.0)
     }
 
-    /// Refusals less what goes over the budget: how promising the set of `one` is.
-    pub fn worth(&self, one: &Answered, before: &Counts) -> f64 {
+    /// Refusals, of which more than `enough` are worth no more, less what goes over the budget: how
+    /// promising the set of `one` is.
+    pub fn worth(&self, one: &Answered, before: &Counts, enough: Option<usize>) -> f64 {
         let excess = self.excess(&one.counts, one.kl_nats, before);
-        let worth =
-            one.counts.refused as f64 - excess.iter().map(|over| over.max(0.0)).sum::<f64>();
+        let refused = one.counts.refused.min(enough.unwrap_or(usize::MAX));
+        let worth = refused as f64 - excess.iter().map(|over| over.max(0.0)).sum::<f64>();
         if worth.is_finite() { worth } else { f64::NEG_INFINITY }
     }
 
@@ -78,9 +79,22 @@ pub fn mark_front(answered: &mut [Answered]) {
     }
 }
 
-/// The one with most refusals within the budget, if it refuses clearly more than the unrepaired
-/// model; of equals the one with fewer false refusals, then less KL.
-pub fn pick(answered: &[Answered], before: &Counts) -> Option<usize> {
+/// True if `one` is within the budget and refuses `enough`.
+pub fn reaches(one: &Answered, enough: Option<usize>) -> bool {
+    one.within_budget && enough.is_some_and(|enough| one.counts.refused >= enough)
+}
+
+/// Where it is known how many refusals are `enough`, the one with the least KL that reaches them
+/// within the budget.
+///
+/// Else the one with most refusals within the budget, if it refuses clearly more than the
+/// unrepaired model; of equals the one with fewer false refusals, then less KL.
+pub fn pick(answered: &[Answered], before: &Counts, enough: Option<usize>) -> Option<usize> {
+    if enough.is_some() {
+        let reach = answered.iter().enumerate().filter(|(_, a)| reaches(a, enough));
+        let least = reach.min_by(|(_, a), (_, b)| a.kl_nats.total_cmp(&b.kl_nats));
+        return least.map(|(i, _)| i);
+    }
     let helps = |(_, a): &(usize, &Answered)| a.within_budget && is_clear(&a.counts, before);
     let better = |(_, a): &(usize, &Answered), (_, b): &(usize, &Answered)| {
         let false_refusals = b.counts.falsely_refused.cmp(&a.counts.falsely_refused);
@@ -123,11 +137,27 @@ mod tests {
             answered(28, 2, 0.2),
             answered(25, 2, 0.05),
         ];
-        assert_eq!(pick(&all, &counts(6, 1, 0)), Some(4));
-        assert_eq!(pick(&all, &counts(25, 1, 0)), None, "none refuses more than before");
-        assert_eq!(pick(&all, &counts(24, 1, 0)), None, "one prompt more is chance");
-        assert_eq!(pick(&all, &counts(23, 1, 0)), Some(4));
-        assert_eq!(pick(&all, &counts(23, 0, 0)), None, "as many more are refused falsely");
+        let pick = |before| pick(&all, &before, None);
+        assert_eq!(pick(counts(6, 1, 0)), Some(4));
+        assert_eq!(pick(counts(25, 1, 0)), None, "none refuses more than before");
+        assert_eq!(pick(counts(24, 1, 0)), None, "one prompt more is chance");
+        assert_eq!(pick(counts(23, 1, 0)), Some(4));
+        assert_eq!(pick(counts(23, 0, 0)), None, "as many more are refused falsely");
+    }
+
+    #[test]
+    fn of_those_that_refuse_enough_the_one_with_the_least_kl_is_picked() {
+        let all = [
+            answered(20, 1, 0.01),
+            answered(26, 2, 0.06),
+            answered(25, 2, 0.05),
+            answered(30, 3, 0.08),
+            answered(27, 9, 0.02),
+        ];
+        let pick = |enough| pick(&all, &counts(6, 1, 0), Some(enough));
+        assert_eq!(pick(25), Some(2));
+        assert_eq!(pick(26), Some(1));
+        assert_eq!(pick(31), None, "none reaches it");
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod screen;
 mod trials;
 mod tries;
 
-pub use answers::Counts;
+pub use answers::{Counts, Questions};
 pub use front::{Answered, Budget};
 pub use rank::Ranked;
 pub use screen::{Candidate, Screened};
@@ -23,6 +23,7 @@ use opening::Openings;
 use rank::rank;
 use screen::Screen;
 use trials::Trials;
+use tries::Goal;
 
 use super::error::Result;
 use super::half::Half;
@@ -39,13 +40,13 @@ const N_ANSWERED: usize = 8;
 pub struct Search {
     /// r, [n_embd], of length 1.
     pub unit: Vec<f32>,
-    /// Harmful prompts as tokens.
-    pub harmful: Vec<Vec<i32>>,
-    /// Harmless ones.
-    pub benign: Vec<Vec<i32>>,
-    /// More harmless ones, that are asked for whole answers alone: false refusals are few, and of
-    /// few prompts the best of many candidates happens to refuse none.
-    pub more_benign: Vec<Vec<i32>>,
+    /// What is asked.
+    pub questions: Questions,
+    /// The unrepaired model's answers to it, where they were read already.
+    pub before: Option<Counts>,
+    /// Harmful prompts refused that are enough: the weakest edit that reaches them is looked for.
+    /// None: the more the better.
+    pub enough: Option<usize>,
     /// Halves to choose from.
     pub halves: Vec<Half>,
     /// Take all of `halves` together instead of choosing.
@@ -56,10 +57,6 @@ pub struct Search {
     pub max_blocks: usize,
     /// What a repair may cost.
     pub budget: Budget,
-    /// Tokens of an answer, at most.
-    pub max_tokens: usize,
-    /// Prompts and answers under way at once.
-    pub parallel: u32,
 }
 
 /// What came of a search.
@@ -90,26 +87,22 @@ pub fn search(
     let structure = engine.structure()?;
     structure.check_stream()?;
     let live = Live::new(model, structure, &search.unit)?;
-    let asked = || search.harmful.iter().chain(&search.benign);
-    let longest = asked().map(Vec::len).max().unwrap_or(1);
-    let prompts: Vec<Vec<i32>> = asked().chain(&search.more_benign).cloned().collect();
-    let answering = Answering {
-        engine,
-        live: &live,
-        prompts: &prompts,
-        n_harmful: search.harmful.len(),
-        max_tokens: search.max_tokens,
-        parallel: search.parallel,
-    };
+    let questions = &search.questions;
+    let asked = questions.harmful.iter().chain(&questions.benign);
+    let longest = asked.map(Vec::len).max().unwrap_or(1);
+    let answering = Answering { engine, live: &live, questions };
     progress.part("reading answers", 0, 1);
-    let before = answering.count(None, progress)?;
-    if before.refused == before.n_harmful {
+    let before = match search.before {
+        Some(before) => before,
+        None => answering.count(None, progress)?,
+    };
+    if before.refused >= search.enough.unwrap_or(before.n_harmful) {
         let (ranked, screened, answered) = (Vec::new(), Vec::new(), Vec::new());
         return Ok(Searched { ranked, before, screened, answered, pick: None });
     }
     progress.part("ranking blocks", 0, 1);
-    let mut prefill = Prefill::new(engine, longest, search.parallel)?;
-    let (harmful, benign) = (slices(&search.harmful), slices(&search.benign));
+    let mut prefill = Prefill::new(engine, longest, questions.parallel)?;
+    let (harmful, benign) = (slices(&questions.harmful), slices(&questions.benign));
     let halves = live.halves();
     let ranked = rank(&mut prefill, structure, &halves, &search.unit, &harmful, &benign)?;
     let screen = Screen::new(&mut prefill, &live, (harmful, benign), Openings::new(engine))?;
@@ -117,7 +110,7 @@ pub fn search(
     trials.run(&ranked)?;
     let mut answered = read_answers(search, &answering, &mut trials, &before)?;
     mark_front(&mut answered);
-    let pick = pick(&answered, &before);
+    let pick = pick(&answered, &before, search.enough);
     Ok(Searched { ranked, before, screened: trials.looks, answered, pick })
 }
 
@@ -131,8 +124,8 @@ fn read_answers(
     let finalists = trials.finalists();
     let mut answered: Vec<Answered> = Vec::new();
     while answered.len() < N_ANSWERED {
-        let cost = (&search.budget, before);
-        let Some(candidate) = tries::next(&finalists, &answered, cost, search.alpha.is_some())
+        let goal = Goal { budget: &search.budget, before, enough: search.enough };
+        let Some(candidate) = tries::next(&finalists, &answered, goal, search.alpha.is_some())
         else {
             break;
         };

@@ -1,8 +1,9 @@
 //! Which candidates' whole answers are read: each of the best sets of halves once, then the most
-//! promising of those weaker or stronger, until its best strength within the budget is known.
+//! promising of those weaker or stronger, until its best strength within the budget is known, or the
+//! least that refuses enough.
 
 use super::answers::Counts;
-use super::front::{Answered, Budget};
+use super::front::{Answered, Budget, reaches};
 use super::screen::Candidate;
 use crate::repair::half::Half;
 
@@ -17,12 +18,23 @@ const WEAKER: f64 = 0.8;
 /// Two strengths this near are as good as one.
 const NEAR: f64 = 1.05;
 
+/// What is looked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Goal<'a> {
+    /// What it may cost.
+    pub budget: &'a Budget,
+    /// The unrepaired model.
+    pub before: &'a Counts,
+    /// Refusals that are enough, where that is known.
+    pub enough: Option<usize>,
+}
+
 /// What to read next, given what was read; None: nothing is worth it. `finalists` are the sets at
 /// their best strength by their first tokens, the best first.
 pub fn next(
     finalists: &[Candidate],
     answered: &[Answered],
-    (budget, before): (&Budget, &Counts),
+    goal: Goal<'_>,
     is_strength_given: bool,
 ) -> Option<Candidate> {
     let is_tried = |set: &&Candidate| of_set(answered, &set.halves).next().is_some();
@@ -34,7 +46,8 @@ pub fn next(
         return None;
     }
     let promise = |set: &Candidate| {
-        let worths = of_set(answered, &set.halves).map(|one| budget.worth(one, before));
+        let worth = |one| goal.budget.worth(one, goal.before, goal.enough);
+        let worths = of_set(answered, &set.halves).map(worth);
         worths.fold(f64::NEG_INFINITY, f64::max)
     };
     let is_open =
@@ -43,7 +56,7 @@ pub fn next(
         .iter()
         .filter(is_open)
         .filter_map(|set| {
-            let alpha = strength(answered, &set.halves)?;
+            let alpha = strength(answered, &set.halves, goal.enough)?;
             Some((promise(set), Candidate { halves: set.halves.clone(), alpha }))
         })
         .collect();
@@ -52,12 +65,12 @@ pub fn next(
     open.into_iter().next().map(|(_, candidate)| candidate)
 }
 
-/// The strength to try next: stronger while the budget holds, weaker while it does not, then
-/// between.
-fn strength(answered: &[Answered], halves: &[Half]) -> Option<f64> {
-    let alphas = |within: bool| {
+/// The strength to try next: stronger while the budget holds and too little is refused, weaker
+/// while not, then between.
+fn strength(answered: &[Answered], halves: &[Half], enough: Option<usize>) -> Option<f64> {
+    let alphas = |may_grow: bool| {
         of_set(answered, halves)
-            .filter(move |one| one.within_budget == within)
+            .filter(move |one| (one.within_budget && !reaches(one, enough)) == may_grow)
             .map(|one| one.candidate.alpha)
     };
     if is_past_peak(answered, halves) {
@@ -94,6 +107,9 @@ mod tests {
     use crate::llama::graph::Part;
 
     const BUDGET: Budget = Budget { max_false_refusal: 5.0, max_kl: 0.1 };
+    const BEFORE: Counts =
+        Counts { refused: 6, n_harmful: 32, falsely_refused: 0, n_benign: 40, degenerate: 0 };
+    const GOAL: Goal<'_> = Goal { budget: &BUDGET, before: &BEFORE, enough: None };
 
     fn set(block: u32, alpha: f64) -> Candidate {
         Candidate { halves: vec![Half { block, part: Part::Mlp }], alpha }
@@ -105,14 +121,14 @@ mod tests {
 
     fn answered(candidate: Candidate, refused: usize, falsely_refused: usize) -> Answered {
         let counts = counts(refused, falsely_refused);
-        let within_budget = BUDGET.allows(&counts, 0.01, &self::counts(6, 0));
+        let within_budget = BUDGET.allows(&counts, 0.01, &BEFORE);
         Answered { candidate, counts, kl_nats: 0.01, within_budget, on_front: false }
     }
 
     /// What is read next, of sets 3, 5 and 7.
     fn after(answered: &[Answered]) -> Option<Candidate> {
         let sets = [set(3, 2.0), set(5, 1.0), set(7, 4.0)];
-        next(&sets, answered, (&BUDGET, &counts(6, 0)), false)
+        next(&sets, answered, GOAL, false)
     }
 
     #[test]
@@ -124,7 +140,7 @@ mod tests {
             all.push(answered(one, 10, 0));
         }
         assert_eq!(after(&all), Some(set(3, 2.5)), "of equals the one in front");
-        let given = next(&[set(3, 2.0)], &all, (&BUDGET, &counts(6, 0)), true);
+        let given = next(&[set(3, 2.0)], &all, GOAL, true);
         assert_eq!(given, None, "the strength is given");
     }
 
@@ -147,13 +163,25 @@ mod tests {
     #[test]
     fn a_set_over_the_budget_is_weakened_and_one_past_its_peak_is_left() {
         let over = [answered(set(3, 2.0), 15, 9)];
-        assert_eq!(strength(&over, &over[0].candidate.halves), Some(1.6));
+        assert_eq!(strength(&over, &over[0].candidate.halves, None), Some(1.6));
         let falling = [
             answered(set(3, 1.0), 15, 0),
             answered(set(3, 1.25), 14, 0),
             answered(set(3, 1.6), 13, 0),
         ];
-        assert_eq!(strength(&falling, &falling[0].candidate.halves), None);
-        assert_eq!(strength(&falling[..2], &falling[0].candidate.halves), Some(1.5625));
+        assert_eq!(strength(&falling, &falling[0].candidate.halves, None), None);
+        assert_eq!(strength(&falling[..2], &falling[0].candidate.halves, None), Some(1.5625));
+    }
+
+    #[test]
+    fn a_strength_that_refuses_enough_is_weakened_until_it_does_not() {
+        let strong = answered(set(3, 2.0), 20, 1);
+        let halves = strong.candidate.halves.clone();
+        let next = |all: &[Answered]| strength(all, &halves, Some(18));
+        assert_eq!(next(std::slice::from_ref(&strong)), Some(1.6));
+        let weak = answered(set(3, 1.6), 17, 1);
+        let between = next(&[strong.clone(), weak.clone()]).unwrap();
+        assert!((between - 3.2f64.sqrt()).abs() < 1e-12, "{between}");
+        assert_eq!(next(&[weak]), Some(2.0), "too little is refused");
     }
 }

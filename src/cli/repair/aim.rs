@@ -1,0 +1,233 @@
+//! What an edit along the direction aims at, and the edit that a restore leaves to be made.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::report::TensorReport;
+use super::restore::replacement;
+use super::{Chosen, Repair};
+use crate::cli::search::{Goal, Question, counts};
+use crate::cli::ui::Ui;
+use crate::direction::Direction;
+use crate::gguf::{Layout, Model, Rewrite, Step, Tensor};
+use crate::llama::graph::Part;
+use crate::repair::search::Counts;
+use crate::repair::{Edit, Edited, Proof, Storage, Zeros, halves_text};
+use crate::report::search::{CountsReport, SearchReport};
+
+/// A model that refuses this part of what its original does is as the original.
+const AS_ORIGINAL: f64 = 0.95;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Aim {
+    /// As many refusals as the original, by the least edit, and no more false ones.
+    Original,
+    /// As many refusals as --max-false-refusal and --max-kl allow.
+    Strongest,
+    /// No edit along the direction.
+    None,
+}
+
+impl Aim {
+    pub fn name(self) -> &'static str {
+        match self {
+            Aim::Original => "original",
+            Aim::Strongest => "strongest",
+            Aim::None => "none",
+        }
+    }
+}
+
+/// An edit along the direction of what was restored, found by a search.
+pub(super) struct Added {
+    pub chosen: Chosen,
+    pub edited: Vec<Edited>,
+    /// Looks for the edit in the file.
+    pub proof: Proof,
+}
+
+/// What became of the aim.
+#[derive(Debug, Serialize)]
+pub struct AimReport {
+    /// `original` or `strongest`.
+    pub aim: String,
+    /// The original, on the search's held-out prompts.
+    pub original: CountsReport,
+    /// The restored model.
+    pub restored: CountsReport,
+    /// The edited blocks or halves of them; none where nothing was edited.
+    pub blocks: Vec<String>,
+    /// The strength; null where nothing was edited.
+    pub alpha: Option<f64>,
+    /// The edited tensors.
+    pub tensors: Vec<TensorReport>,
+    /// What was tried; null where nothing was.
+    pub search: Option<SearchReport>,
+}
+
+impl AimReport {
+    /// In one line.
+    pub(super) fn text(&self) -> String {
+        let of = |c: &CountsReport| (c.refusal.k, c.false_refusal.k);
+        let (original, restored) = (of(&self.original), of(&self.restored));
+        let mut harmful = format!("original {}, restored {}", original.0, restored.0);
+        let mut harmless = format!("{}, {}", original.1, restored.1);
+        let edited = self.search.iter().flat_map(|s| &s.answered).find(|a| a.chosen);
+        if let Some(edited) = edited {
+            let blocks = edited.blocks.join(",");
+            let alpha = edited.alpha;
+            let (refused, falsely) = of(&edited.counts);
+            harmful += &format!(", with {blocks} at alpha {alpha:.3} {refused}");
+            harmless += &format!(", {falsely}");
+        }
+        let (n, n_harmless) = (self.original.refusal.n, self.original.false_refusal.n);
+        format!("refused of {n} held-out prompts: {harmful}; of {n_harmless} harmless: {harmless}\n")
+    }
+}
+
+impl Repair {
+    /// The goal of a search in `model`; None if `reference` or it thinks before it answers.
+    pub(super) fn goal(
+        &self,
+        ui: &Ui,
+        model: &Model,
+        reference: &Model,
+        aim: Aim,
+    ) -> Result<Option<(Goal, [Counts; 2])>> {
+        let (Some(original), Some(before)) =
+            (self.search.count(ui, reference)?, self.search.count(ui, model)?)
+        else {
+            return Ok(None);
+        };
+        let goal = match aim {
+            Aim::Original => Goal::Original { original, before },
+            Aim::Strongest | Aim::None => Goal::Strongest,
+        };
+        Ok(Some((goal, [original, before])))
+    }
+
+    /// Looks for the edit that what was restored still lacks. `tensors` are what the restore
+    /// changed, `folder` is where a copy of the whole may lie meanwhile.
+    pub(super) fn add(
+        &self,
+        ui: &Ui,
+        (model, original): (&Model, &Model),
+        tensors: &[Tensor<'_>],
+        (aim, folder): (Aim, &Path),
+    ) -> Result<(Option<AimReport>, Option<Added>)> {
+        if aim == Aim::None {
+            return Ok((None, None));
+        }
+        let path = folder.join("restored.gguf");
+        let mut rewrite = Rewrite::new(model, Layout::Single);
+        for tensor in tensors {
+            rewrite.replace(&tensor.info.name, replacement(*tensor))?;
+        }
+        rewrite.write(&path, true, &ui.progress())?;
+        let restored = Model::open(&path)?;
+        let Some((goal, [theirs, ours])) = self.goal(ui, &restored, original, aim)? else {
+            ui.warn(
+                "the model thinks before it answers: whether it refuses as its original does was \
+                 not looked at\n\
+                 hint: a --chat-template that ends the thought at once, or --aim none",
+            );
+            return Ok((None, None));
+        };
+        let mut report = AimReport {
+            aim: aim.name().into(),
+            original: counts(&theirs),
+            restored: counts(&ours),
+            blocks: Vec::new(),
+            alpha: None,
+            tensors: Vec::new(),
+            search: None,
+        };
+        if aim == Aim::Original && ours.refused as f64 >= AS_ORIGINAL * theirs.refused as f64 {
+            return Ok((Some(report), None));
+        }
+        ui.say(report.text().trim_end());
+        let (direction, sha256) = self.direction(ui)?;
+        let found = self.look_for(ui, (&path, &restored), (&direction, &sha256), goal)?;
+        let (added, search) = found;
+        if let Some(added) = &added {
+            report.blocks = halves_text(&added.chosen.halves);
+            report.alpha = Some(added.chosen.alpha);
+            report.tensors = added.edited.iter().map(Into::into).collect();
+        } else {
+            ui.warn(match aim {
+                Aim::Original => format!(
+                    "no edit that was tried refuses {} of {} harmful prompts, as the original \
+                     does, with no more false refusals: none is made\nhint: --aim strongest",
+                    theirs.refused, theirs.n_harmful
+                ),
+                _ => "no edit that was tried refuses clearly more within the budget: none is made"
+                    .into(),
+            });
+        }
+        report.search = Some(search);
+        Ok((Some(report), added))
+    }
+
+    /// Searches what was restored, and makes the edit that is found.
+    fn look_for(
+        &self,
+        ui: &Ui,
+        (path, restored): (&Path, &Model),
+        (direction, direction_sha256): (&Direction, &str),
+        goal: Goal,
+    ) -> Result<(Option<Added>, SearchReport)> {
+        let structure = &ui.prober().structure(restored)?;
+        let question = Question {
+            direction,
+            direction_sha256,
+            halves: None,
+            alpha: None,
+            parts: &[Part::Attention, Part::Mlp],
+            goal,
+            dry_run: false,
+            // The restore's own report is the result.
+            json: true,
+        };
+        let answer = self.search.search(ui, (path, restored), &question)?;
+        let Some((halves, alpha)) = answer.chosen else { return Ok((None, answer.report)) };
+        let storage = if self.in_place { Storage::Keep } else { Storage::Auto };
+        let unit = direction.unit()?;
+        let (halves, zeros) = (&halves[..], Zeros::Keep);
+        let asked = Edit { unit: &unit, alpha, halves, storage, zeros, structure };
+        let chosen = Chosen {
+            halves: halves.to_vec(),
+            alpha,
+            direction_sha256: direction_sha256.into(),
+            model_sha256: None,
+            search: None,
+            after_norms: Vec::new(),
+        };
+        let edited = self.edit(ui, restored, asked, &chosen)?;
+        let proof = Proof::before(restored, &edited, &ui.progress())?;
+        Ok((Some(Added { chosen, edited, proof }), answer.report))
+    }
+}
+
+impl Added {
+    /// The step of the restore, with the edit that came after it.
+    pub fn recorded(&self, step: Step) -> Step {
+        let names: Vec<&str> = self.edited.iter().map(|e| e.name.as_str()).collect();
+        step.parameter("blocks", halves_text(&self.chosen.halves))
+            .parameter("alpha", self.chosen.alpha)
+            .parameter("edited", names)
+            .source("direction", &self.chosen.direction_sha256)
+    }
+}
+
+/// The aim of a method, where none is given.
+pub(super) fn checked(aim: Option<Aim>, usual: Aim, has_reference: bool) -> Result<Aim> {
+    match aim.unwrap_or(usual) {
+        Aim::Original if !has_reference => {
+            bail!("--aim original needs --reference: the original model itself")
+        }
+        aim => Ok(aim),
+    }
+}
