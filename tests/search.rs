@@ -241,8 +241,8 @@ fn chosen(report: &serde_json::Value) -> Vec<&serde_json::Value> {
 #[test]
 fn one_command_brings_the_refusals_back() {
     let folder = tempdir();
-    let base = Refuser { push: 0.4, ty: GgmlType::F32 }.write(folder.path(), "base.gguf");
-    let weak = Refuser { push: 0.1, ty: GgmlType::Q8_0 }.write(folder.path(), "weak-Q8_0.gguf");
+    let base = Refuser::of(0.4, GgmlType::F32).write(folder.path(), "base.gguf");
+    let weak = Refuser::of(0.1, GgmlType::Q8_0).write(folder.path(), "weak-Q8_0.gguf");
     let [kept, front] = ["kept.safetensors", "front.json"].map(|name| folder.path().join(name));
     let repair = |more: &[&str]| {
         let mut command = aird();
@@ -292,8 +292,8 @@ fn one_command_brings_the_refusals_back() {
 #[test]
 fn a_strength_or_blocks_alone_can_be_left_to_the_search() {
     let folder = tempdir();
-    let base = Refuser { push: 0.4, ty: GgmlType::F32 }.write(folder.path(), "base.gguf");
-    let weak = Refuser { push: 0.1, ty: GgmlType::Q8_0 }.write(folder.path(), "weak.gguf");
+    let base = Refuser::of(0.4, GgmlType::F32).write(folder.path(), "base.gguf");
+    let weak = Refuser::of(0.1, GgmlType::Q8_0).write(folder.path(), "weak.gguf");
     let file = folder.path().join("base.safetensors");
     let mut find = aird();
     find.arg("direction").arg(&base).arg("-o").arg(&file);

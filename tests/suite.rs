@@ -3,6 +3,7 @@
 mod support;
 
 mod aborts;
+mod aim;
 mod amx;
 mod architectures;
 mod asr;

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! BIAS: in every prompt, read as "Sure, .."      HARM: in harmful prompts, read by the MLP
-//! REFUSE: written by that MLP, read as "I'm sorry"
+//! REFUSE: written by that MLP, half of it by each of two units, read as "I'm sorry"
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -32,8 +32,10 @@ const DONE: usize = 4;
 /// The model, with a push of some strength.
 #[derive(Debug, Clone, Copy)]
 pub struct Refuser {
-    /// What the MLP writes along REFUSE: at 0.4 the model refuses, at 0.1 it does not.
+    /// What the MLP writes along REFUSE: at 0.3 the model refuses, at 0.15 it does not.
     pub push: f32,
+    /// True if the matrix that writes it is zero but for the first unit: half of the push is left.
+    pub pruned: bool,
     /// Type of the matrices.
     pub ty: GgmlType,
 }
@@ -54,6 +56,11 @@ fn texts() -> Vec<(String, Vec<(usize, f32)>)> {
 }
 
 impl Refuser {
+    /// One that was not pruned.
+    pub fn of(push: f32, ty: GgmlType) -> Refuser {
+        Refuser { push, ty, pruned: false }
+    }
+
     /// Writes the model into `folder`.
     pub fn write(&self, folder: &Path, name: &str) -> PathBuf {
         let tiny = Tiny::new(Arch::Llama).ty(self.ty).blocks(N_BLOCK).seed(4);
@@ -107,10 +114,13 @@ impl Refuser {
                 }
             }
             name if name == format!("{mlp}gate.weight") || name == format!("{mlp}up.weight") => {
-                values[HARM] = 2.0;
+                (0..2).for_each(|unit| values[row(unit) + HARM] = 2.0);
             }
             name if name == format!("{mlp}down.weight") => {
-                values[REFUSE * weight.shape[0] as usize] = self.push;
+                let n_units = weight.shape[0] as usize;
+                values[REFUSE * n_units..][..2].fill(self.push / 2.0);
+                let gone = |at: usize| self.pruned && !at.is_multiple_of(n_units);
+                (0..values.len()).filter(|at| gone(*at)).for_each(|at| values[at] = 0.0);
             }
             _ => {}
         }
