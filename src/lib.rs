@@ -27,6 +27,10 @@ pub mod judge;
 /// Prompts and how a model is asked: sets of prompts, their file formats, chat templates.
 pub mod prompts;
 
+/// Every matrix of a model's blocks swept, in order, onto zeros and grids: towards what an original
+/// computes, or from the model's own weights.
+pub mod refit;
+
 /// Compression: pruning, scale search and the references' quantizers, on rows and matrices.
 pub mod compress;
 

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use aird::gguf::{GgmlType, Layout, Model, Rewrite, Unwatched};
 use aird::llama::Options;
 use aird::quant::decoded;
-use aird::repair::Error;
-use aird::repair::restore::{BlockReport, Outcome, Parts, Restore, Restored, Told, restore};
+use aird::refit::Error;
+use aird::refit::{BlockReport, Job, Outcome, Parts, Refit, Refitted, Told, Towards, Zeros, refit};
 use aird::stats::Sample;
 
 use crate::support::architectures::{Facts, all};
@@ -52,30 +52,31 @@ struct Scene<'a> {
 }
 
 impl Scene<'_> {
-    fn restore(&self) -> Result<(Restored, Parts), Error> {
+    fn restore(&self) -> Result<(Refitted, Parts), Error> {
         let (model, reference) =
             (Model::open(self.model).unwrap(), Model::open(self.reference).unwrap());
         let prober = prober();
         let interrupt = Arc::clone(&prober.interrupt);
-        let asked = Restore {
+        let asked = Refit {
             model: &model,
             reference: &reference,
             samples: self.samples,
-            prior: 0.1,
+            towards: Towards::Original { prior: 0.1 },
+            job: &|info| Some(Job { ty: info.ty, zeros: Zeros::Own }),
             options: Options { threads: self.threads, gpu_layers: 0 },
             prober: &prober,
         };
         let parts = Parts::open(self.parts, "test".into()).unwrap();
         let mut told = Listener { interrupt: self.interrupt_after.map(|at| (at, interrupt)) };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads as usize);
-        let run = || restore(&asked, &parts, &mut told);
+        let run = || refit(&asked, &parts, &mut told);
         let restored = pool.build().unwrap().install(run)?;
         Ok((restored, parts))
     }
 }
 
 /// Bytes of every restored tensor, in the blocks' order.
-fn bytes(restored: &Restored, parts: &Parts) -> Vec<(String, Vec<u8>)> {
+fn bytes(restored: &Refitted, parts: &Parts) -> Vec<(String, Vec<u8>)> {
     let models: Vec<Model> =
         restored.blocks.iter().filter_map(|block| parts.model(block.block)).collect();
     let tensors = models.iter().flat_map(Model::tensors);
@@ -124,7 +125,7 @@ fn a_pruned_model_comes_nearer_to_its_original_and_keeps_its_zeros() {
         assert!(after < 0.95 * before, "block {}: {before} -> {after}", block.block);
         for tensor in &block.tensors {
             let (before, after) = tensor.error.unwrap();
-            let restored = tensor.outcome == Outcome::Restored;
+            let restored = tensor.outcome == Outcome::Refitted;
             assert_eq!(restored, after < before, "{}: {before} -> {after}", tensor.name);
             assert_eq!(restored, tensor.zeros_kept, "{}", tensor.name);
             n_restored += usize::from(restored);
@@ -224,7 +225,7 @@ fn restores(facts: &Facts, folder: &Path) {
     match scene.restore() {
         Ok((restored, _)) => {
             let tensors = || restored.blocks.iter().flat_map(|block| &block.tensors);
-            let done = tensors().filter(|t| t.outcome == Outcome::Restored).count();
+            let done = tensors().filter(|t| t.outcome == Outcome::Refitted).count();
             let tried = tensors().filter(|t| t.error.is_some()).count();
             let whole = restored.blocks.iter().filter(|block| !block.alone).count();
             let (before, after) = restored.blocks.last().unwrap().residual;

@@ -13,7 +13,7 @@ const MAX_LINE_CHARS: usize = 100;
 const MAX_MAIN_LINES: usize = 80;
 
 /// Folders of `src/` from the top: each may use those after it, never those before.
-const LAYERS: [&str; 15] = [
+const LAYERS: [&str; 16] = [
     "cli",
     "study",
     "report",
@@ -22,6 +22,7 @@ const LAYERS: [&str; 15] = [
     "direction",
     "judge",
     "prompts",
+    "refit",
     "compress",
     "stats",
     "adapter",

@@ -4,7 +4,9 @@ use std::error::Error;
 use std::panic::UnwindSafe;
 
 use super::ui::print_error;
-use crate::{adapter, compress, direction, eval, gguf, judge, llama, quant, repair, stats, study};
+use crate::{
+    adapter, compress, direction, eval, gguf, judge, llama, quant, refit, repair, stats, study,
+};
 
 /// Done.
 const DONE: u8 = 0;
@@ -125,6 +127,14 @@ fn inside(cause: Cause<'_>) -> Option<Cause<'_>> {
         return match error {
             study::Error::Gguf(e) => Some(e),
             study::Error::Llama(e) => Some(e),
+            _ => None,
+        };
+    }
+    if let Some(error) = cause.downcast_ref() {
+        return match error {
+            refit::Error::Gguf(e) => Some(e),
+            refit::Error::Quant(e) => Some(e),
+            refit::Error::Llama(e) => Some(e),
             _ => None,
         };
     }

@@ -57,6 +57,17 @@ impl StatsArgs {
         self.stats.is_some() || self.calibration.data.is_some()
     }
 
+    /// True if calibration data is read.
+    pub fn reads_data(&self) -> bool {
+        self.calibration.data.is_some()
+    }
+
+    /// The calibration samples, made for `model`.
+    pub fn samples(&self, ui: &Ui, model: &Model) -> Result<Calibration> {
+        let engine = self.engine.load(ui, model)?;
+        self.calibration.samples(ui, model, &engine)
+    }
+
     /// Reads or collects the statistics of `model`; None if none are asked for. Collected ones are
     /// kept beside `output`.
     pub fn given(&self, ui: &Ui, model: &Model, output: &Path) -> Result<Option<Given>> {

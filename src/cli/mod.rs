@@ -32,6 +32,8 @@ mod spinning;
 mod structure;
 mod study;
 mod study_text;
+mod sweeping;
+mod swept;
 mod tasks;
 mod tasks_table;
 mod text;

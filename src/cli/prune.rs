@@ -12,12 +12,14 @@ use super::output::{FileReport, OutputArgs, no_sha256, sha256_of};
 use super::paths::{Paths, Verb};
 use super::select::{TensorArgs, parse_type};
 use super::sequential::{Sequence, recollected};
+use super::swept::{OUTPUT_ERROR, Sweep};
 use super::text::{by_kind, counted};
 use super::ui::Ui;
 use crate::compress::{Count, Method, Pattern, Target, owl_allocation, prune, targets};
 use crate::gguf::{GgmlType, Model, Rewrite, Step, TensorInfo, file_type_edit};
 use crate::llama::graph::Structure;
 use crate::quant::{is_block_matrix, keeps_zeros};
+use crate::refit::{Job, Zeros};
 
 /// Bytes of JSON for the sparsity that was reached.
 const RESERVE: u64 = 64;
@@ -71,6 +73,9 @@ enum MethodArg {
     Wanda,
     /// By relative size times the root of the input; needs statistics.
     Ria,
+    /// By what is lost once the weights still to come make up for it, as they do; needs --data.
+    #[value(name = "sparsegpt")]
+    SparseGpt,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -90,6 +95,8 @@ pub struct Report {
     pub pruned: usize,
     /// Part of their elements that is zero in the file; null with `--dry-run`.
     pub sparsity: Option<f64>,
+    /// sparsegpt: the mean error of what the matrices put out, on held-out samples; null for others.
+    pub output_error: Option<f64>,
     /// Sparsity asked of each block, if they differ.
     pub by_block: Option<Vec<f64>>,
     /// Matrices that stay as they are, as llama.cpp's graph of this model never reads them.
@@ -103,7 +110,7 @@ impl Verb for Prune {
 
     fn run(self, ui: &Ui) -> Result<()> {
         self.check_pattern()?;
-        let method = self.method();
+        let Some(method) = self.method() else { return self.sweep(ui) };
         if method.needs_stats() && !self.stats.any() {
             bail!("--method {} needs --stats FILE or --data FILE", self.method_name());
         }
@@ -148,7 +155,8 @@ impl Verb for Prune {
             rewrite.record_measured(step, RESERVE, complete);
             self.out.write(ui, rewrite, self.stats.engine.options())?
         };
-        self.print(ui, files, &targets, &count, (by_block, unread))
+        let sparsity = (!self.out.dry_run).then(|| count.sparsity());
+        self.print(ui, files, &targets, (sparsity, None), (by_block, unread))
     }
 }
 
@@ -168,12 +176,58 @@ impl Prune {
         }
     }
 
-    fn method(&self) -> Method {
+    /// How weights are scored; None where a sweep chooses them.
+    fn method(&self) -> Option<Method> {
         match self.method {
-            MethodArg::Magnitude => Method::Magnitude,
-            MethodArg::Wanda => Method::Wanda,
-            MethodArg::Ria => Method::Ria,
+            MethodArg::Magnitude => Some(Method::Magnitude),
+            MethodArg::Wanda => Some(Method::Wanda),
+            MethodArg::Ria => Some(Method::Ria),
+            MethodArg::SparseGpt => None,
         }
+    }
+
+    /// `--method sparsegpt`: weights chosen and made up for in one sweep.
+    fn sweep(&self, ui: &Ui) -> Result<()> {
+        Sweep::check(&self.stats, "sparsegpt")?;
+        if self.sequential.is_some() || self.allocation == Allocation::Owl {
+            bail!("--method sparsegpt goes block by block by itself, each pruned as much");
+        }
+        let model = Model::open(&self.model)?;
+        let structure = ui.prober().structure(&model)?;
+        let targets = self.targets(&model, &structure, None)?;
+        let mut plan = Rewrite::new(&model, self.out.layout());
+        prune(&mut plan, &model, None, Method::Magnitude, &targets, &Arc::default())?;
+        self.out.check_room(&plan)?;
+        let unread = self.unread(&model, &structure);
+        self.tell(ui, &targets, &unread)?;
+        if self.out.dry_run {
+            plan.record_measured(self.step(&targets, &no_sha256(), None), RESERVE, |s| s);
+            let files = self.out.plan(ui, &plan, self.json)?;
+            return self.print(ui, files, &targets, (None, None), (None, unread));
+        }
+        let source = sha256_of(ui, &model)?;
+        let job = |info: &TensorInfo| {
+            let target = targets.iter().find(|t| t.name == info.name)?;
+            Some(Job { ty: target.to, zeros: Zeros::Least(target.pattern) })
+        };
+        let output = &self.out.output;
+        let sweep = Sweep { model: &model, stats: &self.stats, output, jobs: &job };
+        let swept = sweep.run(ui, &self.step(&targets, &source, None))?;
+        swept.warn_of_stacked(ui, "not pruned");
+        let is_swept = |target: &&Target| swept.has(&target.name);
+        let targets: Vec<Target> = targets.iter().filter(is_swept).cloned().collect();
+        let count = Count::default();
+        swept.tensors().try_for_each(|tensor| count.add(tensor))?;
+        let mut rewrite = Rewrite::new(&model, self.out.layout());
+        swept.write_into(&mut rewrite)?;
+        let converted = targets.iter().find(|t| t.from != t.to).map(|t| t.to);
+        converted.and_then(file_type_edit).into_iter().for_each(|edit| rewrite.edit(edit));
+        let step = swept.recorded(self.step(&targets, &source, None));
+        rewrite.record(step.parameter("achieved", rounded(&count)));
+        let files = self.out.write(ui, rewrite, self.stats.engine.options())?;
+        let measured = (Some(count.sparsity()), Some(swept.error()));
+        swept.remove();
+        self.print(ui, files, &targets, measured, (None, unread))
     }
 
     fn method_name(&self) -> String {
@@ -241,7 +295,7 @@ impl Prune {
         given: Option<Given>,
     ) -> Result<Option<Given>> {
         let Some(n_blocks) = self.sequential else { return Ok(given) };
-        let (method, engine) = (self.method(), &self.stats.engine);
+        let (Some(method), engine) = (self.method(), &self.stats.engine) else { return Ok(given) };
         let sequence = Sequence { model, method, targets, n_blocks: n_blocks as usize, engine };
         given.map(|given| recollected(ui, &sequence, given)).transpose()
     }
@@ -310,19 +364,23 @@ impl Prune {
         ui: &Ui,
         files: Vec<FileReport>,
         targets: &[Target],
-        count: &Count,
+        (sparsity, output_error): (Option<f64>, Option<f64>),
         (by_block, unread): (Option<Vec<f64>>, Vec<String>),
     ) -> Result<()> {
-        let sparsity = (!self.out.dry_run).then(|| count.sparsity());
         let (dry_run, pruned) = (self.out.dry_run, targets.len());
         if self.json {
-            let report = Report { files, dry_run, pruned, sparsity, by_block, unread };
+            let report =
+                Report { files, dry_run, pruned, sparsity, output_error, by_block, unread };
             return ui.print_json(&report);
         }
         match sparsity {
             Some(x) => {
                 let pruned = counted(pruned, "matrix");
-                ui.print(format_args!("{:.2} % of {pruned} is zero\n", 100.0 * x))
+                let mut text = format!("{:.2} % of {pruned} is zero\n", 100.0 * x);
+                if let Some(error) = output_error {
+                    text += &format!("{OUTPUT_ERROR} {:.1} %\n", 100.0 * error);
+                }
+                ui.print(text)
             }
             None => Ok(()),
         }

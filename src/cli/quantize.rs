@@ -11,6 +11,7 @@ use super::given::{Given, StatsArgs};
 use super::output::{FileReport, OutputArgs, no_sha256, sha256_of};
 use super::paths::{Paths, Verb};
 use super::select::{TypeFor, parse_type, parse_type_for};
+use super::swept::{OUTPUT_ERROR, Sweep};
 use super::text::{by_kind, counted};
 use super::ui::Ui;
 use crate::compress::faithful::Scheme;
@@ -19,7 +20,8 @@ use crate::compress::{
     Assignment, Coding, Folds, GroupReport, Quantizing, Stayed, WhyStayed, assign, find_scales,
     groups, lacks_importance, quantize, stayed,
 };
-use crate::gguf::{GgmlType, Model, Rewrite, Step, file_type_edit};
+use crate::gguf::{GgmlType, Model, Rewrite, Step, TensorInfo, file_type_edit};
+use crate::refit::{Job, Zeros};
 use crate::stats::Stats;
 
 /// Quantize the weights
@@ -66,6 +68,8 @@ enum Method {
     Int8,
     /// LLM.int8()'s integers: a scale a row.
     LlmInt8,
+    /// Column by column, what one loses made up for by those still to come; needs --data.
+    Gptq,
     /// Rounded to the nearest, with --stats by importance.
     Rtn,
 }
@@ -87,6 +91,8 @@ pub struct Report {
     pub without_importance: Vec<String>,
     /// Experts that the statistics saw no row of, as `weight#index`: rounded without importance.
     pub unseen_experts: Vec<String>,
+    /// gptq: the mean error of what its matrices put out, on held-out samples; null for others.
+    pub output_error: Option<f64>,
     /// What the statistics hold about tensors that the model does not have.
     pub unused_statistics: Vec<String>,
     /// awq's groups: exponents, and what the scales save.
@@ -146,6 +152,9 @@ impl Verb for Quantize {
         let mut plan = Rewrite::new(&model, self.out.layout());
         quantize(&mut plan, &model, None, &assignments, &no_folds)?;
         self.out.check_room(&plan)?;
+        if self.method == Method::Gptq && !self.out.dry_run {
+            return self.sweep(ui, &model, &assignments, &stayed);
+        }
         let given = match self.out.dry_run && self.stats.stats.is_none() {
             true => None,
             false => self.stats.given(ui, &model, &self.out.output)?,
@@ -174,7 +183,7 @@ impl Verb for Quantize {
             rewrite.record(self.step(&assignments, &sha256_of(ui, &model)?, given.as_ref()));
             self.out.write(ui, rewrite, self.stats.engine.options())?
         };
-        self.print(ui, files, &assignments, &stayed, reports, given.as_ref())
+        self.print(ui, files, (&assignments, &stayed), reports, (given.as_ref(), None))
     }
 }
 
@@ -183,8 +192,11 @@ impl Quantize {
         if self.method == Method::Awq && !self.stats.any() {
             bail!("--method awq needs --stats FILE or --data FILE");
         }
-        if self.method == Method::Rtn && self.ty.is_none() {
-            bail!("--method rtn needs --type, as q4_k");
+        if matches!(self.method, Method::Rtn | Method::Gptq) && self.ty.is_none() {
+            bail!("--method {} needs --type, as q4_k", self.method_name());
+        }
+        if self.method == Method::Gptq {
+            Sweep::check(&self.stats, "gptq")?;
         }
         let fixed = matches!(self.method, Method::Int8 | Method::LlmInt8);
         if let Some(ty) = self.ty.filter(|ty| fixed && *ty != GgmlType::Q8_0) {
@@ -200,7 +212,7 @@ impl Quantize {
     fn check_stats(&self, assignments: &[Assignment]) -> Result<()> {
         let of_use = match self.method {
             // llm-int8 reports outlier columns.
-            Method::Awq | Method::LlmInt8 => true,
+            Method::Awq | Method::Gptq | Method::LlmInt8 => true,
             Method::Int8 | Method::Rtn => assignments.iter().any(Assignment::uses_importance),
         };
         match of_use || !self.stats.any() {
@@ -252,6 +264,39 @@ impl Quantize {
             requantize: self.requantize,
             has_importance: self.stats.any(),
         })
+    }
+
+    /// `--method gptq`: the blocks' matrices swept, the others rounded.
+    fn sweep(
+        &self,
+        ui: &Ui,
+        model: &Model,
+        assignments: &[Assignment],
+        stayed: &[Stayed],
+    ) -> Result<()> {
+        self.tell(ui, assignments, &[]);
+        tell_stayed(ui, stayed);
+        let sha256 = sha256_of(ui, model)?;
+        let job = |info: &TensorInfo| {
+            let assignment = assignments.iter().find(|a| a.name == info.name)?;
+            Some(Job { ty: assignment.to, zeros: Zeros::Own })
+        };
+        let output = &self.out.output;
+        let sweep = Sweep { model, stats: &self.stats, output, jobs: &job };
+        let swept = sweep.run(ui, &self.step(assignments, &sha256, None))?;
+        swept.warn_of_stacked(ui, "rounded to the nearest");
+        let rounded: Vec<Assignment> =
+            assignments.iter().filter(|a| !swept.has(&a.name)).cloned().collect();
+        let no_folds = Folds::default();
+        let mut rewrite = Rewrite::new(model, self.out.layout());
+        quantize(&mut rewrite, model, None, &rounded, &no_folds)?;
+        swept.write_into(&mut rewrite)?;
+        file_type_edit(self.ty()).into_iter().for_each(|edit| rewrite.edit(edit));
+        rewrite.record(swept.recorded(self.step(assignments, &sha256, None)));
+        let files = self.out.write(ui, rewrite, self.stats.engine.options())?;
+        let error = swept.error();
+        swept.remove();
+        self.print(ui, files, (assignments, stayed), Vec::new(), (None, Some(error)))
     }
 
     fn scale(
@@ -348,10 +393,9 @@ impl Quantize {
         &self,
         ui: &Ui,
         files: Vec<FileReport>,
-        assignments: &[Assignment],
-        stayed: &[Stayed],
+        (assignments, stayed): (&[Assignment], &[Stayed]),
         groups: Vec<GroupReport>,
-        given: Option<&Given>,
+        (given, output_error): (Option<&Given>, Option<f64>),
     ) -> Result<()> {
         let stats = given.map(|g| &g.stats);
         let unseen = stats.into_iter().flat_map(Stats::unseen_experts);
@@ -366,6 +410,7 @@ impl Quantize {
                 .unwrap_or_default(),
             unseen_experts: unseen.map(|(w, e)| format!("{w}#{e}")).collect(),
             unused_statistics: given.map(|g| g.beyond.clone()).unwrap_or_default(),
+            output_error,
             outlier_columns: self.outliers(assignments, stats),
             groups,
         };
@@ -463,6 +508,9 @@ impl Report {
                 counted(self.groups.len(), "group"),
                 100.0 * mean
             );
+        }
+        if let Some(error) = self.output_error {
+            text += &format!("{OUTPUT_ERROR} {:.1} %\n", 100.0 * error);
         }
         if !self.outlier_columns.is_empty() {
             let n: usize = self.outlier_columns.iter().map(|o| o.columns.len()).sum();

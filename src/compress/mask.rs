@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::error::{Error, Result};
 use super::score::Score;
+use crate::quant::Least;
 
 /// Longest run whose ranks are counted by comparing every pair; longer ones are selected from.
 const MAX_RANKED: usize = 8;
@@ -49,6 +50,26 @@ impl Pattern {
             }
             Pattern::OfEach { n, m } => Ok(n_cols / m * n),
         }
+    }
+}
+
+/// Columns of a row that a ratio is kept among in a sweep, as SparseGPT's blocks.
+const RUN: usize = 128;
+
+impl Least for Pattern {
+    fn run_len(&self) -> usize {
+        match *self {
+            Pattern::Ratio(_) => RUN,
+            Pattern::OfEach { m, .. } => m,
+        }
+    }
+
+    fn zero(&self, weights: &mut [f32], scores: &[f32]) {
+        let n_zeros = match *self {
+            Pattern::Ratio(ratio) => n_lowest(weights.len(), ratio),
+            Pattern::OfEach { n, .. } => n,
+        };
+        zero_lowest(weights, scores, n_zeros, &mut Vec::new());
     }
 }
 

@@ -51,6 +51,18 @@ pub struct Count {
 }
 
 impl Count {
+    /// Counts what a tensor holds.
+    ///
+    /// # Errors
+    /// ggml does not read its type.
+    pub fn add(&self, tensor: Tensor<'_>) -> Result<()> {
+        let info = tensor.info;
+        let zeros: u64 = zeros_in(info.ty, tensor.data(), info.n_cols() as usize)?;
+        self.zeros.fetch_add(zeros, Ordering::Relaxed);
+        self.elements.fetch_add(info.n_cols() * info.n_rows(), Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Part of the pruned matrices' elements that are zero; 0 if there are none.
     pub fn sparsity(&self) -> f64 {
         let n = self.elements.load(Ordering::Relaxed);

@@ -17,14 +17,33 @@ use crate::llama;
 use crate::numeric::{BAND, Factor, Projection, sweep};
 
 /// Where a matrix may be.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Onto<'a> {
     /// The type that it gets.
     pub ty: GgmlType,
     /// How much errors of each column matter, [dim]; above 0.
     pub importance: &'a [f32],
-    /// A matrix, [n_rows, dim]: where it is zero the result is zero. None keeps no zeros.
-    pub zeros: Option<&'a [f32]>,
+    /// Which columns of each row become zero.
+    pub mask: Mask<'a>,
+}
+
+/// Which columns of a row become zero.
+#[derive(Clone, Copy)]
+pub enum Mask<'a> {
+    /// Those that come out as zero.
+    Free,
+    /// Those that are zero in this matrix, [n_rows, dim].
+    Zeros(&'a [f32]),
+    /// Those that matter least when a run of columns is reached.
+    Least(&'a dyn Least),
+}
+
+/// Chooses what becomes zero of a run of columns.
+pub trait Least: Sync {
+    /// Columns that are chosen among together.
+    fn run_len(&self) -> usize;
+    /// Zeroes what matters least of a run of one row; `scores` say how much each matters.
+    fn zero(&self, weights: &mut [f32], scores: &[f32]);
 }
 
 /// Sweeps `weights`, [n_rows, dim], and encodes them; they are left as they were swept, floats not
@@ -37,10 +56,17 @@ pub fn onto(weights: &mut [f32], factor: &Factor, constraint: Onto<'_>) -> Resul
     let wrong = || llama::Error::PartialBlock { ty: constraint.ty, n_cols: dim };
     let row_bytes = constraint.ty.bytes_for(dim as u64).ok_or_else(wrong)? as usize;
     let mut bytes = vec![0; weights.len() / dim * row_bytes];
+    let inverse: Vec<f32> = (0..dim).map(|j| factor.row(j)[j]).collect();
     let tasks = weights.par_chunks_mut(BAND * dim).zip(bytes.par_chunks_mut(BAND * row_bytes));
     tasks.enumerate().try_for_each(|(i, (weights, bytes))| {
-        let zeros = constraint.zeros.map(|all| &all[i * BAND * dim..][..weights.len()]);
-        let row = |(row, out)| Row::new(constraint, zeros.map(|z| &z[row * dim..][..dim]), out);
+        let row = |(row, out)| {
+            let zeros = match constraint.mask {
+                Mask::Zeros(all) => Zeros::Given(&all[(i * BAND + row) * dim..][..dim]),
+                Mask::Least(least) => Zeros::Least(least, &inverse, vec![false; dim]),
+                Mask::Free => Zeros::None,
+            };
+            Row::new(constraint, zeros, out)
+        };
         let mut rows: Vec<Row<'_>> =
             bytes.chunks_exact_mut(row_bytes).enumerate().map(row).collect();
         sweep(weights, factor, &mut rows);
@@ -52,10 +78,19 @@ pub fn onto(weights: &mut [f32], factor: &Factor, constraint: Onto<'_>) -> Resul
     Ok(bytes)
 }
 
+/// The columns of one row that become zero.
+enum Zeros<'a> {
+    None,
+    /// Where this row is zero.
+    Given(&'a [f32]),
+    /// M_jj of each column, and those chosen so far.
+    Least(&'a dyn Least, &'a [f32], Vec<bool>),
+}
+
 /// One row under way.
 struct Row<'a> {
     constraint: Onto<'a>,
-    zeros: Option<&'a [f32]>,
+    zeros: Zeros<'a>,
     /// Its bytes; written block by block, none for floats.
     out: &'a mut [u8],
     block_len: usize,
@@ -69,7 +104,7 @@ struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    fn new(constraint: Onto<'a>, zeros: Option<&'a [f32]>, out: &'a mut [u8]) -> Row<'a> {
+    fn new(constraint: Onto<'a>, zeros: Zeros<'a>, out: &'a mut [u8]) -> Row<'a> {
         let layout = constraint.ty.layout();
         let (block_len, block_bytes) = (layout.block_len as usize, layout.block_bytes as usize);
         let (codes, rounded) = (vec![0; block_len], vec![0.0; block_len]);
@@ -78,7 +113,32 @@ impl<'a> Row<'a> {
     }
 
     fn is_zero(&self, j: usize) -> bool {
-        self.zeros.is_some_and(|zeros| zeros[j] == 0.0)
+        match &self.zeros {
+            Zeros::None => false,
+            Zeros::Given(zeros) => zeros[j] == 0.0,
+            Zeros::Least(.., mask) => mask[j],
+        }
+    }
+
+    /// Where column `j` ends a run of those that are chosen among, chooses: what matters least is
+    /// what costs least, `(w_j / M_jj)^2`, when the columns before it make up for it (SparseGPT,
+    /// arXiv 2301.00774, equation 5). A type's block is of one run, as its scale is chosen once.
+    fn choose(&mut self, j: usize, weights: &[f32]) {
+        let Zeros::Least(least, inverse, mask) = &mut self.zeros else { return };
+        let run = least.run_len();
+        let len = if run.is_multiple_of(self.block_len) { run } else { run * self.block_len };
+        if (j + 1) % len != 0 && j + 1 != weights.len() {
+            return;
+        }
+        let first = j / len * len;
+        for at in (first..=j).step_by(run) {
+            let at = at..(at + run).min(j + 1);
+            let mut kept = weights[at.clone()].to_vec();
+            let score = |(w, m): (&f32, &f32)| (w / m).powi(2);
+            let scores: Vec<f32> = kept.iter().zip(&inverse[at.clone()]).map(score).collect();
+            least.zero(&mut kept, &scores);
+            mask[at].iter_mut().zip(&kept).for_each(|(mask, w)| *mask = *w == 0.0);
+        }
     }
 
     fn block(&mut self, first: usize) -> &mut [u8] {
@@ -111,6 +171,7 @@ impl<'a> Row<'a> {
 
 impl Projection for Row<'_> {
     fn project(&mut self, j: usize, weights: &[f32]) -> f32 {
+        self.choose(j, weights);
         if !self.constraint.ty.is_quantized() {
             return if self.is_zero(j) { 0.0 } else { weights[j] };
         }
@@ -195,7 +256,7 @@ mod tests {
             let mut rounded = vec![0; ty.bytes_for((ROWS * DIM) as u64).unwrap() as usize];
             encode_rows(ty, &w, DIM, Some(&importance), &mut rounded).unwrap();
             let mut swept = w.clone();
-            let constraint = Onto { ty, importance: &importance, zeros: None };
+            let constraint = Onto { ty, importance: &importance, mask: Mask::Free };
             let bytes = onto(&mut swept, &factor, constraint).unwrap();
             let found = decoded(ty, &bytes);
             let off = found.iter().zip(&swept).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -218,7 +279,8 @@ mod tests {
         let masked: Vec<f32> = w.iter().map(|w| if w.abs() < 0.5 { 0.0 } else { *w }).collect();
         for ty in [T::F32, T::F16, T::Q8_0, T::Q4_0, T::Q4_1, T::Q5_1, T::Q6_K] {
             let mut swept = w.clone();
-            let constraint = Onto { ty, importance: &importance, zeros: Some(&masked) };
+            let mask = Mask::Zeros(&masked);
+            let constraint = Onto { ty, importance: &importance, mask };
             let found = decoded(ty, &onto(&mut swept, &factor, constraint).unwrap());
             assert!(found.iter().zip(&masked).all(|(a, b)| *b != 0.0 || *a == 0.0), "{ty}");
             let ratio = output_error(&x, &found, &w) / output_error(&x, &masked, &w);

@@ -57,18 +57,6 @@ pub enum Error {
     )]
     Lost { name: String, ty: GgmlType, realised: f64, asked: f64, hint: &'static str },
     #[error(
-        "the calibration texts have {n_tokens} tokens, too few to hold some out\n\
-         hint: --tokens 20000 is the default"
-    )]
-    TooShort { n_tokens: usize },
-    #[error(
-        "what enters {name} is NaN or infinite in channel {channel}\n\
-         hint: aird verify names tensors with such numbers"
-    )]
-    NotFiniteInput { name: String, channel: usize },
-    #[error("{name} row {row}: the refitted numbers are NaN or infinite\nhint: a larger --prior")]
-    Astray { name: String, row: u64 },
-    #[error(
         "{name} was read back with an alpha of {found:.4}, expected {expected:.4}\n\
          hint: the disk or the memory may be failing"
     )]

@@ -9,7 +9,6 @@ mod half;
 mod live;
 mod norms;
 mod proof;
-pub mod restore;
 mod scale;
 pub mod search;
 

@@ -7,9 +7,9 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::report::TensorReport;
-use super::restore::replacement;
 use super::{Chosen, Repair};
 use crate::cli::search::{Goal, Question, counts};
+use crate::cli::sweeping::replacement;
 use crate::cli::ui::Ui;
 use crate::direction::Direction;
 use crate::gguf::{Layout, Model, Rewrite, Step, Tensor};
@@ -84,7 +84,9 @@ impl AimReport {
             harmless += &format!(", {falsely}");
         }
         let (n, n_harmless) = (self.original.refusal.n, self.original.false_refusal.n);
-        format!("refused of {n} held-out prompts: {harmful}; of {n_harmless} harmless: {harmless}\n")
+        format!(
+            "refused of {n} held-out prompts: {harmful}; of {n_harmless} harmless: {harmless}\n"
+        )
     }
 }
 

@@ -13,8 +13,8 @@ use anyhow::{Context, Result, bail};
 use clap::{ArgGroup, Args, ValueEnum};
 use sha2::{Digest, Sha256};
 
-pub use report::{Report, TensorReport};
 use aim::Aim;
+pub use report::{Report, TensorReport};
 use restore::{Method, RestoreArgs};
 
 use super::args::output_path;

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-use sha2::{Digest, Sha256};
 
 use super::aim::{Added, Aim, checked};
 use super::report::Outcome;
@@ -12,18 +11,16 @@ use super::restored::Report;
 use super::texts::{Mix, Texts, texts};
 use super::{PARTS, Repair};
 use crate::cli::args::file_name;
-use crate::cli::calibration::samples_sha256;
 use crate::cli::output::{FileReport, OutputArgs, sha256_of};
 use crate::cli::search::above_zero;
+use crate::cli::sweeping::{Teller, made_of, parts_folder, replacement};
 use crate::cli::text::{bytes_text, counted};
-use crate::cli::ui::{Progress, Steps, Ui};
+use crate::cli::ui::{Progress, Ui};
 use crate::gguf::{
-    Ask, BoxError, Layout, Model, Patch, Replacement, Rewrite, Step, Tensor, check_patch,
-    check_room, hex, same_file,
+    Layout, Model, Patch, Rewrite, Step, Tensor, check_patch, check_room, same_file,
 };
+use crate::refit::{Job, Parts, Refit, Towards, Zeros, refit};
 use crate::repair::{Storage, apply, replacement as edit_replacement};
-use crate::repair::restore::{BlockReport, Parts, Restore, Told, restore};
-use crate::stats::Sample;
 
 /// How a restore goes.
 #[derive(Debug, Args)]
@@ -79,30 +76,6 @@ impl RestoreArgs {
     }
 }
 
-/// Tells how far a restore is.
-struct Teller<'u> {
-    ui: &'u Ui,
-    steps: Steps,
-}
-
-impl Told for Teller<'_> {
-    fn at(&mut self, block: u32, n_block: u32, part: &str) {
-        self.steps.show(part, block as usize, n_block as usize);
-    }
-
-    fn done(&mut self, report: &BlockReport) {
-        let (before, after) = report.mean_error();
-        self.ui.detail(format_args!(
-            "block {}: matrices off by {before:.3} -> {after:.3}, \
-             what leaves it by {:.3} -> {:.3}{}",
-            report.block,
-            report.residual.0,
-            report.residual.1,
-            if report.alone { "" } else { " (run in the whole model)" },
-        ));
-    }
-}
-
 impl Repair {
     /// Restores, and writes what was restored.
     pub(super) fn restore(&self, ui: &Ui, reference: &Path) -> Result<()> {
@@ -131,24 +104,18 @@ impl Repair {
         let sources = [sha256_of(ui, &model)?, sha256_of(ui, &original)?];
         let step = self.restore_step(&sources, &read);
         let parts = Parts::open(&parts_folder(&output), made_of(&step, &read.samples))?;
-        let asked = Restore {
+        let asked = Refit {
             model: &model,
             reference: &original,
             samples: &read.samples,
-            prior: self.restore.prior as f32,
+            towards: Towards::Original { prior: self.restore.prior as f32 },
+            job: &|info| Some(Job { ty: info.ty, zeros: Zeros::Own }),
             options: engine.options(),
             prober: &ui.prober(),
         };
         let restored = {
-            let mut teller = Teller { ui, steps: ui.steps() };
-            restore(&asked, &parts, &mut teller).inspect_err(|_| {
-                if parts.has_any() {
-                    let folder = parts.folder().display();
-                    ui.say(format_args!(
-                        "what is done is kept in {folder}: the same command goes on"
-                    ));
-                }
-            })?
+            let mut teller = Teller::new(ui);
+            refit(&asked, &parts, &mut teller).inspect_err(|_| teller.kept(&parts))?
         };
         let models: Vec<Model> =
             restored.blocks.iter().filter_map(|block| parts.model(block.block)).collect();
@@ -156,8 +123,9 @@ impl Repair {
         let names = tensors.iter().map(|t| t.info.name.as_str());
         let step = step.changed(names);
         let aim = self.restore.aim.unwrap_or(Aim::Original);
-        let (aim, added) =
-            self.add(ui, (&model, &original), &tensors, (aim, parts.folder())).inspect_err(|_| {
+        let (aim, added) = self
+            .add(ui, (&model, &original), &tensors, (aim, parts.folder()))
+            .inspect_err(|_| {
                 let folder = parts.folder().display();
                 ui.say(format_args!("what is done is kept in {folder}: the same command goes on"));
             })?;
@@ -322,27 +290,6 @@ impl Repair {
 
 fn is_edited(added: &Option<Added>, tensor: &Tensor<'_>) -> bool {
     added.iter().flat_map(|added| &added.edited).any(|e| e.name == tensor.info.name)
-}
-
-/// A tensor's own bytes, as the writers of files take them.
-pub(super) fn replacement(tensor: Tensor<'_>) -> Replacement<'_> {
-    let produce = move |rows: std::ops::Range<u64>, out: &mut [u8]| -> Result<(), BoxError> {
-        out.copy_from_slice(tensor.rows(rows));
-        Ok(())
-    };
-    Replacement { ty: tensor.info.ty, ask: Ask::Chunks, produce: Box::new(produce) }
-}
-
-/// Everything that the parts of a restore depend on.
-fn made_of(step: &Step, samples: &[Sample]) -> String {
-    let all = format!("{} {step:?} {}", env!("CARGO_PKG_VERSION"), samples_sha256(samples));
-    hex(&Sha256::digest(all))
-}
-
-fn parts_folder(output: &Path) -> PathBuf {
-    let mut name = output.as_os_str().to_owned();
-    name.push(".aird-part");
-    name.into()
 }
 
 fn enough(text: &str) -> Result<usize, String> {

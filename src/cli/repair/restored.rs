@@ -7,7 +7,7 @@ use super::aim::AimReport;
 use crate::cli::output::FileReport;
 use crate::cli::text::{counted, table};
 use crate::cli::ui::Ui;
-use crate::repair::restore::{Outcome, Restored};
+use crate::refit::{Outcome, Refitted};
 
 /// What `aird repair --method restore --json` prints.
 #[derive(Debug, Default, Serialize)]
@@ -25,7 +25,7 @@ pub struct Report {
     pub aim: Option<AimReport>,
     /// Block by block.
     #[serde(flatten)]
-    pub restored: Restored,
+    pub restored: Refitted,
 }
 
 impl Report {
@@ -41,7 +41,7 @@ impl Report {
             let of = |o: Outcome| block.tensors.iter().filter(|t| t.outcome == o).count();
             let all = block.tensors.len();
             let mut row =
-                vec![block.block.to_string(), format!("{} of {all}", of(Outcome::Restored))];
+                vec![block.block.to_string(), format!("{} of {all}", of(Outcome::Refitted))];
             row.extend(
                 [before, after, block.residual.0, block.residual.1].map(|x| format!("{x:.3}")),
             );

@@ -1,10 +1,10 @@
-//! What came of a restore.
+//! What came of a refit.
 
 use serde::{Deserialize, Serialize};
 
-/// A restored model, in numbers.
+/// A refitted model, in numbers.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Restored {
+pub struct Refitted {
     /// Tokens that matrices were fitted to.
     pub n_tokens: usize,
     /// Tokens held out, which errors are of.
@@ -41,7 +41,7 @@ impl BlockReport {
 pub struct TensorReport {
     /// The tensor.
     pub name: String,
-    /// Its type, before and after.
+    /// Its type now.
     #[serde(rename = "type")]
     pub ty: String,
     /// What was done with it.
@@ -57,7 +57,7 @@ pub struct TensorReport {
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// It has new numbers.
-    Restored,
+    Refitted,
     /// The new numbers were no better on held-out tokens.
     NoBetter,
     /// It holds a matrix for each expert or head, which are not refitted.

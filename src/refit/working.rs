@@ -1,14 +1,16 @@
 //! The file of a whole model that changes while it is restored: a copy, made when a block first
 //! has to be run in the whole model.
 
+use std::borrow::Cow;
 use std::fs::OpenOptions;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::block::Replaced;
+use super::error::Result;
 use super::parts::Parts;
-use crate::gguf::{self, Layout, Model, Rewrite, Unwatched};
-use crate::repair::error::Result;
+use crate::gguf::{self, GgmlType, Layout, Model, Rewrite, TensorInfo, Unwatched};
+use crate::quant::{decode_rows, encode_rows};
 
 /// A model's file.
 pub(super) struct Working {
@@ -50,26 +52,45 @@ impl Working {
             self.path.clone_from(copy);
         }
         for part in (self.n_restored.unwrap_or(0)..block).filter_map(|block| parts.model(block)) {
-            patch(copy, part.tensors().map(|t| (t.info.name.as_str(), t.data())))?;
+            patch(copy, part.tensors().map(|t| (t.info.name.as_str(), t.info.ty, t.data())))?;
         }
         self.n_restored = Some(block);
-        patch(copy, replaced.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())))
+        let new = replaced.iter().map(|(name, (ty, bytes))| (name.as_str(), *ty, &bytes[..]));
+        patch(copy, new)
     }
 }
 
-/// Puts tensors' new bytes, as long as their old ones, into the file at `path`.
-fn patch<'a>(path: &Path, tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> Result<()> {
+/// Puts tensors' new numbers into the file at `path`, in the types that it has.
+fn patch<'a>(
+    path: &Path,
+    tensors: impl Iterator<Item = (&'a str, GgmlType, &'a [u8])>,
+) -> Result<()> {
     let open = Model::open(path)?;
     let io = |source| gguf::Error::Io { action: "write", path: path.into(), source };
     let mut file = OpenOptions::new().write(true).open(path).map_err(io)?;
-    for (name, bytes) in tensors {
+    for (name, ty, bytes) in tensors {
         if let Some(tensor) = open.tensor(name) {
-            let at = open.shards()[tensor.shard].range(tensor.info).start;
+            let info = tensor.info;
+            let at = open.shards()[tensor.shard].range(info).start;
+            let bytes = match ty == info.ty {
+                true => Cow::Borrowed(bytes),
+                false => Cow::Owned(as_type(bytes, ty, info)?),
+            };
             let write = file.seek(SeekFrom::Start(at));
-            write.and_then(|_| file.write_all(bytes)).map_err(io)?;
+            write.and_then(|_| file.write_all(&bytes)).map_err(io)?;
         }
     }
     Ok(())
+}
+
+/// The same numbers in the type of `info`: the layout of the file stays.
+fn as_type(bytes: &[u8], ty: GgmlType, info: &TensorInfo) -> Result<Vec<u8>> {
+    let n_cols = info.n_cols() as usize;
+    let mut values = vec![0.0; info.n_rows() as usize * n_cols];
+    decode_rows(ty, bytes, n_cols, &mut values)?;
+    let mut out = vec![0; (info.row_bytes() * info.n_rows()) as usize];
+    encode_rows(info.ty, &values, n_cols, None, &mut out)?;
+    Ok(out)
 }
 
 impl Drop for Working {

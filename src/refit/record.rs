@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::path::Path;
 
+use super::error::Result;
 use super::forward::{Forward, Seen, Wants};
 use super::lane::Place;
 use super::rows::Rows;
@@ -11,7 +12,6 @@ use super::texts::{Batch, Texts};
 use super::whole::relative;
 use crate::llama::Engine;
 use crate::llama::graph::{Group, Structure};
-use crate::repair::error::Result;
 
 /// What writers put out and what the stream gains must agree so far, relative, for the drift to be
 /// handed on: where a norm or a router stands between, they do not.

@@ -3,12 +3,12 @@
 
 use std::path::Path;
 
+use super::error::Result;
 use super::forward::{Forward, Wants};
 use super::lane::{Lane, Means, Place, Way};
 use super::rows::Rows;
 use super::texts::{Batch, Texts};
 use crate::llama::Engine;
-use crate::repair::error::Result;
 
 /// A block alone that comes off by more than this, relative, is not the block in the model.
 const SAME: f64 = 1e-3;

@@ -6,8 +6,8 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use super::error::{Error, Result};
 use crate::gguf;
-use crate::repair::error::{Error, Result};
 
 /// Bytes of rows that stay in memory.
 const IN_MEMORY: u64 = 256 << 20;

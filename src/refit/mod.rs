@@ -1,15 +1,18 @@
-//! Restore: every matrix of a compressed model's blocks refitted, in order, to the activations of
-//! its original, on the zeros and in the types that its file has.
+//! Refit: every matrix of a model's blocks swept, in order, onto zeros and grids.
 //!
-//! Both models read the calibration texts block by block. In each block, the matrices that share an
-//! input are refitted together ([`fit`]), then the model being restored goes on with the new ones,
-//! so that later matrices make up for what earlier ones could not. Writers into the residual stream
-//! are given what the stream has drifted off by then as well.
+//! Towards an original ([`Towards::Original`], `aird repair`) both models read the calibration
+//! texts block by block. In each block, the matrices that share an input are refitted together
+//! ([`fit`]), then the model being refitted goes on with the new ones, so that later matrices make
+//! up for what earlier ones could not. Writers into the residual stream are given what the stream
+//! has drifted off by then as well. From its own weights ([`Towards::Itself`], GPTQ and SparseGPT)
+//! the same sweep sees what enters the matrices of the model as it is by then.
 
 mod block;
+mod error;
 mod fit;
 mod forward;
 mod groups;
+mod job;
 mod lane;
 mod parts;
 mod record;
@@ -29,24 +32,27 @@ use self::lane::{Lane, Means, Way};
 use self::texts::Texts;
 use self::whole::{Baseline, way_of};
 use self::working::Working;
-use super::error::{Error, Result};
 use crate::gguf::Model;
 use crate::llama::{Options, Prober};
 use crate::stats::Sample;
 
+pub use error::{Error, Result};
+pub use job::{Job, Jobs, Towards, Zeros};
 pub use parts::Parts;
-pub use report::{BlockReport, Outcome, Restored, TensorReport};
+pub use report::{BlockReport, Outcome, Refitted, TensorReport};
 
-/// What is to be restored, towards what, on which texts.
-pub struct Restore<'a> {
-    /// The compressed model.
+/// What is to be refitted, towards what, on which texts.
+pub struct Refit<'a> {
+    /// The model.
     pub model: &'a Model,
-    /// Its original.
+    /// What it is measured by: its original, or the model itself.
     pub reference: &'a Model,
     /// Calibration texts; the masks of samples are not looked at.
     pub samples: &'a [Sample],
-    /// Ridge towards the original's weights, in means of the inputs' squares.
-    pub prior: f32,
+    /// What matrices are swept towards.
+    pub towards: Towards,
+    /// What they become.
+    pub job: Jobs<'a>,
     /// How llama.cpp runs.
     pub options: Options,
     /// How blocks are tried that llama.cpp might abort on. Once its interrupt is set the work ends
@@ -62,16 +68,16 @@ pub trait Told {
     fn done(&mut self, report: &BlockReport);
 }
 
-/// Restores block by block; new tensors go into `parts`, and blocks found there are not done again.
+/// Refits block by block; new tensors go into `parts`, and blocks found there are not done again.
 ///
 /// # Errors
 /// llama.cpp cannot run a model, activations are no numbers, the disk is full, the interrupt.
-pub fn restore(asked: &Restore<'_>, parts: &Parts, told: &mut dyn Told) -> Result<Restored> {
+pub fn refit(asked: &Refit<'_>, parts: &Parts, told: &mut dyn Told) -> Result<Refitted> {
     let n_block = asked.model.needed_hparam("block_count")? as u32;
     let means = &Means::new(asked.options, asked.prober, parts);
     let (mut original, mut ours, mut baseline, texts) = start(asked, means, n_block)?;
-    let mut restored =
-        Restored { n_tokens: texts.n_fitted, n_held_out: texts.n_held_out, ..Restored::default() };
+    let mut refitted =
+        Refitted { n_tokens: texts.n_fitted, n_held_out: texts.n_held_out, ..Refitted::default() };
     for block in 0..n_block {
         told.at(block, n_block, "reading");
         let (way, engine) = way_of(&mut baseline, &mut original, means, block, &texts)?;
@@ -85,7 +91,8 @@ pub fn restore(asked: &Restore<'_>, parts: &Parts, told: &mut dyn Told) -> Resul
             }
             None => {
                 let mut told = |part: &str| told.at(block, n_block, part);
-                let work = BlockWork { means, way, block, texts: &texts, prior: asked.prior };
+                let (towards, job) = (asked.towards, asked.job);
+                let work = BlockWork { means, way, block, texts: &texts, towards, job };
                 let tensors = work.run(&engine, &mut original, &mut ours, &mut told)?;
                 BlockReport { block, alone: way == Way::Alone, tensors, ..BlockReport::default() }
             }
@@ -99,14 +106,14 @@ pub fn restore(asked: &Restore<'_>, parts: &Parts, told: &mut dyn Told) -> Resul
             parts.write(block, asked.model, &replaced, &report)?;
         }
         told.done(&report);
-        restored.blocks.push(report);
+        refitted.blocks.push(report);
     }
-    Ok(restored)
+    Ok(refitted)
 }
 
 /// Both models in front of their first block.
 fn start<'a>(
-    asked: &Restore<'a>,
+    asked: &Refit<'a>,
     means: &Means<'_>,
     n_block: u32,
 ) -> Result<(Lane<'a>, Lane<'a>, Baseline, Texts)> {

@@ -4,9 +4,9 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
+use super::error::Result;
 use super::texts::{Batch, MAX_PARALLEL, N_BATCH};
 use crate::llama::{Engine, Error as LlamaError, Go, Hooks, LinearInput, Session, Site, Size};
-use crate::repair::error::Result;
 
 /// What is read on the way.
 #[derive(Debug, Clone, Default)]

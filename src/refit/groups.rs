@@ -2,8 +2,10 @@
 //! order.
 
 use super::block::renamed;
-use super::fit::{Fitted, Ground, fit};
+use super::error::{Error, Result};
+use super::fit::{Fitted, Goal, Ground, fit};
 use super::forward::{Forward, Wants};
+use super::job::{Job, Jobs, Towards};
 use super::lane::{Lane, Means, Place, Way};
 use super::record::{Record, writer_of};
 use super::report::{Outcome, TensorReport};
@@ -15,7 +17,6 @@ use crate::llama::graph::{Group, Structure};
 use crate::llama::{Engine, is_encodable};
 use crate::numeric::{Cross, Factor, Gram};
 use crate::quant::is_block_matrix;
-use crate::repair::error::{Error, Result};
 
 /// A block to be refitted.
 pub(super) struct BlockWork<'a> {
@@ -23,8 +24,8 @@ pub(super) struct BlockWork<'a> {
     pub way: Way,
     pub block: u32,
     pub texts: &'a Texts,
-    /// Ridge, in means of diag(G).
-    pub prior: f32,
+    pub towards: Towards,
+    pub job: Jobs<'a>,
 }
 
 impl BlockWork<'_> {
@@ -42,15 +43,23 @@ impl BlockWork<'_> {
         let of_block = |group: &&Group| group.block == place.block;
         let groups: Vec<&Group> = structure.groups.iter().filter(of_block).collect();
         let (at, folder) = ((&place, &groups[..]), self.means.folder());
-        let rows = &mut original.rows;
-        let mut record = Record::new((engine, structure), at, self.texts, rows, folder)?;
+        let mut record = match self.towards {
+            Towards::Original { .. } => {
+                let rows = &mut original.rows;
+                Record::new((engine, structure), at, self.texts, rows, folder)?
+            }
+            Towards::Itself { .. } => {
+                original.advance(engine, (self.way, self.block), self.texts)?;
+                Record::default()
+            }
+        };
         let mut reports = Vec::new();
         for group in groups {
             let mut names = Vec::new();
             for matrix in &group.matrices {
                 let own = renamed(&matrix.tensor, self.block);
-                match outcome(ours.model, &own) {
-                    Some(Outcome::Restored) => names.push(matrix.tensor.as_str()),
+                match self.outcome(ours.model, &own) {
+                    Some(Outcome::Refitted) => names.push(matrix.tensor.as_str()),
                     Some(other) => reports.extend(left_alone(ours.model, &own, other)),
                     None => {}
                 }
@@ -103,6 +112,9 @@ impl BlockWork<'_> {
         let width = |info: Option<&TensorInfo>| info.map_or(0, |info| info.n_cols() as usize);
         let dim = width(info(names[0]));
         let writer = |name: &&str| {
+            if matches!(self.towards, Towards::Itself { .. }) {
+                return None;
+            }
             let n_out = info(name)?.n_rows() as usize;
             let writer = writer_of(structure, name)?;
             let (products, held_out) = (Cross::new(n_out, dim), Vec::new());
@@ -137,23 +149,38 @@ impl BlockWork<'_> {
             let both = (ours.model.tensor(&own), original.tensor(&own));
             let (Some(compressed), Some(theirs)) = both else { continue };
             let writer = writers.iter().find(|w| w.name == *name);
-            let targets = match (writer, &readers) {
-                (Some(w), _) => {
-                    Targets::Writer { products: &w.products, held_out: (&w.held_out, &held_out) }
+            let Some(job) = (self.job)(compressed.info) else { continue };
+            let goal = match (writer, &readers, self.towards) {
+                (.., Towards::Itself { .. }) => Goal::Itself(&held_out),
+                (Some(w), ..) => {
+                    let held_out = (&w.held_out[..], &held_out[..]);
+                    Goal::Original(theirs, Targets::Writer { products: &w.products, held_out })
                 }
-                (None, Some(readers)) => Targets::Reader {
-                    inputs: &readers.products,
-                    held_out: (&readers.held_out, &held_out),
-                },
-                (None, None) => continue,
+                (None, Some(readers), _) => {
+                    let held_out = (&readers.held_out[..], &held_out[..]);
+                    Goal::Original(theirs, Targets::Reader { inputs: &readers.products, held_out })
+                }
+                (None, None, _) => continue,
             };
-            let fitted = fit((compressed, theirs), &ground, &targets)?;
-            reports.push(report(compressed.info, &fitted));
+            let fitted = fit(compressed, &goal, &ground, &job)?;
+            reports.push(report(compressed.info, &job, &fitted));
             if let Some(bytes) = fitted.bytes {
-                ours.replaced.insert(own, bytes);
+                ours.replaced.insert(own, (job.ty, bytes));
             }
         }
         Ok(())
+    }
+
+    /// What can be done with a tensor; None if it is not there.
+    fn outcome(&self, model: &Model, name: &str) -> Option<Outcome> {
+        let info = model.tensor(name)?.info;
+        let stacked = info.shape.iter().skip(2).any(|n| *n > 1);
+        let can = |job: Job| is_block_matrix(info) && is_encodable(job.ty);
+        Some(match (self.job)(info).is_some_and(can) {
+            true if stacked => Outcome::Stacked,
+            true => Outcome::Refitted,
+            false => Outcome::LeftAlone,
+        })
     }
 
     fn ground(&self, gram: Gram, first: &str) -> Result<Ground> {
@@ -163,22 +190,12 @@ impl BlockWork<'_> {
             return Err(failed(channel));
         }
         let mean = diagonal.iter().map(|x| f64::from(*x)).sum::<f64>() / diagonal.len() as f64;
-        let ridge = (f64::from(self.prior) * mean).max(f64::from(f32::MIN_POSITIVE)) as f32;
+        let (Towards::Original { prior: part } | Towards::Itself { damping: part }) = self.towards;
+        let ridge = (f64::from(part) * mean).max(f64::from(f32::MIN_POSITIVE)) as f32;
         let importance = diagonal.iter().map(|x| x + ridge).collect();
         let factor = Factor::new(gram, ridge).map_err(|e| failed(e.row))?;
         Ok(Ground { factor, ridge, importance })
     }
-}
-
-/// What can be done with a tensor; None if it is not there.
-fn outcome(model: &Model, name: &str) -> Option<Outcome> {
-    let info = model.tensor(name)?.info;
-    let stacked = info.shape.iter().skip(2).any(|n| *n > 1);
-    Some(match is_block_matrix(info) && is_encodable(info.ty) {
-        true if stacked => Outcome::Stacked,
-        true => Outcome::Restored,
-        false => Outcome::LeftAlone,
-    })
 }
 
 fn left_alone(model: &Model, name: &str, outcome: Outcome) -> Option<TensorReport> {
@@ -186,12 +203,13 @@ fn left_alone(model: &Model, name: &str, outcome: Outcome) -> Option<TensorRepor
     Some(TensorReport { name: name.into(), ty, outcome, error: None, zeros_kept: false })
 }
 
-fn report(info: &TensorInfo, fitted: &Fitted) -> TensorReport {
+fn report(info: &TensorInfo, job: &Job, fitted: &Fitted) -> TensorReport {
     let restored = fitted.bytes.is_some();
+    let ty = if restored { job.ty } else { info.ty };
     TensorReport {
         name: info.name.clone(),
-        ty: info.ty.name().to_lowercase(),
-        outcome: if restored { Outcome::Restored } else { Outcome::NoBetter },
+        ty: ty.name().to_lowercase(),
+        outcome: if restored { Outcome::Refitted } else { Outcome::NoBetter },
         error: Some(fitted.error),
         zeros_kept: fitted.keeps_zeros && restored,
     }

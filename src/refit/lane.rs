@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::block::{Replaced, write_block};
+use super::error::Result;
 use super::forward::{Forward, Wants};
 use super::parts::Parts;
 use super::rows::Rows;
@@ -14,7 +15,6 @@ use super::working::Working;
 use crate::gguf::Model;
 use crate::llama::graph::Structure;
 use crate::llama::{Engine, Options, Prober, Trial};
-use crate::repair::error::Result;
 
 /// How a block is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

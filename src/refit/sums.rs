@@ -1,10 +1,10 @@
 //! What the matrices of a group are fitted to, added up batch by batch.
 
+use super::error::Result;
 use super::forward::Seen;
 use super::record::{Record, Writer};
 use super::texts::Batch;
 use crate::numeric::{Cross, Gram};
-use crate::repair::error::Result;
 
 /// Sums over the tokens that matrices are fitted to, and the rows of those held out.
 pub(super) struct Sums {

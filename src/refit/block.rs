@@ -8,14 +8,14 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use super::error::Result;
 use crate::gguf::{self, Array, Builder, GgmlType, Model, Tensor, Value, block_of, within_block};
-use crate::repair::error::Result;
 
 /// Tokens of the vocabulary.
 const N_VOCAB: u64 = 32;
 
-/// Bytes that take the place of a tensor's own, by its name in the model.
-pub(super) type Replaced = HashMap<String, Vec<u8>>;
+/// What takes the place of tensors, by their names in the model: a type, and the bytes.
+pub(super) type Replaced = HashMap<String, (GgmlType, Vec<u8>)>;
 
 /// The name of a tensor of block `block` in the file of that block alone, or the other way round.
 pub(super) fn renamed(name: &str, block: u32) -> String {
@@ -54,8 +54,11 @@ pub(super) fn write_block(
         let (name, of) = (&tensor.info.name, block_of(&tensor.info.name));
         match of {
             Some(b) if b == block => {
-                let bytes = replaced.get(name).map_or(tensor.data(), Vec::as_slice);
-                file.tensor(&renamed(name, 0), &tensor.info.shape, tensor.info.ty, bytes.into())?;
+                let (ty, bytes) = match replaced.get(name) {
+                    Some((ty, bytes)) => (*ty, bytes.as_slice()),
+                    None => (tensor.info.ty, tensor.data()),
+                };
+                file.tensor(&renamed(name, 0), &tensor.info.shape, ty, bytes.into())?;
             }
             Some(_) => {}
             None => add_shared(&mut file, tensor, n_vocab)?,

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::block::Replaced;
+use super::error::Result;
 use super::report::BlockReport;
 use crate::gguf::{self, Builder, Model};
-use crate::repair::error::Result;
 
 /// What a part was made of, as the caller put it.
 const MADE_OF: &str = "aird.restore.made_of";
@@ -53,7 +53,7 @@ impl Parts {
         else {
             return Ok(None);
         };
-        let bytes = part.tensors().map(|t| (t.info.name.clone(), t.data().to_vec()));
+        let bytes = part.tensors().map(|t| (t.info.name.clone(), (t.info.ty, t.data().to_vec())));
         Ok(Some((bytes.collect(), report)))
     }
 
@@ -69,7 +69,8 @@ impl Parts {
         file.kv(REPORT, serde_json::to_string(report).unwrap_or_default());
         let of_block = model.tensors().map(|tensor| tensor.info);
         for info in of_block.filter(|info| replaced.contains_key(&info.name)) {
-            file.tensor(&info.name, &info.shape, info.ty, replaced[&info.name].clone())?;
+            let (ty, bytes) = &replaced[&info.name];
+            file.tensor(&info.name, &info.shape, *ty, bytes.as_slice().into())?;
         }
         Ok(file.write(&self.path(block))?)
     }

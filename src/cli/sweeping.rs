@@ -1,0 +1,72 @@
+//! The manners of long sweeps over a model's blocks: how far they are, and the parts beside the
+//! output that an interrupted one goes on from.
+
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::calibration::samples_sha256;
+use super::ui::{Steps, Ui};
+use crate::gguf::{Ask, BoxError, Replacement, Step, Tensor, hex};
+use crate::refit::{BlockReport, Parts, Told};
+use crate::stats::Sample;
+
+/// Tells how far a sweep is.
+pub struct Teller<'u> {
+    ui: &'u Ui,
+    steps: Steps,
+}
+
+impl<'u> Teller<'u> {
+    pub fn new(ui: &'u Ui) -> Teller<'u> {
+        Teller { ui, steps: ui.steps() }
+    }
+
+    /// Says where an interrupted sweep goes on from.
+    pub fn kept(&self, parts: &Parts) {
+        if parts.has_any() {
+            let folder = parts.folder().display();
+            self.ui.say(format_args!("what is done is kept in {folder}: the same command goes on"));
+        }
+    }
+}
+
+impl Told for Teller<'_> {
+    fn at(&mut self, block: u32, n_block: u32, part: &str) {
+        self.steps.show(part, block as usize, n_block as usize);
+    }
+
+    fn done(&mut self, report: &BlockReport) {
+        let (before, after) = report.mean_error();
+        self.ui.detail(format_args!(
+            "block {}: matrices off by {before:.3} -> {after:.3}, \
+             what leaves it by {:.3} -> {:.3}{}",
+            report.block,
+            report.residual.0,
+            report.residual.1,
+            if report.alone { "" } else { " (run in the whole model)" },
+        ));
+    }
+}
+
+/// A tensor's own bytes, as the writers of files take them.
+pub fn replacement(tensor: Tensor<'_>) -> Replacement<'_> {
+    let produce = move |rows: std::ops::Range<u64>, out: &mut [u8]| -> Result<(), BoxError> {
+        out.copy_from_slice(tensor.rows(rows));
+        Ok(())
+    };
+    Replacement { ty: tensor.info.ty, ask: Ask::Chunks, produce: Box::new(produce) }
+}
+
+/// Everything that the parts of a sweep depend on.
+pub fn made_of(step: &Step, samples: &[Sample]) -> String {
+    let all = format!("{} {step:?} {}", env!("CARGO_PKG_VERSION"), samples_sha256(samples));
+    hex(&Sha256::digest(all))
+}
+
+/// Where the parts of `output` are.
+pub fn parts_folder(output: &Path) -> PathBuf {
+    let mut name = output.as_os_str().to_owned();
+    name.push(".aird-part");
+    name.into()
+}

@@ -1,0 +1,128 @@
+//! `prune --method sparsegpt` and `quantize --method gptq`: matrices swept in order over
+//! calibration texts, what a column loses made up for by those still to come.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use super::calibration::Calibration;
+use super::given::StatsArgs;
+use super::sweeping::{Teller, made_of, parts_folder, replacement};
+use super::text::{by_kind, counted};
+use super::ui::Ui;
+use crate::gguf::{Model, Rewrite, Step, Tensor, check_room};
+use crate::refit::{Jobs, Outcome, Parts, Refit, Refitted, Towards, refit};
+
+/// Added to the inputs' squares, in means of them: what both papers' code adds.
+const DAMPING: f32 = 0.01;
+
+/// What is said of a sweep's error.
+pub const OUTPUT_ERROR: &str = "what the swept matrices put out is off, on held-out samples, by";
+
+/// Swept matrices, block by block in files beside the output.
+pub struct Swept {
+    parts: Parts,
+    models: Vec<Model>,
+    /// What came of it.
+    pub refitted: Refitted,
+    about: Calibration,
+}
+
+/// What is to be swept.
+pub struct Sweep<'a> {
+    pub model: &'a Model,
+    pub stats: &'a StatsArgs,
+    /// The file that will be written.
+    pub output: &'a Path,
+    pub jobs: Jobs<'a>,
+}
+
+impl Sweep<'_> {
+    /// What can be seen before minutes of work.
+    pub fn check(stats: &StatsArgs, method: &str) -> Result<()> {
+        match stats.reads_data() {
+            true => Ok(()),
+            false => bail!(
+                "--method {method} needs --data FILE: it goes by how inputs vary together, which \
+                 statistics do not hold"
+            ),
+        }
+    }
+
+    /// Sweeps; `step` says what for, so that an interrupted run is gone on with.
+    pub fn run(&self, ui: &Ui, step: &Step) -> Result<Swept> {
+        check_room(self.output, 2 * self.model.file_bytes())?;
+        let about = self.stats.samples(ui, self.model)?;
+        let made_of = made_of(step, &about.samples);
+        let parts = Parts::open(&parts_folder(self.output), made_of)?;
+        let asked = Refit {
+            model: self.model,
+            reference: self.model,
+            samples: &about.samples,
+            towards: Towards::Itself { damping: DAMPING },
+            job: self.jobs,
+            options: self.stats.engine.options(),
+            prober: &ui.prober(),
+        };
+        let mut teller = Teller::new(ui);
+        let refitted = refit(&asked, &parts, &mut teller).inspect_err(|_| teller.kept(&parts))?;
+        let blocks = refitted.blocks.iter();
+        let models = blocks.filter_map(|block| parts.model(block.block)).collect();
+        Ok(Swept { parts, models, refitted, about })
+    }
+}
+
+impl Swept {
+    /// What was swept.
+    pub fn tensors(&self) -> impl Iterator<Item = Tensor<'_>> {
+        self.models.iter().flat_map(Model::tensors)
+    }
+
+    /// True if that tensor was.
+    pub fn has(&self, name: &str) -> bool {
+        self.models.iter().any(|model| model.tensor(name).is_some())
+    }
+
+    /// Says what became of matrices that were to be swept and hold one for each expert.
+    pub fn warn_of_stacked(&self, ui: &Ui, became: &str) {
+        let tensors = self.refitted.blocks.iter().flat_map(|block| &block.tensors);
+        let stacked = tensors.filter(|t| t.outcome == Outcome::Stacked);
+        let names: Vec<&str> = stacked.map(|t| t.name.as_str()).collect();
+        if !names.is_empty() {
+            ui.warn(format_args!(
+                "{} that hold one for each expert, {became}: {}",
+                counted(names.len(), "matrix"),
+                by_kind(names)
+            ));
+        }
+    }
+
+    /// Tells `rewrite` to write it.
+    pub fn write_into<'m>(&'m self, rewrite: &mut Rewrite<'m>) -> Result<()> {
+        for tensor in self.tensors() {
+            rewrite.replace(&tensor.info.name, replacement(tensor))?;
+        }
+        Ok(())
+    }
+
+    /// The step, with what was read.
+    pub fn recorded(&self, step: Step) -> Step {
+        let about = &self.about.about;
+        step.parameter("data", about.data.as_str())
+            .parameter("samples", about.n_samples as u64)
+            .source("samples", &about.data_sha256)
+    }
+
+    /// The mean error of what the matrices put out, on held-out samples.
+    pub fn error(&self) -> f64 {
+        let tensors = self.refitted.blocks.iter().flat_map(|block| &block.tensors);
+        let errors: Vec<f64> = tensors.filter_map(|t| Some(t.error?.1)).collect();
+        errors.iter().sum::<f64>() / errors.len().max(1) as f64
+    }
+
+    /// Removes the files of blocks.
+    pub fn remove(self) {
+        drop(self.models);
+        self.parts.remove();
+    }
+}

@@ -1,0 +1,31 @@
+//! What can be wrong with a refit.
+
+use crate::{gguf, llama, quant};
+
+/// A result of this folder.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Everything that can go wrong between calibration texts and a refitted matrix.
+#[allow(missing_docs)] // the sentence of each variant is its documentation
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Gguf(#[from] gguf::Error),
+    #[error(transparent)]
+    Quant(#[from] quant::Error),
+    #[error(transparent)]
+    Llama(#[from] llama::Error),
+
+    #[error(
+        "the calibration texts have {n_tokens} tokens, too few to hold some out\n\
+         hint: --tokens 20000 is the default"
+    )]
+    TooShort { n_tokens: usize },
+    #[error(
+        "what enters {name} is NaN or infinite in channel {channel}\n\
+         hint: aird verify names tensors with such numbers"
+    )]
+    NotFiniteInput { name: String, channel: usize },
+    #[error("{name} row {row}: the refitted numbers are NaN or infinite\nhint: a larger --prior")]
+    Astray { name: String, row: u64 },
+}

@@ -1,0 +1,41 @@
+//! What becomes of a matrix.
+
+use crate::compress::Pattern;
+use crate::gguf::{GgmlType, TensorInfo};
+
+/// What a matrix is swept towards.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Towards {
+    /// What the original's matrices say, and for writers what the residual stream has lost by
+    /// then.
+    Original {
+        /// Ridge towards the original's weights, in means of the inputs' squares.
+        prior: f32,
+    },
+    /// Its own weights: GPTQ (arXiv 2210.17323), SparseGPT (2301.00774).
+    Itself {
+        /// What is added to the inputs' squares, in means of them.
+        damping: f32,
+    },
+}
+
+/// What a matrix becomes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Job {
+    /// Its type.
+    pub ty: GgmlType,
+    /// What of it is zero.
+    pub zeros: Zeros,
+}
+
+/// What becomes of each matrix; None: it stays as it is.
+pub type Jobs<'a> = &'a (dyn Fn(&TensorInfo) -> Option<Job> + Sync);
+
+/// What of a matrix is zero.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Zeros {
+    /// What is zero now, where the matrix was pruned.
+    Own,
+    /// What costs least when the sweep reaches it.
+    Least(Pattern),
+}
