@@ -35,6 +35,7 @@ mod scores;
 mod search;
 mod signals;
 mod study;
+mod sweep;
 mod tasks;
 mod texts;
 mod tidy;

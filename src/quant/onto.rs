@@ -287,4 +287,104 @@ mod tests {
             assert!(ratio < 0.5, "{ty}: {ratio} of the error of the mask");
         }
     }
+
+    /// The two of each four that score lowest.
+    struct TwoOfFour;
+
+    impl Least for TwoOfFour {
+        fn run_len(&self) -> usize {
+            4
+        }
+
+        fn zero(&self, weights: &mut [f32], scores: &[f32]) {
+            let mut order: Vec<usize> = (0..weights.len()).collect();
+            order.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]));
+            order[..2].iter().for_each(|&i| weights[i] = 0.0);
+        }
+    }
+
+    /// SparseGPT's loop for 2:4 as the paper has it, in f64 and from the last column.
+    fn sparse_gpt(w: &[f32], h: &[f64], dim: usize) -> Vec<f64> {
+        use crate::numeric::testing::inverse;
+        // What is left of the inverse when each column is reached: Gauss elimination.
+        let mut left = inverse(h, dim);
+        let mut rows = vec![Vec::new(); dim];
+        for j in (0..dim).rev() {
+            let row: Vec<f64> = (0..dim).map(|k| left[j * dim + k]).collect();
+            for a in 0..j {
+                (0..j).for_each(|b| left[a * dim + b] -= row[a] * row[b] / row[j]);
+            }
+            rows[j] = row;
+        }
+        let mut w: Vec<f64> = w.iter().map(|x| f64::from(*x)).collect();
+        let mut zero = vec![false; dim];
+        for j in (0..dim).rev() {
+            if (j + 1) % 4 == 0 {
+                let score = |k: usize| w[k].powi(2) / rows[k][k];
+                let mut order: Vec<usize> = (j - 3..=j).collect();
+                order.sort_by(|&a, &b| score(a).total_cmp(&score(b)));
+                order[..2].iter().for_each(|&k| zero[k] = true);
+            }
+            if zero[j] {
+                let error = w[j] / rows[j][j];
+                (0..j).for_each(|k| w[k] -= error * rows[j][k]);
+                w[j] = 0.0;
+            }
+        }
+        w
+    }
+
+    #[test]
+    fn zeros_that_are_chosen_on_the_way_are_those_of_the_papers_loop_in_f64() {
+        let (dim, n) = (128, 400);
+        let x = random(8, n * dim);
+        let mut gram = Gram::new(dim);
+        gram.add(&x);
+        let ridge = 5.0;
+        let mut h = vec![0f64; dim * dim];
+        for i in 0..dim {
+            for j in 0..dim {
+                let dot = |t: usize| f64::from(x[t * dim + i]) * f64::from(x[t * dim + j]);
+                h[i * dim + j] = (0..n).map(dot).sum();
+            }
+            h[i * dim + i] += f64::from(ridge);
+        }
+        let factor = Factor::new(gram, ridge).unwrap();
+        let importance = vec![1.0; dim];
+        let w = random(9, 3 * dim);
+        let mut swept = w.clone();
+        let (ty, mask) = (GgmlType::F32, Mask::Least(&TwoOfFour));
+        onto(&mut swept, &factor, Onto { ty, importance: &importance, mask }).unwrap();
+        for (found, w) in swept.chunks(dim).zip(w.chunks(dim)) {
+            let expected = sparse_gpt(w, &h, dim);
+            for (i, (a, b)) in found.iter().zip(&expected).enumerate() {
+                assert!((f64::from(*a) - b).abs() < 1e-4, "column {i}: {a} {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn zeros_are_chosen_before_a_blocks_scale() {
+        let x = inputs(2000);
+        let mut gram = Gram::new(DIM);
+        gram.add(&x);
+        let importance = gram.diagonal();
+        let mean = importance.iter().sum::<f32>() / DIM as f32;
+        let factor = Factor::new(gram, 0.01 * mean).unwrap();
+        let w = random(4, ROWS * DIM);
+        for ty in [GgmlType::F16, GgmlType::Q8_0, GgmlType::Q4_0, GgmlType::Q6_K] {
+            let mut swept = w.clone();
+            let constraint = Onto { ty, importance: &importance, mask: Mask::Least(&TwoOfFour) };
+            let found = decoded(ty, &onto(&mut swept, &factor, constraint).unwrap());
+            let zeros = |run: &[f32]| run.iter().filter(|w| **w == 0.0).count();
+            assert!(found.chunks(4).all(|run| zeros(run) >= 2), "{ty}");
+            // Zeroing the smallest, and nothing made up for.
+            let mut plain = w.clone();
+            plain.chunks_mut(4).for_each(|run| {
+                TwoOfFour.zero(run, &run.to_vec().iter().map(|w| w * w).collect::<Vec<_>>())
+            });
+            let ratio = output_error(&x, &found, &w) / output_error(&x, &plain, &w);
+            assert!(ratio < 0.5, "{ty}: {ratio}");
+        }
+    }
 }

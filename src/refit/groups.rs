@@ -85,7 +85,7 @@ impl BlockWork<'_> {
         let mut sums = self.no_sums(structure, names, record, ours.model);
         let leader = names[0].to_owned();
         let wants = Wants {
-            points: sums.writers.iter().map(|w| w.writer.before).collect(),
+            points: sums.writers.iter().map(|w| w.writer.before).chain(sums.stream).collect(),
             inputs: vec![leader.clone()],
             last: Some(leader.clone()),
             ..Wants::default()
@@ -131,7 +131,11 @@ impl BlockWork<'_> {
             held_out: Vec::new(),
         });
         let writers = names.iter().filter_map(writer).collect();
-        Sums { gram: Gram::new(dim), readers, writers, held_out: Vec::new() }
+        let stream = match self.towards {
+            Towards::Original { .. } => None,
+            Towards::Itself { .. } => writer_of(structure, names[0]).map(|writer| writer.before),
+        };
+        Sums { gram: Gram::new(dim), readers, writers, stream, held_out: Vec::new() }
     }
 
     /// Refits the matrices of one group.
@@ -142,7 +146,7 @@ impl BlockWork<'_> {
         (original, ours): (&Model, &mut Lane<'_>),
         reports: &mut Vec<TensorReport>,
     ) -> Result<()> {
-        let Sums { gram, readers, writers, held_out } = sums;
+        let Sums { gram, readers, writers, held_out, .. } = sums;
         let ground = self.ground(gram, names[0])?;
         for name in names {
             let own = renamed(name, self.block);

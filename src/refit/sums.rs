@@ -2,7 +2,7 @@
 
 use super::error::Result;
 use super::forward::Seen;
-use super::record::{Record, Writer};
+use super::record::{Record, Writer, one_over_rms};
 use super::texts::Batch;
 use crate::numeric::{Cross, Gram};
 
@@ -13,6 +13,8 @@ pub(super) struct Sums {
     /// `X_o^T X_c`, if the original's inputs were recorded.
     pub readers: Option<Readers>,
     pub writers: Vec<WriterSums>,
+    /// Where no original is looked at: the point that a writer's product is added to.
+    pub stream: Option<usize>,
     /// Held-out rows of X_c.
     pub held_out: Vec<f32>,
 }
@@ -46,9 +48,11 @@ impl Sums {
         seen: &Seen,
         record: &mut Record,
     ) -> Result<()> {
-        let weights = match self.writers.first() {
-            Some(sums) => Some(record.weights(sums.writer, batch)?),
-            None => None,
+        let stream = self.stream.and_then(|point| seen.points.get(&point));
+        let weights = match (self.writers.first(), stream) {
+            (Some(sums), _) => Some(record.weights(sums.writer, batch)?),
+            (None, Some(stream)) => Some(one_over_rms(stream, batch.rows.len())),
+            (None, None) => None,
         };
         weigh(&mut inputs, weights.as_deref());
         if let Some(readers) = &mut self.readers
