@@ -202,7 +202,6 @@ fn a_search_with_nothing_to_search_in_says_so() {
         (&["--parallel", "0"][..], 2, "at least 1"),
         (&["--max-kl", "0"][..], 2, "a number above 0"),
         (&["--max-false-refusal", "101"][..], 2, "0 to 100 points"),
-        (&["--reference", "base.gguf"][..], 2, "cannot be used with"),
     ] {
         let output = repair(&model, &file, arguments);
         let said = stderr(&output);

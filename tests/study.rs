@@ -490,6 +490,28 @@ fn where_no_repair_helps_that_is_a_result() {
     assert!(again.status.success() && begun(&again).is_empty(), "{}", stderr(&again));
 }
 
+#[test]
+fn a_study_restores_where_its_recipe_says_so() {
+    let place = Place::new();
+    let recipe = RECIPE.replace("VARIANTS", VARIANTS);
+    let restore = "method = 'restore'\ntokens = 1000\nmax-tokens = 4";
+    place.write("recipe.toml", &recipe.replace("block = '1'\nalpha = 2.0", restore));
+    let output = place.study("run", &[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let results: Value = serde_json::from_slice(&place.results("run")).unwrap();
+    let repaired = &results["models"][2];
+    assert_eq!(repaired["file"], "models/magnitude-repaired.gguf");
+    let repair = &repaired["repair"];
+    assert!(repair["restored"]["n_matrices"].as_u64().unwrap() > 7, "{repair}");
+    // Noise refuses nothing, before and after: no edit is looked for.
+    assert_eq!((&repair["alpha"], &repair["search"]), (&Value::Null, &Value::Null));
+    let n = repair["restored"]["n_matrices"].as_u64().unwrap();
+    let said = format!("magnitude-repaired: {n} matrices restored");
+    assert!(stdout(&output).contains(&said), "{}", stdout(&output));
+    let page = std::fs::read_to_string(place.path("run/README.md")).unwrap();
+    assert!(page.contains("matrices restored to the original"), "{page}");
+}
+
 /// Signals a study once it has done `n` steps; false if it was over before.
 #[cfg(unix)]
 fn signalled(place: &Place, run: &str, n: usize, signal: &str) -> Option<i32> {

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::text::{bytes_text, counted, table};
 use crate::eval::interval::Rate;
-use crate::report::results::{ModelResult, Results, Role};
+use crate::report::results::{ModelResult, RepairResult, Results, Role};
 use crate::study::{Estimate, Keys, Plan, Rates, Recipe, Settled};
 
 /// What `aird study --dry-run --json` prints.
@@ -215,13 +215,17 @@ fn rate_text(rate: &Rate) -> String {
 }
 
 fn repair_text(model: &ModelResult) -> String {
+    let edit = |repair: &RepairResult| {
+        let alpha = repair.alpha?;
+        Some(format!("blocks {}, alpha {alpha:.3}", repair.blocks.join(",")))
+    };
     match &model.repair {
-        Some(repair) if repair.alpha.is_some() => format!(
-            "{}: blocks {}, alpha {:.3}\n",
-            model.name,
-            repair.blocks.join(","),
-            repair.alpha.unwrap_or_default()
-        ),
+        Some(repair) if repair.restored.is_some() || repair.alpha.is_some() => {
+            let restored = repair.restored.as_ref();
+            let restored = restored.map(|r| format!("{} matrices restored", r.n_matrices));
+            let parts: Vec<String> = restored.into_iter().chain(edit(repair)).collect();
+            format!("{}: {}\n", model.name, parts.join("; "))
+        }
         Some(_) => format!("{}: nothing that was tried helps within the budget\n", model.name),
         None => String::new(),
     }

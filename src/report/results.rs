@@ -166,6 +166,9 @@ pub struct Intervention {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RepairResult {
+    /// What was restored before the edit; None where nothing was.
+    #[serde(default)]
+    pub restored: Option<RestoreResult>,
     /// The edited blocks or halves of them, as `--block` takes them; empty where nothing helped.
     pub blocks: Vec<String>,
     /// The strength; None where nothing helped.
@@ -174,6 +177,16 @@ pub struct RepairResult {
     pub tensors: Vec<EditedTensor>,
     /// What was tried; None where both were given.
     pub search: Option<SearchReport>,
+}
+
+/// A restore.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RestoreResult {
+    /// Matrices that were refitted.
+    pub n_matrices: usize,
+    /// Tokens that they were fitted to.
+    pub n_tokens: usize,
 }
 
 /// One edited tensor.

@@ -202,11 +202,25 @@ fn refusals(study: Study<'_>, variant: Variant<'_>) -> Option<Refusals> {
 
 /// The search ended without an edit.
 pub(super) fn found_nothing(repair: &RepairResult) -> bool {
-    repair.blocks.is_empty() || repair.alpha.is_none()
+    repair.restored.is_none() && (repair.blocks.is_empty() || repair.alpha.is_none())
 }
 
-/// `blocks 17, 18 at alpha 2.25`.
+/// `blocks 17, 18 at alpha 2.25`, or what was restored, and the edit that came on top.
 pub(super) fn edit_text(repair: &RepairResult) -> String {
+    let restored = repair.restored.as_ref().map(|restored| {
+        format!(
+            "{} matrices restored to the original on their own zeros and types",
+            restored.n_matrices
+        )
+    });
+    match (restored, repair.alpha) {
+        (Some(restored), None) => return restored,
+        (Some(restored), Some(_)) => {
+            let edit = RepairResult { restored: None, ..repair.clone() };
+            return format!("{restored}, then {}", edit_text(&edit));
+        }
+        (None, _) => {}
+    }
     let blocks = listed(&repair.blocks);
     let word = if repair.blocks.len() == 1 { "block" } else { "blocks" };
     let alpha =

@@ -22,9 +22,10 @@ use crate::eval::tasks::Tally;
 use crate::eval::text::{Kl, Perplexity};
 use crate::gguf::{Model, block_of, hex};
 use crate::llama::LLAMA_CPP;
+use crate::refit::{BlockReport, Outcome as Refitting};
 use crate::report::results::{
-    EditedTensor, Intervention, ModelResult, Origin, RepairResult, Results, SCHEMA, SetResult,
-    State, StepResult, TaskDifference, TaskResult, WeightChange,
+    EditedTensor, Intervention, ModelResult, Origin, RepairResult, RestoreResult, Results, SCHEMA,
+    SetResult, State, StepResult, TaskDifference, TaskResult, WeightChange,
 };
 use crate::report::search::SearchReport;
 
@@ -65,9 +66,19 @@ struct Compared {
     others: Vec<Comparison>,
 }
 
-/// What is needed of `aird repair --json`.
+/// What is needed of `aird repair --json`, by either method.
 #[derive(Debug, Deserialize)]
-struct Repaired {
+#[serde(untagged)]
+enum Repaired {
+    /// Restored first.
+    Restored { n_tokens: usize, blocks: Vec<BlockReport>, aim: Option<Edit> },
+    /// Edited alone.
+    Edited(Edit),
+}
+
+/// An edit along the direction.
+#[derive(Debug, Default, Deserialize)]
+struct Edit {
     tensors: Vec<EditedTensor>,
     blocks: Vec<String>,
     alpha: Option<f64>,
@@ -298,12 +309,17 @@ impl Collector<'_> {
 
     fn repair(&self, model: &PlannedModel) -> Result<Option<RepairResult>> {
         let printed: Option<Repaired> = self.printed(model.repair)?;
-        Ok(printed.map(|Repaired { tensors, blocks, alpha, search }| RepairResult {
-            blocks,
-            alpha,
-            tensors,
-            search,
-        }))
+        let Some(printed) = printed else { return Ok(None) };
+        let (restored, edit) = match printed {
+            Repaired::Edited(edit) => (None, edit),
+            Repaired::Restored { n_tokens, blocks, aim } => {
+                let tensors = blocks.iter().flat_map(|block| &block.tensors);
+                let n_matrices = tensors.filter(|t| t.outcome == Refitting::Refitted).count();
+                (Some(RestoreResult { n_matrices, n_tokens }), aim.unwrap_or_default())
+            }
+        };
+        let Edit { tensors, blocks, alpha, search } = edit;
+        Ok(Some(RepairResult { restored, blocks, alpha, tensors, search }))
     }
 
     fn weights(&self, model: &PlannedModel) -> Result<Vec<WeightChange>> {

@@ -29,6 +29,9 @@ const SCALES_RATE: f64 = 8e6;
 /// 2,100 are read a second, in the demo's 30 layers. One for a repair took 3 to 4 minutes there.
 const DIRECTION_TOKENS: f64 = 5_700.0;
 const REPAIR_WORK: Work = Work { read: 300_000.0, written: 17_000.0 };
+/// A restore lets both models read 20,000 tokens, the one that changes some three times over, half
+/// of them with answers that the original writes first; then both answer 96 prompts.
+const RESTORE_WORK: Work = Work { read: 110_000.0, written: 12_000.0 };
 /// Tokens of a benchmark's item with its choices.
 const ITEM_TOKENS: f64 = 250.0;
 /// Answers that a calibration on aird's own prompts makes, and the tokens of each.
@@ -184,6 +187,7 @@ fn seconds(step: &Step, input: Option<&[TensorInfo]>, rates: Option<Rates>) -> O
     Some(match step.verb().as_str() {
         "direction" => of(Work { read: DIRECTION_TOKENS * f64::from(n_block), written: 0.0 }),
         "calibrate" => of(CALIBRATION),
+        "repair" if option(step, "--method") == Some("restore") => of(RESTORE_WORK),
         "repair" => of(REPAIR_WORK),
         "asr" => of(step.work) + bytes / WEIGHTS_RATE,
         "tasks" if option(step, "--tasks").is_some() => {

@@ -322,13 +322,19 @@ impl Planner<'_> {
         let shown: Vec<String> = options.iter().map(Arg::shown).collect();
         let mut args = vec![Arg::text("repair"), model.file.clone()];
         args.extend([Arg::text("--direction"), base.direction.clone()?]);
+        let restores = self.recipe.restores();
+        if restores
+            || self.recipe.repair.get("aim").is_some_and(|aim| aim.as_str() != Some("strongest"))
+        {
+            args.extend([Arg::text("--reference"), base.file.clone()]);
+        }
         args.extend(options);
         args.extend([Arg::text("-o"), Arg::Out(path.clone())]);
         let mut outputs = vec![path.clone()];
         // With both given nothing is searched, and there is no front.
         let given =
             |key: &str| self.recipe.repair.get(key).is_some_and(|v| v.as_str() != Some("auto"));
-        if !(given("block") && given("alpha")) {
+        if !restores && !(given("block") && given("alpha")) {
             args.extend([Arg::text("--front"), Arg::Out(front.clone())]);
             outputs.extend([front.clone(), front.replace(".json", ".svg")]);
         }

@@ -64,6 +64,11 @@ pub struct Variant {
 }
 
 impl Recipe {
+    /// True if repairs restore, and edit along the direction what that leaves.
+    pub fn restores(&self) -> bool {
+        self.repair.get("method").and_then(|method| method.as_str()) == Some("restore")
+    }
+
     /// Reads the recipe at `path`, changed by `overrides`.
     ///
     /// # Errors

@@ -150,6 +150,7 @@ fn models() -> Vec<ModelResult> {
     };
     let unmended = ModelResult {
         repair: Some(RepairResult {
+            restored: None,
             blocks: Vec::new(),
             alpha: None,
             tensors: Vec::new(),
@@ -420,6 +421,7 @@ fn found() -> RepairResult {
         own_noise: 0.0617,
     };
     RepairResult {
+        restored: None,
         blocks: vec!["16:mlp".into(), "17".into()],
         alpha: Some(2.25),
         tensors: vec![

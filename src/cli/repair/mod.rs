@@ -55,12 +55,12 @@ const N_MEASURED: usize = 8;
 /// With --in-place the model's own file is changed, and aird undo takes that back byte for byte.
 /// With --lora no model is written but an adapter, for llama.cpp's --lora.
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("of").required(true).args(["direction", "reference"]))]
+#[command(group = ArgGroup::new("of").required(true).multiple(true).args(["direction", "reference"]))]
 pub struct Repair {
     /// A GGUF file; any shard of a split one.
     model: PathBuf,
-    /// The original model itself, from before it was compressed. With --method aird its direction
-    /// is found first.
+    /// The original model itself, from before it was compressed. Its direction is found where an
+    /// edit along it is looked for, unless --direction gives it.
     #[arg(long, value_name = "MODEL")]
     reference: Option<PathBuf>,
     /// The ORIGINAL model's direction: of aird direction, run on the model before it was
@@ -68,7 +68,13 @@ pub struct Repair {
     #[arg(long, value_name = "DIR")]
     direction: Option<PathBuf>,
     /// Keep the direction that was found in the reference.
-    #[arg(long, value_name = "DIR", requires = "reference", value_parser = output_path())]
+    #[arg(
+        long,
+        value_name = "DIR",
+        requires = "reference",
+        conflicts_with = "direction",
+        value_parser = output_path()
+    )]
     keep_direction: Option<PathBuf>,
     /// Blocks to edit, as 18 or 17,18:mlp; auto searches for them.
     #[arg(long, default_value = "auto", value_name = "LIST|auto")]
@@ -366,11 +372,11 @@ impl Repair {
 
     /// The original model's direction, read or found, with the sha256 of its file.
     fn direction(&self, ui: &Ui) -> Result<(Direction, String)> {
-        let Some(reference) = &self.reference else {
-            let path = self.direction.as_deref().context("no --direction and no --reference")?;
+        if let Some(path) = &self.direction {
             let sha256 = hex(&Sha256::digest(std::fs::read(path).unwrap_or_default()));
             return Ok((Direction::read(path)?, sha256));
-        };
+        }
+        let reference = self.reference.as_ref().context("no --direction and no --reference")?;
         let (chat, engine) = self.search.engine();
         let direction = find_in(ui, reference, chat, engine)?;
         let bytes = direction.encode()?;

@@ -16,11 +16,12 @@ use crate::cli::search::above_zero;
 use crate::cli::sweeping::{Teller, made_of, parts_folder, replacement};
 use crate::cli::text::{bytes_text, counted};
 use crate::cli::ui::{Progress, Ui};
+use crate::direction::Direction;
 use crate::gguf::{
     Layout, Model, Patch, Rewrite, Step, Tensor, check_patch, check_room, same_file,
 };
 use crate::refit::{Job, Parts, Refit, Towards, Zeros, refit};
-use crate::repair::{Storage, apply, replacement as edit_replacement};
+use crate::repair::{Error, Storage, apply, replacement as edit_replacement};
 
 /// How a restore goes.
 #[derive(Debug, Args)]
@@ -83,6 +84,14 @@ impl Repair {
         let (model, original) = (Model::open(&self.model)?, Model::open(reference)?);
         self.check_alike(&model, &original)?;
         let output = self.restored_to();
+        if let Some(direction) = &self.direction {
+            // Before what takes minutes.
+            let found = Direction::read(direction)?.candidates.n_embd;
+            let expected = model.needed_hparam("embedding_length")?;
+            if found as u64 != expected {
+                return Err(Error::Width { found, expected }.into());
+            }
+        }
         if self.in_place {
             check_patch(&model)?;
         }
