@@ -74,6 +74,11 @@ fn is_interrupt(cause: Cause<'_>) -> bool {
 
 /// What a transparent wrapper wraps: it shows its inner error's sources, not the error itself.
 fn inside(cause: Cause<'_>) -> Option<Cause<'_>> {
+    inside_of_weights(cause).or_else(|| inside_of_models(cause))
+}
+
+/// The same, of what is done with weights.
+fn inside_of_weights(cause: Cause<'_>) -> Option<Cause<'_>> {
     if let Some(error) = cause.downcast_ref() {
         return match error {
             quant::Error::Gguf(e) => Some(e),
@@ -102,6 +107,16 @@ fn inside(cause: Cause<'_>) -> Option<Cause<'_>> {
             _ => None,
         };
     }
+    match cause.downcast_ref()? {
+        refit::Error::Gguf(e) => Some(e),
+        refit::Error::Quant(e) => Some(e),
+        refit::Error::Llama(e) => Some(e),
+        _ => None,
+    }
+}
+
+/// The same, of what is done with models.
+fn inside_of_models(cause: Cause<'_>) -> Option<Cause<'_>> {
     if let Some(error) = cause.downcast_ref() {
         return match error {
             direction::Error::Gguf(e) => Some(e),
@@ -127,14 +142,6 @@ fn inside(cause: Cause<'_>) -> Option<Cause<'_>> {
         return match error {
             study::Error::Gguf(e) => Some(e),
             study::Error::Llama(e) => Some(e),
-            _ => None,
-        };
-    }
-    if let Some(error) = cause.downcast_ref() {
-        return match error {
-            refit::Error::Gguf(e) => Some(e),
-            refit::Error::Quant(e) => Some(e),
-            refit::Error::Llama(e) => Some(e),
             _ => None,
         };
     }

@@ -95,7 +95,7 @@ pub struct Report {
     pub pruned: usize,
     /// Part of their elements that is zero in the file; null with `--dry-run`.
     pub sparsity: Option<f64>,
-    /// sparsegpt: the mean error of what the matrices put out, on held-out samples; null for others.
+    /// sparsegpt: the mean error of what matrices put out, on held-out samples; null for others.
     pub output_error: Option<f64>,
     /// Sparsity asked of each block, if they differ.
     pub by_block: Option<Vec<f64>>,

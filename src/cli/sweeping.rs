@@ -21,13 +21,13 @@ impl<'u> Teller<'u> {
     pub fn new(ui: &'u Ui) -> Teller<'u> {
         Teller { ui, steps: ui.steps() }
     }
+}
 
-    /// Says where an interrupted sweep goes on from.
-    pub fn kept(&self, parts: &Parts) {
-        if parts.has_any() {
-            let folder = parts.folder().display();
-            self.ui.say(format_args!("what is done is kept in {folder}: the same command goes on"));
-        }
+/// Says where an interrupted sweep goes on from.
+pub fn kept(ui: &Ui, parts: &Parts) {
+    if parts.has_any() {
+        let folder = parts.folder().display();
+        ui.say(format_args!("what is done is kept in {folder}: the same command goes on"));
     }
 }
 

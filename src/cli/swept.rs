@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use super::calibration::Calibration;
 use super::given::StatsArgs;
-use super::sweeping::{Teller, made_of, parts_folder, replacement};
+use super::sweeping::{Teller, kept, made_of, parts_folder, replacement};
 use super::text::{by_kind, counted};
 use super::ui::Ui;
 use crate::gguf::{Model, Rewrite, Step, Tensor, check_room};
@@ -65,7 +65,7 @@ impl Sweep<'_> {
             prober: &ui.prober(),
         };
         let mut teller = Teller::new(ui);
-        let refitted = refit(&asked, &parts, &mut teller).inspect_err(|_| teller.kept(&parts))?;
+        let refitted = refit(&asked, &parts, &mut teller).inspect_err(|_| kept(ui, &parts))?;
         let blocks = refitted.blocks.iter();
         let models = blocks.filter_map(|block| parts.model(block.block)).collect();
         Ok(Swept { parts, models, refitted, about })

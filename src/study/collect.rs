@@ -68,12 +68,30 @@ struct Compared {
 
 /// What is needed of `aird repair --json`, by either method.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(try_from = "serde_json::Value")]
 enum Repaired {
     /// Restored first.
-    Restored { n_tokens: usize, blocks: Vec<BlockReport>, aim: Option<Edit> },
+    Restored(Restored),
     /// Edited alone.
     Edited(Edit),
+}
+
+#[derive(Debug, Deserialize)]
+struct Restored {
+    n_tokens: usize,
+    blocks: Vec<BlockReport>,
+    aim: Option<Edit>,
+}
+
+impl TryFrom<serde_json::Value> for Repaired {
+    type Error = serde_json::Error;
+
+    fn try_from(report: serde_json::Value) -> std::result::Result<Repaired, serde_json::Error> {
+        match report.get("n_tokens") {
+            Some(_) => serde_json::from_value(report).map(Repaired::Restored),
+            None => serde_json::from_value(report).map(Repaired::Edited),
+        }
+    }
 }
 
 /// An edit along the direction.
@@ -312,7 +330,7 @@ impl Collector<'_> {
         let Some(printed) = printed else { return Ok(None) };
         let (restored, edit) = match printed {
             Repaired::Edited(edit) => (None, edit),
-            Repaired::Restored { n_tokens, blocks, aim } => {
+            Repaired::Restored(Restored { n_tokens, blocks, aim }) => {
                 let tensors = blocks.iter().flat_map(|block| &block.tensors);
                 let n_matrices = tensors.filter(|t| t.outcome == Refitting::Refitted).count();
                 (Some(RestoreResult { n_matrices, n_tokens }), aim.unwrap_or_default())

@@ -55,7 +55,9 @@ const N_MEASURED: usize = 8;
 /// With --in-place the model's own file is changed, and aird undo takes that back byte for byte.
 /// With --lora no model is written but an adapter, for llama.cpp's --lora.
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("of").required(true).multiple(true).args(["direction", "reference"]))]
+#[command(
+    group = ArgGroup::new("of").required(true).multiple(true).args(["direction", "reference"])
+)]
 pub struct Repair {
     /// A GGUF file; any shard of a split one.
     model: PathBuf,

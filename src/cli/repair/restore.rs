@@ -13,7 +13,7 @@ use super::{PARTS, Repair};
 use crate::cli::args::file_name;
 use crate::cli::output::{FileReport, OutputArgs, sha256_of};
 use crate::cli::search::above_zero;
-use crate::cli::sweeping::{Teller, made_of, parts_folder, replacement};
+use crate::cli::sweeping::{Teller, kept, made_of, parts_folder, replacement};
 use crate::cli::text::{bytes_text, counted};
 use crate::cli::ui::{Progress, Ui};
 use crate::direction::Direction;
@@ -80,21 +80,9 @@ impl RestoreArgs {
 impl Repair {
     /// Restores, and writes what was restored.
     pub(super) fn restore(&self, ui: &Ui, reference: &Path) -> Result<()> {
-        self.check_options()?;
         let (model, original) = (Model::open(&self.model)?, Model::open(reference)?);
-        self.check_alike(&model, &original)?;
+        self.check_restore(&model, &original)?;
         let output = self.restored_to();
-        if let Some(direction) = &self.direction {
-            // Before what takes minutes.
-            let found = Direction::read(direction)?.candidates.n_embd;
-            let expected = model.needed_hparam("embedding_length")?;
-            if found as u64 != expected {
-                return Err(Error::Width { found, expected }.into());
-            }
-        }
-        if self.in_place {
-            check_patch(&model)?;
-        }
         if self.dry_run {
             return self.would_restore(ui, &model, &output);
         }
@@ -124,7 +112,7 @@ impl Repair {
         };
         let restored = {
             let mut teller = Teller::new(ui);
-            refit(&asked, &parts, &mut teller).inspect_err(|_| teller.kept(&parts))?
+            refit(&asked, &parts, &mut teller).inspect_err(|_| kept(ui, &parts))?
         };
         let models: Vec<Model> =
             restored.blocks.iter().filter_map(|block| parts.model(block.block)).collect();
@@ -134,10 +122,7 @@ impl Repair {
         let aim = self.restore.aim.unwrap_or(Aim::Original);
         let (aim, added) = self
             .add(ui, (&model, &original), &tensors, (aim, parts.folder()))
-            .inspect_err(|_| {
-                let folder = parts.folder().display();
-                ui.say(format_args!("what is done is kept in {folder}: the same command goes on"));
-            })?;
+            .inspect_err(|_| kept(ui, &parts))?;
         let step = match &added {
             Some(added) => added.recorded(step),
             None => step,
@@ -168,6 +153,23 @@ impl Repair {
             output.display(),
             bytes_text(bytes)
         ))
+    }
+
+    /// Everything that can be seen before what takes minutes.
+    fn check_restore(&self, model: &Model, original: &Model) -> Result<()> {
+        self.check_options()?;
+        self.check_alike(model, original)?;
+        if let Some(direction) = &self.direction {
+            let found = Direction::read(direction)?.candidates.n_embd;
+            let expected = model.needed_hparam("embedding_length")?;
+            if found as u64 != expected {
+                return Err(Error::Width { found, expected }.into());
+            }
+        }
+        if self.in_place {
+            check_patch(model)?;
+        }
+        Ok(())
     }
 
     /// Options of the other method are said to be so.

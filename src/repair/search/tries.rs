@@ -1,6 +1,6 @@
 //! Which candidates' whole answers are read: each of the best sets of halves once, then the most
-//! promising of those weaker or stronger, until its best strength within the budget is known, or the
-//! least that refuses enough.
+//! promising of those weaker or stronger, until its best strength within the budget is known, or
+//! the least that refuses enough.
 
 use super::answers::Counts;
 use super::front::{Answered, Budget, reaches};
