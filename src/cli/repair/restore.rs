@@ -148,8 +148,8 @@ impl Repair {
             return Report { files, dry_run: true, ..Report::default() }.print(ui, true);
         }
         ui.print(format_args!(
-            "would write\n  {}  {}\n  once the matrices of {blocks} are refitted on {n}, with twice \
-             as much again on the disk meanwhile\n",
+            "would write\n  {}  {}\n  once the matrices of {blocks} are refitted on {n}, with \
+             twice as much again on the disk meanwhile\n",
             output.display(),
             bytes_text(bytes)
         ))
