@@ -132,6 +132,7 @@ impl FindDirection {
             selection_tokens_exhaustive: selection.map(|s| s.n_tokens_exhaustive),
         };
         self.warn_if_widened(ui, &report);
+        report.leaves_refusals().into_iter().for_each(|said| ui.warn(said));
         Ok((Direction { candidates: found.candidates, about }, report))
     }
 
@@ -249,7 +250,23 @@ impl Report {
         text + &self.scores_text()
     }
 
-    /// The candidates evaluated on most prompts, the best first.
+    /// The scores of the one that was taken.
+    fn chosen(&self) -> Option<&CellScores> {
+        let place = (self.about.layer?, self.about.position?);
+        let n = |s: &&CellScores| s.n;
+        self.about.scores.iter().filter(|s| (s.layer, s.position) == place).max_by_key(n)
+    }
+
+    /// What removing the direction leaves, where that is most of the refusals.
+    fn leaves_refusals(&self) -> Option<String> {
+        let bypass = self.chosen()?.bypass.filter(|bypass| *bypass > 0.0)?;
+        Some(format!(
+            "with the direction removed most harmful prompts are still refused (bypass \
+             {bypass:.3}, expected below 0): the model refuses by more than this direction"
+        ))
+    }
+
+    /// The candidates evaluated on most prompts, the best first, and the one that was taken.
     fn scores_text(&self) -> String {
         let n = self.about.scores.iter().map(|s| s.n).max().unwrap_or(0);
         let mut best: Vec<&CellScores> = self.about.scores.iter().filter(|s| s.n == n).collect();
@@ -261,16 +278,16 @@ impl Report {
         let head = ["layer", "position", "bypass", "induce", "KL nats", ""];
         let mut rows = vec![head.map(String::from).to_vec()];
         let number = |x: Option<f64>| x.map_or("-".into(), |x| format!("{x:.3}"));
-        for s in best.iter().take(SHOWN) {
-            let chosen =
-                (Some(s.layer), Some(s.position)) == (self.about.layer, self.about.position);
+        let is_chosen = |s: &CellScores| self.chosen().is_some_and(|chosen| chosen == s);
+        let beyond = best.iter().skip(SHOWN).filter(|s| is_chosen(s));
+        for s in best.iter().take(SHOWN).chain(beyond) {
             rows.push(vec![
                 s.layer.to_string(),
                 s.position.to_string(),
                 number(s.bypass),
                 number(s.induce),
                 number(s.kl_nats),
-                if chosen { "<- chosen".into() } else { String::new() },
+                if is_chosen(s) { "<- chosen".into() } else { String::new() },
             ]);
         }
         table(&rows, &[0, 1, 2, 3, 4], "  ")
@@ -313,4 +330,54 @@ pub fn read_for(path: &Path, engine: &Engine) -> Result<Direction> {
         return Err(crate::direction::Error::Width { found, expected }.into());
     }
     Ok(direction)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Candidates whose bypass is -9, -8, .. and `last`, the last one chosen.
+    fn report(last: f64) -> Report {
+        let score = |(layer, bypass)| CellScores {
+            layer,
+            position: -1,
+            n: 32,
+            bypass: Some(bypass),
+            induce: Some(1.0),
+            kl_nats: Some(0.05),
+        };
+        let bypasses = (0..9).map(|i| f64::from(i) - 9.0).chain([last]);
+        let about = About {
+            version: String::new(),
+            model: String::new(),
+            model_sha256: String::new(),
+            architecture: String::new(),
+            layer: Some(9),
+            position: Some(-1),
+            max_kl: Some(0.1),
+            refusal_tokens: Vec::new(),
+            scores: bypasses.enumerate().map(score).collect(),
+            prompts: Default::default(),
+            n_kept: (32, 32),
+            template_sha256: String::new(),
+        };
+        let (selection_tokens, selection_tokens_exhaustive) = (None, None);
+        let refusal_texts = Vec::new();
+        Report { about, refusal_texts, selection_tokens, selection_tokens_exhaustive }
+    }
+
+    #[test]
+    fn the_one_that_was_taken_is_shown_also_where_others_bypass_more() {
+        let text = report(-0.5).scores_text();
+        let last = text.lines().last().unwrap();
+        assert!(last.contains("-0.500") && last.ends_with("<- chosen"), "{text}");
+        assert_eq!(text.lines().count(), 1 + SHOWN + 1);
+    }
+
+    #[test]
+    fn refusals_that_stay_without_the_direction_are_told_of() {
+        assert_eq!(report(-0.5).leaves_refusals(), None);
+        let said = report(1.25).leaves_refusals().unwrap();
+        assert!(said.contains("most harmful prompts are still refused (bypass 1.250"), "{said}");
+    }
 }
