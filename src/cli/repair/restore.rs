@@ -18,10 +18,14 @@ use crate::cli::text::{bytes_text, counted};
 use crate::cli::ui::{Progress, Ui};
 use crate::direction::Direction;
 use crate::gguf::{
-    Layout, Model, Patch, Rewrite, Step, Tensor, check_patch, check_room, same_file,
+    Layout, Model, Patch, Rewrite, Step, Tensor, TensorInfo, check_patch, check_room, same_file,
 };
+use crate::quant::is_block_matrix;
 use crate::refit::{Job, Parts, Refit, Towards, Zeros, refit};
 use crate::repair::{Error, Storage, apply, replacement as edit_replacement};
+
+/// Tokens for each input of the widest matrix, at the least.
+const LEAST_TOKENS: u64 = 2;
 
 /// How a restore goes.
 #[derive(Debug, Args)]
@@ -96,6 +100,7 @@ impl Repair {
                 Mix { n_tokens: self.restore.tokens, safety_share: self.restore.safety_share };
             texts(ui, (&engine, &chat), self.restore.data.as_deref(), mix)?
         };
+        warn_of(ui, (&model, &original), &read);
         // That the compressed one runs at all.
         drop(engine.load(ui, &model)?);
         let sources = [sha256_of(ui, &model)?, sha256_of(ui, &original)?];
@@ -296,6 +301,37 @@ impl Repair {
         };
         self.put_in_place(ui, ready, step, &mut outcome, again)?;
         Ok(outcome)
+    }
+}
+
+/// Says what a restore can do less well with.
+fn warn_of(ui: &Ui, (model, original): (&Model, &Model), read: &Texts) {
+    let matrices = |m: &Model| -> Vec<TensorInfo> {
+        let infos = m.tensors().map(|t| t.info).filter(|info| is_block_matrix(info));
+        infos.cloned().collect()
+    };
+    let bits = |infos: &[TensorInfo]| -> f64 {
+        let n: u64 = infos.iter().map(|i| i.n_rows() * i.n_cols()).sum();
+        let bytes: u64 = infos.iter().map(|i| i.n_rows() * i.row_bytes()).sum();
+        8.0 * bytes as f64 / n.max(1) as f64
+    };
+    let (ours, theirs) = (matrices(model), matrices(original));
+    let (fewer, more) = (bits(&theirs), bits(&ours));
+    if fewer < more {
+        ui.warn(format_args!(
+            "the reference has {fewer:.1} bits a weight, the model {more:.1}: what the reference \
+             lost when it was compressed itself is not brought back"
+        ));
+    }
+    let widest = ours.iter().map(|info| info.n_cols()).max().unwrap_or(0);
+    let n_tokens = (read.n_safety + read.n_general) as u64;
+    if n_tokens < LEAST_TOKENS * widest {
+        ui.warn(format_args!(
+            "the calibration texts have {}, the widest matrix has {widest} inputs: so few tell \
+             little about them\nhint: --tokens {}, and --data FILE where the texts are too short",
+            counted(n_tokens, "token"),
+            LEAST_TOKENS * widest
+        ));
     }
 }
 
