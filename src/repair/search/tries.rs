@@ -15,6 +15,8 @@ const TRIES: usize = 3;
 const STRONGER: f64 = 1.25;
 /// And of one that is over it.
 const WEAKER: f64 = 0.8;
+/// The same where it is known how much is enough: the best strength by first tokens is far beyond.
+const MUCH_WEAKER: f64 = 0.5;
 /// Two strengths this near are as good as one.
 const NEAR: f64 = 1.05;
 
@@ -82,6 +84,7 @@ fn strength(answered: &[Answered], halves: &[Half], enough: Option<usize>) -> Op
     match (held.is_finite(), broke.is_finite()) {
         (true, true) => (broke / held > NEAR).then(|| (held * broke).sqrt()),
         (true, false) => Some(held * STRONGER),
+        (false, true) if enough.is_some() => Some(broke * MUCH_WEAKER),
         (false, true) => Some(broke * WEAKER),
         (false, false) => None,
     }
@@ -178,10 +181,10 @@ mod tests {
         let strong = answered(set(3, 2.0), 20, 1);
         let halves = strong.candidate.halves.clone();
         let next = |all: &[Answered]| strength(all, &halves, Some(18));
-        assert_eq!(next(std::slice::from_ref(&strong)), Some(1.6));
-        let weak = answered(set(3, 1.6), 17, 1);
+        assert_eq!(next(std::slice::from_ref(&strong)), Some(1.0));
+        let weak = answered(set(3, 1.0), 17, 1);
         let between = next(&[strong.clone(), weak.clone()]).unwrap();
-        assert!((between - 3.2f64.sqrt()).abs() < 1e-12, "{between}");
-        assert_eq!(next(&[weak]), Some(2.0), "too little is refused");
+        assert!((between - 2f64.sqrt()).abs() < 1e-12, "{between}");
+        assert_eq!(next(&[weak]), Some(1.25), "too little is refused");
     }
 }
