@@ -512,6 +512,24 @@ fn a_study_restores_where_its_recipe_says_so() {
     assert!(page.contains("matrices restored to the original"), "{page}");
 }
 
+#[test]
+fn a_sweep_of_a_study_reads_its_data_itself() {
+    let place = Place::new();
+    let variant = "
+[[variant]]
+name = 'swept'
+steps = [{ prune = { method = 'sparsegpt', sparsity = 0.5, data = 'harmless.txt', samples = 20,
+    ctx = 64, chat-template = 'none' } }]
+";
+    let recipe =
+        RECIPE.replace("VARIANTS", variant).replace("variants = ['magnitude']", "variants = []");
+    place.write("recipe.toml", &recipe);
+    let output = place.study("run", &["--keep-models", "all"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(place.path("run/models/swept.gguf").is_file());
+    assert!(!begun(&output).iter().any(|step| step.starts_with("statistics")));
+}
+
 /// Signals a study once it has done `n` steps; false if it was over before.
 #[cfg(unix)]
 fn signalled(place: &Place, run: &str, n: usize, signal: &str) -> Option<i32> {

@@ -119,6 +119,7 @@ fn what_a_sweep_cannot_go_by_is_refused() {
         ("prune", half.to_vec(), "needs --data FILE"),
         ("prune", [&half[..], &["--data", &text, "--allocation", "owl"]].concat(), "by itself"),
         ("prune", [&half[..], &["--data", &text, "--sequential", "2"]].concat(), "by itself"),
+        ("prune", [&half[..], &["--data", &text, "--mask", "response"]].concat(), "every token"),
         ("quantize", vec!["--method", "gptq", "--data", &text], "needs --type"),
         ("quantize", vec!["--method", "gptq", "--type", "q4_0"], "needs --data FILE"),
     ] {

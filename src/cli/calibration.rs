@@ -85,6 +85,11 @@ impl CalibrationArgs {
         self.chat.read_from(paths).reads_unless(self.data.as_deref(), &["builtin:"])
     }
 
+    /// True if the tokens of answers alone are asked for.
+    pub fn masks(&self) -> bool {
+        self.mask == Some(Mask::Response)
+    }
+
     /// What can be wrong without a look at the model.
     pub fn check(&self) -> Result<()> {
         let Some(data) = &self.data else { bail!("--data is missing: nothing to calibrate on") };

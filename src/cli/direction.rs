@@ -261,7 +261,7 @@ impl Report {
     fn leaves_refusals(&self) -> Option<String> {
         let bypass = self.chosen()?.bypass.filter(|bypass| *bypass > 0.0)?;
         Some(format!(
-            "with the direction removed most harmful prompts are still refused (bypass \
+            "with the direction removed harmful prompts are on average still refused (bypass \
              {bypass:.3}, expected below 0): the model refuses by more than this direction"
         ))
     }
@@ -378,6 +378,6 @@ mod tests {
     fn refusals_that_stay_without_the_direction_are_told_of() {
         assert_eq!(report(-0.5).leaves_refusals(), None);
         let said = report(1.25).leaves_refusals().unwrap();
-        assert!(said.contains("most harmful prompts are still refused (bypass 1.250"), "{said}");
+        assert!(said.contains("on average still refused (bypass 1.250"), "{said}");
     }
 }

@@ -43,10 +43,11 @@ pub struct Given {
 
 impl StatsArgs {
     /// The paths of a verb that makes a smaller `model` by these arguments: statistics that it
-    /// collects are kept beside the output.
-    pub fn paths(&self, model: &PathBuf, out: &OutputArgs) -> Paths {
+    /// `collects` are kept beside the output.
+    pub fn paths(&self, model: &PathBuf, out: &OutputArgs, collects: bool) -> Paths {
         let output = &out.output;
-        let beside = self.calibration.data.as_ref().map(|_| kept_beside(output));
+        let data = self.calibration.data.as_ref().filter(|_| collects);
+        let beside = data.map(|_| kept_beside(output));
         let paths = self.calibration.read_from(Paths::default());
         let paths = paths.reads(std::iter::once(model).chain(&self.stats));
         paths.writes(std::iter::once(output).chain(&beside)).with(out.force, out.dry_run)
@@ -60,6 +61,11 @@ impl StatsArgs {
     /// True if calibration data is read.
     pub fn reads_data(&self) -> bool {
         self.calibration.data.is_some()
+    }
+
+    /// True if the tokens of answers alone are asked for.
+    pub fn masks(&self) -> bool {
+        self.calibration.masks()
     }
 
     /// The calibration samples, made for `model`.

@@ -73,7 +73,7 @@ enum MethodArg {
     Wanda,
     /// By relative size times the root of the input; needs statistics.
     Ria,
-    /// By what is lost once the weights still to come make up for it, as they do; needs --data.
+    /// By the loss that remains once the other weights are adjusted, as they are; needs --data.
     #[value(name = "sparsegpt")]
     SparseGpt,
 }
@@ -105,7 +105,7 @@ pub struct Report {
 
 impl Verb for Prune {
     fn paths(&self) -> Paths {
-        self.stats.paths(&self.model, &self.out)
+        self.stats.paths(&self.model, &self.out, self.method().is_some())
     }
 
     fn run(self, ui: &Ui) -> Result<()> {
@@ -211,7 +211,8 @@ impl Prune {
             Some(Job { ty: target.to, zeros: Zeros::Least(target.pattern) })
         };
         let output = &self.out.output;
-        let sweep = Sweep { model: &model, stats: &self.stats, output, jobs: &job };
+        let bytes = 2 * plan.plan(output)?.bytes();
+        let sweep = Sweep { model: &model, stats: &self.stats, output, bytes, jobs: &job };
         let swept = sweep.run(ui, &self.step(&targets, &source, None))?;
         swept.warn_of_stacked(ui, "not pruned");
         let is_swept = |target: &&Target| swept.has(&target.name);
@@ -350,10 +351,14 @@ impl Prune {
         if let Some(n_blocks) = self.sequential {
             step = step.parameter("sequential", n_blocks);
         }
+        // A sweep's parts depend on the type.
+        if let (true, Some(ty)) = (self.method().is_none(), self.ty) {
+            step = step.parameter("type", ty.name().to_lowercase());
+        }
         step = self.tensors.recorded(step).source("model", source);
         if let Some(given) = given {
             step = step.source("stats", &given.sha256);
-        } else if self.stats.any() {
+        } else if self.stats.any() && self.method().is_some() {
             step = step.source("stats", &no_sha256());
         }
         step.changed(targets.iter().map(|t| t.name.as_str()))

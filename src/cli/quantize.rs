@@ -135,7 +135,7 @@ pub struct Outliers {
 
 impl Verb for Quantize {
     fn paths(&self) -> Paths {
-        self.stats.paths(&self.model, &self.out)
+        self.stats.paths(&self.model, &self.out, self.method != Method::Gptq)
     }
 
     fn run(self, ui: &Ui) -> Result<()> {
@@ -153,7 +153,8 @@ impl Verb for Quantize {
         quantize(&mut plan, &model, None, &assignments, &no_folds)?;
         self.out.check_room(&plan)?;
         if self.method == Method::Gptq && !self.out.dry_run {
-            return self.sweep(ui, &model, &assignments, &stayed);
+            let bytes = 2 * plan.plan(&self.out.output)?.bytes();
+            return self.sweep(ui, (&model, bytes), &assignments, &stayed);
         }
         let given = match self.out.dry_run && self.stats.stats.is_none() {
             true => None,
@@ -270,7 +271,7 @@ impl Quantize {
     fn sweep(
         &self,
         ui: &Ui,
-        model: &Model,
+        (model, bytes): (&Model, u64),
         assignments: &[Assignment],
         stayed: &[Stayed],
     ) -> Result<()> {
@@ -282,7 +283,7 @@ impl Quantize {
             Some(Job { ty: assignment.to, zeros: Zeros::Own })
         };
         let output = &self.out.output;
-        let sweep = Sweep { model, stats: &self.stats, output, jobs: &job };
+        let sweep = Sweep { model, stats: &self.stats, output, bytes, jobs: &job };
         let swept = sweep.run(ui, &self.step(assignments, &sha256, None))?;
         swept.warn_of_stacked(ui, "rounded to the nearest");
         let rounded: Vec<Assignment> =

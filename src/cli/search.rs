@@ -83,13 +83,21 @@ struct Asked {
 pub enum Goal {
     /// As many refusals as the budget allows.
     Strongest,
-    /// As many as the original's, by the least edit, with no more false ones.
+    /// As many as the original's ([`as_original`]), by the least edit, with no more false ones.
     Original {
         /// The original's answers.
         original: Counts,
         /// The model's own, unrepaired.
         before: Counts,
     },
+}
+
+/// A model that refuses this part of what its original does is as the original.
+const AS_ORIGINAL: f64 = 0.95;
+
+/// Refusals that are as many as an original's, which has `refused`.
+pub fn as_original(refused: usize) -> usize {
+    (AS_ORIGINAL * refused as f64).ceil() as usize
 }
 
 /// What is left open.
@@ -106,6 +114,8 @@ pub struct Question<'a> {
     pub parts: &'a [HalfPart],
     /// What is looked for.
     pub goal: Goal,
+    /// What the model is before it is edited.
+    pub start: &'static str,
     /// No front is written.
     pub dry_run: bool,
     /// Results go to stdout as JSON, and so not as a table.
@@ -146,7 +156,9 @@ impl SearchArgs {
         let given = question.halves.clone();
         let (before, enough) = match question.goal {
             Goal::Strongest => (None, None),
-            Goal::Original { original, before } => (Some(before), Some(original.refused)),
+            Goal::Original { original, before } => {
+                (Some(before), Some(as_original(original.refused)))
+            }
         };
         let plan = Search {
             unit: question.direction.unit()?,
@@ -169,7 +181,7 @@ impl SearchArgs {
         let found = search(model, &engine, &plan, &mut ui.steps())?;
         let settings = self.settings(&chat, &asked);
         let report = self.report(path, question, &found, settings);
-        let front = front_text(&report);
+        let front = front_text(&report, question.start);
         match (found.pick, question.json) {
             // Then it is the result.
             (None, false) => ui.print(front)?,
@@ -362,7 +374,7 @@ fn thinks(engine: &Engine, harmful: &[Vec<i32>], parallel: u32) -> Result<bool> 
 }
 
 /// The front as a table, the unrepaired model first.
-fn front_text(report: &SearchReport) -> String {
+fn front_text(report: &SearchReport, start: &str) -> String {
     let head = ["blocks", "alpha", "refused", "falsely refused", "degenerate", "KL nats", ""];
     let mut rows = vec![head.map(String::from).to_vec()];
     let of = |rate: &Rate| format!("{}/{}", rate.k, rate.n);
@@ -374,7 +386,7 @@ fn front_text(report: &SearchReport) -> String {
     if let Some(original) = &report.original {
         rows.push(cells("the original".into(), none(), original, none(), ""));
     }
-    rows.push(cells("unrepaired".into(), none(), &report.compressed, none(), ""));
+    rows.push(cells(start.into(), none(), &report.compressed, none(), ""));
     for a in &report.answered {
         let mark = match a {
             a if a.chosen => "<- chosen",

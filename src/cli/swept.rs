@@ -17,7 +17,7 @@ use crate::refit::{Jobs, Outcome, Parts, Refit, Refitted, Towards, refit};
 const DAMPING: f32 = 0.01;
 
 /// What is said of a sweep's error.
-pub const OUTPUT_ERROR: &str = "what the swept matrices put out is off, on held-out samples, by";
+pub const OUTPUT_ERROR: &str = "mean error of the matrices' outputs on held-out samples:";
 
 /// Swept matrices, block by block in files beside the output.
 pub struct Swept {
@@ -34,12 +34,17 @@ pub struct Sweep<'a> {
     pub stats: &'a StatsArgs,
     /// The file that will be written.
     pub output: &'a Path,
+    /// Room for it, and for the parts beside it.
+    pub bytes: u64,
     pub jobs: Jobs<'a>,
 }
 
 impl Sweep<'_> {
     /// What can be seen before minutes of work.
     pub fn check(stats: &StatsArgs, method: &str) -> Result<()> {
+        if stats.masks() {
+            bail!("--method {method} goes by every token, and not by --mask response");
+        }
         match stats.reads_data() {
             true => Ok(()),
             false => bail!(
@@ -51,7 +56,7 @@ impl Sweep<'_> {
 
     /// Sweeps; `step` says what for, so that an interrupted run is gone on with.
     pub fn run(&self, ui: &Ui, step: &Step) -> Result<Swept> {
-        check_room(self.output, 2 * self.model.file_bytes())?;
+        check_room(self.output, self.bytes)?;
         let about = self.stats.samples(ui, self.model)?;
         let made_of = made_of(step, &about.samples);
         let parts = Parts::open(&parts_folder(self.output), made_of)?;
@@ -90,7 +95,7 @@ impl Swept {
         let names: Vec<&str> = stacked.map(|t| t.name.as_str()).collect();
         if !names.is_empty() {
             ui.warn(format_args!(
-                "{} that hold one for each expert, {became}: {}",
+                "{} of one for each expert or head, {became}: {}",
                 counted(names.len(), "matrix"),
                 by_kind(names)
             ));

@@ -64,9 +64,12 @@ impl Least for Pattern {
         }
     }
 
-    fn zero(&self, weights: &mut [f32], scores: &[f32]) {
+    fn zero(&self, first: usize, weights: &mut [f32], scores: &[f32]) {
         let n_zeros = match *self {
-            Pattern::Ratio(ratio) => n_lowest(weights.len(), ratio),
+            // So that those of all runs add up to the row's.
+            Pattern::Ratio(ratio) => {
+                n_lowest(first + weights.len(), ratio) - n_lowest(first, ratio)
+            }
             Pattern::OfEach { n, .. } => n,
         };
         zero_lowest(weights, scores, n_zeros, &mut Vec::new());
@@ -276,6 +279,21 @@ mod tests {
             }
         }
         assert_eq!(n_compared, 15);
+    }
+
+    #[test]
+    fn zeros_of_runs_add_up_to_those_of_the_row() {
+        let scores: Vec<f32> = (0..RUN).map(|i| i as f32).collect();
+        for ratio in [0.005, 0.3, 0.5] {
+            let pattern = Pattern::Ratio(ratio);
+            let zeros = |first: usize| {
+                let mut run = vec![1.0; RUN];
+                pattern.zero(first, &mut run, &scores);
+                run.iter().filter(|w| **w == 0.0).count()
+            };
+            let all: usize = (0..8).map(|i| zeros(i * RUN)).sum();
+            assert_eq!(all, pattern.n_zeros(8 * RUN).unwrap(), "{ratio}");
+        }
     }
 
     #[test]

@@ -42,8 +42,9 @@ pub enum Mask<'a> {
 pub trait Least: Sync {
     /// Columns that are chosen among together.
     fn run_len(&self) -> usize;
-    /// Zeroes what matters least of a run of one row; `scores` say how much each matters.
-    fn zero(&self, weights: &mut [f32], scores: &[f32]);
+    /// Zeroes what matters least of a run of one row, which begins at column `first`; `scores` say
+    /// how much each column matters.
+    fn zero(&self, first: usize, weights: &mut [f32], scores: &[f32]);
 }
 
 /// Sweeps `weights`, [n_rows, dim], and encodes them; they are left as they were swept, floats not
@@ -87,6 +88,15 @@ enum Zeros<'a> {
     Least(&'a dyn Least, &'a [f32], Vec<bool>),
 }
 
+/// The least number that both divide.
+fn common_multiple(a: usize, b: usize) -> usize {
+    let (mut divisor, mut rest) = (a, b);
+    while rest > 0 {
+        (divisor, rest) = (rest, divisor % rest);
+    }
+    a / divisor.max(1) * b
+}
+
 /// One row under way.
 struct Row<'a> {
     constraint: Onto<'a>,
@@ -126,7 +136,7 @@ impl<'a> Row<'a> {
     fn choose(&mut self, j: usize, weights: &[f32]) {
         let Zeros::Least(least, inverse, mask) = &mut self.zeros else { return };
         let run = least.run_len();
-        let len = if run.is_multiple_of(self.block_len) { run } else { run * self.block_len };
+        let len = common_multiple(run, self.block_len);
         if (j + 1) % len != 0 && j + 1 != weights.len() {
             return;
         }
@@ -136,7 +146,7 @@ impl<'a> Row<'a> {
             let mut kept = weights[at.clone()].to_vec();
             let score = |(w, m): (&f32, &f32)| (w / m).powi(2);
             let scores: Vec<f32> = kept.iter().zip(&inverse[at.clone()]).map(score).collect();
-            least.zero(&mut kept, &scores);
+            least.zero(at.start, &mut kept, &scores);
             mask[at].iter_mut().zip(&kept).for_each(|(mask, w)| *mask = *w == 0.0);
         }
     }
@@ -296,7 +306,7 @@ mod tests {
             4
         }
 
-        fn zero(&self, weights: &mut [f32], scores: &[f32]) {
+        fn zero(&self, _: usize, weights: &mut [f32], scores: &[f32]) {
             let mut order: Vec<usize> = (0..weights.len()).collect();
             order.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]));
             order[..2].iter().for_each(|&i| weights[i] = 0.0);
@@ -364,6 +374,13 @@ mod tests {
     }
 
     #[test]
+    fn a_block_and_a_run_share_their_least_multiple() {
+        for (a, b, expected) in [(128, 256, 256), (4, 256, 256), (12, 32, 96), (128, 1, 128)] {
+            assert_eq!(common_multiple(a, b), expected);
+        }
+    }
+
+    #[test]
     fn zeros_are_chosen_before_a_blocks_scale() {
         let x = inputs(2000);
         let mut gram = Gram::new(DIM);
@@ -381,7 +398,7 @@ mod tests {
             // Zeroing the smallest, and nothing made up for.
             let mut plain = w.clone();
             plain.chunks_mut(4).for_each(|run| {
-                TwoOfFour.zero(run, &run.to_vec().iter().map(|w| w * w).collect::<Vec<_>>())
+                TwoOfFour.zero(0, run, &run.to_vec().iter().map(|w| w * w).collect::<Vec<_>>())
             });
             let ratio = output_error(&x, &found, &w) / output_error(&x, &plain, &w);
             assert!(ratio < 0.5, "{ty}: {ratio}");

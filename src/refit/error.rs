@@ -18,7 +18,7 @@ pub enum Error {
 
     #[error(
         "the calibration texts have {n_tokens} tokens, too few to hold some out\n\
-         hint: --tokens 20000 is the default"
+         hint: more of them, or longer ones"
     )]
     TooShort { n_tokens: usize },
     #[error(
@@ -26,6 +26,6 @@ pub enum Error {
          hint: aird verify names tensors with such numbers"
     )]
     NotFiniteInput { name: String, channel: usize },
-    #[error("{name} row {row}: the refitted numbers are NaN or infinite\nhint: a larger --prior")]
+    #[error("{name} row {row}: the refitted numbers are NaN or infinite")]
     Astray { name: String, row: u64 },
 }

@@ -43,16 +43,8 @@ impl BlockWork<'_> {
         let of_block = |group: &&Group| group.block == place.block;
         let groups: Vec<&Group> = structure.groups.iter().filter(of_block).collect();
         let (at, folder) = ((&place, &groups[..]), self.means.folder());
-        let mut record = match self.towards {
-            Towards::Original { .. } => {
-                let rows = &mut original.rows;
-                Record::new((engine, structure), at, self.texts, rows, folder)?
-            }
-            Towards::Itself { .. } => {
-                original.advance(engine, (self.way, self.block), self.texts)?;
-                Record::default()
-            }
-        };
+        let rows = &mut original.rows;
+        let mut record = Record::new((engine, structure), at, self.texts, rows, folder)?;
         let mut reports = Vec::new();
         for group in groups {
             let mut names = Vec::new();
@@ -85,7 +77,7 @@ impl BlockWork<'_> {
         let mut sums = self.no_sums(structure, names, record, ours.model);
         let leader = names[0].to_owned();
         let wants = Wants {
-            points: sums.writers.iter().map(|w| w.writer.before).chain(sums.stream).collect(),
+            points: sums.writers.iter().map(|w| w.writer.before).collect(),
             inputs: vec![leader.clone()],
             last: Some(leader.clone()),
             ..Wants::default()
@@ -112,9 +104,6 @@ impl BlockWork<'_> {
         let width = |info: Option<&TensorInfo>| info.map_or(0, |info| info.n_cols() as usize);
         let dim = width(info(names[0]));
         let writer = |name: &&str| {
-            if matches!(self.towards, Towards::Itself { .. }) {
-                return None;
-            }
             let n_out = info(name)?.n_rows() as usize;
             let writer = writer_of(structure, name)?;
             let (products, held_out) = (Cross::new(n_out, dim), Vec::new());
@@ -124,18 +113,17 @@ impl BlockWork<'_> {
         let mut groups = structure.groups.iter();
         let group = groups.find(|group| group.matrices.iter().any(|m| m.tensor == names[0]));
         let all = || group.iter().flat_map(|group| &group.matrices);
-        let leader = all().find(|m| record.inputs.contains_key(&m.tensor));
+        let towards_itself = matches!(self.towards, Towards::Itself { .. });
+        let mut leaders = all().filter(|_| !towards_itself);
+        let leader = leaders.find(|m| record.inputs.contains_key(&m.tensor));
         let readers = leader.map(|leader| Readers {
             leader: leader.tensor.clone(),
             products: Cross::new(dim, dim),
             held_out: Vec::new(),
         });
-        let writers = names.iter().filter_map(writer).collect();
-        let stream = match self.towards {
-            Towards::Original { .. } => None,
-            Towards::Itself { .. } => writer_of(structure, names[0]).map(|writer| writer.before),
-        };
-        Sums { gram: Gram::new(dim), readers, writers, stream, held_out: Vec::new() }
+        let writers = names.iter().filter(|_| !towards_itself).filter_map(writer).collect();
+        let weighted_at = writer_of(structure, names[0]);
+        Sums { gram: Gram::new(dim), readers, writers, weighted_at, held_out: Vec::new() }
     }
 
     /// Refits the matrices of one group.

@@ -95,7 +95,10 @@ impl Record {
         let Some(after) = self.points.get_mut(&(writer.before + 1)) else {
             return Ok(vec![1.0; batch.rows.len()]);
         };
-        Ok(one_over_rms(&after.read(batch.rows.clone())?, batch.rows.len()))
+        let rows = after.read(batch.rows.clone())?;
+        let width = rows.len() / batch.rows.len().max(1);
+        let rms = |row: &[f32]| (row.iter().map(|x| x * x).sum::<f32>() / width as f32).sqrt();
+        Ok(rows.chunks_exact(width).map(|row| 1.0 / rms(row).max(f32::MIN_POSITIVE)).collect())
     }
 
     /// Y and drift of a writer on one batch: what the original's puts out, and what the stream has
@@ -119,13 +122,6 @@ impl Record {
         }
         Ok(wanted)
     }
-}
-
-/// 1 / rms of each of `n` rows.
-pub(super) fn one_over_rms(rows: &[f32], n: usize) -> Vec<f32> {
-    let width = rows.len() / n.max(1);
-    let rms = |row: &[f32]| (row.iter().map(|x| x * x).sum::<f32>() / width as f32).sqrt();
-    rows.chunks_exact(width.max(1)).map(|row| 1.0 / rms(row).max(f32::MIN_POSITIVE)).collect()
 }
 
 fn keep<K: Eq + Hash>(

@@ -2,7 +2,7 @@
 
 use super::error::Result;
 use super::forward::Seen;
-use super::record::{Record, Writer, one_over_rms};
+use super::record::{Record, Writer};
 use super::texts::Batch;
 use crate::numeric::{Cross, Gram};
 
@@ -13,8 +13,8 @@ pub(super) struct Sums {
     /// `X_o^T X_c`, if the original's inputs were recorded.
     pub readers: Option<Readers>,
     pub writers: Vec<WriterSums>,
-    /// Where no original is looked at: the point that a writer's product is added to.
-    pub stream: Option<usize>,
+    /// The first of the group, if it writes into the residual stream: rows are weighted there.
+    pub weighted_at: Option<Writer>,
     /// Held-out rows of X_c.
     pub held_out: Vec<f32>,
 }
@@ -48,12 +48,7 @@ impl Sums {
         seen: &Seen,
         record: &mut Record,
     ) -> Result<()> {
-        let stream = self.stream.and_then(|point| seen.points.get(&point));
-        let weights = match (self.writers.first(), stream) {
-            (Some(sums), _) => Some(record.weights(sums.writer, batch)?),
-            (None, Some(stream)) => Some(one_over_rms(stream, batch.rows.len())),
-            (None, None) => None,
-        };
+        let weights = self.weighted_at.map(|writer| record.weights(writer, batch)).transpose()?;
         weigh(&mut inputs, weights.as_deref());
         if let Some(readers) = &mut self.readers
             && let Some(rows) = record.inputs.get_mut(&readers.leader)

@@ -36,18 +36,18 @@ pub(super) struct Texts {
 }
 
 impl Texts {
-    /// Batches of `samples`, each cut off at the length of one; one text a batch if `alone`.
+    /// Batches of `samples`, cut into pieces of the length of one; one piece a batch if `alone`.
     pub fn new(samples: &[Sample], alone: bool) -> Texts {
         let mut n_held_out = 0;
         let (mut fitted, mut held_out) = (Vec::new(), Vec::new());
         for (i, sample) in samples.iter().enumerate() {
-            let tokens = &sample.tokens[..sample.tokens.len().min(N_BATCH)];
-            let room = n_held_out + tokens.len() <= MAX_HELD_OUT;
+            let pieces = sample.tokens.chunks(N_BATCH);
+            let room = n_held_out + sample.tokens.len() <= MAX_HELD_OUT;
             if i % HELD_OUT == HELD_OUT / 2 && room {
-                held_out.push(tokens);
-                n_held_out += tokens.len();
+                held_out.extend(pieces);
+                n_held_out += sample.tokens.len();
             } else {
-                fitted.push(tokens);
+                fitted.extend(pieces);
             }
         }
         let mut batches = Vec::new();
@@ -98,7 +98,7 @@ mod tests {
         let sample = |n: usize| Sample { tokens: vec![1; n], counted_from: 0 };
         let samples: Vec<Sample> = (0..50).map(|i| sample(20 + 13 * i)).collect();
         let texts = Texts::new(&samples, false);
-        let expected: usize = samples.iter().map(|s| s.tokens.len().min(N_BATCH)).sum();
+        let expected: usize = samples.iter().map(|s| s.tokens.len()).sum();
         assert_eq!(texts.n_rows(), expected);
         let mut row = 0;
         for batch in &texts.batches {

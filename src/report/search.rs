@@ -20,8 +20,8 @@ pub struct SearchReport {
     pub settings: SettingsReport,
     /// What a repair may cost.
     pub budget: BudgetReport,
-    /// The original model, on the same prompts: as many refusals as it has are looked for. Null
-    /// where as many are as the budget allows.
+    /// The original model, on the same prompts, where its refusals are the aim. Null where the aim
+    /// is as many as the budget allows.
     #[serde(default)]
     pub original: Option<CountsReport>,
     /// The unrepaired model, on the same prompts.

@@ -176,6 +176,10 @@ fn option<'s>(step: &'s Step, name: &str) -> Option<&'s str> {
     }
 }
 
+fn is_sweep(step: &Step) -> bool {
+    matches!(option(step, "--method"), Some("sparsegpt" | "gptq"))
+}
+
 fn seconds(step: &Step, input: Option<&[TensorInfo]>, rates: Option<Rates>) -> Option<f64> {
     if step.verb() == "compare" {
         return Some(0.0);
@@ -189,6 +193,7 @@ fn seconds(step: &Step, input: Option<&[TensorInfo]>, rates: Option<Rates>) -> O
         "calibrate" => of(CALIBRATION),
         "repair" if option(step, "--method") == Some("restore") => of(RESTORE_WORK),
         "repair" => of(REPAIR_WORK),
+        "prune" | "quantize" if is_sweep(step) => of(RESTORE_WORK),
         "asr" => of(step.work) + bytes / WEIGHTS_RATE,
         "tasks" if option(step, "--tasks").is_some() => {
             let number = |name| option(step, name).and_then(|text| text.parse::<f64>().ok());

@@ -195,7 +195,10 @@ impl Planner<'_> {
         table: &Table,
         model: &Arg,
     ) -> (Table, Option<Arg>) {
-        let alone = verb == "merge" || table.contains_key("sequential");
+        // A sweep goes by more than statistics hold.
+        let method = table.get("method").and_then(|method| method.as_str());
+        let sweeps = matches!(method, Some("sparsegpt" | "gptq"));
+        let alone = verb == "merge" || table.contains_key("sequential") || sweeps;
         if alone || !table.contains_key("data") {
             return (table.clone(), None);
         }
@@ -327,6 +330,9 @@ impl Planner<'_> {
             || self.recipe.repair.get("aim").is_some_and(|aim| aim.as_str() != Some("strongest"))
         {
             args.extend([Arg::text("--reference"), base.file.clone()]);
+            if !restores && !self.recipe.repair.contains_key("method") {
+                args.extend([Arg::text("--method"), Arg::text("aird")]);
+            }
         }
         args.extend(options);
         args.extend([Arg::text("-o"), Arg::Out(path.clone())]);

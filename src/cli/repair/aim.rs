@@ -1,6 +1,7 @@
 //! What an edit along the direction aims at, and the edit that a restore leaves to be made.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
@@ -8,18 +9,16 @@ use serde::Serialize;
 
 use super::report::TensorReport;
 use super::{Chosen, Repair};
-use crate::cli::search::{Goal, Question, counts};
+use crate::cli::search::{Goal, Question, as_original, counts};
 use crate::cli::sweeping::replacement;
 use crate::cli::ui::Ui;
 use crate::direction::Direction;
+use crate::eval::interval::Rate;
 use crate::gguf::{Layout, Model, Rewrite, Step, Tensor};
 use crate::llama::graph::Part;
 use crate::repair::search::Counts;
 use crate::repair::{Edit, Edited, Proof, Storage, Zeros, halves_text};
 use crate::report::search::{CountsReport, SearchReport};
-
-/// A model that refuses this part of what its original does is as the original.
-const AS_ORIGINAL: f64 = 0.95;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Aim {
@@ -69,24 +68,24 @@ pub struct AimReport {
 }
 
 impl AimReport {
-    /// In one line.
+    /// A line for each kind of prompt.
     pub(super) fn text(&self) -> String {
-        let of = |c: &CountsReport| (c.refusal.k, c.false_refusal.k);
-        let (original, restored) = (of(&self.original), of(&self.restored));
-        let mut harmful = format!("original {}, restored {}", original.0, restored.0);
-        let mut harmless = format!("{}, {}", original.1, restored.1);
         let edited = self.search.iter().flat_map(|s| &s.answered).find(|a| a.chosen);
-        if let Some(edited) = edited {
-            let blocks = edited.blocks.join(",");
-            let alpha = edited.alpha;
-            let (refused, falsely) = of(&edited.counts);
-            harmful += &format!(", with {blocks} at alpha {alpha:.3} {refused}");
-            harmless += &format!(", {falsely}");
-        }
-        let (n, n_harmless) = (self.original.refusal.n, self.original.false_refusal.n);
-        format!(
-            "refused of {n} held-out prompts: {harmful}; of {n_harmless} harmless: {harmless}\n"
-        )
+        let line = |kind: &str, of: fn(&CountsReport) -> Rate| {
+            let (original, restored) = (of(&self.original), of(&self.restored));
+            let edited = edited.map(|a| {
+                let (blocks, alpha, k) = (a.blocks.join(","), a.alpha, of(&a.counts).k);
+                format!(", edited ({blocks}, alpha {alpha:.3}) {k}")
+            });
+            format!(
+                "refused of {} {kind} held-out prompts: original {}, restored {}{}\n",
+                original.n,
+                original.k,
+                restored.k,
+                edited.unwrap_or_default()
+            )
+        };
+        line("harmful", |c| c.refusal) + &line("harmless", |c| c.false_refusal)
     }
 }
 
@@ -147,27 +146,37 @@ impl Repair {
             tensors: Vec::new(),
             search: None,
         };
-        if aim == Aim::Original && ours.refused as f64 >= AS_ORIGINAL * theirs.refused as f64 {
+        if aim == Aim::Original && ours.refused >= as_original(theirs.refused) {
+            if self.keep_direction.is_some() || self.search.is_asked_for() {
+                ui.warn(
+                    "the restored model refuses as its original does: nothing was searched for, \
+                     and neither a direction nor a front is written",
+                );
+            }
             return Ok((Some(report), None));
         }
         ui.say(report.text().trim_end());
-        let (direction, sha256) = self.direction(ui)?;
-        let found = self.look_for(ui, (&path, &restored), (&direction, &sha256), goal)?;
-        let (added, search) = found;
-        if let Some(added) = &added {
-            report.blocks = halves_text(&added.chosen.halves);
-            report.alpha = Some(added.chosen.alpha);
-            report.tensors = added.edited.iter().map(Into::into).collect();
-        } else {
-            ui.warn(match aim {
-                Aim::Original => format!(
-                    "no edit that was tried refuses {} of {} harmful prompts, as the original \
-                     does, with no more false refusals: none is made\nhint: --aim strongest",
-                    theirs.refused, theirs.n_harmful
-                ),
-                _ => "no edit that was tried refuses clearly more within the budget: none is made"
-                    .into(),
-            });
+        let found = self.direction(ui).and_then(|(direction, sha256)| {
+            self.look_for(ui, &restored, (&direction, &sha256), goal)
+        });
+        let (added, search) = match found {
+            Ok(found) => found,
+            Err(error) if ui.interrupt().load(Ordering::Relaxed) => return Err(error),
+            // What was restored is worth more than what might come on top.
+            Err(error) => {
+                let said = error.to_string();
+                let said = said.lines().next().unwrap_or_default();
+                ui.warn(format_args!("no edit along the direction is made: {said}"));
+                return Ok((Some(report), None));
+            }
+        };
+        match &added {
+            Some(added) => {
+                report.blocks = halves_text(&added.chosen.halves);
+                report.alpha = Some(added.chosen.alpha);
+                report.tensors = added.edited.iter().map(Into::into).collect();
+            }
+            None => ui.warn(nothing_found(aim, &theirs, &ours)),
         }
         report.search = Some(search);
         Ok((Some(report), added))
@@ -177,7 +186,7 @@ impl Repair {
     fn look_for(
         &self,
         ui: &Ui,
-        (path, restored): (&Path, &Model),
+        restored: &Model,
         (direction, direction_sha256): (&Direction, &str),
         goal: Goal,
     ) -> Result<(Option<Added>, SearchReport)> {
@@ -189,11 +198,12 @@ impl Repair {
             alpha: None,
             parts: &[Part::Attention, Part::Mlp],
             goal,
+            start: "restored",
             dry_run: false,
             // The restore's own report is the result.
             json: true,
         };
-        let answer = self.search.search(ui, (path, restored), &question)?;
+        let answer = self.search.search(ui, (&self.restored_to(), restored), &question)?;
         let Some((halves, alpha)) = answer.chosen else { return Ok((None, answer.report)) };
         let storage = if self.in_place { Storage::Keep } else { Storage::Auto };
         let unit = direction.unit()?;
@@ -214,17 +224,36 @@ impl Repair {
 }
 
 impl Added {
-    /// The step of the restore, with the edit that came after it.
-    pub fn recorded(&self, step: Step) -> Step {
+    /// The step of the restore, which changed `restored`, with the edit that came after it.
+    pub fn recorded(&self, step: Step, restored: &[Tensor<'_>]) -> Step {
         let names: Vec<&str> = self.edited.iter().map(|e| e.name.as_str()).collect();
-        step.parameter("blocks", halves_text(&self.chosen.halves))
+        let is_new = |name: &&str| !restored.iter().any(|tensor| tensor.info.name == *name);
+        step.changed(names.iter().copied().filter(is_new))
+            .parameter("blocks", halves_text(&self.chosen.halves))
             .parameter("alpha", self.chosen.alpha)
             .parameter("edited", names)
             .source("direction", &self.chosen.direction_sha256)
     }
 }
 
-/// The aim of a method, where none is given.
+/// Why no edit is made.
+fn nothing_found(aim: Aim, original: &Counts, restored: &Counts) -> String {
+    let (n, refused) = (restored.n_harmful, restored.refused);
+    match aim {
+        Aim::Original => format!(
+            "no edit that was tried refuses {} of {n} harmful prompts, nearly as many as the \
+             original, with no more false refusals and degenerate answers: none is made\n\
+             hint: --aim strongest, or a higher --max-kl",
+            as_original(original.refused)
+        ),
+        _ if refused == n => {
+            format!("the restored model refuses all {n} harmful prompts: no edit is made")
+        }
+        _ => "no edit that was tried refuses clearly more within the budget: none is made".into(),
+    }
+}
+
+/// The aim that was given, or the usual one.
 pub(super) fn checked(aim: Option<Aim>, usual: Aim, has_reference: bool) -> Result<Aim> {
     match aim.unwrap_or(usual) {
         Aim::Original if !has_reference => {

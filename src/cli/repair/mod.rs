@@ -22,7 +22,7 @@ use super::direction::find_in;
 use super::exit::GateFailed;
 use super::output::sha256_of;
 use super::paths::{Paths, Verb};
-use super::search::{Alpha, Blocks, Goal, Question, SearchArgs};
+use super::search::{Alpha, Blocks, Goal, Question, SearchArgs, as_original};
 use super::text::counted;
 use super::ui::Ui;
 use crate::direction::Direction;
@@ -43,12 +43,12 @@ const N_MEASURED: usize = 8;
 ///
 /// With the original as --reference every matrix of the blocks is refitted to what the original
 /// computes, on the zeros and in the types that the file has. Where the restored model refuses less
-/// of held-out prompts than the original, the least edit along the original's refusal direction is
-/// looked for that makes up for it. MODEL-AIRD-Q4_K_M.gguf is written, which llama.cpp then has
-/// run. It takes minutes to hours; blocks that are done lie beside the output, in OUT.aird-part,
-/// until all are.
+/// of held-out prompts than the original, aird then looks for the smallest edit along the
+/// original's refusal direction that makes up for it. It writes MODEL-AIRD-Q4_K_M.gguf, and
+/// llama.cpp runs it as a check. It takes minutes to hours; blocks that are done lie beside the
+/// output, in OUT.aird-part, until all are.
 ///
-/// With a --direction, or --method aird, blocks of the model write more along the original's
+/// With a --direction alone, or --method aird, blocks of the model write more along the original's
 /// refusal direction: which ones and how strongly is searched for. Where nothing helps within the
 /// budget the tries are printed, nothing is written, and the exit code is 3.
 ///
@@ -234,6 +234,7 @@ impl Repair {
                     alpha,
                     parts,
                     goal: self.goal_of_edit(ui, &model)?,
+                    start: "unrepaired",
                     dry_run,
                     json,
                 };
@@ -430,15 +431,16 @@ impl Repair {
             ui.print_json(&Report { dry_run, direction_sha256, search, ..Report::default() })?;
         }
         let said = match original {
-            _ if k >= original.unwrap_or(n) => format!(
+            _ if k >= original.map_or(n, as_original) => format!(
                 "the model already refuses {k} of {n} harmful prompts{}: there is nothing to \
                  repair, and nothing was written",
                 original.map_or(String::new(), |k| format!(", its original {k}"))
             ),
             Some(original) => format!(
-                "nothing that was tried refuses {original} of {n} harmful prompts, as the original \
-                 does, with no more false refusals; nothing was written\n\
-                 hint: --aim strongest, or --method restore"
+                "nothing that was tried refuses {} of {n} harmful prompts, nearly as many as the \
+                 original, with no more false refusals and degenerate answers; nothing was written\n\
+                 hint: --aim strongest, a higher --max-kl, or --method restore",
+                as_original(original)
             ),
             None => format!(
                 "nothing that was tried refuses clearly more than {k} of {n} harmful prompts \

@@ -129,15 +129,16 @@ impl Repair {
             .add(ui, (&model, &original), &tensors, (aim, parts.folder()))
             .inspect_err(|_| kept(ui, &parts))?;
         let step = match &added {
-            Some(added) => added.recorded(step),
+            Some(added) => added.recorded(step, &tensors),
             None => step,
         };
         // What was edited once more is not written as it was restored.
-        let kept: Vec<Tensor<'_>> = tensors.into_iter().filter(|t| !is_edited(&added, t)).collect();
+        let left: Vec<Tensor<'_>> = tensors.into_iter().filter(|t| !is_edited(&added, t)).collect();
         let outcome = match self.in_place {
-            true => self.patch_restored(ui, model, (&kept, added), step)?,
-            false => self.write_restored(ui, &model, (&kept, added.as_ref()), step, output)?,
+            true => self.patch_restored(ui, model, (&left, added), step),
+            false => self.write_restored(ui, &model, (&left, added.as_ref()), step, output),
         };
+        let outcome = outcome.inspect_err(|_| kept(ui, &parts))?;
         drop(models);
         parts.remove();
         let Outcome { files, journals, in_history, .. } = outcome;
@@ -165,7 +166,9 @@ impl Repair {
         self.check_options()?;
         self.check_alike(model, original)?;
         if let Some(direction) = &self.direction {
-            let found = Direction::read(direction)?.candidates.n_embd;
+            let direction = Direction::read(direction)?;
+            direction.unit()?;
+            let found = direction.candidates.n_embd;
             let expected = model.needed_hparam("embedding_length")?;
             if found as u64 != expected {
                 return Err(Error::Width { found, expected }.into());
@@ -202,7 +205,7 @@ impl Repair {
         }
     }
 
-    fn restored_to(&self) -> PathBuf {
+    pub(super) fn restored_to(&self) -> PathBuf {
         if self.in_place { self.model.clone() } else { self.output() }
     }
 

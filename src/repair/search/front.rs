@@ -38,8 +38,8 @@ impl Budget {
         self.excess(counts, kl_nats, before).iter().all(|&over| over <= 0.0)
     }
 
-    /// Refusals, of which more than `enough` are worth no more, less what goes over the budget: how
-    /// promising the set of `one` is.
+    /// How promising the set of `one` is: its refusals, at most `enough`, less what goes over the
+    /// budget.
     pub fn worth(&self, one: &Answered, before: &Counts, enough: Option<usize>) -> f64 {
         let excess = self.excess(&one.counts, one.kl_nats, before);
         let refused = one.counts.refused.min(enough.unwrap_or(usize::MAX));

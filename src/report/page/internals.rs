@@ -40,6 +40,10 @@ fn repair_html(study: Study<'_>, model: &ModelResult, i: usize) -> String {
         false => paragraph(&format!("Edited: {}.", edit_text(repair))),
     };
     match &repair.search {
+        None if repair.restored.is_some() => {
+            html +=
+                &note("The restored model refused as its original does: no edit was looked for.");
+        }
         None => {
             html += &note("Blocks and strength were given in the recipe; nothing was searched.")
         }
@@ -98,7 +102,7 @@ fn front(search: &SearchReport, i: usize) -> String {
 fn alphas(search: &SearchReport, repair: &RepairResult, i: usize) -> Option<String> {
     let best =
         |a: &&AnsweredReport, b: &&AnsweredReport| a.counts.refusal.k.cmp(&b.counts.refusal.k);
-    let blocks = match found_nothing(repair) {
+    let blocks = match repair.blocks.is_empty() {
         false => &repair.blocks,
         true => &search.answered.iter().max_by(best)?.blocks,
     };
