@@ -518,7 +518,7 @@ fn a_sweep_of_a_study_reads_its_data_itself() {
     let variant = "
 [[variant]]
 name = 'swept'
-steps = [{ prune = { method = 'sparsegpt', sparsity = 0.5, data = 'harmless.txt', samples = 20,
+steps = [{ prune = { method = 'sparsegpt', sparsity = 0.5, data = 'harmless.txt', samples = 6,
     ctx = 64, chat-template = 'none' } }]
 ";
     let recipe =

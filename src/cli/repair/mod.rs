@@ -438,7 +438,8 @@ impl Repair {
             ),
             Some(original) => format!(
                 "nothing that was tried refuses {} of {n} harmful prompts, nearly as many as the \
-                 original, with no more false refusals and degenerate answers; nothing was written\n\
+                 original, with no more false refusals and degenerate answers; nothing was \
+                 written\n\
                  hint: --aim strongest, a higher --max-kl, or --method restore",
                 as_original(original)
             ),
