@@ -97,7 +97,11 @@ fn a_mixture_keeps_its_experts_and_is_told_so() {
     let out = folder.path().join("out.gguf");
     let output = compress("prune", &model, &out, &["--method", "sparsegpt", "--sparsity", "0.5"]);
     assert!(output.status.success(), "{}", stderr(&output));
-    assert!(stderr(&output).contains("one for each expert or head, not pruned"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("one for each expert or head, not pruned"),
+        "{}",
+        stderr(&output)
+    );
     let same = |name| values(&model, name) == values(&out, name);
     assert!(same("blk.0.ffn_down_exps.weight") && !same("blk.0.attn_q.weight"));
     let out = folder.path().join("gptq.gguf");
