@@ -137,7 +137,7 @@ impl<'a> Row<'a> {
         let Zeros::Least(least, inverse, mask) = &mut self.zeros else { return };
         let run = least.run_len();
         let len = common_multiple(run, self.block_len);
-        if (j + 1) % len != 0 && j + 1 != weights.len() {
+        if !(j + 1).is_multiple_of(len) && j + 1 != weights.len() {
             return;
         }
         let first = j / len * len;
@@ -329,7 +329,7 @@ mod tests {
         let mut w: Vec<f64> = w.iter().map(|x| f64::from(*x)).collect();
         let mut zero = vec![false; dim];
         for j in (0..dim).rev() {
-            if (j + 1) % 4 == 0 {
+            if (j + 1).is_multiple_of(4) {
                 let score = |k: usize| w[k].powi(2) / rows[k][k];
                 let mut order: Vec<usize> = (j - 3..=j).collect();
                 order.sort_by(|&a, &b| score(a).total_cmp(&score(b)));

@@ -340,7 +340,8 @@ impl Planner<'_> {
         // With both given nothing is searched, and there is no front.
         let given =
             |key: &str| self.recipe.repair.get(key).is_some_and(|v| v.as_str() != Some("auto"));
-        if !restores && !(given("block") && given("alpha")) {
+        let is_searched = !(given("block") && given("alpha"));
+        if is_searched && !restores {
             args.extend([Arg::text("--front"), Arg::Out(front.clone())]);
             outputs.extend([front.clone(), front.replace(".json", ".svg")]);
         }
