@@ -286,18 +286,26 @@ fn killed_at_random_moments_an_in_place_repair_can_always_be_undone() {
     // The shortest of some: the first run reads everything from the disk.
     let whole = (0..3).map(|_| timed()).min().unwrap();
     let (mut killed, mut within, mut half) = (0, 0, 0);
+    // The moments, in per cent of a run, at which it was writing.
+    let mut writing: Vec<u32> = Vec::new();
     for i in 0..600u32 {
         // On a busy machine the moments that count may be missed a hundred times.
         if i >= 100 && killed >= 50 && within >= 5 && half >= 2 {
             break;
         }
         let mut child = start();
-        std::thread::sleep(whole * (i % 100) / 100);
+        // First all of a run, then where it was seen to write.
+        let at = match writing.get(i as usize % writing.len().max(1)) {
+            Some(at) if i >= 100 => *at,
+            _ => i % 100,
+        };
+        std::thread::sleep(whole * at / 100);
         let _ = child.kill();
         let by_signal = child.wait().unwrap().code().is_none();
         let written = by_signal && names_in(folder.path()).iter().any(|n| n.contains("aird-undo"));
         killed += u32::from(by_signal);
         within += u32::from(written);
+        writing.extend(written.then_some(at));
         half += u32::from(by_signal && sha256(&model) != before);
         // Nothing to undo is fine: it was killed before it began.
         let _ = undo();
