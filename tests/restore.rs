@@ -280,7 +280,7 @@ fn a_real_model_is_restored_in_place_and_taken_back() {
         .arg(&model)
         .arg("--reference")
         .arg(&reference)
-        .args(["--tokens", "1000", "--in-place", "--json"])
+        .args(["--tokens", "1000", "--aim", "none", "--in-place", "--json"])
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
