@@ -135,7 +135,7 @@ impl Verb for Prune {
         let targets = self.targets(&model, &structure, by_block.as_deref())?;
         let unread = self.unread(&model, &structure);
         self.tell(ui, &targets, &unread)?;
-        let given = self.in_sequence(ui, &model, &targets, given)?;
+        let given = self.in_sequence(ui, &model, (method, &targets), given)?;
 
         let mut rewrite = Rewrite::new(&model, self.out.layout());
         let count = Arc::new(Count::default());
@@ -292,11 +292,11 @@ impl Prune {
         &self,
         ui: &Ui,
         model: &Model,
-        targets: &[Target],
+        (method, targets): (Method, &[Target]),
         given: Option<Given>,
     ) -> Result<Option<Given>> {
         let Some(n_blocks) = self.sequential else { return Ok(given) };
-        let (Some(method), engine) = (self.method(), &self.stats.engine) else { return Ok(given) };
+        let engine = &self.stats.engine;
         let sequence = Sequence { model, method, targets, n_blocks: n_blocks as usize, engine };
         given.map(|given| recollected(ui, &sequence, given)).transpose()
     }

@@ -82,7 +82,10 @@ struct Asked {
 #[derive(Debug, Clone, Copy)]
 pub enum Goal {
     /// As many refusals as the budget allows.
-    Strongest,
+    Strongest {
+        /// The model's own answers, unrepaired, where they were read already.
+        before: Option<Counts>,
+    },
     /// As many as the original's ([`as_original`]), by the least edit, with no more false ones.
     Original {
         /// The original's answers.
@@ -155,7 +158,7 @@ impl SearchArgs {
         let structure = engine.structure()?;
         let given = question.halves.clone();
         let (before, enough) = match question.goal {
-            Goal::Strongest => (None, None),
+            Goal::Strongest { before } => (before, None),
             Goal::Original { original, before } => {
                 (Some(before), Some(as_original(original.refused)))
             }
@@ -224,7 +227,7 @@ impl SearchArgs {
     /// What an edit may cost: of false refusals, where the original is the aim, as many as it has.
     fn budget(&self, goal: Goal) -> Budget {
         let max_false_refusal = match goal {
-            Goal::Strongest => self.max_false_refusal,
+            Goal::Strongest { .. } => self.max_false_refusal,
             Goal::Original { original, before } => {
                 let more = original.falsely_refused.saturating_sub(before.falsely_refused);
                 100.0 * more as f64 / before.n_benign.max(1) as f64
@@ -345,7 +348,7 @@ impl SearchArgs {
                 max_kl_nats: self.max_kl,
             },
             original: match question.goal {
-                Goal::Strongest => None,
+                Goal::Strongest { .. } => None,
                 Goal::Original { original, .. } => Some(counts(&original)),
             },
             compressed: counts(&found.before),

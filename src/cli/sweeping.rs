@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::calibration::samples_sha256;
 use super::ui::{Steps, Ui};
-use crate::gguf::{Ask, BoxError, Replacement, Step, Tensor, hex};
+use crate::gguf::{Ask, BoxError, Replacement, Rewrite, Step, Tensor, hex};
 use crate::refit::{BlockReport, Parts, Told};
 use crate::stats::Sample;
 
@@ -56,6 +56,17 @@ pub fn replacement(tensor: Tensor<'_>) -> Replacement<'_> {
         Ok(())
     };
     Replacement { ty: tensor.info.ty, ask: Ask::Chunks, produce: Box::new(produce) }
+}
+
+/// Tells `rewrite` to write `tensors` with their own bytes.
+pub fn put_into<'m>(
+    rewrite: &mut Rewrite<'m>,
+    tensors: impl Iterator<Item = Tensor<'m>>,
+) -> anyhow::Result<()> {
+    for tensor in tensors {
+        rewrite.replace(&tensor.info.name, replacement(tensor))?;
+    }
+    Ok(())
 }
 
 /// Everything that the parts of a sweep depend on.

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use super::calibration::Calibration;
 use super::given::StatsArgs;
-use super::sweeping::{Teller, kept, made_of, parts_folder, replacement};
+use super::sweeping::{Teller, kept, made_of, parts_folder, put_into};
 use super::text::{by_kind, counted};
 use super::ui::Ui;
 use crate::gguf::{Model, Rewrite, Step, Tensor, check_room};
@@ -24,8 +24,7 @@ pub const OUTPUT_ERROR: &str = "mean error of the matrices' outputs on held-out 
 pub struct Swept {
     parts: Parts,
     models: Vec<Model>,
-    /// What came of it.
-    pub refitted: Refitted,
+    refitted: Refitted,
     about: Calibration,
 }
 
@@ -72,8 +71,7 @@ impl Sweep<'_> {
         };
         let mut teller = Teller::new(ui);
         let refitted = refit(&asked, &parts, &mut teller).inspect_err(|_| kept(ui, &parts))?;
-        let blocks = refitted.blocks.iter();
-        let models = blocks.filter_map(|block| parts.model(block.block)).collect();
+        let models = parts.models(refitted.blocks.len());
         Ok(Swept { parts, models, refitted, about })
     }
 }
@@ -91,8 +89,7 @@ impl Swept {
 
     /// Says what became of matrices that were to be swept and hold one for each expert.
     pub fn warn_of_stacked(&self, ui: &Ui, became: &str) {
-        let tensors = self.refitted.blocks.iter().flat_map(|block| &block.tensors);
-        let stacked = tensors.filter(|t| t.outcome == Outcome::Stacked);
+        let stacked = self.refitted.tensors().filter(|t| t.outcome == Outcome::Stacked);
         let names: Vec<&str> = stacked.map(|t| t.name.as_str()).collect();
         if !names.is_empty() {
             ui.warn(format_args!(
@@ -105,10 +102,7 @@ impl Swept {
 
     /// Tells `rewrite` to write it.
     pub fn write_into<'m>(&'m self, rewrite: &mut Rewrite<'m>) -> Result<()> {
-        for tensor in self.tensors() {
-            rewrite.replace(&tensor.info.name, replacement(tensor))?;
-        }
-        Ok(())
+        put_into(rewrite, self.tensors())
     }
 
     /// The step, with what was read.
@@ -121,9 +115,7 @@ impl Swept {
 
     /// The mean error of what the matrices put out, on held-out samples.
     pub fn error(&self) -> f64 {
-        let tensors = self.refitted.blocks.iter().flat_map(|block| &block.tensors);
-        let errors: Vec<f64> = tensors.filter_map(|t| Some(t.error?.1)).collect();
-        errors.iter().sum::<f64>() / errors.len().max(1) as f64
+        self.refitted.mean_error().1
     }
 
     /// Removes the files of blocks.

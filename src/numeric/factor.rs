@@ -188,14 +188,7 @@ mod tests {
 
     /// A Gram matrix of `n` random rows, whole and in f64 besides.
     fn gram(dim: usize, n: usize) -> (Gram, Vec<f64>) {
-        let rows = random(3, n * dim);
-        let mut gram = Gram::new(dim);
-        gram.add(&rows);
-        let sum = |i: usize, j: usize| -> f64 {
-            (0..n).map(|t| f64::from(rows[t * dim + i]) * f64::from(rows[t * dim + j])).sum()
-        };
-        let whole = (0..dim * dim).map(|at| sum(at / dim, at % dim)).collect();
-        (gram, whole)
+        crate::numeric::testing::gram(&random(3, n * dim), dim, 0.0)
     }
 
     #[test]

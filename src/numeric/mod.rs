@@ -27,6 +27,21 @@ pub(crate) mod testing {
         (0..n).map(|_| (random.next_u32() >> 8) as f32 / (1u32 << 23) as f32 - 1.0).collect()
     }
 
+    /// The Gram matrix of rows `x`, and the same in f64, whole and with `ridge` on its diagonal.
+    pub fn gram(x: &[f32], dim: usize, ridge: f32) -> (super::Gram, Vec<f64>) {
+        let mut gram = super::Gram::new(dim);
+        gram.add(x);
+        let mut whole = vec![0f64; dim * dim];
+        for i in 0..dim {
+            for j in 0..dim {
+                let product = |row: &[f32]| f64::from(row[i]) * f64::from(row[j]);
+                whole[i * dim + j] = x.chunks_exact(dim).map(product).sum();
+            }
+            whole[i * dim + i] += f64::from(ridge);
+        }
+        (gram, whole)
+    }
+
     /// Equal to f32's accuracy after sums over hundreds.
     pub fn close(found: f32, expected: f64) -> bool {
         (f64::from(found) - expected).abs() <= 2e-4 * (1.0 + expected.abs())

@@ -54,8 +54,7 @@ pub fn sweep<P: Projection>(weights: &mut [f32], factor: &Factor, projections: &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::numeric::Gram;
-    use crate::numeric::testing::{inverse, random};
+    use crate::numeric::testing::{gram, inverse, random};
 
     /// Zeros where a mask says so, else the nearest multiple of a step.
     struct Rounds<'a> {
@@ -101,18 +100,8 @@ mod tests {
     #[test]
     fn the_sweep_equals_the_papers_loop_in_f64() {
         let (dim, n) = (300, 700);
-        let x = random(5, n * dim);
-        let mut gram = Gram::new(dim);
-        gram.add(&x);
         let ridge = 20.0;
-        let mut h = vec![0f64; dim * dim];
-        for i in 0..dim {
-            for j in 0..dim {
-                let dot = |t: usize| f64::from(x[t * dim + i]) * f64::from(x[t * dim + j]);
-                h[i * dim + j] = (0..n).map(dot).sum();
-            }
-            h[i * dim + i] += f64::from(ridge);
-        }
+        let (gram, h) = gram(&random(5, n * dim), dim, ridge);
         let factor = Factor::new(gram, ridge).unwrap();
         let w = random(6, dim);
         let mask: Vec<bool> = random(7, dim).iter().map(|x| *x > 0.0).collect();

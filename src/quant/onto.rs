@@ -208,7 +208,7 @@ impl Projection for Row<'_> {
 mod tests {
     use super::*;
     use crate::numeric::Gram;
-    use crate::numeric::testing::random;
+    use crate::numeric::testing::{gram, random};
     use crate::quant::decode_rows;
 
     const DIM: usize = 512;
@@ -223,6 +223,16 @@ mod tests {
             common + 0.3 * own[t * DIM + j]
         };
         (0..n * DIM).map(|at| value(at / DIM, at % DIM)).collect()
+    }
+
+    /// Inputs, the sums of their squares, and the factor of their Gram matrix.
+    fn surroundings() -> (Vec<f32>, Vec<f32>, Factor) {
+        let x = inputs(2000);
+        let mut gram = Gram::new(DIM);
+        gram.add(&x);
+        let importance = gram.diagonal();
+        let mean = importance.iter().sum::<f32>() / DIM as f32;
+        (x, importance, Factor::new(gram, 0.01 * mean).unwrap())
     }
 
     fn output_error(x: &[f32], a: &[f32], b: &[f32]) -> f64 {
@@ -279,12 +289,7 @@ mod tests {
     #[test]
     fn zeros_stay_zeros_and_the_rest_makes_up_for_them() {
         use GgmlType as T;
-        let x = inputs(2000);
-        let mut gram = Gram::new(DIM);
-        gram.add(&x);
-        let importance = gram.diagonal();
-        let mean = importance.iter().sum::<f32>() / DIM as f32;
-        let factor = Factor::new(gram, 0.01 * mean).unwrap();
+        let (x, importance, factor) = surroundings();
         let w = random(4, ROWS * DIM);
         let masked: Vec<f32> = w.iter().map(|w| if w.abs() < 0.5 { 0.0 } else { *w }).collect();
         for ty in [T::F32, T::F16, T::Q8_0, T::Q4_0, T::Q4_1, T::Q5_1, T::Q6_K] {
@@ -347,18 +352,8 @@ mod tests {
     #[test]
     fn zeros_that_are_chosen_on_the_way_are_those_of_the_papers_loop_in_f64() {
         let (dim, n) = (128, 400);
-        let x = random(8, n * dim);
-        let mut gram = Gram::new(dim);
-        gram.add(&x);
         let ridge = 5.0;
-        let mut h = vec![0f64; dim * dim];
-        for i in 0..dim {
-            for j in 0..dim {
-                let dot = |t: usize| f64::from(x[t * dim + i]) * f64::from(x[t * dim + j]);
-                h[i * dim + j] = (0..n).map(dot).sum();
-            }
-            h[i * dim + i] += f64::from(ridge);
-        }
+        let (gram, h) = gram(&random(8, n * dim), dim, ridge);
         let factor = Factor::new(gram, ridge).unwrap();
         let importance = vec![1.0; dim];
         let w = random(9, 3 * dim);
@@ -382,12 +377,7 @@ mod tests {
 
     #[test]
     fn zeros_are_chosen_before_a_blocks_scale() {
-        let x = inputs(2000);
-        let mut gram = Gram::new(DIM);
-        gram.add(&x);
-        let importance = gram.diagonal();
-        let mean = importance.iter().sum::<f32>() / DIM as f32;
-        let factor = Factor::new(gram, 0.01 * mean).unwrap();
+        let (x, importance, factor) = surroundings();
         let w = random(4, ROWS * DIM);
         for ty in [GgmlType::F16, GgmlType::Q8_0, GgmlType::Q4_0, GgmlType::Q6_K] {
             let mut swept = w.clone();

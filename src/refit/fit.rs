@@ -47,7 +47,7 @@ pub(super) struct Ground {
 }
 
 /// What a matrix is swept towards.
-pub(super) enum Goal<'a> {
+pub(super) enum SweptTo<'a> {
     /// What its original says; it stays as it is where that would come no nearer.
     Original(Tensor<'a>, Targets<'a>),
     /// What it says itself, of these held-out inputs, [n, dim].
@@ -57,18 +57,18 @@ pub(super) enum Goal<'a> {
 /// Sweeps `matrix` as `job` says.
 ///
 /// # Errors
-/// A type that ggml does not write; numbers that are none.
+/// A type that ggml does not write; a NaN or an infinity.
 pub(super) fn fit(
     matrix: Tensor<'_>,
-    goal: &Goal<'_>,
+    towards: &SweptTo<'_>,
     ground: &Ground,
     job: &Job,
 ) -> Result<Fitted> {
     let (ty, dim) = (job.ty, ground.factor.dim());
     let n_rows = matrix.info.n_rows();
-    let keeps_zeros = match (job.zeros, goal) {
-        (Zeros::Own, Goal::Original(original, _)) => is_pruned(matrix, Some(*original))?,
-        (Zeros::Own, Goal::Itself(_)) => is_pruned(matrix, None)?,
+    let keeps_zeros = match (job.zeros, towards) {
+        (Zeros::Own, SweptTo::Original(original, _)) => is_pruned(matrix, Some(*original))?,
+        (Zeros::Own, SweptTo::Itself(_)) => is_pruned(matrix, None)?,
         (Zeros::Least(_), _) => false,
     };
     let slab = ((SLAB / dim).max(BAND) / BAND * BAND) as u64;
@@ -78,15 +78,15 @@ pub(super) fn fit(
         let rows = first..n_rows.min(first + slab);
         let at = rows.start as usize..rows.end as usize;
         let ours = decoded(matrix, rows.clone())?;
-        let (mut weights, wanted, inputs) = match goal {
-            Goal::Original(original, targets) => {
+        let (mut weights, wanted, inputs) = match towards {
+            SweptTo::Original(original, targets) => {
                 let theirs = decoded(*original, rows.clone())?;
                 let mut weights = targets.times_inputs(&theirs, at.clone(), dim);
                 weights.iter_mut().zip(&theirs).for_each(|(t, w)| *t += ground.ridge * w);
                 solve(&mut weights, &ground.factor);
                 (weights, targets.held_out(&theirs, at, dim), targets.held_out_inputs())
             }
-            Goal::Itself(inputs) => (ours.clone(), products(inputs, &ours, dim), *inputs),
+            SweptTo::Itself(inputs) => (ours.clone(), products(inputs, &ours, dim), *inputs),
         };
         if let Some(i) = weights.iter().position(|w| !w.is_finite()) {
             let (name, row) = (matrix.info.name.clone(), first + (i / dim) as u64);
@@ -110,7 +110,7 @@ pub(super) fn fit(
         bytes.extend_from_slice(&new);
     }
     let part = |missed: f64| if all > 0.0 { (missed / all).sqrt() } else { 0.0 };
-    let is_taken = matches!(goal, Goal::Itself(_)) || after < before;
+    let is_taken = matches!(towards, SweptTo::Itself(_)) || after < before;
     Ok(Fitted { bytes: is_taken.then_some(bytes), error: (part(before), part(after)), keeps_zeros })
 }
 

@@ -3,7 +3,7 @@
 
 use super::block::renamed;
 use super::error::{Error, Result};
-use super::fit::{Fitted, Goal, Ground, fit};
+use super::fit::{Fitted, Ground, SweptTo, fit};
 use super::forward::{Forward, Wants};
 use super::job::{Job, Jobs, Towards};
 use super::lane::{Lane, Means, Place, Way};
@@ -44,7 +44,8 @@ impl BlockWork<'_> {
         let groups: Vec<&Group> = structure.groups.iter().filter(of_block).collect();
         let (at, folder) = ((&place, &groups[..]), self.means.folder());
         let rows = &mut original.rows;
-        let mut record = Record::new((engine, structure), at, self.texts, rows, folder)?;
+        let to = (self.towards, folder);
+        let mut record = Record::new((engine, structure), at, self.texts, rows, to)?;
         let mut reports = Vec::new();
         for group in groups {
             let mut names = Vec::new();
@@ -113,14 +114,13 @@ impl BlockWork<'_> {
         let mut groups = structure.groups.iter();
         let group = groups.find(|group| group.matrices.iter().any(|m| m.tensor == names[0]));
         let all = || group.iter().flat_map(|group| &group.matrices);
-        let towards_itself = matches!(self.towards, Towards::Itself { .. });
-        let mut leaders = all().filter(|_| !towards_itself);
-        let leader = leaders.find(|m| record.inputs.contains_key(&m.tensor));
+        let leader = all().find(|m| record.inputs.contains_key(&m.tensor));
         let readers = leader.map(|leader| Readers {
             leader: leader.tensor.clone(),
             products: Cross::new(dim, dim),
             held_out: Vec::new(),
         });
+        let towards_itself = matches!(self.towards, Towards::Itself { .. });
         let writers = names.iter().filter(|_| !towards_itself).filter_map(writer).collect();
         let weighted_at = writer_of(structure, names[0]);
         Sums { gram: Gram::new(dim), readers, writers, weighted_at, held_out: Vec::new() }
@@ -142,19 +142,22 @@ impl BlockWork<'_> {
             let (Some(compressed), Some(theirs)) = both else { continue };
             let writer = writers.iter().find(|w| w.name == *name);
             let Some(job) = (self.job)(compressed.info) else { continue };
-            let goal = match (writer, &readers, self.towards) {
-                (.., Towards::Itself { .. }) => Goal::Itself(&held_out),
+            let towards = match (writer, &readers, self.towards) {
+                (.., Towards::Itself { .. }) => SweptTo::Itself(&held_out),
                 (Some(w), ..) => {
                     let held_out = (&w.held_out[..], &held_out[..]);
-                    Goal::Original(theirs, Targets::Writer { products: &w.products, held_out })
+                    SweptTo::Original(theirs, Targets::Writer { products: &w.products, held_out })
                 }
                 (None, Some(readers), _) => {
                     let held_out = (&readers.held_out[..], &held_out[..]);
-                    Goal::Original(theirs, Targets::Reader { inputs: &readers.products, held_out })
+                    SweptTo::Original(
+                        theirs,
+                        Targets::Reader { inputs: &readers.products, held_out },
+                    )
                 }
                 (None, None, _) => continue,
             };
-            let fitted = fit(compressed, &goal, &ground, &job)?;
+            let fitted = fit(compressed, &towards, &ground, &job)?;
             reports.push(report(compressed.info, &job, &fitted));
             if let Some(bytes) = fitted.bytes {
                 ours.replaced.insert(own, (job.ty, bytes));

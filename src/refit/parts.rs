@@ -47,6 +47,11 @@ impl Parts {
         same.then_some(part)
     }
 
+    /// The parts of the first `n_block` blocks that are there.
+    pub fn models(&self, n_block: usize) -> Vec<Model> {
+        (0..n_block as u32).filter_map(|block| self.model(block)).collect()
+    }
+
     pub(super) fn read(&self, block: u32) -> Result<Option<(Replaced, BlockReport)>> {
         let Some(part) = self.model(block) else { return Ok(None) };
         let Some(report) = part.text(REPORT)?.and_then(|text| serde_json::from_str(text).ok())

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::error::Result;
 use super::forward::{Forward, Seen, Wants};
+use super::job::Towards;
 use super::lane::Place;
 use super::rows::Rows;
 use super::texts::{Batch, Texts};
@@ -54,7 +55,7 @@ impl Record {
         (place, groups): (&Place, &[&Group]),
         texts: &Texts,
         entering: &mut Rows,
-        folder: &Path,
+        (towards, folder): (Towards, &Path),
     ) -> Result<Record> {
         let mut wants = Wants { last: place.after.clone(), ..Wants::default() };
         let mut points = vec![place.exit];
@@ -64,8 +65,10 @@ impl Record {
                 dense().filter_map(|m| writer_of(structure, &m.tensor)).collect();
             points.extend(writers.iter().flat_map(|w| [w.before, w.before + 1]));
             let leader = dense().next().filter(|_| dense().count() > writers.len());
-            wants.inputs.extend(leader.map(|m| m.tensor.clone()));
-            wants.outputs.extend(writers.iter().map(|w| w.output));
+            if let Towards::Original { .. } = towards {
+                wants.inputs.extend(leader.map(|m| m.tensor.clone()));
+                wants.outputs.extend(writers.iter().map(|w| w.output));
+            }
         }
         points.sort_unstable();
         points.dedup();

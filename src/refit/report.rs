@@ -27,13 +27,29 @@ pub struct BlockReport {
     pub residual: (f64, f64),
 }
 
+impl Refitted {
+    /// All matrices, block by block.
+    pub fn tensors(&self) -> impl Iterator<Item = &TensorReport> {
+        self.blocks.iter().flat_map(|block| &block.tensors)
+    }
+
+    /// The mean of all matrices' errors, before and after; zeros where nothing was tried.
+    pub fn mean_error(&self) -> (f64, f64) {
+        mean_error(self.tensors())
+    }
+}
+
 impl BlockReport {
     /// The mean of its matrices' errors, before and after; zeros where nothing was tried.
     pub fn mean_error(&self) -> (f64, f64) {
-        let errors: Vec<(f64, f64)> = self.tensors.iter().filter_map(|t| t.error).collect();
-        let n = errors.len().max(1) as f64;
-        errors.iter().fold((0.0, 0.0), |sum, e| (sum.0 + e.0 / n, sum.1 + e.1 / n))
+        mean_error(self.tensors.iter())
     }
+}
+
+fn mean_error<'a>(tensors: impl Iterator<Item = &'a TensorReport>) -> (f64, f64) {
+    let errors: Vec<(f64, f64)> = tensors.filter_map(|t| t.error).collect();
+    let n = errors.len().max(1) as f64;
+    errors.iter().fold((0.0, 0.0), |sum, e| (sum.0 + e.0 / n, sum.1 + e.1 / n))
 }
 
 /// One matrix.

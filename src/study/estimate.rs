@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::error::Result;
 use super::folder::Folder;
 use super::plan::Plan;
-use super::step::{Arg, Step, Work};
+use super::step::{Arg, Step, Work, is_sweep};
 use crate::gguf::{GgmlType, Model, TensorInfo};
 use crate::llama::{Deaf, Engine, Generation, Hooks, Sampling, generate};
 use crate::prompts::{self, Part};
@@ -176,10 +176,6 @@ fn option<'s>(step: &'s Step, name: &str) -> Option<&'s str> {
     }
 }
 
-fn is_sweep(step: &Step) -> bool {
-    matches!(option(step, "--method"), Some("sparsegpt" | "gptq"))
-}
-
 fn seconds(step: &Step, input: Option<&[TensorInfo]>, rates: Option<Rates>) -> Option<f64> {
     if step.verb() == "compare" {
         return Some(0.0);
@@ -193,7 +189,7 @@ fn seconds(step: &Step, input: Option<&[TensorInfo]>, rates: Option<Rates>) -> O
         "calibrate" => of(CALIBRATION),
         "repair" if option(step, "--method") == Some("restore") => of(RESTORE_WORK),
         "repair" => of(REPAIR_WORK),
-        "prune" | "quantize" if is_sweep(step) => of(RESTORE_WORK),
+        "prune" | "quantize" if is_sweep(option(step, "--method")) => of(RESTORE_WORK),
         "asr" => of(step.work) + bytes / WEIGHTS_RATE,
         "tasks" if option(step, "--tasks").is_some() => {
             let number = |name| option(step, name).and_then(|text| text.parse::<f64>().ok());

@@ -10,7 +10,7 @@ use super::error::{Error, Result};
 use super::options::{Options, Verbs};
 use super::recipe::{Recipe, Variant};
 use super::sets::{AskedSet, asked_sets, plain};
-use super::step::{Arg, Kept, Step, Work};
+use super::step::{Arg, Kept, Step, Work, is_sweep};
 use crate::gguf::hex;
 use crate::report::results::Role;
 
@@ -195,10 +195,8 @@ impl Planner<'_> {
         table: &Table,
         model: &Arg,
     ) -> (Table, Option<Arg>) {
-        // A sweep goes by more than statistics hold.
         let method = table.get("method").and_then(|method| method.as_str());
-        let sweeps = matches!(method, Some("sparsegpt" | "gptq"));
-        let alone = verb == "merge" || table.contains_key("sequential") || sweeps;
+        let alone = verb == "merge" || table.contains_key("sequential") || is_sweep(method);
         if alone || !table.contains_key("data") {
             return (table.clone(), None);
         }

@@ -169,3 +169,8 @@ fn made_by(arg: &Arg) -> Option<usize> {
         _ => None,
     }
 }
+
+/// True if that method of compression reads its data itself: it goes by more than statistics hold.
+pub(super) fn is_sweep(method: Option<&str>) -> bool {
+    matches!(method, Some("sparsegpt" | "gptq"))
+}

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::report::TensorReport;
 use super::{Chosen, Repair};
 use crate::cli::search::{Goal, Question, as_original, counts};
-use crate::cli::sweeping::replacement;
+use crate::cli::sweeping::put_into;
 use crate::cli::ui::Ui;
 use crate::direction::Direction;
 use crate::eval::interval::Rate;
@@ -22,7 +22,7 @@ use crate::report::search::{CountsReport, SearchReport};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Aim {
-    /// As many refusals as the original, by the least edit, and no more false ones.
+    /// 95 % of the original's refusals or more, by the least edit, and no more false ones.
     Original,
     /// As many refusals as --max-false-refusal and --max-kl allow.
     Strongest,
@@ -68,6 +68,19 @@ pub struct AimReport {
 }
 
 impl AimReport {
+    /// Nothing looked for yet.
+    fn new(aim: Aim, original: &Counts, restored: &Counts) -> AimReport {
+        AimReport {
+            aim: aim.name().into(),
+            original: counts(original),
+            restored: counts(restored),
+            blocks: Vec::new(),
+            alpha: None,
+            tensors: Vec::new(),
+            search: None,
+        }
+    }
+
     /// A line for each kind of prompt.
     pub(super) fn text(&self) -> String {
         let edited = self.search.iter().flat_map(|s| &s.answered).find(|a| a.chosen);
@@ -90,24 +103,15 @@ impl AimReport {
 }
 
 impl Repair {
-    /// The goal of a search in `model`; None if `reference` or it thinks before it answers.
-    pub(super) fn goal(
+    /// How `reference` and `model` answer what a search asks; None if one thinks before it answers.
+    pub(super) fn answers(
         &self,
         ui: &Ui,
-        model: &Model,
         reference: &Model,
-        aim: Aim,
-    ) -> Result<Option<(Goal, [Counts; 2])>> {
-        let (Some(original), Some(before)) =
-            (self.search.count(ui, reference)?, self.search.count(ui, model)?)
-        else {
-            return Ok(None);
-        };
-        let goal = match aim {
-            Aim::Original => Goal::Original { original, before },
-            Aim::Strongest | Aim::None => Goal::Strongest,
-        };
-        Ok(Some((goal, [original, before])))
+        model: &Model,
+    ) -> Result<Option<(Counts, Counts)>> {
+        let original = self.search.count(ui, reference)?;
+        Ok(original.zip(self.search.count(ui, model)?))
     }
 
     /// Looks for the edit that what was restored still lacks. `tensors` are what the restore
@@ -124,12 +128,10 @@ impl Repair {
         }
         let path = folder.join("restored.gguf");
         let mut rewrite = Rewrite::new(model, Layout::Single);
-        for tensor in tensors {
-            rewrite.replace(&tensor.info.name, replacement(*tensor))?;
-        }
+        put_into(&mut rewrite, tensors.iter().copied())?;
         rewrite.write(&path, true, &ui.progress())?;
         let restored = Model::open(&path)?;
-        let Some((goal, [theirs, ours])) = self.goal(ui, &restored, original, aim)? else {
+        let Some((theirs, ours)) = self.answers(ui, original, &restored)? else {
             ui.warn(
                 "the model thinks before it answers: whether it refuses as its original does was \
                  not looked at\n\
@@ -137,15 +139,7 @@ impl Repair {
             );
             return Ok((None, None));
         };
-        let mut report = AimReport {
-            aim: aim.name().into(),
-            original: counts(&theirs),
-            restored: counts(&ours),
-            blocks: Vec::new(),
-            alpha: None,
-            tensors: Vec::new(),
-            search: None,
-        };
+        let mut report = AimReport::new(aim, &theirs, &ours);
         if aim == Aim::Original && ours.refused >= as_original(theirs.refused) {
             if self.keep_direction.is_some() || self.search.is_asked_for() {
                 ui.warn(
@@ -156,6 +150,10 @@ impl Repair {
             return Ok((Some(report), None));
         }
         ui.say(report.text().trim_end());
+        let goal = match aim {
+            Aim::Original => Goal::Original { original: theirs, before: ours },
+            _ => Goal::Strongest { before: Some(ours) },
+        };
         let found = self.direction(ui).and_then(|(direction, sha256)| {
             self.look_for(ui, &restored, (&direction, &sha256), goal)
         });

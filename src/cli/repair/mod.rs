@@ -275,10 +275,10 @@ impl Repair {
     fn goal_of_edit(&self, ui: &Ui, model: &Model) -> Result<Goal> {
         let aim = self.restore.aim_of_edit(self.reference.is_some())?;
         let Some(reference) = self.reference.as_ref().filter(|_| aim == Aim::Original) else {
-            return Ok(Goal::Strongest);
+            return Ok(Goal::Strongest { before: None });
         };
-        match self.goal(ui, model, &Model::open(reference)?, aim)? {
-            Some((goal, _)) => Ok(goal),
+        match self.answers(ui, &Model::open(reference)?, model)? {
+            Some((original, before)) => Ok(Goal::Original { original, before }),
             None => bail!(
                 "the model thinks before it answers, and how much its original refuses does not \
                  show\nhint: --aim strongest"

@@ -13,7 +13,7 @@ use super::{PARTS, Repair};
 use crate::cli::args::file_name;
 use crate::cli::output::{FileReport, OutputArgs, sha256_of};
 use crate::cli::search::above_zero;
-use crate::cli::sweeping::{Teller, kept, made_of, parts_folder, replacement};
+use crate::cli::sweeping::{Teller, kept, made_of, parts_folder, put_into, replacement};
 use crate::cli::text::{bytes_text, counted};
 use crate::cli::ui::{Progress, Ui};
 use crate::direction::Direction;
@@ -119,8 +119,7 @@ impl Repair {
             let mut teller = Teller::new(ui);
             refit(&asked, &parts, &mut teller).inspect_err(|_| kept(ui, &parts))?
         };
-        let models: Vec<Model> =
-            restored.blocks.iter().filter_map(|block| parts.model(block.block)).collect();
+        let models = parts.models(restored.blocks.len());
         let tensors: Vec<Tensor<'_>> = models.iter().flat_map(Model::tensors).collect();
         let names = tensors.iter().map(|t| t.info.name.as_str());
         let step = step.changed(names);
@@ -260,9 +259,7 @@ impl Repair {
         output: PathBuf,
     ) -> Result<Outcome> {
         let mut rewrite = Rewrite::new(model, Layout::Single);
-        for tensor in tensors {
-            rewrite.replace(&tensor.info.name, replacement(*tensor))?;
-        }
+        put_into(&mut rewrite, tensors.iter().copied())?;
         if let Some(added) = added {
             apply(&mut rewrite, &added.edited)?;
         }

@@ -49,8 +49,7 @@ impl Report {
         }
         let mut text = table(&rows, &[0, 1, 2, 3, 4, 5], "");
         let left = |outcome: Outcome| -> usize {
-            let tensors = self.restored.blocks.iter().flat_map(|b| &b.tensors);
-            tensors.filter(|t| t.outcome == outcome).count()
+            self.restored.tensors().filter(|t| t.outcome == outcome).count()
         };
         for (outcome, why) in [
             (Outcome::NoBetter, "kept: no better on held-out text"),

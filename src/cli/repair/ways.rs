@@ -120,7 +120,7 @@ impl Repair {
         self.print(ui, outcome, chosen)
     }
 
-    /// Changes the model's own file; `again` looks at what was changed, read anew.
+    /// Changes the model's own file; `again` looks at what was changed, once it is read again.
     pub(super) fn put_in_place(
         &self,
         ui: &Ui,

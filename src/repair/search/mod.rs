@@ -23,7 +23,7 @@ use opening::Openings;
 use rank::rank;
 use screen::Screen;
 use trials::Trials;
-use tries::Goal;
+use tries::Bounds;
 
 use super::error::Result;
 use super::half::Half;
@@ -124,8 +124,8 @@ fn read_answers(
     let finalists = trials.finalists();
     let mut answered: Vec<Answered> = Vec::new();
     while answered.len() < N_ANSWERED {
-        let goal = Goal { budget: &search.budget, before, enough: search.enough };
-        let Some(candidate) = tries::next(&finalists, &answered, goal, search.alpha.is_some())
+        let bounds = Bounds { budget: &search.budget, before, enough: search.enough };
+        let Some(candidate) = tries::next(&finalists, &answered, bounds, search.alpha.is_some())
         else {
             break;
         };

@@ -20,9 +20,9 @@ const MUCH_WEAKER: f64 = 0.5;
 /// Two strengths this near are as good as one.
 const NEAR: f64 = 1.05;
 
-/// What is looked for.
+/// What a candidate may cost and when it is strong enough.
 #[derive(Debug, Clone, Copy)]
-pub struct Goal<'a> {
+pub struct Bounds<'a> {
     /// What it may cost.
     pub budget: &'a Budget,
     /// The unrepaired model.
@@ -36,7 +36,7 @@ pub struct Goal<'a> {
 pub fn next(
     finalists: &[Candidate],
     answered: &[Answered],
-    goal: Goal<'_>,
+    bounds: Bounds<'_>,
     is_strength_given: bool,
 ) -> Option<Candidate> {
     let is_tried = |set: &&Candidate| of_set(answered, &set.halves).next().is_some();
@@ -48,7 +48,7 @@ pub fn next(
         return None;
     }
     let promise = |set: &Candidate| {
-        let worth = |one| goal.budget.worth(one, goal.before, goal.enough);
+        let worth = |one| bounds.budget.worth(one, bounds.before, bounds.enough);
         let worths = of_set(answered, &set.halves).map(worth);
         worths.fold(f64::NEG_INFINITY, f64::max)
     };
@@ -58,7 +58,7 @@ pub fn next(
         .iter()
         .filter(is_open)
         .filter_map(|set| {
-            let alpha = strength(answered, &set.halves, goal.enough)?;
+            let alpha = strength(answered, &set.halves, bounds.enough)?;
             Some((promise(set), Candidate { halves: set.halves.clone(), alpha }))
         })
         .collect();
@@ -112,7 +112,7 @@ mod tests {
     const BUDGET: Budget = Budget { max_false_refusal: 5.0, max_kl: 0.1 };
     const BEFORE: Counts =
         Counts { refused: 6, n_harmful: 32, falsely_refused: 0, n_benign: 40, degenerate: 0 };
-    const GOAL: Goal<'_> = Goal { budget: &BUDGET, before: &BEFORE, enough: None };
+    const BOUNDS: Bounds<'_> = Bounds { budget: &BUDGET, before: &BEFORE, enough: None };
 
     fn set(block: u32, alpha: f64) -> Candidate {
         Candidate { halves: vec![Half { block, part: Part::Mlp }], alpha }
@@ -131,7 +131,7 @@ mod tests {
     /// What is read next, of sets 3, 5 and 7.
     fn after(answered: &[Answered]) -> Option<Candidate> {
         let sets = [set(3, 2.0), set(5, 1.0), set(7, 4.0)];
-        next(&sets, answered, GOAL, false)
+        next(&sets, answered, BOUNDS, false)
     }
 
     #[test]
@@ -143,7 +143,7 @@ mod tests {
             all.push(answered(one, 10, 0));
         }
         assert_eq!(after(&all), Some(set(3, 2.5)), "of equals the one in front");
-        let given = next(&[set(3, 2.0)], &all, GOAL, true);
+        let given = next(&[set(3, 2.0)], &all, BOUNDS, true);
         assert_eq!(given, None, "the strength is given");
     }
 
