@@ -43,6 +43,9 @@ cargo bench --locked --bench compress
 printf '\n==> repairing\n'
 cargo bench --locked --bench repair
 
+printf '\n==> restoring\n'
+cargo bench --locked --bench restore
+
 printf '\n==> capturing 256 prompts, whole commands, against PyTorch\n'
 if [ -z "${AIRD_PYTHON:-}" ]; then
     printf 'skipped: AIRD_PYTHON names no python with torch, transformers, accelerate and gguf\n'

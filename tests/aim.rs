@@ -103,6 +103,34 @@ fn a_restore_that_refuses_as_its_original_gets_no_edit() {
 }
 
 #[test]
+fn what_a_model_lacks_can_lie_beside_it_as_an_adapter() {
+    let folder = tempdir();
+    let base = Refuser::of(0.4, GgmlType::F32).write(folder.path(), "base.gguf");
+    let weak = Refuser::of(0.1, GgmlType::F32).write(folder.path(), "weak.gguf");
+    let before = std::fs::read(&weak).unwrap();
+    let lora = folder.path().join("lora.gguf");
+    let more = ["--tokens", "2000", "--rank", "2", "--lora", lora.to_str().unwrap()];
+    let report = report(&repair(&weak, &base, &more));
+    assert_eq!(report["files"][0]["bytes"], std::fs::metadata(&lora).unwrap().len());
+    assert_eq!(report["aim"], serde_json::Value::Null);
+    assert!(std::fs::read(&weak).unwrap() == before);
+    assert_eq!(names_in(folder.path()), ["base.gguf", "lora.gguf", "weak.gguf"]);
+    let [step] = &history(Model::open(&lora).unwrap().kv())[..] else { panic!("one step") };
+    assert_eq!(
+        (&step["parameters"]["method"], &step["parameters"]["rank"]),
+        (&"restore".into(), &2.into())
+    );
+    let ask = |more: &[&str]| {
+        let text = &aird::prompts::harmful(aird::prompts::Part::Train).prompts[0].text;
+        let more = [&["--chat-template", "none", "--max-tokens", "8"][..], more].concat();
+        stdout(&aird().arg("ask").arg(&weak).arg(text).args(more).output().unwrap())
+    };
+    assert!(ask(&[]).contains("Sure, here is how"), "{}", ask(&[]));
+    let with = ask(&["--lora", lora.to_str().unwrap()]);
+    assert!(with.contains("I'm sorry, but I can't help with that."), "{with}");
+}
+
+#[test]
 fn aims_that_have_nothing_to_aim_at_are_refused() {
     let folder = tempdir();
     let [base, model] = pruned(folder.path());
@@ -112,6 +140,9 @@ fn aims_that_have_nothing_to_aim_at_are_refused() {
         ("--direction", &["--aim", "original"][..], "needs --reference"),
         ("--reference", &["--method", "aird", "--aim", "none"][..], "of --method restore"),
         ("--reference", &["--aim", "none", "--front", "f.json"][..], "--aim none makes none"),
+        ("--reference", &["--aim", "original", "--lora", "l.gguf"][..], "--lora makes none"),
+        ("--reference", &["--front", "f.json", "--lora", "l.gguf"][..], "--lora makes none"),
+        ("--reference", &["--method", "aird", "--rank", "2", "--lora", "l.gguf"][..], "has rank 1"),
     ] {
         let value = if given == "--direction" { &direction } else { &base };
         let mut command = aird();

@@ -208,7 +208,7 @@ impl Prune {
         let source = sha256_of(ui, &model)?;
         let job = |info: &TensorInfo| {
             let target = targets.iter().find(|t| t.name == info.name)?;
-            Some(Job { ty: target.to, zeros: Zeros::Least(target.pattern) })
+            Some(Job::Swept { ty: target.to, zeros: Zeros::Least(target.pattern) })
         };
         let output = &self.out.output;
         let bytes = 2 * plan.plan(output)?.bytes();

@@ -280,7 +280,7 @@ impl Quantize {
         let sha256 = sha256_of(ui, model)?;
         let job = |info: &TensorInfo| {
             let assignment = assignments.iter().find(|a| a.name == info.name)?;
-            Some(Job { ty: assignment.to, zeros: Zeros::Own })
+            Some(Job::Swept { ty: assignment.to, zeros: Zeros::Own })
         };
         let output = &self.out.output;
         let sweep = Sweep { model, stats: &self.stats, output, bytes, jobs: &job };

@@ -481,7 +481,7 @@ fn points(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| "expected 0 to 100 points".into())
 }
 
-fn at_least_one<N: FromStr + PartialOrd + From<u8>>(text: &str) -> Result<N, String> {
+pub fn at_least_one<N: FromStr + PartialOrd + From<u8>>(text: &str) -> Result<N, String> {
     let number = text.parse().ok().filter(|n: &N| *n >= N::from(1));
     number.ok_or_else(|| "expected a whole number, at least 1".into())
 }

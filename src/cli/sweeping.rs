@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::calibration::samples_sha256;
+use super::text::{counted, few};
 use super::ui::{Steps, Ui};
 use crate::gguf::{Ask, BoxError, Replacement, Rewrite, Step, Tensor, hex};
-use crate::refit::{BlockReport, Parts, Told};
+use crate::refit::{BlockReport, Parts, Refitted, TensorReport, Told};
 use crate::stats::Sample;
 
 /// Tells how far a sweep is.
@@ -20,6 +21,22 @@ pub struct Teller<'u> {
 impl<'u> Teller<'u> {
     pub fn new(ui: &'u Ui) -> Teller<'u> {
         Teller { ui, steps: ui.steps() }
+    }
+}
+
+/// Names the experts that no token reached.
+pub fn tell_of_experts(ui: &Ui, refitted: &Refitted) {
+    let of = |tensor: &TensorReport| {
+        let unseen = tensor.experts.as_ref().map(|e| e.without_tokens.clone()).unwrap_or_default();
+        unseen.into_iter().map(|e| format!("{}#{e}", tensor.name)).collect::<Vec<_>>()
+    };
+    let unseen: Vec<String> = refitted.tensors().flat_map(of).collect();
+    if !unseen.is_empty() {
+        ui.warn(format_args!(
+            "no calibration token reached {}: {}\nhint: more tokens, or texts of more kinds",
+            counted(unseen.len(), "expert"),
+            few(&unseen)
+        ));
     }
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use super::calibration::Calibration;
 use super::given::StatsArgs;
-use super::sweeping::{Teller, kept, made_of, parts_folder, put_into};
+use super::sweeping::{Teller, kept, made_of, parts_folder, put_into, tell_of_experts};
 use super::text::{by_kind, counted};
 use super::ui::Ui;
 use crate::gguf::{Model, Rewrite, Step, Tensor, check_room};
@@ -87,17 +87,18 @@ impl Swept {
         self.models.iter().any(|model| model.tensor(name).is_some())
     }
 
-    /// Says what became of matrices that were to be swept and hold one for each expert.
+    /// Says what became of matrices that were to be swept and hold one for each head.
     pub fn warn_of_stacked(&self, ui: &Ui, became: &str) {
         let stacked = self.refitted.tensors().filter(|t| t.outcome == Outcome::Stacked);
         let names: Vec<&str> = stacked.map(|t| t.name.as_str()).collect();
         if !names.is_empty() {
             ui.warn(format_args!(
-                "{} of one for each expert or head, {became}: {}",
+                "{} of one for each head, {became}: {}",
                 counted(names.len(), "matrix"),
                 by_kind(names)
             ));
         }
+        tell_of_experts(ui, &self.refitted);
     }
 
     /// Tells `rewrite` to write it.

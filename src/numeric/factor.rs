@@ -6,6 +6,8 @@
 //! L and M are lower triangular and take G's own place, band by band: a matrix of 14336 columns
 //! is 822 MB, and a second one would not fit beside it. Diagonal blocks are worked out in f64.
 
+use faer::Par;
+use faer::linalg::triangular_solve::solve_upper_triangular_in_place;
 use rayon::prelude::*;
 
 use super::gram::Gram;
@@ -51,6 +53,33 @@ impl Factor {
     /// Rows `first..first + n`, from column 0 up to `n_cols`.
     pub(super) fn rows(&self, first: usize, n: usize, n_cols: usize) -> faer::MatRef<'_, f32> {
         view(&self.values[first * self.dim..], n, n_cols, self.dim)
+    }
+
+    /// `B L` in place of `b`, [n, dim]: its rows' lengths are then those in the metric of H.
+    pub fn into_metric(&self, b: &mut [f32]) {
+        let dim = self.dim;
+        // X M = B, or M^T X^T = B^T.
+        let upper = self.rows(0, dim, dim).transpose();
+        b.par_chunks_mut(BAND * dim).for_each(|band| {
+            let n = band.len() / dim;
+            let band = view_mut(band, n, dim, dim).transpose_mut();
+            solve_upper_triangular_in_place(upper, band, Par::Seq);
+        });
+    }
+
+    /// `B L^-1` in place of `b`, [n, dim]: back from the metric.
+    pub fn out_of_metric(&self, b: &mut [f32]) {
+        let dim = self.dim;
+        b.par_chunks_mut(BAND * dim).for_each(|band| {
+            let n = band.len() / dim;
+            let old = band.to_vec();
+            band.fill(0.0);
+            for (at, len) in (0..dim).step_by(COLUMNS).map(|at| (at, COLUMNS.min(dim - at))) {
+                let m = view(&self.values[at * dim + at..], dim - at, len, dim);
+                let left = view(&old[at..], n, dim - at, dim);
+                add_product(view_mut(&mut band[at..], n, len, dim), left, m, 1.0);
+            }
+        });
     }
 
     /// `B H^-1` in place of `b`, [n, dim], by this thread alone.
@@ -205,6 +234,30 @@ mod tests {
             let expected = dense_solve(&whole, &wide, dim);
             for (a, b) in found.iter().zip(expected) {
                 assert!(close(*a, b), "{dim}: {a} {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn lengths_in_the_metric_are_those_that_the_inputs_give() {
+        for dim in [5, 129, 600] {
+            let (gram, mut whole) = gram(dim, 2 * dim);
+            (0..dim).for_each(|i| whole[i * dim + i] += 0.3);
+            let factor = Factor::new(gram, 0.3).unwrap();
+            let b = random(4, 3 * dim);
+            let mut found = b.clone();
+            factor.into_metric(&mut found);
+            for (row, found) in b.chunks(dim).zip(found.chunks(dim)) {
+                let times = |i: usize| -> f64 {
+                    row.iter().zip(&whole[i * dim..]).map(|(x, g)| f64::from(*x) * g).sum()
+                };
+                let expected: f64 = (0..dim).map(|i| f64::from(row[i]) * times(i)).sum();
+                let square: f64 = found.iter().map(|x| f64::from(*x).powi(2)).sum();
+                assert!((square / expected - 1.0).abs() < 1e-3, "{dim}: {square} {expected}");
+            }
+            factor.out_of_metric(&mut found);
+            for (a, b) in found.iter().zip(&b) {
+                assert!(close(*a, f64::from(*b)), "{dim}: {a} {b}");
             }
         }
     }

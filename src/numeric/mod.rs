@@ -6,11 +6,13 @@
 
 mod factor;
 mod gram;
+mod low_rank;
 mod product;
 mod sweep;
 
 pub use factor::{Factor, NotPositive};
 pub use gram::{Cross, Gram};
+pub use low_rank::low_rank;
 pub use product::{BAND, products};
 pub use sweep::{Projection, sweep};
 

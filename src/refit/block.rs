@@ -8,14 +8,24 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use super::beside::Factors;
 use super::error::Result;
 use crate::gguf::{self, Array, Builder, GgmlType, Model, Tensor, Value, block_of, within_block};
 
 /// Tokens of the vocabulary.
 const N_VOCAB: u64 = 32;
 
-/// What takes the place of tensors, by their names in the model: a type, and the bytes.
-pub(super) type Replaced = HashMap<String, (GgmlType, Vec<u8>)>;
+/// What takes the place of tensors, by their names in the model.
+pub(super) type Replaced = HashMap<String, New>;
+
+/// What takes the place of a tensor.
+#[derive(Debug, Clone)]
+pub(super) struct New {
+    pub ty: GgmlType,
+    pub bytes: Vec<u8>,
+    /// The factors beside the tensor, where it stays itself: `bytes` are their sum then.
+    pub beside: Option<Factors>,
+}
 
 /// The name of a tensor of block `block` in the file of that block alone, or the other way round.
 pub(super) fn renamed(name: &str, block: u32) -> String {
@@ -55,7 +65,7 @@ pub(super) fn write_block(
         match of {
             Some(b) if b == block => {
                 let (ty, bytes) = match replaced.get(name) {
-                    Some((ty, bytes)) => (*ty, bytes.as_slice()),
+                    Some(new) => (new.ty, new.bytes.as_slice()),
                     None => (tensor.info.ty, tensor.data()),
                 };
                 file.tensor(&renamed(name, 0), &tensor.info.shape, ty, bytes.into())?;

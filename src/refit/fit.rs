@@ -1,5 +1,5 @@
-//! One matrix swept onto zeros and a grid: towards what the original says, by least squares first,
-//! or from its own weights.
+//! One matrix fitted to what the original says, by least squares, and put onto zeros and a grid; or
+//! swept from its own weights.
 //!
 //! ```text
 //! G  = X_c^T X_c                 X_c: what enters the matrix in the model being restored
@@ -11,10 +11,14 @@
 //! W* is W, and p the damping alone (GPTQ, SparseGPT). A matrix is worked on some rows at a time:
 //! only G and T are held whole.
 
+use std::ops::Range;
+
+use super::beside::{self, Factors};
+use super::block::New;
 use super::error::{Error, Result};
 use super::job::{Job, Zeros};
 use super::targets::Targets;
-use crate::gguf::Tensor;
+use crate::gguf::{GgmlType, Tensor};
 use crate::llama::is_encodable;
 use crate::numeric::{BAND, Factor, products};
 use crate::quant::{Mask, Onto, PRUNED_SHARE, decode_rows, decoded, encode_rows, onto};
@@ -26,15 +30,58 @@ const SURE_SHARE: f64 = 0.25;
 /// Rows looked at to tell pruned zeros from those of rounding.
 const SAMPLED: u64 = 64;
 
-/// A refitted matrix.
+/// A tensor, or one matrix of the stack that it is.
+#[derive(Debug, Clone)]
+pub(super) struct Matrix<'a> {
+    pub tensor: Tensor<'a>,
+    /// Its rows there.
+    pub rows: Range<u64>,
+}
+
+/// A fitted matrix.
 #[derive(Debug)]
 pub(super) struct Fitted {
-    /// Its bytes, of the type that it had; None where they would not have been better.
-    pub bytes: Option<Vec<u8>>,
-    /// `|Y - X_c W^T| / |Y|` on held-out tokens, before and after.
-    pub error: (f64, f64),
+    /// What takes its place, in the job's type.
+    pub bytes: Vec<u8>,
+    /// The factors beside it, where the job asks for them.
+    pub factors: Option<Factors>,
+    pub missed: Missed,
     /// True if its zeros were kept.
     pub keeps_zeros: bool,
+}
+
+/// Squares over held-out tokens.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Missed {
+    /// `|Y - X_c W^T|^2` of the matrix as it was.
+    before: f64,
+    /// As it is fitted.
+    after: f64,
+    /// `|Y|^2`.
+    all: f64,
+}
+
+impl Missed {
+    pub fn is_better(&self) -> bool {
+        self.after < self.before
+    }
+
+    /// The same without the fitted matrix.
+    pub fn unfitted(&self) -> Missed {
+        Missed { after: self.before, ..*self }
+    }
+
+    pub fn add(&mut self, other: &Missed) {
+        self.before += other.before;
+        self.after += other.after;
+        self.all += other.all;
+    }
+
+    /// `|Y - X_c W^T| / |Y|`, before and after.
+    pub fn errors(&self) -> (f64, f64) {
+        let part = |missed: f64| if self.all > 0.0 { (missed / self.all).sqrt() } else { 0.0 };
+        (part(self.before), part(self.after))
+    }
 }
 
 /// What all matrices of a group share: the factor and what matters.
@@ -46,72 +93,196 @@ pub(super) struct Ground {
     pub importance: Vec<f32>,
 }
 
-/// What a matrix is swept towards.
-pub(super) enum SweptTo<'a> {
-    /// What its original says; it stays as it is where that would come no nearer.
+/// What a matrix is fitted to.
+pub(super) enum FittedTo<'a> {
+    /// What its original says.
     Original(Tensor<'a>, Targets<'a>),
     /// What it says itself, of these held-out inputs, [n, dim].
     Itself(&'a [f32]),
 }
 
-/// Sweeps `matrix` as `job` says.
+impl FittedTo<'_> {
+    /// Held-out inputs, [n, dim].
+    fn inputs(&self) -> &[f32] {
+        match self {
+            FittedTo::Original(_, targets) => targets.held_out_inputs(),
+            FittedTo::Itself(inputs) => inputs,
+        }
+    }
+}
+
+/// Some rows of a matrix at a time.
+struct Slab<'a> {
+    matrix: &'a Matrix<'a>,
+    /// Counted from the matrix's first.
+    rows: Range<usize>,
+    /// As they are.
+    ours: Vec<f32>,
+    /// As the original has them, where there is one.
+    theirs: Vec<f32>,
+}
+
+impl<'a> Slab<'a> {
+    fn all(
+        matrix: &'a Matrix<'a>,
+        towards: &'a FittedTo<'_>,
+    ) -> impl Iterator<Item = Result<Slab<'a>>> {
+        let dim = matrix.tensor.info.n_cols() as usize;
+        let n = (SLAB / dim).max(BAND) / BAND * BAND;
+        let (first, n_rows) = (matrix.rows.start, (matrix.rows.end - matrix.rows.start) as usize);
+        (0..n_rows).step_by(n).map(move |start| {
+            let rows = start..n_rows.min(start + n);
+            let at = first + rows.start as u64..first + rows.end as u64;
+            let ours = decoded(matrix.tensor, at.clone())?;
+            let theirs = match towards {
+                FittedTo::Original(original, _) => decoded(*original, at)?,
+                FittedTo::Itself(_) => Vec::new(),
+            };
+            Ok(Slab { matrix, rows, ours, theirs })
+        })
+    }
+
+    fn dim(&self) -> usize {
+        self.matrix.tensor.info.n_cols() as usize
+    }
+
+    /// W*, [n, dim].
+    fn wished(&self, towards: &FittedTo<'_>, ground: &Ground) -> Result<Vec<f32>> {
+        let FittedTo::Original(_, targets) = towards else { return Ok(self.ours.clone()) };
+        let mut weights = targets.times_inputs(&self.theirs, self.rows.clone(), self.dim());
+        weights.iter_mut().zip(&self.theirs).for_each(|(t, w)| *t += ground.ridge * w);
+        solve(&mut weights, &ground.factor);
+        match weights.iter().position(|w| !w.is_finite()) {
+            None => Ok(weights),
+            Some(i) => {
+                let row = self.matrix.rows.start + (self.rows.start + i / self.dim()) as u64;
+                Err(Error::Astray { name: self.matrix.tensor.info.name.clone(), row })
+            }
+        }
+    }
+
+    /// What held-out tokens miss with `new` in its place.
+    fn missed(&self, new: &[f32], towards: &FittedTo<'_>) -> Missed {
+        let (dim, inputs) = (self.dim(), towards.inputs());
+        let wanted = match towards {
+            FittedTo::Original(_, targets) => {
+                targets.held_out(&self.theirs, self.rows.clone(), dim)
+            }
+            FittedTo::Itself(inputs) => products(inputs, &self.ours, dim),
+        };
+        let missed = |weights: &[f32]| -> f64 {
+            let found = products(inputs, weights, dim);
+            found.iter().zip(&wanted).map(|(a, b)| f64::from(a - b).powi(2)).sum()
+        };
+        let all = wanted.iter().map(|y| f64::from(*y).powi(2)).sum();
+        Missed { before: missed(&self.ours), after: missed(new), all }
+    }
+}
+
+/// Fits `matrix` as `job` says.
 ///
 /// # Errors
 /// A type that ggml does not write; a NaN or an infinity.
 pub(super) fn fit(
-    matrix: Tensor<'_>,
-    towards: &SweptTo<'_>,
+    matrix: &Matrix<'_>,
+    towards: &FittedTo<'_>,
     ground: &Ground,
     job: &Job,
 ) -> Result<Fitted> {
-    let (ty, dim) = (job.ty, ground.factor.dim());
-    let n_rows = matrix.info.n_rows();
-    let keeps_zeros = match (job.zeros, towards) {
-        (Zeros::Own, SweptTo::Original(original, _)) => is_pruned(matrix, Some(*original))?,
-        (Zeros::Own, SweptTo::Itself(_)) => is_pruned(matrix, None)?,
-        (Zeros::Least(_), _) => false,
+    let (ty, dim) = (job.ty(), ground.factor.dim());
+    let original = match towards {
+        FittedTo::Original(original, _) => Some(*original),
+        FittedTo::Itself(_) => None,
     };
-    let slab = ((SLAB / dim).max(BAND) / BAND * BAND) as u64;
-    let mut bytes = Vec::new();
-    let (mut before, mut after, mut all) = (0.0, 0.0, 0.0);
-    for first in (0..n_rows).step_by(slab as usize) {
-        let rows = first..n_rows.min(first + slab);
-        let at = rows.start as usize..rows.end as usize;
-        let ours = decoded(matrix, rows.clone())?;
-        let (mut weights, wanted, inputs) = match towards {
-            SweptTo::Original(original, targets) => {
-                let theirs = decoded(*original, rows.clone())?;
-                let mut weights = targets.times_inputs(&theirs, at.clone(), dim);
-                weights.iter_mut().zip(&theirs).for_each(|(t, w)| *t += ground.ridge * w);
-                solve(&mut weights, &ground.factor);
-                (weights, targets.held_out(&theirs, at, dim), targets.held_out_inputs())
+    let keeps_zeros = match job {
+        Job::Swept { zeros: Zeros::Own, .. } => is_pruned(matrix, original)?,
+        Job::Swept { .. } | Job::Beside { .. } => false,
+    };
+    let factors = match job {
+        Job::Beside { rank } => Some(lacking(matrix, towards, ground, *rank)?),
+        Job::Swept { .. } => None,
+    };
+    let (mut bytes, mut missed) = (Vec::new(), Missed::default());
+    for slab in Slab::all(matrix, towards) {
+        let slab = slab?;
+        let new = match (&factors, job) {
+            (Some(factors), _) => {
+                let mut weights = slab.ours.clone();
+                factors.add(slab.rows.clone(), &mut weights)?;
+                encoded(ty, &weights, dim)?
             }
-            SweptTo::Itself(inputs) => (ours.clone(), products(inputs, &ours, dim), *inputs),
+            (None, Job::Swept { zeros: Zeros::Least(pattern), .. }) => {
+                let mask = Mask::Least(pattern);
+                swept(&slab, towards, ground, (ty, mask))?
+            }
+            (None, _) if keeps_zeros => {
+                swept(&slab, towards, ground, (ty, Mask::Zeros(&slab.ours)))?
+            }
+            (None, _) => swept(&slab, towards, ground, (ty, Mask::Free))?,
         };
-        if let Some(i) = weights.iter().position(|w| !w.is_finite()) {
-            let (name, row) = (matrix.info.name.clone(), first + (i / dim) as u64);
-            return Err(Error::Astray { name, row });
-        }
-        let mask = match &job.zeros {
-            Zeros::Own if keeps_zeros => Mask::Zeros(&ours),
-            Zeros::Own => Mask::Free,
-            Zeros::Least(pattern) => Mask::Least(pattern),
-        };
-        let constraint = Onto { ty, importance: &ground.importance, mask };
-        let new = onto(&mut weights, &ground.factor, constraint)?;
+        let mut weights = vec![0.0; slab.ours.len()];
         decode_rows(ty, &new, dim, &mut weights)?;
-        let missed = |w: &[f32]| -> f64 {
-            let found = products(inputs, w, dim);
-            found.iter().zip(&wanted).map(|(a, b)| f64::from(a - b).powi(2)).sum()
-        };
-        before += missed(&ours);
-        after += missed(&weights);
-        all += wanted.iter().map(|y| f64::from(*y).powi(2)).sum::<f64>();
+        missed.add(&slab.missed(&weights, towards));
         bytes.extend_from_slice(&new);
     }
-    let part = |missed: f64| if all > 0.0 { (missed / all).sqrt() } else { 0.0 };
-    let is_taken = matches!(towards, SweptTo::Itself(_)) || after < before;
-    Ok(Fitted { bytes: is_taken.then_some(bytes), error: (part(before), part(after)), keeps_zeros })
+    Ok(Fitted { bytes, factors, missed, keeps_zeros })
+}
+
+fn swept(
+    slab: &Slab<'_>,
+    towards: &FittedTo<'_>,
+    ground: &Ground,
+    (ty, mask): (GgmlType, Mask<'_>),
+) -> Result<Vec<u8>> {
+    let mut weights = slab.wished(towards, ground)?;
+    let constraint = Onto { ty, importance: &ground.importance, mask };
+    Ok(onto(&mut weights, &ground.factor, constraint)?)
+}
+
+/// The factors that make up for what the matrix lacks.
+fn lacking(
+    matrix: &Matrix<'_>,
+    towards: &FittedTo<'_>,
+    ground: &Ground,
+    rank: usize,
+) -> Result<Factors> {
+    let mut lacking = Vec::new();
+    for slab in Slab::all(matrix, towards) {
+        let slab = slab?;
+        let wished = slab.wished(towards, ground)?;
+        lacking.extend(wished.iter().zip(&slab.ours).map(|(w, ours)| w - ours));
+    }
+    Factors::of(lacking, &ground.factor, rank)
+}
+
+/// What `tensor` and the factors beside it come to.
+pub(super) fn with_factors(tensor: Tensor<'_>, factors: Factors) -> Result<New> {
+    let (dim, ty) = (tensor.info.n_cols() as usize, beside::TYPE);
+    let n_out = tensor.info.shape.get(1).map_or(1, |n| *n as usize);
+    let n_matrices = tensor.info.n_rows() as usize / n_out.max(1);
+    let mut bytes = Vec::new();
+    for i in 0..n_matrices {
+        let rows = (i * n_out) as u64..((i + 1) * n_out) as u64;
+        let mut weights = decoded(tensor, rows)?;
+        factors.of_stack(i, n_out, dim).add(0..n_out, &mut weights)?;
+        bytes.extend(encoded(ty, &weights, dim)?);
+    }
+    Ok(New { ty, bytes, beside: Some(factors) })
+}
+
+/// What `matrix` holds, in another type where that is not its own.
+pub(super) fn kept(matrix: &Matrix<'_>, ty: GgmlType) -> Result<Vec<u8>> {
+    let tensor = matrix.tensor;
+    match tensor.info.ty == ty {
+        true => Ok(tensor.rows(matrix.rows.clone()).to_vec()),
+        false => encoded(ty, &decoded(tensor, matrix.rows.clone())?, tensor.info.n_cols() as usize),
+    }
+}
+
+pub(super) fn encoded(ty: GgmlType, weights: &[f32], dim: usize) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; ty.bytes_for(dim as u64).unwrap_or(0) as usize * (weights.len() / dim)];
+    encode_rows(ty, weights, dim, None, &mut bytes)?;
+    Ok(bytes)
 }
 
 /// `B H^-1`, many rows in parallel.
@@ -122,27 +293,26 @@ fn solve(weights: &mut [f32], factor: &Factor) {
 
 /// True if more of the matrix is zero than rounding its original, where there is one, to its type
 /// would make zero.
-fn is_pruned(compressed: Tensor<'_>, original: Option<Tensor<'_>>) -> Result<bool> {
-    let (n_rows, dim) = (compressed.info.n_rows(), compressed.info.n_cols() as usize);
-    let ty = compressed.info.ty;
+fn is_pruned(matrix: &Matrix<'_>, original: Option<Tensor<'_>>) -> Result<bool> {
+    let info = matrix.tensor.info;
+    let (n_rows, dim) = (matrix.rows.end - matrix.rows.start, info.n_cols() as usize);
     let step = n_rows.div_ceil(SAMPLED).max(1);
     let (mut found, mut rounded, mut n) = (0usize, 0usize, 0usize);
     let zeros = |values: &[f32]| values.iter().filter(|x| **x == 0.0).count();
-    for row in (0..n_rows).step_by(step as usize) {
-        found += zeros(&decoded(compressed, row..row + 1)?);
+    for row in matrix.rows.clone().step_by(step as usize) {
+        found += zeros(&decoded(matrix.tensor, row..row + 1)?);
         n += dim;
         let Some(original) = original else { continue };
         let mut theirs = decoded(original, row..row + 1)?;
-        if is_encodable(ty) {
-            let mut bytes = vec![0; compressed.info.row_bytes() as usize];
-            encode_rows(ty, &theirs, dim, None, &mut bytes)?;
-            decode_rows(ty, &bytes, dim, &mut theirs)?;
+        if is_encodable(info.ty) {
+            let bytes = encoded(info.ty, &theirs, dim)?;
+            decode_rows(info.ty, &bytes, dim, &mut theirs)?;
         }
         rounded += zeros(&theirs);
     }
     // Of a quantized matrix without an original nobody knows what rounding made zero.
     let share = match original {
-        None if ty.is_quantized() => SURE_SHARE,
+        None if info.ty.is_quantized() => SURE_SHARE,
         _ => PRUNED_SHARE,
     };
     Ok(found as f64 - rounded as f64 > share * n as f64)

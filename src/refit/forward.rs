@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use super::error::Result;
+use super::experts::SeenRouted;
 use super::texts::{Batch, MAX_PARALLEL, N_BATCH};
 use crate::llama::{Engine, Error as LlamaError, Go, Hooks, LinearInput, Session, Site, Size};
 
@@ -13,6 +14,8 @@ use crate::llama::{Engine, Error as LlamaError, Go, Hooks, LinearInput, Session,
 pub(super) struct Wants {
     /// What these matrices multiply.
     pub inputs: Vec<String>,
+    /// What these stacks of experts multiply, and which expert what.
+    pub routed: Vec<String>,
     /// What these writers put out: their places in the structure.
     pub outputs: Vec<usize>,
     /// The residual stream at these points.
@@ -26,6 +29,8 @@ pub(super) struct Wants {
 pub(super) struct Seen {
     /// By matrix.
     pub inputs: HashMap<String, Vec<f32>>,
+    /// By stack of experts.
+    pub routed: HashMap<String, SeenRouted>,
     /// By writer.
     pub outputs: HashMap<usize, Vec<f32>>,
     /// By point.
@@ -80,14 +85,21 @@ impl<'e> Forward<'e> {
         };
         let take = |input: &LinearInput<'_>| {
             let mut seen = seen.borrow_mut();
-            seen.inputs.insert(input.weight.into(), input.rows.to_vec());
+            let rows = input.rows.to_vec();
+            if wants.routed.iter().any(|n| n == input.weight) {
+                let uses = input.uses.to_vec();
+                seen.routed.insert(input.weight.into(), SeenRouted { rows, uses });
+            } else {
+                seen.inputs.insert(input.weight.into(), rows);
+            }
             Ok(match wants.last.as_deref() == Some(input.weight) {
                 true => Go::Home,
                 false => Go::On,
             })
         };
         let of = |name: &str| {
-            wants.inputs.iter().any(|n| n == name) || wants.last.as_deref() == Some(name)
+            let all = wants.inputs.iter().chain(&wants.routed).chain(&wants.last);
+            all.clone().any(|n| n == name)
         };
         let mut hooks = Hooks::new().inputs(of, take);
         if !wants.points.is_empty() || !wants.outputs.is_empty() {

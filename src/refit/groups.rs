@@ -1,9 +1,9 @@
 //! One block: the original's activations recorded once, then its groups of matrices refitted in
 //! order.
 
-use super::block::renamed;
+use super::block::{New, renamed};
 use super::error::{Error, Result};
-use super::fit::{Fitted, Ground, SweptTo, fit};
+use super::fit::{Fitted, FittedTo, Ground, Matrix, fit};
 use super::forward::{Forward, Wants};
 use super::job::{Job, Jobs, Towards};
 use super::lane::{Lane, Means, Place, Way};
@@ -48,19 +48,27 @@ impl BlockWork<'_> {
         let mut record = Record::new((engine, structure), at, self.texts, rows, to)?;
         let mut reports = Vec::new();
         for group in groups {
-            let mut names = Vec::new();
+            let (mut names, mut experts) = (Vec::new(), Vec::new());
             for matrix in &group.matrices {
                 let own = renamed(&matrix.tensor, self.block);
-                match self.outcome(ours.model, &own) {
-                    Some(Outcome::Refitted) => names.push(matrix.tensor.as_str()),
-                    Some(other) => reports.extend(left_alone(ours.model, &own, other)),
-                    None => {}
+                let Some(info) = ours.model.tensor(&own).map(|t| t.info) else { continue };
+                let stacked = info.shape.iter().skip(2).any(|n| *n > 1);
+                match work(info, self.job) {
+                    Ok(_) if matrix.experts => experts.push(matrix.tensor.as_str()),
+                    Ok(_) if stacked => reports.push(left_alone(info, Outcome::Stacked)),
+                    Ok(_) => names.push(matrix.tensor.as_str()),
+                    Err(other) => reports.push(left_alone(info, other)),
                 }
             }
             if let Some(first) = names.first() {
                 told(&renamed(first, self.block));
                 let sums = self.sums(structure, &names, &mut record, ours, &place)?;
                 self.refit(sums, &names, (original.model, ours), &mut reports)?;
+            }
+            if let Some(first) = experts.first() {
+                told(&renamed(first, self.block));
+                let (at, both) = ((structure, &place), (original.model, &mut *ours));
+                reports.extend(self.refit_experts(at, &experts, &mut record, both)?);
             }
         }
         Ok(reports)
@@ -135,7 +143,7 @@ impl BlockWork<'_> {
         reports: &mut Vec<TensorReport>,
     ) -> Result<()> {
         let Sums { gram, readers, writers, held_out, .. } = sums;
-        let ground = self.ground(gram, names[0])?;
+        let ground = self.ground(gram, (names[0], 1.0))?;
         for name in names {
             let own = renamed(name, self.block);
             let both = (ours.model.tensor(&own), original.tensor(&own));
@@ -143,42 +151,34 @@ impl BlockWork<'_> {
             let writer = writers.iter().find(|w| w.name == *name);
             let Some(job) = (self.job)(compressed.info) else { continue };
             let towards = match (writer, &readers, self.towards) {
-                (.., Towards::Itself { .. }) => SweptTo::Itself(&held_out),
+                (.., Towards::Itself { .. }) => FittedTo::Itself(&held_out),
                 (Some(w), ..) => {
                     let held_out = (&w.held_out[..], &held_out[..]);
-                    SweptTo::Original(theirs, Targets::Writer { products: &w.products, held_out })
+                    FittedTo::Original(theirs, Targets::Writer { products: &w.products, held_out })
                 }
                 (None, Some(readers), _) => {
                     let held_out = (&readers.held_out[..], &held_out[..]);
-                    SweptTo::Original(
+                    FittedTo::Original(
                         theirs,
                         Targets::Reader { inputs: &readers.products, held_out },
                     )
                 }
                 (None, None, _) => continue,
             };
-            let fitted = fit(compressed, &towards, &ground, &job)?;
-            reports.push(report(compressed.info, &job, &fitted));
-            if let Some(bytes) = fitted.bytes {
-                ours.replaced.insert(own, (job.ty, bytes));
+            let matrix = Matrix { tensor: compressed, rows: 0..compressed.info.n_rows() };
+            let fitted = fit(&matrix, &towards, &ground, &job)?;
+            let is_taken = matches!(towards, FittedTo::Itself(_)) || fitted.missed.is_better();
+            reports.push(report(compressed.info, &job, &fitted, is_taken));
+            if is_taken {
+                let Fitted { bytes, factors: beside, .. } = fitted;
+                ours.replaced.insert(own, New { ty: job.ty(), bytes, beside });
             }
         }
         Ok(())
     }
 
-    /// What can be done with a tensor; None if it is not there.
-    fn outcome(&self, model: &Model, name: &str) -> Option<Outcome> {
-        let info = model.tensor(name)?.info;
-        let stacked = info.shape.iter().skip(2).any(|n| *n > 1);
-        let can = |job: Job| is_block_matrix(info) && is_encodable(job.ty);
-        Some(match (self.job)(info).is_some_and(can) {
-            true if stacked => Outcome::Stacked,
-            true => Outcome::Refitted,
-            false => Outcome::LeftAlone,
-        })
-    }
-
-    fn ground(&self, gram: Gram, first: &str) -> Result<Ground> {
+    /// The factor of a Gram matrix with its ridge, which is `more` times the usual one.
+    pub(super) fn ground(&self, gram: Gram, (first, more): (&str, f64)) -> Result<Ground> {
         let diagonal = gram.diagonal();
         let failed = |channel| Error::NotFiniteInput { name: renamed(first, self.block), channel };
         if let Some(channel) = diagonal.iter().position(|x| !x.is_finite()) {
@@ -186,26 +186,47 @@ impl BlockWork<'_> {
         }
         let mean = diagonal.iter().map(|x| f64::from(*x)).sum::<f64>() / diagonal.len() as f64;
         let (Towards::Original { prior: part } | Towards::Itself { damping: part }) = self.towards;
-        let ridge = (f64::from(part) * mean).max(f64::from(f32::MIN_POSITIVE)) as f32;
+        // Inputs that no token gave are all alike.
+        let ridge = if mean > f64::from(f32::MIN_POSITIVE) {
+            (f64::from(part) * more * mean) as f32
+        } else {
+            1.0
+        };
         let importance = diagonal.iter().map(|x| x + ridge).collect();
         let factor = Factor::new(gram, ridge).map_err(|e| failed(e.row))?;
         Ok(Ground { factor, ridge, importance })
     }
 }
 
-fn left_alone(model: &Model, name: &str, outcome: Outcome) -> Option<TensorReport> {
-    let ty = model.tensor(name)?.info.ty.name().to_lowercase();
-    Some(TensorReport { name: name.into(), ty, outcome, error: None, zeros_kept: false })
+/// What becomes of a matrix, or why it stays.
+pub(super) fn work(info: &TensorInfo, job: Jobs<'_>) -> std::result::Result<Job, Outcome> {
+    let can = |job: &Job| is_block_matrix(info) && is_encodable(job.ty());
+    job(info).filter(can).ok_or(Outcome::LeftAlone)
 }
 
-fn report(info: &TensorInfo, job: &Job, fitted: &Fitted) -> TensorReport {
-    let restored = fitted.bytes.is_some();
-    let ty = if restored { job.ty } else { info.ty };
+/// Of a tensor that stays.
+fn left_alone(info: &TensorInfo, outcome: Outcome) -> TensorReport {
+    TensorReport {
+        name: info.name.clone(),
+        ty: info.ty.name().to_lowercase(),
+        outcome,
+        error: None,
+        zeros_kept: false,
+        experts: None,
+    }
+}
+
+fn report(info: &TensorInfo, job: &Job, fitted: &Fitted, is_taken: bool) -> TensorReport {
+    let ty = match job {
+        Job::Swept { ty, .. } if is_taken => *ty,
+        _ => info.ty,
+    };
     TensorReport {
         name: info.name.clone(),
         ty: ty.name().to_lowercase(),
-        outcome: if restored { Outcome::Refitted } else { Outcome::NoBetter },
-        error: Some(fitted.error),
-        zeros_kept: fitted.keeps_zeros && restored,
+        outcome: if is_taken { Outcome::Refitted } else { Outcome::NoBetter },
+        error: Some(fitted.missed.errors()),
+        zeros_kept: fitted.keeps_zeros && is_taken,
+        experts: None,
     }
 }

@@ -1,9 +1,10 @@
 //! What becomes of a matrix.
 
+use super::beside;
 use crate::compress::Pattern;
 use crate::gguf::{GgmlType, TensorInfo};
 
-/// What a matrix is swept towards.
+/// What a matrix is fitted to.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Towards {
     /// What the original's matrices say, and for writers what the residual stream has lost by
@@ -21,11 +22,29 @@ pub enum Towards {
 
 /// What a matrix becomes.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Job {
-    /// Its type.
-    pub ty: GgmlType,
-    /// What of it is zero.
-    pub zeros: Zeros,
+pub enum Job {
+    /// It is swept onto a grid and zeros.
+    Swept {
+        /// Its type then.
+        ty: GgmlType,
+        /// What of it is zero.
+        zeros: Zeros,
+    },
+    /// It stays, and two factors beside it make up for what it lacks: EoRA (arXiv 2410.21271).
+    Beside {
+        /// Their rank.
+        rank: usize,
+    },
+}
+
+impl Job {
+    /// The type of what takes the matrix's place: in the file, or meanwhile.
+    pub(super) fn ty(&self) -> GgmlType {
+        match self {
+            Job::Swept { ty, .. } => *ty,
+            Job::Beside { .. } => beside::TYPE,
+        }
+    }
 }
 
 /// What becomes of each matrix; None: it stays as it is.

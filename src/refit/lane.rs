@@ -99,7 +99,7 @@ pub(super) struct Lane<'a> {
     /// New bytes of the block under way.
     pub replaced: Replaced,
     /// The model's file, or the copy that takes what is restored.
-    pub working: Working,
+    pub working: Working<'a>,
 }
 
 impl Lane<'_> {

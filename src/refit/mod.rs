@@ -7,8 +7,10 @@
 //! has drifted off by then as well. From its own weights ([`Towards::Itself`], GPTQ and SparseGPT)
 //! the same sweep sees what enters the matrices of the model as it is by then.
 
+mod beside;
 mod block;
 mod error;
+mod experts;
 mod fit;
 mod forward;
 mod groups;
@@ -39,7 +41,8 @@ use crate::stats::Sample;
 pub use error::{Error, Result};
 pub use job::{Job, Jobs, Towards, Zeros};
 pub use parts::Parts;
-pub use report::{BlockReport, Outcome, Refitted, TensorReport};
+pub use report::{BlockReport, ExpertsReport, Outcome, Refitted, TensorReport};
+pub use whole::leaving;
 
 /// What is to be refitted, towards what, on which texts.
 pub struct Refit<'a> {
@@ -81,7 +84,7 @@ pub fn refit(asked: &Refit<'_>, parts: &Parts, told: &mut dyn Told) -> Result<Re
     for block in 0..n_block {
         told.at(block, n_block, "reading");
         let (way, engine) = way_of(&mut baseline, &mut original, means, block, &texts)?;
-        let part = parts.read(block)?;
+        let part = parts.read(block, asked.model)?;
         let is_done = part.is_some();
         let mut report = match part {
             Some((replaced, report)) => {
@@ -128,7 +131,7 @@ fn start<'a>(
     let lane =
         |model: &'a Model, rows, working| Lane { model, rows, replaced: Replaced::new(), working };
     let original = lane(asked.reference, entering.0, Working::fixed(asked.reference));
-    let ours = lane(asked.model, entering.1, Working::changing(asked.model, copy));
+    let ours = lane(asked.model, entering.1, Working::changing(asked.model, copy, asked.job));
     Ok((original, ours, baseline, texts))
 }
 

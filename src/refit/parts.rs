@@ -2,15 +2,22 @@
 
 use std::path::{Path, PathBuf};
 
-use super::block::Replaced;
+use super::beside::{self, Factors};
+use super::block::{New, Replaced};
 use super::error::Result;
+use super::fit::with_factors;
 use super::report::BlockReport;
-use crate::gguf::{self, Builder, Model};
+use crate::gguf::{self, Builder, Model, TensorInfo};
 
 /// What a part was made of, as the caller put it.
 const MADE_OF: &str = "aird.restore.made_of";
 /// The block's report, as JSON.
 const REPORT: &str = "aird.restore.report";
+
+/// What the names of factors end in, as llama.cpp's adapters have it.
+const A: &str = ".lora_a";
+/// See [`A`].
+const B: &str = ".lora_b";
 
 /// A folder of finished blocks, a GGUF file each.
 #[derive(Debug)]
@@ -52,14 +59,32 @@ impl Parts {
         (0..n_block as u32).filter_map(|block| self.model(block)).collect()
     }
 
-    pub(super) fn read(&self, block: u32) -> Result<Option<(Replaced, BlockReport)>> {
+    /// What a part holds of `model`'s tensors, and its report.
+    pub(super) fn read(
+        &self,
+        block: u32,
+        model: &Model,
+    ) -> Result<Option<(Replaced, BlockReport)>> {
         let Some(part) = self.model(block) else { return Ok(None) };
         let Some(report) = part.text(REPORT)?.and_then(|text| serde_json::from_str(text).ok())
         else {
             return Ok(None);
         };
-        let bytes = part.tensors().map(|t| (t.info.name.clone(), (t.info.ty, t.data().to_vec())));
-        Ok(Some((bytes.collect(), report)))
+        let mut replaced = Replaced::new();
+        for of_part in part.tensors() {
+            let name = &of_part.info.name;
+            if let Some(base) = name.strip_suffix(A) {
+                let both = (model.tensor(base), part.tensor(&format!("{base}{B}")));
+                let (Some(tensor), Some(b)) = both else { return Ok(None) };
+                let rank = of_part.info.shape.get(1).map_or(0, |n| *n as usize);
+                let (a, b) = (of_part.data().to_vec(), b.data().to_vec());
+                replaced.insert(base.into(), with_factors(tensor, Factors { rank, a, b })?);
+            } else if !name.ends_with(B) {
+                let (ty, bytes) = (of_part.info.ty, of_part.data().to_vec());
+                replaced.insert(name.clone(), New { ty, bytes, beside: None });
+            }
+        }
+        Ok(Some((replaced, report)))
     }
 
     pub(super) fn write(
@@ -74,8 +99,13 @@ impl Parts {
         file.kv(REPORT, serde_json::to_string(report).unwrap_or_default());
         let of_block = model.tensors().map(|tensor| tensor.info);
         for info in of_block.filter(|info| replaced.contains_key(&info.name)) {
-            let (ty, bytes) = &replaced[&info.name];
-            file.tensor(&info.name, &info.shape, *ty, bytes.as_slice().into())?;
+            let new = &replaced[&info.name];
+            match &new.beside {
+                Some(factors) => add_factors(&mut file, info, factors)?,
+                None => {
+                    file.tensor(&info.name, &info.shape, new.ty, new.bytes.as_slice().into())?;
+                }
+            }
         }
         Ok(file.write(&self.path(block))?)
     }
@@ -90,4 +120,15 @@ impl Parts {
     pub fn remove(self) {
         let _ = std::fs::remove_dir_all(self.folder);
     }
+}
+
+/// Adds the factors beside a tensor, as llama.cpp's adapters hold them.
+fn add_factors(file: &mut Builder, info: &TensorInfo, factors: &Factors) -> Result<()> {
+    let (rank, ty) = (factors.rank as u64, beside::TYPE);
+    let n_out = info.shape.get(1).copied().unwrap_or(1);
+    let shape = |width, n| [&[width, n][..], info.shape.get(2..).unwrap_or_default()].concat();
+    let (a, b) = (shape(info.n_cols(), rank), shape(rank, n_out));
+    file.tensor(&format!("{}{A}", info.name), &a, ty, factors.a.as_slice().into())?;
+    file.tensor(&format!("{}{B}", info.name), &b, ty, factors.b.as_slice().into())?;
+    Ok(())
 }

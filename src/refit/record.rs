@@ -5,6 +5,7 @@ use std::hash::Hash;
 use std::path::Path;
 
 use super::error::Result;
+use super::experts::Routed;
 use super::forward::{Forward, Seen, Wants};
 use super::job::Towards;
 use super::lane::Place;
@@ -12,7 +13,7 @@ use super::rows::Rows;
 use super::texts::{Batch, Texts};
 use super::whole::relative;
 use crate::llama::Engine;
-use crate::llama::graph::{Group, Structure};
+use crate::llama::graph::{Group, Reader, Structure};
 
 /// What writers put out and what the stream gains must agree so far, relative, for the drift to be
 /// handed on: where a norm or a router stands between, they do not.
@@ -40,6 +41,8 @@ pub(super) fn writer_of(structure: &Structure, name: &str) -> Option<Writer> {
 pub(super) struct Record {
     /// By matrix, what it multiplies.
     pub inputs: HashMap<String, Rows>,
+    /// By the first stack of experts of a group, what they multiply.
+    pub routed: HashMap<String, Routed>,
     /// By writer, what it puts out.
     outputs: HashMap<usize, Rows>,
     /// By point, the residual stream.
@@ -61,13 +64,16 @@ impl Record {
         let mut points = vec![place.exit];
         for group in groups {
             let dense = || group.matrices.iter().filter(|m| !m.experts);
-            let writers: Vec<Writer> =
-                dense().filter_map(|m| writer_of(structure, &m.tensor)).collect();
-            points.extend(writers.iter().flat_map(|w| [w.before, w.before + 1]));
+            let written_at = |m: &Reader| writer_of(structure, &m.tensor);
+            let writers: Vec<Writer> = dense().filter_map(written_at).collect();
+            let all = group.matrices.iter().filter_map(written_at);
+            points.extend(all.flat_map(|w| [w.before, w.before + 1]));
             let leader = dense().next().filter(|_| dense().count() > writers.len());
             if let Towards::Original { .. } = towards {
                 wants.inputs.extend(leader.map(|m| m.tensor.clone()));
                 wants.outputs.extend(writers.iter().map(|w| w.output));
+                let experts = group.matrices.iter().find(|m| m.experts);
+                wants.routed.extend(experts.map(|m| m.tensor.clone()));
             }
         }
         points.sort_unstable();
@@ -82,8 +88,13 @@ impl Record {
                 record.gains = gains(structure, &seen, batch.rows.len());
             }
             entering.write(batch.rows.start, &seen.points[&place.exit])?;
-            let Seen { inputs, outputs, points } = seen;
+            let Seen { inputs, routed, outputs, points } = seen;
             let all = (texts.n_rows(), folder);
+            for (name, seen) in routed {
+                let mut kept = record.routed.remove(&name);
+                Routed::add(&mut kept, seen, (batch, all.0), folder)?;
+                record.routed.extend(kept.map(|kept| (name, kept)));
+            }
             keep(&mut record.inputs, inputs, batch, all)?;
             keep(&mut record.outputs, outputs, batch, all)?;
             keep(&mut record.points, points, batch, all)?;

@@ -66,6 +66,19 @@ pub struct TensorReport {
     pub error: Option<(f64, f64)>,
     /// True if its zeros were kept.
     pub zeros_kept: bool,
+    /// What became of its experts; null where it is one matrix.
+    pub experts: Option<ExpertsReport>,
+}
+
+/// A stack of experts' matrices.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpertsReport {
+    /// How many it holds.
+    pub n: usize,
+    /// How many have new numbers.
+    pub refitted: usize,
+    /// Those that no token reached in both models.
+    pub without_tokens: Vec<usize>,
 }
 
 /// What was done with a matrix.
@@ -76,7 +89,7 @@ pub enum Outcome {
     Refitted,
     /// The new numbers were no better on held-out tokens.
     NoBetter,
-    /// It holds a matrix for each expert or head, which are not refitted.
+    /// It holds a matrix for each head, which are not refitted.
     Stacked,
     /// ggml does not write its type, or it is one that compression leaves alone.
     LeftAlone,

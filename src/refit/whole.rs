@@ -3,12 +3,13 @@
 
 use std::path::Path;
 
-use super::error::Result;
+use super::error::{Error, Result};
 use super::forward::{Forward, Wants};
 use super::lane::{Lane, Means, Place, Way};
 use super::rows::Rows;
 use super::texts::{Batch, Texts};
 use crate::llama::Engine;
+use crate::stats::Sample;
 
 /// A block alone that comes off by more than this, relative, is not the block in the model.
 const SAME: f64 = 1e-3;
@@ -64,6 +65,27 @@ impl Baseline {
     fn rows_of(&mut self, block: u32, batch: &Batch, texts: &Texts) -> Result<Vec<f32>> {
         let first = block as usize * self.n_held_out + batch.rows.start - texts.n_fitted;
         self.original.read(first..first + batch.rows.len())
+    }
+}
+
+/// The relative error of what leaves the last block of the second model, against the first, over
+/// the held-out part of `samples`: as a refit reports it of that block.
+///
+/// # Errors
+/// llama.cpp cannot run a model, or the samples are too few to hold some out.
+pub fn leaving(engines: (&Engine, &Engine), samples: &[Sample]) -> Result<f64> {
+    let texts = Texts::new(samples, engines.0.is_recurrent());
+    let point = engines.0.structure()?.input_of(u32::MAX);
+    let wants = Wants { points: vec![point], ..Wants::default() };
+    let (mut first, mut second) = (Forward::new(engines.0, None)?, Forward::new(engines.1, None)?);
+    let (mut theirs, mut ours) = (Vec::new(), Vec::new());
+    for batch in texts.batches.iter().filter(|batch| batch.held_out) {
+        theirs.extend(first.read(batch, &[], &wants)?.points.remove(&point).unwrap_or_default());
+        ours.extend(second.read(batch, &[], &wants)?.points.remove(&point).unwrap_or_default());
+    }
+    match texts.n_held_out {
+        0 => Err(Error::TooShort { n_tokens: texts.n_rows() }),
+        n => Ok(by_row(&ours, &theirs, theirs.len() / n)),
     }
 }
 

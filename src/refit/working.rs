@@ -1,37 +1,44 @@
 //! The file of a whole model that changes while it is restored: a copy, made when a block first
 //! has to be run in the whole model.
 
-use std::borrow::Cow;
 use std::fs::OpenOptions;
 use std::io::{Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::block::Replaced;
+use super::block::{New, Replaced};
 use super::error::Result;
+use super::groups::work;
+use super::job::Jobs;
 use super::parts::Parts;
-use crate::gguf::{self, GgmlType, Layout, Model, Rewrite, TensorInfo, Unwatched};
-use crate::quant::{decode_rows, encode_rows};
+use crate::gguf::{
+    self, Ask, BoxError, GgmlType, Layout, Model, Replacement, Rewrite, Tensor, Unwatched,
+};
+use crate::quant::{decoded, encode_rows};
 
 /// A model's file.
-pub(super) struct Working {
+pub(super) struct Working<'a> {
     /// The file to run.
     path: PathBuf,
+    /// What its matrices become.
+    job: Option<Jobs<'a>>,
     /// Where a copy would lie; None: the model does not change.
     copy: Option<PathBuf>,
     /// How many blocks of the copy are restored; None: it is not made yet.
     n_restored: Option<u32>,
 }
 
-impl Working {
+impl<'a> Working<'a> {
     /// A model that does not change.
-    pub fn fixed(model: &Model) -> Working {
-        Working { path: model.shards()[0].path.clone(), copy: None, n_restored: None }
+    pub fn fixed(model: &Model) -> Working<'a> {
+        let path = model.shards()[0].path.clone();
+        Working { path, job: None, copy: None, n_restored: None }
     }
 
     /// One that is copied to `copy` when it is needed.
-    pub fn changing(model: &Model, copy: PathBuf) -> Working {
+    pub fn changing(model: &Model, copy: PathBuf, job: Jobs<'a>) -> Working<'a> {
         let path = model.shards()[0].path.clone();
-        Working { path, copy: Some(copy), n_restored: None }
+        Working { path, job: Some(job), copy: Some(copy), n_restored: None }
     }
 
     pub fn path(&self) -> &Path {
@@ -48,52 +55,58 @@ impl Working {
     ) -> Result<()> {
         let Some(copy) = &self.copy else { return Ok(()) };
         if self.n_restored.is_none() {
-            Rewrite::new(model, Layout::Single).write(copy, true, &Unwatched)?;
+            self.copied(model, copy)?;
             self.path.clone_from(copy);
         }
-        for part in (self.n_restored.unwrap_or(0)..block).filter_map(|block| parts.model(block)) {
-            patch(copy, part.tensors().map(|t| (t.info.name.as_str(), t.info.ty, t.data())))?;
+        for done in self.n_restored.unwrap_or(0)..block {
+            if let Some((replaced, _)) = parts.read(done, model)? {
+                patch(copy, &replaced)?;
+            }
         }
         self.n_restored = Some(block);
-        let new = replaced.iter().map(|(name, (ty, bytes))| (name.as_str(), *ty, &bytes[..]));
-        patch(copy, new)
+        patch(copy, replaced)
+    }
+
+    /// Writes the copy, with room for what matrices become: a type is of one size.
+    fn copied(&self, model: &Model, copy: &Path) -> Result<()> {
+        let mut rewrite = Rewrite::new(model, Layout::Single);
+        for tensor in model.tensors() {
+            let job = self.job.and_then(|job| work(tensor.info, job).ok());
+            if let Some(job) = job.filter(|job| job.ty() != tensor.info.ty) {
+                rewrite.replace(&tensor.info.name, as_type(tensor, job.ty()))?;
+            }
+        }
+        Ok(rewrite.write(copy, true, &Unwatched).map(drop)?)
     }
 }
 
 /// Puts tensors' new numbers into the file at `path`, in the types that it has.
-fn patch<'a>(
-    path: &Path,
-    tensors: impl Iterator<Item = (&'a str, GgmlType, &'a [u8])>,
-) -> Result<()> {
+fn patch(path: &Path, replaced: &Replaced) -> Result<()> {
     let open = Model::open(path)?;
     let io = |source| gguf::Error::Io { action: "write", path: path.into(), source };
     let mut file = OpenOptions::new().write(true).open(path).map_err(io)?;
-    for (name, ty, bytes) in tensors {
+    for (name, New { ty, bytes, .. }) in replaced {
         if let Some(tensor) = open.tensor(name) {
             let info = tensor.info;
             let at = open.shards()[tensor.shard].range(info).start;
-            let bytes = match ty == info.ty {
-                true => Cow::Borrowed(bytes),
-                false => Cow::Owned(as_type(bytes, ty, info)?),
-            };
+            debug_assert_eq!(*ty, info.ty, "{name}");
             let write = file.seek(SeekFrom::Start(at));
-            write.and_then(|_| file.write_all(&bytes)).map_err(io)?;
+            write.and_then(|_| file.write_all(bytes)).map_err(io)?;
         }
     }
     Ok(())
 }
 
-/// The same numbers in the type of `info`: the layout of the file stays.
-fn as_type(bytes: &[u8], ty: GgmlType, info: &TensorInfo) -> Result<Vec<u8>> {
-    let n_cols = info.n_cols() as usize;
-    let mut values = vec![0.0; info.n_rows() as usize * n_cols];
-    decode_rows(ty, bytes, n_cols, &mut values)?;
-    let mut out = vec![0; (info.row_bytes() * info.n_rows()) as usize];
-    encode_rows(info.ty, &values, n_cols, None, &mut out)?;
-    Ok(out)
+/// `tensor`'s numbers in another type.
+fn as_type(tensor: Tensor<'_>, ty: GgmlType) -> Replacement<'_> {
+    let produce = move |rows: Range<u64>, out: &mut [u8]| -> std::result::Result<(), BoxError> {
+        let values = decoded(tensor, rows)?;
+        Ok(encode_rows(ty, &values, tensor.info.n_cols() as usize, None, out)?)
+    };
+    Replacement { ty, ask: Ask::Chunks, produce: Box::new(produce) }
 }
 
-impl Drop for Working {
+impl Drop for Working<'_> {
     fn drop(&mut self) {
         if let Some(copy) = self.copy.take().filter(|_| self.n_restored.is_some()) {
             let _ = std::fs::remove_file(copy);

@@ -1,6 +1,7 @@
 //! `aird repair`: AIRD, at blocks and a strength that are searched for or given.
 
 mod aim;
+mod beside;
 mod report;
 mod restore;
 mod restored;
@@ -53,7 +54,8 @@ const N_MEASURED: usize = 8;
 /// budget the tries are printed, nothing is written, and the exit code is 3.
 ///
 /// With --in-place the model's own file is changed, and aird undo takes that back byte for byte.
-/// With --lora no model is written but an adapter, for llama.cpp's --lora.
+/// With --lora no model is written but an adapter, for llama.cpp's --lora: the edit, or with
+/// --reference what each matrix lacks to say what the original's says, to --rank dimensions.
 #[derive(Debug, Args)]
 #[command(
     group = ArgGroup::new("of").required(true).multiple(true).args(["direction", "reference"])
@@ -118,7 +120,7 @@ pub struct Repair {
     /// none. A new file and an adapter are always run.
     #[arg(long, requires = "in_place")]
     verify: bool,
-    /// Write the edit as a LoRA adapter, and no model.
+    /// Write a LoRA adapter, and no model.
     #[arg(long, value_name = "FILE", value_parser = output_path())]
     lora: Option<PathBuf>,
     /// Let the edit fill the zeros of a pruned matrix, as the paper's does. Otherwise they stay,
@@ -195,6 +197,9 @@ impl Verb for Repair {
             }
             (Method::Aird, _) if self.restore.data().is_some() => {
                 bail!("--data is of --method restore, this is --method aird")
+            }
+            (Method::Aird, _) if self.restore.has_rank() => {
+                bail!("--rank is of --method restore; an edit along a direction has rank 1")
             }
             (Method::Aird, _) => self.strengthen(ui),
         }

@@ -6,14 +6,17 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 use super::aim::{Added, Aim, checked};
+use super::beside::adapter_bytes;
 use super::report::Outcome;
 use super::restored::Report;
 use super::texts::{Mix, Texts, texts};
 use super::{PARTS, Repair};
 use crate::cli::args::file_name;
 use crate::cli::output::{FileReport, OutputArgs, sha256_of};
-use crate::cli::search::above_zero;
-use crate::cli::sweeping::{Teller, kept, made_of, parts_folder, put_into, replacement};
+use crate::cli::search::{above_zero, at_least_one};
+use crate::cli::sweeping::{
+    Teller, kept, made_of, parts_folder, put_into, replacement, tell_of_experts,
+};
 use crate::cli::text::{bytes_text, counted};
 use crate::cli::ui::{Progress, Ui};
 use crate::direction::Direction;
@@ -21,11 +24,23 @@ use crate::gguf::{
     Layout, Model, Patch, Rewrite, Step, Tensor, TensorInfo, check_patch, check_room, same_file,
 };
 use crate::quant::is_block_matrix;
-use crate::refit::{Job, Parts, Refit, Towards, Zeros, refit};
+use crate::refit::{Job, Parts, Refit, Refitted, Towards, Zeros, refit};
 use crate::repair::{Error, Storage, apply, replacement as edit_replacement};
+use crate::stats::Sample;
 
 /// Tokens for each input of the widest matrix, at the least.
 const LEAST_TOKENS: u64 = 2;
+
+/// Dimensions of factors beside a matrix.
+const RANK: u16 = 32;
+
+/// Refitted matrices, in parts beside the output, and what made them.
+pub(super) struct Done {
+    pub restored: Refitted,
+    pub parts: Parts,
+    pub step: Step,
+    pub samples: Vec<Sample>,
+}
 
 /// How a restore goes.
 #[derive(Debug, Args)]
@@ -48,6 +63,9 @@ pub struct RestoreArgs {
     /// How strongly matrices hold on to the original's weights, in means of their inputs' squares.
     #[arg(long, default_value_t = 0.1, value_name = "X", value_parser = above_zero)]
     prior: f64,
+    /// Dimensions of --lora's factors beside each matrix. Default: 32.
+    #[arg(long, value_name = "N", requires = "lora", value_parser = at_least_one::<u16>)]
+    rank: Option<u16>,
     /// What an edit along the original's direction aims at. Default: original once the model is
     /// restored, where held-out prompts are refused less than by the original; strongest with
     /// --method aird.
@@ -75,6 +93,16 @@ impl RestoreArgs {
         checked(self.aim, Aim::Strongest, has_reference)
     }
 
+    /// Dimensions of the factors beside a matrix.
+    pub fn rank(&self) -> usize {
+        self.rank.unwrap_or(RANK).into()
+    }
+
+    /// True if they were given.
+    pub fn has_rank(&self) -> bool {
+        self.rank.is_some()
+    }
+
     /// The file that these arguments name.
     pub fn data(&self) -> Option<&PathBuf> {
         self.data.as_ref()
@@ -90,42 +118,65 @@ impl Repair {
         if self.dry_run {
             return self.would_restore(ui, &model, &output);
         }
-        // The parts, the restored model to ask, and the file or its journal.
-        check_room(&output, 3 * model.file_bytes())?;
+        let done = self.refitted(ui, (&model, &original), &output)?;
+        match &self.lora {
+            Some(lora) => self.write_beside(ui, (&model, &original), done, lora),
+            None => self.finish(ui, model, &original, done),
+        }
+    }
+
+    /// Refits block by block, and leaves what is new in parts beside the output.
+    fn refitted(
+        &self,
+        ui: &Ui,
+        (model, original): (&Model, &Model),
+        output: &Path,
+    ) -> Result<Done> {
+        check_room(output, self.room(model))?;
         let (chat, engine) = self.search.engine();
-        let chat = chat.chat(&original)?;
+        let chat = chat.chat(original)?;
         let read = {
-            let engine = engine.load(ui, &original)?;
+            let engine = engine.load(ui, original)?;
             let mix =
                 Mix { n_tokens: self.restore.tokens, safety_share: self.restore.safety_share };
             texts(ui, (&engine, &chat), self.restore.data.as_deref(), mix)?
         };
-        warn_of(ui, (&model, &original), &read);
+        warn_of(ui, (model, original), &read);
         // That the compressed one runs at all.
-        drop(engine.load(ui, &model)?);
-        let sources = [sha256_of(ui, &model)?, sha256_of(ui, &original)?];
+        drop(engine.load(ui, model)?);
+        let sources = [sha256_of(ui, model)?, sha256_of(ui, original)?];
         let step = self.restore_step(&sources, &read);
-        let parts = Parts::open(&parts_folder(&output), made_of(&step, &read.samples))?;
+        let parts = Parts::open(&parts_folder(output), made_of(&step, &read.samples))?;
         let asked = Refit {
-            model: &model,
-            reference: &original,
+            model,
+            reference: original,
             samples: &read.samples,
             towards: Towards::Original { prior: self.restore.prior as f32 },
-            job: &|info| Some(Job { ty: info.ty, zeros: Zeros::Own }),
+            job: &|info| {
+                Some(match self.lora {
+                    Some(_) => Job::Beside { rank: self.restore.rank() },
+                    None => Job::Swept { ty: info.ty, zeros: Zeros::Own },
+                })
+            },
             options: engine.options(),
             prober: &ui.prober(),
         };
-        let restored = {
-            let mut teller = Teller::new(ui);
-            refit(&asked, &parts, &mut teller).inspect_err(|_| kept(ui, &parts))?
-        };
+        let mut teller = Teller::new(ui);
+        let restored = refit(&asked, &parts, &mut teller).inspect_err(|_| kept(ui, &parts))?;
+        tell_of_experts(ui, &restored);
+        Ok(Done { restored, parts, step, samples: read.samples })
+    }
+
+    /// Adds the edit that is still needed, and writes the file.
+    fn finish(&self, ui: &Ui, model: Model, original: &Model, done: Done) -> Result<()> {
+        let Done { restored, parts, step, .. } = done;
         let models = parts.models(restored.blocks.len());
         let tensors: Vec<Tensor<'_>> = models.iter().flat_map(Model::tensors).collect();
         let names = tensors.iter().map(|t| t.info.name.as_str());
         let step = step.changed(names);
         let aim = self.restore.aim.unwrap_or(Aim::Original);
         let (aim, added) = self
-            .add(ui, (&model, &original), &tensors, (aim, parts.folder()))
+            .add(ui, (&model, original), &tensors, (aim, parts.folder()))
             .inspect_err(|_| kept(ui, &parts))?;
         let step = match &added {
             Some(added) => added.recorded(step, &tensors),
@@ -135,7 +186,7 @@ impl Repair {
         let left: Vec<Tensor<'_>> = tensors.into_iter().filter(|t| !is_edited(&added, t)).collect();
         let outcome = match self.in_place {
             true => self.patch_restored(ui, model, (&left, added), step),
-            false => self.write_restored(ui, &model, (&left, added.as_ref()), step, output),
+            false => self.write_restored(ui, &model, (&left, added.as_ref()), step),
         };
         let outcome = outcome.inspect_err(|_| kept(ui, &parts))?;
         drop(models);
@@ -146,7 +197,11 @@ impl Repair {
 
     /// `--dry-run`: the file, which is as long as the model, and what it takes.
     fn would_restore(&self, ui: &Ui, model: &Model, output: &Path) -> Result<()> {
-        let (bytes, n) = (model.file_bytes(), counted(self.restore.tokens, "token"));
+        let bytes = match self.lora {
+            Some(_) => adapter_bytes(model, self.restore.rank()),
+            None => model.file_bytes(),
+        };
+        let n = counted(self.restore.tokens, "token");
         let blocks = counted(model.needed_hparam("block_count")?, "block");
         let files = vec![FileReport { path: output.display().to_string(), bytes }];
         if self.json {
@@ -184,7 +239,6 @@ impl Repair {
         let of_aird = [
             (self.block.0.is_some(), "--block"),
             (self.alpha.0.is_some(), "--alpha"),
-            (self.lora.is_some(), "--lora"),
             (self.fill_zeros, "--fill-zeros"),
             (self.storage != Storage::Auto, "--type"),
             (self.parts.len() < PARTS.len(), "--parts"),
@@ -196,16 +250,36 @@ impl Repair {
             (self.keep_direction.is_some(), "--keep-direction"),
             (self.search.is_asked_for(), "--front, --harmful or --harmless"),
         ];
-        match of_search.iter().find(|(given, _)| *given) {
-            Some((_, option)) if self.restore.aim == Some(Aim::None) => {
+        let aim = self.restore.aim.filter(|aim| *aim != Aim::None);
+        match (of_search.iter().find(|(given, _)| *given), aim) {
+            (Some((_, option)), _) if self.restore.aim == Some(Aim::None) => {
                 bail!("{option} is of an edit along the direction, and --aim none makes none")
+            }
+            (Some((_, option)), _) if self.lora.is_some() => {
+                bail!("{option} is of an edit along the direction, and --lora makes none here")
+            }
+            (_, Some(_)) if self.lora.is_some() => {
+                bail!("--aim asks for an edit along the direction, and --lora makes none here")
             }
             _ => self.search.check(),
         }
     }
 
     pub(super) fn restored_to(&self) -> PathBuf {
-        if self.in_place { self.model.clone() } else { self.output() }
+        match (&self.lora, self.in_place) {
+            (Some(lora), _) => lora.clone(),
+            (None, true) => self.model.clone(),
+            (None, false) => self.output(),
+        }
+    }
+
+    /// Bytes that are needed on the disk, at the most.
+    fn room(&self, model: &Model) -> u64 {
+        match self.lora {
+            Some(_) => 2 * adapter_bytes(model, self.restore.rank()),
+            // The parts, the restored model to ask, and the file or its journal.
+            None => 3 * model.file_bytes(),
+        }
     }
 
     /// The reference is the very model that was compressed.
@@ -240,9 +314,12 @@ impl Repair {
 
     fn restore_step(&self, [model, reference]: &[String; 2], read: &Texts) -> Step {
         let data = self.restore.data.as_ref().map_or("builtin".into(), |path| file_name(path));
-        Step::new("repair")
-            .parameter("method", "restore")
-            .parameter("prior", self.restore.prior)
+        let step = Step::new("repair").parameter("method", "restore");
+        let step = match self.lora {
+            Some(_) => step.parameter("rank", self.restore.rank() as u64),
+            None => step,
+        };
+        step.parameter("prior", self.restore.prior)
             .parameter("data", data)
             .parameter("tokens", (read.n_safety + read.n_general) as u64)
             .parameter("safety_tokens", read.n_safety as u64)
@@ -256,7 +333,6 @@ impl Repair {
         model: &Model,
         (tensors, added): (&[Tensor<'_>], Option<&Added>),
         step: Step,
-        output: PathBuf,
     ) -> Result<Outcome> {
         let mut rewrite = Rewrite::new(model, Layout::Single);
         put_into(&mut rewrite, tensors.iter().copied())?;
@@ -265,7 +341,7 @@ impl Repair {
         }
         rewrite.record(step);
         let (force, dry_run, keep_shards) = (self.force, false, false);
-        let out = OutputArgs { output, force, dry_run, keep_shards };
+        let out = OutputArgs { output: self.output(), force, dry_run, keep_shards };
         let check = |new: &Model, progress: &Progress<'_>| match added {
             Some(added) => Ok(added.proof.check(new, &added.edited, progress)?),
             None => Ok(()),

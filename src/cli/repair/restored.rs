@@ -53,7 +53,7 @@ impl Report {
         };
         for (outcome, why) in [
             (Outcome::NoBetter, "kept: no better on held-out text"),
-            (Outcome::Stacked, "kept: a matrix for each expert or head"),
+            (Outcome::Stacked, "kept: a matrix for each head"),
         ] {
             let n = left(outcome);
             if n > 0 {

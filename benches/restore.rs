@@ -1,0 +1,180 @@
+//! Restoring: one block in Llama-3-8B's shapes, by its parts, and what it holds in memory; then
+//! what aird computes itself, in the shapes of three models.
+//!
+//! `cargo bench --bench restore -- block` runs that part alone; the parts are `block` and `parts`.
+//! `AIRD_BENCH_TOKENS` sets the tokens that are read (2048), `AIRD_BENCH_THREADS` the threads (2).
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aird::gguf::{GgmlType, Model};
+use aird::llama::{Options, Prober};
+use aird::numeric::{Factor, Gram, low_rank};
+use aird::quant::{Mask, Onto, onto};
+use aird::refit::{BlockReport, Job, Parts, Refit, Told, Towards, Zeros, refit};
+use aird::stats::Sample;
+use anyhow::{Result, ensure};
+
+#[path = "repair/model.rs"]
+#[allow(dead_code)] // of its shapes one is of use here
+mod model;
+
+#[path = "support/memory.rs"]
+mod memory;
+
+use memory::{forget_peak_memory, peak_memory};
+use model::{LLAMA_8B, Random};
+
+/// Tokens of a text.
+const N_CTX: usize = 256;
+
+fn main() -> Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
+    let wanted = |part: &str| words.is_empty() || words.iter().any(|p| p == part);
+    let threads = number("AIRD_BENCH_THREADS", 2);
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    if wanted("parts") {
+        println!(
+            "{:>8} {:>8} {:>10} {:>10} {:>10} {:>10}",
+            "inputs", "outputs", "gram", "factor", "sweep", "rank 32"
+        );
+        for (dim, n_out) in [(576, 1536), (1536, 576), (896, 4864), (4864, 896), (4096, 4096)] {
+            parts(dim, n_out)?;
+        }
+    }
+    if wanted("block") {
+        block(threads as u32)?;
+    }
+    Ok(())
+}
+
+fn number(name: &str, usual: usize) -> usize {
+    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(usual).max(1)
+}
+
+fn noise(seed: u64, n: usize) -> Vec<f32> {
+    let mut random = Random(seed);
+    (0..n).map(|_| random.normal()).collect()
+}
+
+/// Milliseconds of a matrix's parts: the Gram matrix of 2048 rows, its factor, a sweep onto Q4_K
+/// (Q4_0 where rows are no whole blocks), and factors of rank 32.
+fn parts(dim: usize, n_out: usize) -> Result<()> {
+    let rows = noise(1, 2048 * dim);
+    let weights = noise(2, n_out * dim);
+    let begun = Instant::now();
+    let mut gram = Gram::new(dim);
+    gram.add(&rows);
+    let of_gram = begun.elapsed();
+    let importance = gram.diagonal();
+    let begun = Instant::now();
+    let factor = Factor::new(gram, 0.1 * importance[0]);
+    let Ok(factor) = factor else { anyhow::bail!("noise has a factor") };
+    let of_factor = begun.elapsed();
+    let ty = if dim.is_multiple_of(256) { GgmlType::Q4_K } else { GgmlType::Q4_0 };
+    let mut swept = weights.clone();
+    let begun = Instant::now();
+    let mask = Mask::Free;
+    ensure!(!onto(&mut swept, &factor, Onto { ty, importance: &importance, mask })?.is_empty());
+    let of_sweep = begun.elapsed();
+    let mut lacking = weights;
+    let begun = Instant::now();
+    factor.into_metric(&mut lacking);
+    let (_, mut a) = low_rank(&lacking, dim, 32);
+    factor.out_of_metric(&mut a);
+    let of_rank = begun.elapsed();
+    let [gram, factor, sweep, rank] =
+        [of_gram, of_factor, of_sweep, of_rank].map(|t| format!("{:.1}", 1e3 * t.as_secs_f64()));
+    println!("{dim:8} {n_out:8} {gram:>10} {factor:>10} {sweep:>10} {rank:>10}");
+    Ok(())
+}
+
+/// Hears when blocks begin and end.
+#[derive(Default)]
+struct Clock {
+    begun: Option<Instant>,
+    at: Vec<(String, Instant)>,
+    took: Vec<Duration>,
+}
+
+impl Told for Clock {
+    fn at(&mut self, _: u32, _: u32, part: &str) {
+        let now = Instant::now();
+        self.begun.get_or_insert(now);
+        self.at.push((part.into(), now));
+    }
+
+    fn done(&mut self, _: &BlockReport) {
+        self.took.extend(self.begun.take().map(|begun| begun.elapsed()));
+    }
+}
+
+/// One block of 8B's shapes, quantized from Q4_K to Q3_K and restored.
+fn block(threads: u32) -> Result<()> {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let [original, compressed] =
+        ["original.gguf", "compressed.gguf"].map(|n| folder.path().join(n));
+    let mut shapes = LLAMA_8B;
+    shapes.n_block = 1;
+    model::write(&original, &shapes)?;
+    quantized(&original, &compressed)?;
+    let (model, reference) = (Model::open(&compressed)?, Model::open(&original)?);
+    let n_tokens = number("AIRD_BENCH_TOKENS", 2048);
+    let samples: Vec<Sample> = (0..n_tokens.div_ceil(N_CTX))
+        .map(|i| Sample {
+            tokens: (0..N_CTX).map(|t| 259 + ((i * N_CTX + t) * 7919 % 120_000) as i32).collect(),
+            counted_from: 0,
+        })
+        .collect();
+    let prober = Prober { program: aird().into(), interrupt: Arc::default() };
+    let asked = Refit {
+        model: &model,
+        reference: &reference,
+        samples: &samples,
+        towards: Towards::Original { prior: 0.1 },
+        job: &|info| Some(Job::Swept { ty: info.ty, zeros: Zeros::Own }),
+        options: Options { threads, gpu_layers: 0 },
+        prober: &prober,
+    };
+    let parts = Parts::open(&folder.path().join("parts"), "bench".into())?;
+    let before = forget_peak_memory().then(peak_memory).flatten();
+    let mut clock = Clock::default();
+    let begun = Instant::now();
+    let restored = refit(&asked, &parts, &mut clock)?;
+    let whole = begun.elapsed();
+    let mapped = file_bytes(&original)? + file_bytes(&compressed)?;
+    let more = peak_memory().zip(before).map(|(after, before)| after.saturating_sub(before));
+    for pair in clock.at.windows(2) {
+        println!("{:28} {:8.1} s", pair[0].0, (pair[1].1 - pair[0].1).as_secs_f64());
+    }
+    println!(
+        "a block of 8B, {n_tokens} tokens, {threads} threads: {:.1} s of {:.1} s; at most {:.2} GB \
+         resident, of files mapped at most {:.2} GB",
+        clock.took.iter().map(Duration::as_secs_f64).sum::<f64>(),
+        whole.as_secs_f64(),
+        more.unwrap_or(0) as f64 / 1e9,
+        mapped as f64 / 1e9,
+    );
+    let (error_before, error_after) = restored.mean_error();
+    println!("matrices off by {error_before:.3} -> {error_after:.3}");
+    Ok(())
+}
+
+fn quantized(from: &Path, to: &Path) -> Result<()> {
+    let mut command = Command::new(aird());
+    command.arg("quantize").arg(from).args(["--method", "rtn", "--type", "q3_k", "--requantize"]);
+    command.arg("-o").arg(to);
+    let output = command.output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+fn file_bytes(path: &Path) -> Result<u64> {
+    Ok(std::fs::metadata(path)?.len())
+}
+
+fn aird() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_aird"))
+}

@@ -1,0 +1,354 @@
+//! Experts: each matrix of a stack is fitted to the tokens that reach it.
+//!
+//! The same token may reach one expert in the original and another in the model being restored:
+//! what they make of it cannot be compared, and only tokens count that reach the same one in both.
+//! Where these are fewer than [`ENOUGH`] times the inputs, the ridge is greater by as much.
+
+use std::path::Path;
+
+use super::beside::Factors;
+use super::block::{New, renamed};
+use super::error::Result;
+use super::fit::{Fitted, FittedTo, Ground, Matrix, Missed, fit, kept};
+use super::forward::{Forward, Wants};
+use super::groups::{BlockWork, work};
+use super::job::{Job, Towards};
+use super::lane::{Lane, Place};
+use super::record::{Record, writer_of};
+use super::report::{ExpertsReport, Outcome, TensorReport};
+use super::rows::Rows;
+use super::targets::Targets;
+use super::texts::Batch;
+use crate::gguf::{Model, Tensor};
+use crate::llama::Use;
+use crate::llama::graph::Structure;
+use crate::numeric::{Cross, Gram};
+
+/// Tokens for each input of an expert that need no more of a ridge.
+const ENOUGH: f64 = 2.0;
+/// Rows gathered at once.
+const CHUNK: usize = 512;
+
+/// What experts multiply in one batch.
+#[derive(Debug)]
+pub(super) struct SeenRouted {
+    pub rows: Vec<f32>,
+    pub uses: Vec<Use>,
+}
+
+/// What experts multiply, of all texts.
+pub(super) struct Routed {
+    rows: Rows,
+    /// By expert, the tokens that reach it in their order, each with its row.
+    reached: Vec<Vec<(usize, usize)>>,
+}
+
+impl Routed {
+    /// Adds a batch to what was `kept`; all texts have `n_tokens`.
+    pub fn add(
+        kept: &mut Option<Routed>,
+        seen: SeenRouted,
+        (batch, n_tokens): (&Batch, usize),
+        folder: &Path,
+    ) -> Result<()> {
+        let SeenRouted { rows, uses } = seen;
+        let n = batch.rows.len().max(1);
+        let n_rows = uses.iter().map(|u| u.row + 1).max().unwrap_or(0).next_multiple_of(n);
+        let (per_token, width) = (n_rows / n, rows.len() / n_rows.max(1));
+        let routed = match kept {
+            Some(routed) => routed,
+            None => kept.insert(Routed {
+                rows: Rows::new(n_tokens * per_token, width, folder)?,
+                reached: Vec::new(),
+            }),
+        };
+        let first = batch.rows.start * per_token;
+        routed.rows.write(first, &rows)?;
+        for used in uses {
+            let n_expert = routed.reached.len().max(used.expert + 1);
+            routed.reached.resize(n_expert, Vec::new());
+            routed.reached[used.expert].push((batch.rows.start + used.place, first + used.row));
+        }
+        Ok(())
+    }
+
+    fn reached(&self, expert: usize) -> &[(usize, usize)] {
+        self.reached.get(expert).map_or(&[], Vec::as_slice)
+    }
+
+    /// Rows one after the other, each times its weight.
+    fn gather(&mut self, rows: &[(usize, f32)]) -> Result<Vec<f32>> {
+        let mut all = Vec::new();
+        for (row, weight) in rows {
+            all.extend(self.rows.read(*row..row + 1)?.into_iter().map(|x| x * weight));
+        }
+        Ok(all)
+    }
+}
+
+/// A token that reaches the same expert in both models: the rows there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Pair {
+    token: usize,
+    theirs: usize,
+    ours: usize,
+}
+
+/// Tokens in both lists, which rise.
+fn pairs(theirs: &[(usize, usize)], ours: &[(usize, usize)]) -> Vec<Pair> {
+    let mut theirs = theirs.iter().peekable();
+    let with = |(token, ours): &(usize, usize)| {
+        while theirs.next_if(|(other, _)| other < token).is_some() {}
+        let (_, row) = theirs.next_if(|(other, _)| other == token)?;
+        Some(Pair { token: *token, theirs: *row, ours: *ours })
+    };
+    ours.iter().filter_map(with).collect()
+}
+
+/// What an expert is fitted to, beside `X_c^T X_c`.
+struct Reached {
+    /// Tokens that it is fitted to.
+    n: usize,
+    /// `X_o^T X_c`.
+    products: Cross,
+    /// Held-out rows of X_o and X_c.
+    held_out: (Vec<f32>, Vec<f32>),
+}
+
+/// The matrices of one stack, fitted one after the other.
+struct Stack<'a> {
+    name: String,
+    job: Job,
+    ours: Tensor<'a>,
+    theirs: Tensor<'a>,
+    bytes: Vec<u8>,
+    factors: Factors,
+    missed: Missed,
+    keeps_zeros: bool,
+    refitted: usize,
+    unreached: Vec<usize>,
+}
+
+impl BlockWork<'_> {
+    /// Refits stacks that multiply the same rows.
+    pub fn refit_experts(
+        &self,
+        (structure, place): (&Structure, &Place),
+        names: &[&str],
+        record: &mut Record,
+        (original, ours): (&Model, &mut Lane<'_>),
+    ) -> Result<Vec<TensorReport>> {
+        let Some(mut routed) = self.routed(names[0], ours, place)? else { return Ok(Vec::new()) };
+        let weights = self.weights(writer_of(structure, names[0]), record)?;
+        let leader = structure.groups.iter().flat_map(|group| {
+            let has = group.matrices.iter().any(|m| m.tensor == names[0]);
+            group.matrices.iter().find(|m| has && m.experts)
+        });
+        let theirs = leader.map(|m| &m.tensor).next();
+        let mut theirs = theirs.and_then(|leader| record.routed.get_mut(leader));
+        if theirs.is_none() && matches!(self.towards, Towards::Original { .. }) {
+            return Ok(Vec::new());
+        }
+        let model = ours.model;
+        let mut stacks: Vec<Stack<'_>> = names
+            .iter()
+            .filter_map(|name| Stack::new(renamed(name, self.block), (model, original), self.job))
+            .collect();
+        let Some(first) = stacks.first() else { return Ok(Vec::new()) };
+        let (n_expert, dim) = (n_matrices(first.ours), first.ours.info.n_cols() as usize);
+        for expert in 0..n_expert {
+            let ours = routed.reached(expert);
+            let pairs = match &theirs {
+                Some(theirs) => pairs(theirs.reached(expert), ours),
+                None => pairs(ours, ours),
+            };
+            let both = (theirs.as_deref_mut(), &mut routed);
+            let (gram, reached) = self.reached(&pairs, both, weights.as_deref(), dim)?;
+            let more = (ENOUGH * dim as f64 / reached.n.max(1) as f64).max(1.0);
+            let ground = self.ground(gram, (names[0], more))?;
+            for stack in &mut stacks {
+                stack.fit(expert, &reached, &ground, self.towards)?;
+            }
+        }
+        let mut reports = Vec::new();
+        for stack in stacks {
+            reports.push(stack.report());
+            if stack.refitted > 0 {
+                let ty = stack.job.ty();
+                let beside = matches!(stack.job, Job::Beside { .. }).then_some(stack.factors);
+                ours.replaced.insert(stack.name, New { ty, bytes: stack.bytes, beside });
+            }
+        }
+        Ok(reports)
+    }
+
+    /// Lets all texts through `ours` up to these experts.
+    fn routed(&self, leader: &str, ours: &mut Lane<'_>, place: &Place) -> Result<Option<Routed>> {
+        let wants = Wants {
+            routed: vec![leader.to_owned()],
+            last: Some(leader.to_owned()),
+            ..Wants::default()
+        };
+        let engine = ours.open(self.means, self.way, self.block)?;
+        let mut forward = Forward::new(&engine, place.entry)?;
+        let mut routed = None;
+        for batch in &self.texts.batches {
+            let entering = ours.rows.read(batch.rows.clone())?;
+            let mut seen = forward.read(batch, &entering, &wants)?;
+            if let Some(seen) = seen.routed.remove(leader) {
+                let all = (batch, self.texts.n_rows());
+                Routed::add(&mut routed, seen, all, self.means.folder())?;
+            }
+        }
+        Ok(routed)
+    }
+
+    /// How much each token matters to what writes into the residual stream.
+    fn weights(
+        &self,
+        writer: Option<super::record::Writer>,
+        record: &mut Record,
+    ) -> Result<Option<Vec<f32>>> {
+        let Some(writer) = writer else { return Ok(None) };
+        let mut weights = Vec::new();
+        for batch in &self.texts.batches {
+            weights.extend(record.weights(writer, batch)?);
+        }
+        Ok(Some(weights))
+    }
+
+    fn reached(
+        &self,
+        pairs: &[Pair],
+        (mut theirs, ours): (Option<&mut Routed>, &mut Routed),
+        weights: Option<&[f32]>,
+        dim: usize,
+    ) -> Result<(Gram, Reached)> {
+        let (n_y, mut gram) = (if theirs.is_some() { dim } else { 0 }, Gram::new(dim));
+        let products = Cross::new(n_y, dim);
+        let mut reached = Reached { n: 0, products, held_out: Default::default() };
+        let (fitted, held_out): (Vec<Pair>, Vec<Pair>) =
+            pairs.iter().partition(|pair| pair.token < self.texts.n_fitted);
+        for (pairs, is_held_out) in [(fitted, false), (held_out, true)] {
+            for pairs in pairs.chunks(CHUNK) {
+                let weighted = |row: usize, pair: &Pair| {
+                    (row, weights.map_or(1.0, |weights| weights[pair.token]))
+                };
+                let of_ours: Vec<_> = pairs.iter().map(|p| weighted(p.ours, p)).collect();
+                let of_theirs: Vec<_> = pairs.iter().map(|p| weighted(p.theirs, p)).collect();
+                let x_c = ours.gather(&of_ours)?;
+                let x_o = theirs.as_mut().map(|theirs| theirs.gather(&of_theirs)).transpose()?;
+                if is_held_out {
+                    reached.held_out.0.extend(x_o.unwrap_or_default());
+                    reached.held_out.1.extend(x_c);
+                    continue;
+                }
+                gram.add(&x_c);
+                if let Some(x_o) = x_o {
+                    reached.products.add(&x_o, &x_c);
+                }
+            }
+        }
+        reached.n = gram.n_rows();
+        Ok((gram, reached))
+    }
+}
+
+impl<'a> Stack<'a> {
+    fn new(
+        name: String,
+        (ours, theirs): (&'a Model, &'a Model),
+        job: super::job::Jobs<'_>,
+    ) -> Option<Stack<'a>> {
+        let (ours, theirs) = (ours.tensor(&name)?, theirs.tensor(&name)?);
+        let job = work(ours.info, job).ok()?;
+        Some(Stack {
+            name,
+            job,
+            ours,
+            theirs,
+            bytes: Vec::new(),
+            factors: Factors::default(),
+            missed: Missed::default(),
+            keeps_zeros: false,
+            refitted: 0,
+            unreached: Vec::new(),
+        })
+    }
+
+    /// Fits the next expert.
+    fn fit(
+        &mut self,
+        expert: usize,
+        reached: &Reached,
+        ground: &Ground,
+        towards: Towards,
+    ) -> Result<()> {
+        let n_out = self.ours.info.shape.get(1).copied().unwrap_or(1);
+        let rows = expert as u64 * n_out..(expert as u64 + 1) * n_out;
+        let matrix = Matrix { tensor: self.ours, rows };
+        let held_out = (&reached.held_out.0[..], &reached.held_out.1[..]);
+        let to = match towards {
+            Towards::Itself { .. } => FittedTo::Itself(held_out.1),
+            Towards::Original { .. } => FittedTo::Original(
+                self.theirs,
+                Targets::Reader { inputs: &reached.products, held_out },
+            ),
+        };
+        if reached.n == 0 {
+            self.unreached.push(expert);
+        }
+        let Fitted { bytes, factors, missed, keeps_zeros } = fit(&matrix, &to, ground, &self.job)?;
+        let is_taken = matches!(to, FittedTo::Itself(_)) || missed.is_better();
+        self.missed.add(&if is_taken { missed } else { missed.unfitted() });
+        self.refitted += usize::from(is_taken);
+        self.keeps_zeros |= keeps_zeros && is_taken;
+        match is_taken {
+            true => self.bytes.extend(bytes),
+            false => self.bytes.extend(kept(&matrix, self.job.ty())?),
+        }
+        if let Some(fitted) = factors {
+            let dim = self.ours.info.n_cols() as usize;
+            let none = || Factors::none(fitted.rank, n_out as usize, dim);
+            self.factors.append(&if is_taken { fitted } else { none()? });
+        }
+        Ok(())
+    }
+
+    fn report(&self) -> TensorReport {
+        let refitted = self.refitted > 0;
+        let swept = matches!(self.job, Job::Swept { .. }) && refitted;
+        let ty = if swept { self.job.ty() } else { self.ours.info.ty };
+        TensorReport {
+            name: self.name.clone(),
+            ty: ty.name().to_lowercase(),
+            outcome: if refitted { Outcome::Refitted } else { Outcome::NoBetter },
+            error: Some(self.missed.errors()),
+            zeros_kept: self.keeps_zeros,
+            experts: Some(ExpertsReport {
+                n: n_matrices(self.ours),
+                refitted: self.refitted,
+                without_tokens: self.unreached.clone(),
+            }),
+        }
+    }
+}
+
+/// Matrices of a stack.
+fn n_matrices(tensor: Tensor<'_>) -> usize {
+    tensor.info.shape.get(2).map_or(1, |n| *n as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_pair_where_both_models_send_them_to_the_expert() {
+        let theirs = [(0, 5), (2, 6), (3, 7), (9, 8)];
+        let ours = [(1, 0), (2, 1), (3, 2), (8, 3), (9, 4)];
+        let pair = |token, theirs, ours| Pair { token, theirs, ours };
+        assert_eq!(pairs(&theirs, &ours), [pair(2, 6, 1), pair(3, 7, 2), pair(9, 8, 4)]);
+        assert_eq!(pairs(&[], &ours), []);
+    }
+}
