@@ -140,6 +140,13 @@ fn aims_that_have_nothing_to_aim_at_are_refused() {
         ("--direction", &["--aim", "original"][..], "needs --reference"),
         ("--reference", &["--method", "aird", "--aim", "none"][..], "of --method restore"),
         ("--reference", &["--aim", "none", "--front", "f.json"][..], "--aim none makes none"),
+        ("--reference", &["--aim", "none", "--max-kl", "1"][..], "--max-kl is of an edit"),
+        ("--reference", &["--max-false-refusal", "1"][..], "of --aim strongest"),
+        (
+            "--reference",
+            &["--method", "aird", "--aim", "original", "--max-false-refusal", "1"][..],
+            "of --aim strongest",
+        ),
         ("--reference", &["--aim", "original", "--lora", "l.gguf"][..], "--lora makes none"),
         ("--reference", &["--front", "f.json", "--lora", "l.gguf"][..], "--lora makes none"),
         ("--reference", &["--method", "aird", "--rank", "2", "--lora", "l.gguf"][..], "has rank 1"),

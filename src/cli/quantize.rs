@@ -288,6 +288,14 @@ impl Quantize {
         swept.warn_of_stacked(ui, "rounded to the nearest");
         let rounded: Vec<Assignment> =
             assignments.iter().filter(|a| !swept.has(&a.name)).cloned().collect();
+        let of_no_block =
+            rounded.iter().map(|a| a.name.as_str()).filter(|n| !n.starts_with("blk."));
+        if of_no_block.clone().next().is_some() {
+            ui.say(format_args!(
+                "outside of the blocks, rounded to the nearest: {}",
+                by_kind(of_no_block)
+            ));
+        }
         let no_folds = Folds::default();
         let mut rewrite = Rewrite::new(model, self.out.layout());
         quantize(&mut rewrite, model, None, &rounded, &no_folds)?;

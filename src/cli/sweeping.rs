@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::calibration::samples_sha256;
 use super::text::{counted, few};
 use super::ui::{Steps, Ui};
-use crate::gguf::{Ask, BoxError, Replacement, Rewrite, Step, Tensor, hex};
+use crate::gguf::{self, Ask, BoxError, Replacement, Rewrite, Step, Tensor, check_room, hex};
 use crate::refit::{BlockReport, Parts, Refitted, TensorReport, Told};
 use crate::stats::Sample;
 
@@ -84,6 +84,13 @@ pub fn put_into<'m>(
         rewrite.replace(&tensor.info.name, replacement(tensor))?;
     }
     Ok(())
+}
+
+/// Fails if `output`'s disk has no room for `bytes`, those of parts among them that are there.
+pub fn check_room_for_parts(output: &Path, bytes: u64) -> Result<(), gguf::Error> {
+    let files = std::fs::read_dir(parts_folder(output)).into_iter().flatten().flatten();
+    let there: u64 = files.filter_map(|file| Some(file.metadata().ok()?.len())).sum();
+    check_room(output, bytes.saturating_sub(there))
 }
 
 /// Everything that the parts of a sweep depend on.

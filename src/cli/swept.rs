@@ -7,10 +7,12 @@ use anyhow::{Result, bail};
 
 use super::calibration::Calibration;
 use super::given::StatsArgs;
-use super::sweeping::{Teller, kept, made_of, parts_folder, put_into, tell_of_experts};
+use super::sweeping::{
+    Teller, check_room_for_parts, kept, made_of, parts_folder, put_into, tell_of_experts,
+};
 use super::text::{by_kind, counted};
 use super::ui::Ui;
-use crate::gguf::{Model, Rewrite, Step, Tensor, check_room};
+use crate::gguf::{Model, Rewrite, Step, Tensor};
 use crate::refit::{Jobs, Outcome, Parts, Refit, Refitted, Towards, refit};
 
 /// Added to the inputs' squares, in means of them. Both papers' code adds 0.01, and reads some
@@ -56,7 +58,7 @@ impl Sweep<'_> {
 
     /// Sweeps; `step` says what for, so that an interrupted run is gone on with.
     pub fn run(&self, ui: &Ui, step: &Step) -> Result<Swept> {
-        check_room(self.output, self.bytes)?;
+        check_room_for_parts(self.output, self.bytes)?;
         let about = self.stats.samples(ui, self.model)?;
         let made_of = made_of(step, &about.samples);
         let parts = Parts::open(&parts_folder(self.output), made_of)?;

@@ -32,7 +32,7 @@ use self::block::Replaced;
 use self::groups::BlockWork;
 use self::lane::{Lane, Means, Way};
 use self::texts::Texts;
-use self::whole::{Baseline, way_of};
+use self::whole::{Baseline, Stream, way_of};
 use self::working::Working;
 use crate::gguf::Model;
 use crate::llama::{Options, Prober};
@@ -120,18 +120,23 @@ fn start<'a>(
     means: &Means<'_>,
     n_block: u32,
 ) -> Result<(Lane<'a>, Lane<'a>, Baseline, Texts)> {
-    let engines = (means.load(path(asked.reference))?, means.load(path(asked.model))?);
-    let alone = engines.0.is_recurrent();
-    let texts = Texts::new(asked.samples, alone);
+    let engine = means.load(path(asked.reference))?;
+    let texts = Texts::new(asked.samples, engine.is_recurrent());
     if texts.n_held_out == 0 {
         return Err(Error::TooShort { n_tokens: texts.n_rows() });
     }
-    let (entering, baseline) = Baseline::new(&engines, &texts, n_block, means.folder())?;
+    let theirs = Stream::read(&engine, &texts, n_block, means.folder())?;
+    // One whole model at a time is in memory.
+    drop(engine);
+    let engine = means.load(path(asked.model))?;
+    let ours = Stream::read(&engine, &texts, n_block, means.folder())?;
+    drop(engine);
+    let baseline = Baseline::new(theirs.1, ours.1, &texts)?;
     let copy = means.folder().join("model.gguf");
     let lane =
         |model: &'a Model, rows, working| Lane { model, rows, replaced: Replaced::new(), working };
-    let original = lane(asked.reference, entering.0, Working::fixed(asked.reference));
-    let ours = lane(asked.model, entering.1, Working::changing(asked.model, copy, asked.job));
+    let original = lane(asked.reference, theirs.0, Working::fixed(asked.reference));
+    let ours = lane(asked.model, ours.0, Working::changing(asked.model, copy, asked.job));
     Ok((original, ours, baseline, texts))
 }
 

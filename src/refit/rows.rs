@@ -10,7 +10,7 @@ use super::error::{Error, Result};
 use crate::gguf;
 
 /// Bytes of rows that stay in memory.
-const IN_MEMORY: u64 = 256 << 20;
+const IN_MEMORY: u64 = 48 << 20;
 
 /// Rows, [n_rows, width].
 #[derive(Debug)]

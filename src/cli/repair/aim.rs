@@ -103,6 +103,17 @@ impl AimReport {
 }
 
 impl Repair {
+    /// Where the original is the aim it decides on false refusals.
+    pub(super) fn check_limits(&self, aim: Aim) -> Result<()> {
+        match aim == Aim::Original && self.search.limits_false_refusals() {
+            false => Ok(()),
+            true => bail!(
+                "--max-false-refusal is of --aim strongest: --aim original allows as many as the \
+                 original has"
+            ),
+        }
+    }
+
     /// How `reference` and `model` answer what a search asks; None if one thinks before it answers.
     pub(super) fn answers(
         &self,
@@ -141,7 +152,7 @@ impl Repair {
         };
         let mut report = AimReport::new(aim, &theirs, &ours);
         if aim == Aim::Original && ours.refused >= as_original(theirs.refused) {
-            if self.keep_direction.is_some() || self.search.is_asked_for() {
+            if self.keep_direction.is_some() || self.search.has_front() {
                 ui.warn(
                     "the restored model refuses as its original does: nothing was searched for, \
                      and neither a direction nor a front is written",

@@ -306,9 +306,11 @@ impl Repair {
             check_room(&self.output(), model.file_bytes())?;
         }
         self.search.check()?;
-        if self.restore.aim_of_edit(self.reference.is_some())? == Aim::None {
+        let aim = self.restore.aim_of_edit(self.reference.is_some())?;
+        if aim == Aim::None {
             bail!("--aim none is of --method restore, this is --method aird");
         }
+        self.check_limits(aim)?;
         let (alpha, halves) = (self.alpha.0.unwrap_or(1.0), given.unwrap_or_default());
         check_asked(Asked { alpha, halves, structure })?;
         if let (true, Storage::Named(ty)) = (self.in_place, self.storage) {
@@ -317,8 +319,9 @@ impl Repair {
         if let Some(reference) = &self.reference {
             self.check_reference(model, reference)?;
         }
-        if given.is_some() && self.alpha.0.is_some() && self.search.is_asked_for() {
-            ui.warn("nothing is searched for: --front is not written, prompts are not read");
+        let all_given = given.is_some() && self.alpha.0.is_some();
+        if let Some(option) = self.search.of_search().filter(|_| all_given) {
+            ui.warn(format_args!("nothing is searched for: {option} is not used"));
         }
         Ok(())
     }

@@ -15,13 +15,14 @@ use crate::cli::args::file_name;
 use crate::cli::output::{FileReport, OutputArgs, sha256_of};
 use crate::cli::search::{above_zero, at_least_one};
 use crate::cli::sweeping::{
-    Teller, kept, made_of, parts_folder, put_into, replacement, tell_of_experts,
+    Teller, check_room_for_parts, kept, made_of, parts_folder, put_into, replacement,
+    tell_of_experts,
 };
 use crate::cli::text::{bytes_text, counted};
 use crate::cli::ui::{Progress, Ui};
 use crate::direction::Direction;
 use crate::gguf::{
-    Layout, Model, Patch, Rewrite, Step, Tensor, TensorInfo, check_patch, check_room, same_file,
+    Layout, Model, Patch, Rewrite, Step, Tensor, TensorInfo, check_patch, same_file,
 };
 use crate::quant::is_block_matrix;
 use crate::refit::{Job, Parts, Refit, Refitted, Towards, Zeros, refit};
@@ -132,7 +133,7 @@ impl Repair {
         (model, original): (&Model, &Model),
         output: &Path,
     ) -> Result<Done> {
-        check_room(output, self.room(model))?;
+        check_room_for_parts(output, self.room(model))?;
         let (chat, engine) = self.search.engine();
         let chat = chat.chat(original)?;
         let read = {
@@ -246,23 +247,24 @@ impl Repair {
         if let Some((_, option)) = of_aird.iter().find(|(given, _)| *given) {
             bail!("{option} is of --method aird, this is --method restore");
         }
-        let of_search = [
-            (self.keep_direction.is_some(), "--keep-direction"),
-            (self.search.is_asked_for(), "--front, --harmful or --harmless"),
-        ];
-        let aim = self.restore.aim.filter(|aim| *aim != Aim::None);
-        match (of_search.iter().find(|(given, _)| *given), aim) {
-            (Some((_, option)), _) if self.restore.aim == Some(Aim::None) => {
-                bail!("{option} is of an edit along the direction, and --aim none makes none")
+        let of_edit = self.keep_direction.as_ref().map(|_| "--keep-direction");
+        let of_edit = of_edit.or(self.search.of_search());
+        let no_edit = match self.restore.aim {
+            Some(Aim::None) => Some("--aim none"),
+            _ if self.lora.is_some() => Some("--lora"),
+            _ => None,
+        };
+        match (no_edit, of_edit) {
+            (Some(none), Some(option)) => {
+                bail!("{option} is of an edit along the direction, and {none} makes none")
             }
-            (Some((_, option)), _) if self.lora.is_some() => {
-                bail!("{option} is of an edit along the direction, and --lora makes none here")
+            (Some("--lora"), _) if self.restore.aim.is_some() => {
+                bail!("--aim is of an edit along the direction, and --lora makes none")
             }
-            (_, Some(_)) if self.lora.is_some() => {
-                bail!("--aim asks for an edit along the direction, and --lora makes none here")
-            }
-            _ => self.search.check(),
+            _ => {}
         }
+        self.check_limits(self.restore.aim.unwrap_or(Aim::Original))?;
+        self.search.check()
     }
 
     pub(super) fn restored_to(&self) -> PathBuf {
