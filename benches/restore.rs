@@ -1,5 +1,5 @@
-//! Restoring: one block in Llama-3-8B's shapes, by its parts, and what it holds in memory; then
-//! what aird computes itself, in the shapes of three models.
+//! Restoring: one block in the shapes of Qwen2.5-1.5B and Llama-3-8B, by its parts, and what it
+//! holds in memory; before it what aird computes itself, in the shapes of four models.
 //!
 //! `cargo bench --bench restore -- block` runs that part alone; the parts are `block` and `parts`.
 //! `AIRD_BENCH_TOKENS` sets the tokens that are read (2048), `AIRD_BENCH_THREADS` the threads (2).
@@ -21,12 +21,20 @@ use anyhow::{Result, ensure};
 #[allow(dead_code)] // of its shapes one is of use here
 mod model;
 
-#[path = "support/memory.rs"]
-mod memory;
+#[path = "support/held.rs"]
+mod held;
 
-use memory::{forget_peak_memory, peak_memory};
-use model::{LLAMA_8B, Random};
+use model::{LLAMA_8B, Random, Shapes};
 
+/// 1.5 billion, but for the heads: Qwen has 12 of 128 channels.
+const QWEN_1_5B: Shapes = Shapes {
+    n_embd: 1536,
+    n_ff: 8960,
+    n_kv: 192,
+    n_vocab: 151_936,
+    n_merges: 151_387,
+    n_block: 28,
+};
 /// Tokens of a text.
 const N_CTX: usize = 256;
 
@@ -45,7 +53,8 @@ fn main() -> Result<()> {
         }
     }
     if wanted("block") {
-        block(threads as u32)?;
+        block("1.5B", QWEN_1_5B, threads as u32)?;
+        block("8B", LLAMA_8B, threads as u32)?;
     }
     Ok(())
 }
@@ -111,14 +120,12 @@ impl Told for Clock {
     }
 }
 
-/// One block of 8B's shapes, quantized from Q4_K to Q3_K and restored.
-fn block(threads: u32) -> Result<()> {
+/// One block of some shapes, quantized from Q4_K to Q3_K and restored.
+fn block(name: &str, shapes: Shapes, threads: u32) -> Result<()> {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let [original, compressed] =
         ["original.gguf", "compressed.gguf"].map(|n| folder.path().join(n));
-    let mut shapes = LLAMA_8B;
-    shapes.n_block = 1;
-    model::write(&original, &shapes)?;
+    model::write(&original, &Shapes { n_block: 1, ..shapes })?;
     quantized(&original, &compressed)?;
     let (model, reference) = (Model::open(&compressed)?, Model::open(&original)?);
     let n_tokens = number("AIRD_BENCH_TOKENS", 2048);
@@ -139,23 +146,20 @@ fn block(threads: u32) -> Result<()> {
         prober: &prober,
     };
     let parts = Parts::open(&folder.path().join("parts"), "bench".into())?;
-    let before = forget_peak_memory().then(peak_memory).flatten();
     let mut clock = Clock::default();
     let begun = Instant::now();
-    let restored = refit(&asked, &parts, &mut clock)?;
-    let whole = begun.elapsed();
-    let mapped = file_bytes(&original)? + file_bytes(&compressed)?;
-    let more = peak_memory().zip(before).map(|(after, before)| after.saturating_sub(before));
+    let (restored, most) = held::held(|| refit(&asked, &parts, &mut clock));
+    let (restored, whole) = (restored?, begun.elapsed());
+    clock.at.push((String::new(), Instant::now()));
     for pair in clock.at.windows(2) {
         println!("{:28} {:8.1} s", pair[0].0, (pair[1].1 - pair[0].1).as_secs_f64());
     }
     println!(
-        "a block of 8B, {n_tokens} tokens, {threads} threads: {:.1} s of {:.1} s; at most {:.2} GB \
-         resident, of files mapped at most {:.2} GB",
+        "a block of {name}, {n_tokens} tokens, {threads} threads: {:.1} s of {:.1} s; at most {:.2} \
+         GB held beside the mapped files",
         clock.took.iter().map(Duration::as_secs_f64).sum::<f64>(),
         whole.as_secs_f64(),
-        more.unwrap_or(0) as f64 / 1e9,
-        mapped as f64 / 1e9,
+        most as f64 / 1e9,
     );
     let (error_before, error_after) = restored.mean_error();
     println!("matrices off by {error_before:.3} -> {error_after:.3}");
@@ -169,10 +173,6 @@ fn quantized(from: &Path, to: &Path) -> Result<()> {
     let output = command.output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(())
-}
-
-fn file_bytes(path: &Path) -> Result<u64> {
-    Ok(std::fs::metadata(path)?.len())
 }
 
 fn aird() -> &'static Path {

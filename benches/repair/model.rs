@@ -9,14 +9,18 @@ use aird::quant::encode_rows;
 use anyhow::{Context, Result};
 
 /// A model's size.
+#[derive(Clone, Copy)]
 pub struct Shapes {
     /// Width of the residual stream.
     pub n_embd: u64,
-    n_ff: u64,
-    n_kv: u64,
-    n_vocab: u64,
+    /// Width of the MLP.
+    pub n_ff: u64,
+    /// Keys of all heads, and values.
+    pub n_kv: u64,
+    /// Tokens of the vocabulary.
+    pub n_vocab: u64,
     /// Merges of the vocabulary: a byte-level one has many, SentencePiece has none.
-    n_merges: u64,
+    pub n_merges: u64,
     /// Blocks.
     pub n_block: u64,
 }
