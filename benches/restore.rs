@@ -128,8 +128,8 @@ fn block(name: &str, shapes: Shapes, threads: u32) -> Result<()> {
     model::write(&original, &Shapes { n_block: 1, ..shapes })?;
     quantized(&original, &compressed)?;
     let (model, reference) = (Model::open(&compressed)?, Model::open(&original)?);
-    let n_tokens = number("AIRD_BENCH_TOKENS", 2048);
-    let samples: Vec<Sample> = (0..n_tokens.div_ceil(N_CTX))
+    let n_tokens = number("AIRD_BENCH_TOKENS", 2048).next_multiple_of(N_CTX);
+    let samples: Vec<Sample> = (0..n_tokens / N_CTX)
         .map(|i| Sample {
             tokens: (0..N_CTX).map(|t| 259 + ((i * N_CTX + t) * 7919 % 120_000) as i32).collect(),
             counted_from: 0,
@@ -155,8 +155,8 @@ fn block(name: &str, shapes: Shapes, threads: u32) -> Result<()> {
         println!("{:28} {:8.1} s", pair[0].0, (pair[1].1 - pair[0].1).as_secs_f64());
     }
     println!(
-        "a block of {name}, {n_tokens} tokens, {threads} threads: {:.1} s of {:.1} s; at most {:.2} \
-         GB held beside the mapped files",
+        "a block of {name}, {n_tokens} tokens, {threads} threads: {:.1} s of {:.1} s; at most \
+         {:.2} GB held beside the mapped files",
         clock.took.iter().map(Duration::as_secs_f64).sum::<f64>(),
         whole.as_secs_f64(),
         most as f64 / 1e9,

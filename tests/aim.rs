@@ -139,17 +139,33 @@ fn aims_that_have_nothing_to_aim_at_are_refused() {
     for (given, more, said) in [
         ("--direction", &["--aim", "original"][..], "needs --reference"),
         ("--reference", &["--method", "aird", "--aim", "none"][..], "of --method restore"),
-        ("--reference", &["--aim", "none", "--front", "f.json"][..], "--aim none makes none"),
-        ("--reference", &["--aim", "none", "--max-kl", "1"][..], "--max-kl is of an edit"),
-        ("--reference", &["--max-false-refusal", "1"][..], "of --aim strongest"),
+        (
+            "--reference",
+            &["--aim", "none", "--front", "f.json"][..],
+            "with --aim none there is none",
+        ),
+        ("--reference", &["--aim", "none", "--max-kl", "1"][..], "--max-kl applies to an edit"),
+        ("--reference", &["--max-false-refusal", "1"][..], "only to --aim strongest"),
         (
             "--reference",
             &["--method", "aird", "--aim", "original", "--max-false-refusal", "1"][..],
-            "of --aim strongest",
+            "only to --aim strongest",
         ),
-        ("--reference", &["--aim", "original", "--lora", "l.gguf"][..], "--lora makes none"),
-        ("--reference", &["--front", "f.json", "--lora", "l.gguf"][..], "--lora makes none"),
-        ("--reference", &["--method", "aird", "--rank", "2", "--lora", "l.gguf"][..], "has rank 1"),
+        (
+            "--reference",
+            &["--aim", "original", "--lora", "l.gguf"][..],
+            "with --lora there is none",
+        ),
+        (
+            "--reference",
+            &["--front", "f.json", "--lora", "l.gguf"][..],
+            "with --lora there is none",
+        ),
+        (
+            "--reference",
+            &["--method", "aird", "--rank", "2", "--lora", "l.gguf"][..],
+            "--rank is of --method restore",
+        ),
     ] {
         let value = if given == "--direction" { &direction } else { &base };
         let mut command = aird();

@@ -22,7 +22,7 @@ use crate::compress::{Scales, folded};
 use crate::support::architectures::{Facts, all};
 use crate::support::direction::{about, wave};
 use crate::support::random::Random;
-use crate::support::{aird, json, prober, run, stderr, stdout, tempdir};
+use crate::support::{aborts_with_amx, aird, json, prober, run, stderr, stdout, tempdir};
 
 const STRUCTURES: &str = "fixtures/architectures/structures.txt";
 const DOCS: &str = "docs/architectures.md";
@@ -187,8 +187,16 @@ fn verbs(facts: &Facts, model: &Path) {
     command("verify");
     command(&format!("calibrate --data {text} --ctx 64 --samples 4 -o stats.gguf"));
     command("prune --method wanda --sparsity 0.5 --stats stats.gguf -o pruned.gguf");
-    command("quantize --method int8 -o int8.gguf");
-    command("quantize --method rtn --type q4_0 -o q4_0.gguf");
+    for words in
+        ["quantize --method int8 -o int8.gguf", "quantize --method rtn --type q4_0 -o q4_0.gguf"]
+    {
+        match runs(words) {
+            output if aborts_with_amx(&output) => println!("{}: aborts with AMX", facts.name),
+            output => {
+                assert!(output.status.success(), "{} {words}: {}", facts.name, stderr(&output))
+            }
+        }
+    }
     let direction = folder.join("d.safetensors");
     let n_embd = Model::open(model).unwrap().needed_hparam("embedding_length").unwrap();
     let candidates = wave(2, n_embd as usize);

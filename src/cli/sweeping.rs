@@ -3,14 +3,18 @@
 
 use std::path::{Path, PathBuf};
 
+use indexmap::IndexSet;
 use sha2::{Digest, Sha256};
 
 use super::calibration::samples_sha256;
 use super::text::{counted, few};
 use super::ui::{Steps, Ui};
 use crate::gguf::{self, Ask, BoxError, Replacement, Rewrite, Step, Tensor, check_room, hex};
-use crate::refit::{BlockReport, Parts, Refitted, TensorReport, Told};
+use crate::refit::{BlockReport, Parts, Refitted, Told};
 use crate::stats::Sample;
+
+/// What parts are is counted up where they change: those of an earlier aird are not gone on with.
+const FORMAT: u32 = 2;
 
 /// Tells how far a sweep is.
 pub struct Teller<'u> {
@@ -24,16 +28,20 @@ impl<'u> Teller<'u> {
     }
 }
 
-/// Names the experts that no token reached.
-pub fn tell_of_experts(ui: &Ui, refitted: &Refitted) {
-    let of = |tensor: &TensorReport| {
-        let unseen = tensor.experts.as_ref().map(|e| e.without_tokens.clone()).unwrap_or_default();
-        unseen.into_iter().map(|e| format!("{}#{e}", tensor.name)).collect::<Vec<_>>()
-    };
-    let unseen: Vec<String> = refitted.tensors().flat_map(of).collect();
+/// Names the experts that too few tokens reached, and says what `became` of them.
+pub fn tell_of_experts(ui: &Ui, refitted: &Refitted, became: &str) {
+    let mut unseen = IndexSet::new();
+    for block in &refitted.blocks {
+        for experts in block.tensors.iter().filter_map(|tensor| tensor.experts.as_ref()) {
+            let name = |expert| format!("{expert} of block {}", block.block);
+            unseen.extend(experts.without_tokens.iter().map(name));
+        }
+    }
+    let unseen: Vec<String> = unseen.into_iter().collect();
     if !unseen.is_empty() {
         ui.warn(format_args!(
-            "no calibration token reached {}: {}\nhint: more tokens, or texts of more kinds",
+            "no calibration token reached {}, and {became}: {}\n\
+             hint: more tokens, or texts of more kinds",
             counted(unseen.len(), "expert"),
             few(&unseen)
         ));
@@ -95,7 +103,8 @@ pub fn check_room_for_parts(output: &Path, bytes: u64) -> Result<(), gguf::Error
 
 /// Everything that the parts of a sweep depend on.
 pub fn made_of(step: &Step, samples: &[Sample]) -> String {
-    let all = format!("{} {step:?} {}", env!("CARGO_PKG_VERSION"), samples_sha256(samples));
+    let aird = (env!("CARGO_PKG_VERSION"), FORMAT);
+    let all = format!("{aird:?} {step:?} {}", samples_sha256(samples));
     hex(&Sha256::digest(all))
 }
 

@@ -95,12 +95,12 @@ impl Swept {
         let names: Vec<&str> = stacked.map(|t| t.name.as_str()).collect();
         if !names.is_empty() {
             ui.warn(format_args!(
-                "{} of one for each head, {became}: {}",
-                counted(names.len(), "matrix"),
+                "{} with a matrix for each head, {became}: {}",
+                counted(names.len(), "tensor"),
                 by_kind(names)
             ));
         }
-        tell_of_experts(ui, &self.refitted);
+        tell_of_experts(ui, &self.refitted, "their own weights alone decide");
     }
 
     /// Tells `rewrite` to write it.

@@ -9,12 +9,13 @@ use super::product::{add_product, products, view, view_mut};
 
 /// Dimensions carried along beside those that are asked for.
 const SPARE: usize = 8;
-/// Rounds of the iteration: errors of a gap of 0.9 between singular values fall to 0.9^12.
+/// Rounds of the iteration. Each shrinks what is still astray by the square of the ratio of the
+/// singular values that are to be told apart.
 const ROUNDS: usize = 6;
 
 /// Factors b, [n_rows, rank], and a, [rank, dim], of the matrix of that rank nearest to `matrix`,
-/// [n_rows, dim], by least squares. b has orthonormal columns; the rank is at most the smaller of
-/// the matrix's sides.
+/// [n_rows, dim], by least squares. Columns of b are orthonormal, or zero where the matrix has a
+/// lower rank; `rank` is at most the smaller of the matrix's sides.
 ///
 /// # Panics
 /// The length of `matrix` is no multiple of `dim`.

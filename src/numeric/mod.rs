@@ -1,5 +1,5 @@
-//! Linear algebra on large matrices: Gram matrices, their factors, least squares, and optimal
-//! brain surgeon's sweep.
+//! Linear algebra on large matrices: Gram matrices, their factors, least squares, optimal brain
+//! surgeon's sweep, and approximations of low rank.
 //!
 //! Products are faer's; what is parallel here is cut into the same pieces whatever the number of
 //! threads, so that results do not depend on it. Matrices are slices, row by row, in f32.

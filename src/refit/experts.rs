@@ -2,7 +2,7 @@
 //!
 //! The same token may reach one expert in the original and another in the model being restored:
 //! what they make of it cannot be compared, and only tokens count that reach the same one in both.
-//! Where these are fewer than [`ENOUGH`] times the inputs, the ridge is greater by as much.
+//! Where these are fewer than [`ENOUGH`] times the inputs, the ridge is larger by the same factor.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use super::block::{New, renamed};
 use super::error::Result;
 use super::fit::{Fitted, FittedTo, Ground, Matrix, Missed, fit, kept};
 use super::forward::{Forward, Wants};
-use super::groups::{BlockWork, work};
+use super::groups::{BlockWork, left_alone, work};
 use super::job::{Job, Towards};
 use super::lane::{Lane, Place};
 use super::record::{Record, writer_of};
@@ -24,7 +24,7 @@ use crate::llama::Use;
 use crate::llama::graph::Structure;
 use crate::numeric::{Cross, Gram};
 
-/// Tokens for each input of an expert that need no more of a ridge.
+/// Tokens for each input of an expert from which on the ridge is the usual one.
 const ENOUGH: f64 = 2.0;
 /// Rows gathered at once.
 const CHUNK: usize = 512;
@@ -137,17 +137,19 @@ impl BlockWork<'_> {
         names: &[&str],
         record: &mut Record,
         (original, ours): (&Model, &mut Lane<'_>),
+        told: &mut dyn FnMut(&str),
     ) -> Result<Vec<TensorReport>> {
-        let Some(mut routed) = self.routed(names[0], ours, place)? else { return Ok(Vec::new()) };
+        let Some(mut routed) = self.routed(names[0], ours, place)? else {
+            return Ok(self.unread(names, ours.model));
+        };
         let weights = self.weights(writer_of(structure, names[0]), record)?;
-        let leader = structure.groups.iter().flat_map(|group| {
+        let mut group = structure.groups.iter().flat_map(|group| {
             let has = group.matrices.iter().any(|m| m.tensor == names[0]);
-            group.matrices.iter().find(|m| has && m.experts)
+            group.matrices.iter().filter(move |_| has)
         });
-        let theirs = leader.map(|m| &m.tensor).next();
-        let mut theirs = theirs.and_then(|leader| record.routed.get_mut(leader));
+        let mut theirs = group.find_map(|matrix| record.routed.remove(&matrix.tensor));
         if theirs.is_none() && matches!(self.towards, Towards::Original { .. }) {
-            return Ok(Vec::new());
+            return Ok(self.unread(names, ours.model));
         }
         let model = ours.model;
         let mut stacks: Vec<Stack<'_>> = names
@@ -157,13 +159,20 @@ impl BlockWork<'_> {
         let Some(first) = stacks.first() else { return Ok(Vec::new()) };
         let (n_expert, dim) = (n_matrices(first.ours), first.ours.info.n_cols() as usize);
         for expert in 0..n_expert {
+            self.means.check_interrupt()?;
+            told(&format!("{}, expert {expert} of {n_expert}", renamed(names[0], self.block)));
             let ours = routed.reached(expert);
             let pairs = match &theirs {
                 Some(theirs) => pairs(theirs.reached(expert), ours),
                 None => pairs(ours, ours),
             };
-            let both = (theirs.as_deref_mut(), &mut routed);
+            let both = (theirs.as_mut(), &mut routed);
             let (gram, reached) = self.reached(&pairs, both, weights.as_deref(), dim)?;
+            let towards_original = matches!(self.towards, Towards::Original { .. });
+            if towards_original && (reached.n == 0 || reached.held_out.1.is_empty()) {
+                stacks.iter_mut().try_for_each(|stack| stack.keep(expert))?;
+                continue;
+            }
             let more = (ENOUGH * dim as f64 / reached.n.max(1) as f64).max(1.0);
             let ground = self.ground(gram, (names[0], more))?;
             for stack in &mut stacks {
@@ -180,6 +189,12 @@ impl BlockWork<'_> {
             }
         }
         Ok(reports)
+    }
+
+    /// Stacks whose inputs llama.cpp does not show.
+    fn unread(&self, names: &[&str], model: &Model) -> Vec<TensorReport> {
+        let own = names.iter().filter_map(|name| model.tensor(&renamed(name, self.block)));
+        own.map(|tensor| left_alone(tensor.info, Outcome::Stacked)).collect()
     }
 
     /// Lets all texts through `ours` up to these experts.
@@ -276,6 +291,24 @@ impl<'a> Stack<'a> {
         })
     }
 
+    fn matrix(&self, expert: usize) -> (Matrix<'a>, usize) {
+        let n_out = self.ours.info.shape.get(1).copied().unwrap_or(1);
+        let rows = expert as u64 * n_out..(expert as u64 + 1) * n_out;
+        (Matrix { tensor: self.ours, rows }, n_out as usize)
+    }
+
+    /// Leaves the next expert as it is.
+    fn keep(&mut self, expert: usize) -> Result<()> {
+        self.unreached.push(expert);
+        let (matrix, n_out) = self.matrix(expert);
+        self.bytes.extend(kept(&matrix, self.job.ty())?);
+        if let Job::Beside { rank } = self.job {
+            let dim = self.ours.info.n_cols() as usize;
+            self.factors.append(&Factors::none(rank.min(n_out).min(dim), n_out, dim)?);
+        }
+        Ok(())
+    }
+
     /// Fits the next expert.
     fn fit(
         &mut self,
@@ -284,9 +317,7 @@ impl<'a> Stack<'a> {
         ground: &Ground,
         towards: Towards,
     ) -> Result<()> {
-        let n_out = self.ours.info.shape.get(1).copied().unwrap_or(1);
-        let rows = expert as u64 * n_out..(expert as u64 + 1) * n_out;
-        let matrix = Matrix { tensor: self.ours, rows };
+        let (matrix, n_out) = self.matrix(expert);
         let held_out = (&reached.held_out.0[..], &reached.held_out.1[..]);
         let to = match towards {
             Towards::Itself { .. } => FittedTo::Itself(held_out.1),
@@ -309,7 +340,7 @@ impl<'a> Stack<'a> {
         }
         if let Some(fitted) = factors {
             let dim = self.ours.info.n_cols() as usize;
-            let none = || Factors::none(fitted.rank, n_out as usize, dim);
+            let none = || Factors::none(fitted.rank, n_out, dim);
             self.factors.append(&if is_taken { fitted } else { none()? });
         }
         Ok(())

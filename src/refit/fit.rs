@@ -8,8 +8,8 @@
 //! W' = sweep(W*, G + p I)
 //! ```
 //! The same ridge p is the sweep's damping, so that one factor serves both. From its own weights
-//! W* is W, and p the damping alone (GPTQ, SparseGPT). A matrix is worked on some rows at a time:
-//! only G and T are held whole.
+//! W* is W, and p the damping alone (GPTQ, SparseGPT). A matrix is swept some rows at a time: only
+//! G and T are held whole. Factors beside a matrix need all of W* - W.
 
 use std::ops::Range;
 
@@ -205,20 +205,18 @@ pub(super) fn fit(
     let (mut bytes, mut missed) = (Vec::new(), Missed::default());
     for slab in Slab::all(matrix, towards) {
         let slab = slab?;
-        let new = match (&factors, job) {
-            (Some(factors), _) => {
+        let mask = match job {
+            Job::Swept { zeros: Zeros::Least(pattern), .. } => Mask::Least(pattern),
+            _ if keeps_zeros => Mask::Zeros(&slab.ours),
+            _ => Mask::Free,
+        };
+        let new = match &factors {
+            None => swept(&slab, towards, ground, (ty, mask))?,
+            Some(factors) => {
                 let mut weights = slab.ours.clone();
                 factors.add(slab.rows.clone(), &mut weights)?;
                 encoded(ty, &weights, dim)?
             }
-            (None, Job::Swept { zeros: Zeros::Least(pattern), .. }) => {
-                let mask = Mask::Least(pattern);
-                swept(&slab, towards, ground, (ty, mask))?
-            }
-            (None, _) if keeps_zeros => {
-                swept(&slab, towards, ground, (ty, Mask::Zeros(&slab.ours)))?
-            }
-            (None, _) => swept(&slab, towards, ground, (ty, Mask::Free))?,
         };
         let mut weights = vec![0.0; slab.ours.len()];
         decode_rows(ty, &new, dim, &mut weights)?;

@@ -33,19 +33,21 @@ impl BlockWork<'_> {
     /// runs the original's block.
     pub fn run(
         &self,
-        engine: &Engine,
+        engine: Engine,
         original: &mut Lane<'_>,
         ours: &mut Lane<'_>,
         told: &mut dyn FnMut(&str),
     ) -> Result<Vec<TensorReport>> {
-        let structure = engine.structure()?;
+        let structure = &engine.structure()?.clone();
         let place = Place::new(structure, self.way, self.block);
         let of_block = |group: &&Group| group.block == place.block;
         let groups: Vec<&Group> = structure.groups.iter().filter(of_block).collect();
         let (at, folder) = ((&place, &groups[..]), self.means.folder());
         let rows = &mut original.rows;
         let to = (self.towards, folder);
-        let mut record = Record::new((engine, structure), at, self.texts, rows, to)?;
+        let mut record = Record::new((&engine, structure), at, self.texts, rows, to)?;
+        // It may hold a whole model, and those of `ours` come one after the other now.
+        drop(engine);
         let mut reports = Vec::new();
         for group in groups {
             let (mut names, mut experts) = (Vec::new(), Vec::new());
@@ -68,7 +70,7 @@ impl BlockWork<'_> {
             if let Some(first) = experts.first() {
                 told(&renamed(first, self.block));
                 let (at, both) = ((structure, &place), (original.model, &mut *ours));
-                reports.extend(self.refit_experts(at, &experts, &mut record, both)?);
+                reports.extend(self.refit_experts(at, &experts, &mut record, both, told)?);
             }
         }
         Ok(reports)
@@ -145,6 +147,7 @@ impl BlockWork<'_> {
         let Sums { gram, readers, writers, held_out, .. } = sums;
         let ground = self.ground(gram, (names[0], 1.0))?;
         for name in names {
+            self.means.check_interrupt()?;
             let own = renamed(name, self.block);
             let both = (ours.model.tensor(&own), original.tensor(&own));
             let (Some(compressed), Some(theirs)) = both else { continue };
@@ -186,7 +189,7 @@ impl BlockWork<'_> {
         }
         let mean = diagonal.iter().map(|x| f64::from(*x)).sum::<f64>() / diagonal.len() as f64;
         let (Towards::Original { prior: part } | Towards::Itself { damping: part }) = self.towards;
-        // Inputs that no token gave are all alike.
+        // Without a token any ridge does.
         let ridge = if mean > f64::from(f32::MIN_POSITIVE) {
             (f64::from(part) * more * mean) as f32
         } else {
@@ -205,7 +208,7 @@ pub(super) fn work(info: &TensorInfo, job: Jobs<'_>) -> std::result::Result<Job,
 }
 
 /// Of a tensor that stays.
-fn left_alone(info: &TensorInfo, outcome: Outcome) -> TensorReport {
+pub(super) fn left_alone(info: &TensorInfo, outcome: Outcome) -> TensorReport {
     TensorReport {
         name: info.name.clone(),
         ty: info.ty.name().to_lowercase(),

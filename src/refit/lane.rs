@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::block::{Replaced, write_block};
 use super::error::Result;
@@ -14,7 +15,7 @@ use super::texts::Texts;
 use super::working::Working;
 use crate::gguf::Model;
 use crate::llama::graph::Structure;
-use crate::llama::{Engine, Options, Prober, Trial};
+use crate::llama::{Engine, Error as LlamaError, Options, Prober, Trial};
 
 /// How a block is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +85,14 @@ impl<'a> Means<'a> {
             self.known.borrow_mut().insert(header);
         }
         Ok(())
+    }
+
+    /// Fails once the work is interrupted: decodes see it by themselves, algebra does not.
+    pub fn check_interrupt(&self) -> Result<()> {
+        match self.prober.interrupt.load(Ordering::Relaxed) {
+            true => Err(LlamaError::Interrupted.into()),
+            false => Ok(()),
+        }
     }
 
     pub fn load(&self, path: &Path) -> Result<Engine> {

@@ -1,4 +1,5 @@
-//! Refit: every matrix of a model's blocks swept, in order, onto zeros and grids.
+//! Refit: every matrix of a model's blocks swept, in order, onto zeros and grids, or left as it is
+//! with two factors beside it.
 //!
 //! Towards an original ([`Towards::Original`], `aird repair`) both models read the calibration
 //! texts block by block. In each block, the matrices that share an input are refitted together
@@ -42,7 +43,7 @@ pub use error::{Error, Result};
 pub use job::{Job, Jobs, Towards, Zeros};
 pub use parts::Parts;
 pub use report::{BlockReport, ExpertsReport, Outcome, Refitted, TensorReport};
-pub use whole::leaving;
+pub use whole::Leaving;
 
 /// What is to be refitted, towards what, on which texts.
 pub struct Refit<'a> {
@@ -90,17 +91,17 @@ pub fn refit(asked: &Refit<'_>, parts: &Parts, told: &mut dyn Told) -> Result<Re
             Some((replaced, report)) => {
                 ours.replaced = replaced;
                 original.advance(&engine, (way, block), &texts)?;
+                drop(engine);
                 report
             }
             None => {
                 let mut told = |part: &str| told.at(block, n_block, part);
                 let (towards, job) = (asked.towards, asked.job);
                 let work = BlockWork { means, way, block, texts: &texts, towards, job };
-                let tensors = work.run(&engine, &mut original, &mut ours, &mut told)?;
+                let tensors = work.run(engine, &mut original, &mut ours, &mut told)?;
                 BlockReport { block, alone: way == Way::Alone, tensors, ..BlockReport::default() }
             }
         };
-        drop(engine);
         let engine = ours.open(means, way, block)?;
         ours.advance(&engine, (way, block), &texts)?;
         report.residual = baseline.errors(block, &mut original, &mut ours, &texts)?;

@@ -77,7 +77,8 @@ pub struct ExpertsReport {
     pub n: usize,
     /// How many have new numbers.
     pub refitted: usize,
-    /// Those that no token reached in both models.
+    /// Those that no token reached, or no held-out one. In a restore they keep their weights, and a
+    /// token counts where it reaches the expert in both models; else their weights alone decide.
     pub without_tokens: Vec<usize>,
 }
 

@@ -85,24 +85,37 @@ impl Baseline {
     }
 }
 
-/// The relative error of what leaves the last block of the second model, against the first, over
-/// the held-out part of `samples`: as a refit reports it of that block.
-///
-/// # Errors
-/// llama.cpp cannot run a model, or the samples are too few to hold some out.
-pub fn leaving(engines: (&Engine, &Engine), samples: &[Sample]) -> Result<f64> {
-    let texts = Texts::new(samples, engines.0.is_recurrent());
-    let point = engines.0.structure()?.input_of(u32::MAX);
-    let wants = Wants { points: vec![point], ..Wants::default() };
-    let (mut first, mut second) = (Forward::new(engines.0, None)?, Forward::new(engines.1, None)?);
-    let (mut theirs, mut ours) = (Vec::new(), Vec::new());
-    for batch in texts.batches.iter().filter(|batch| batch.held_out) {
-        theirs.extend(first.read(batch, &[], &wants)?.points.remove(&point).unwrap_or_default());
-        ours.extend(second.read(batch, &[], &wants)?.points.remove(&point).unwrap_or_default());
+/// What leaves the last block of a model on the held-out part of samples.
+pub struct Leaving {
+    /// [n, width].
+    rows: Vec<f32>,
+    width: usize,
+}
+
+impl Leaving {
+    /// Lets `engine` read the samples that a refit holds out.
+    ///
+    /// # Errors
+    /// llama.cpp cannot run the model, or the samples are too few to hold some out.
+    pub fn read(engine: &Engine, samples: &[Sample]) -> Result<Leaving> {
+        let texts = Texts::new(samples, engine.is_recurrent());
+        if texts.n_held_out == 0 {
+            return Err(Error::TooShort { n_tokens: texts.n_rows() });
+        }
+        let point = engine.structure()?.input_of(u32::MAX);
+        let wants = Wants { points: vec![point], ..Wants::default() };
+        let (mut forward, mut rows) = (Forward::new(engine, None)?, Vec::new());
+        for batch in texts.batches.iter().filter(|batch| batch.held_out) {
+            let mut seen = forward.read(batch, &[], &wants)?;
+            rows.extend(seen.points.remove(&point).unwrap_or_default());
+        }
+        let width = rows.len() / texts.n_held_out;
+        Ok(Leaving { rows, width })
     }
-    match texts.n_held_out {
-        0 => Err(Error::TooShort { n_tokens: texts.n_rows() }),
-        n => Ok(by_row(&ours, &theirs, theirs.len() / n)),
+
+    /// Its relative error against the original's, as a refit reports it of the last block.
+    pub fn error(&self, original: &Leaving) -> f64 {
+        by_row(&self.rows, &original.rows, self.width)
     }
 }
 

@@ -46,6 +46,14 @@ pub fn prober() -> Prober {
     Prober { program: env!("CARGO_BIN_EXE_aird").into(), interrupt: Arc::default() }
 }
 
+/// True if llama.cpp aborted as it does on CPUs with AMX alone: it repacks stacks of heads'
+/// matrices (MLA) for it, and then has no way to multiply rows with them that are not contiguous
+/// (`supports_op` of its ggml-cpu/amx/amx.cpp). Nothing that aird could write changes that.
+pub fn aborts_with_amx(output: &Output) -> bool {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    cpu.contains("amx_int8") && stderr(output).contains("GGML_ASSERT(*cur_backend_id != -1)")
+}
+
 /// The root of the repository.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

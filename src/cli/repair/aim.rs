@@ -108,8 +108,8 @@ impl Repair {
         match aim == Aim::Original && self.search.limits_false_refusals() {
             false => Ok(()),
             true => bail!(
-                "--max-false-refusal is of --aim strongest: --aim original allows as many as the \
-                 original has"
+                "--max-false-refusal applies only to --aim strongest; with --aim original the \
+                 original's own rate is the limit"
             ),
         }
     }

@@ -54,8 +54,8 @@ const N_MEASURED: usize = 8;
 /// budget the tries are printed, nothing is written, and the exit code is 3.
 ///
 /// With --in-place the model's own file is changed, and aird undo takes that back byte for byte.
-/// With --lora no model is written but an adapter, for llama.cpp's --lora: the edit, or with
-/// --reference what each matrix lacks to say what the original's says, to --rank dimensions.
+/// With --lora no model is written but an adapter, for llama.cpp's --lora: the edit, or, with
+/// --reference, a correction of each matrix towards the original, of rank --rank.
 #[derive(Debug, Args)]
 #[command(
     group = ArgGroup::new("of").required(true).multiple(true).args(["direction", "reference"])
@@ -195,13 +195,10 @@ impl Verb for Repair {
             (Method::Restore, None) => {
                 bail!("--method restore needs --reference: the original model itself")
             }
-            (Method::Aird, _) if self.restore.data().is_some() => {
-                bail!("--data is of --method restore, this is --method aird")
-            }
-            (Method::Aird, _) if self.restore.has_rank() => {
-                bail!("--rank is of --method restore; an edit along a direction has rank 1")
-            }
-            (Method::Aird, _) => self.strengthen(ui),
+            (Method::Aird, _) => match self.restore.of_restore() {
+                Some(option) => bail!("{option} is of --method restore, this is --method aird"),
+                None => self.strengthen(ui),
+            },
         }
     }
 }
@@ -320,7 +317,8 @@ impl Repair {
             self.check_reference(model, reference)?;
         }
         let all_given = given.is_some() && self.alpha.0.is_some();
-        if let Some(option) = self.search.of_search().filter(|_| all_given) {
+        let of_search = self.restore.has_aim().then_some("--aim").or(self.search.of_search());
+        if let Some(option) = of_search.filter(|_| all_given) {
             ui.warn(format_args!("nothing is searched for: {option} is not used"));
         }
         Ok(())

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 use super::aim::{Added, Aim, checked};
-use super::beside::adapter_bytes;
+use super::beside::{adapter_bytes, check_scales};
 use super::report::Outcome;
 use super::restored::Report;
 use super::texts::{Mix, Texts, texts};
@@ -29,10 +29,18 @@ use crate::refit::{Job, Parts, Refit, Refitted, Towards, Zeros, refit};
 use crate::repair::{Error, Storage, apply, replacement as edit_replacement};
 use crate::stats::Sample;
 
+/// Rows as wide as the stream that are kept of a token while a block is refitted.
+const ROWS: u64 = 12;
 /// Tokens for each input of the widest matrix, at the least.
 const LEAST_TOKENS: u64 = 2;
 
-/// Dimensions of factors beside a matrix.
+/// Tokens that are read.
+const TOKENS: usize = 20_000;
+/// Part of them that is requests.
+const SAFETY_SHARE: f64 = 0.5;
+/// Ridge towards the original's weights.
+const PRIOR: f64 = 0.1;
+/// Rank of an adapter.
 const RANK: u16 = 32;
 
 /// Refitted matrices, in parts beside the output, and what made them.
@@ -54,17 +62,18 @@ pub struct RestoreArgs {
     /// General text to read in place of aird's own: a text, or records with a field text.
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
-    /// Tokens to read.
-    #[arg(long, default_value_t = 20_000, value_name = "N", value_parser = enough)]
-    tokens: usize,
+    /// Tokens to read. Default: 20000.
+    #[arg(long, value_name = "N", value_parser = enough)]
+    tokens: Option<usize>,
     /// Part of them that is aird's own training requests with the original's answers; the rest is
-    /// general text.
-    #[arg(long, default_value_t = 0.5, value_name = "PART", value_parser = part)]
-    safety_share: f64,
+    /// general text. Default: 0.5.
+    #[arg(long, value_name = "PART", value_parser = part)]
+    safety_share: Option<f64>,
     /// How strongly matrices hold on to the original's weights, in means of their inputs' squares.
-    #[arg(long, default_value_t = 0.1, value_name = "X", value_parser = above_zero)]
-    prior: f64,
-    /// Dimensions of --lora's factors beside each matrix. Default: 32.
+    /// Default: 0.1.
+    #[arg(long, value_name = "X", value_parser = above_zero)]
+    prior: Option<f64>,
+    /// Rank of the adapter that --lora writes. Default: 32.
     #[arg(long, value_name = "N", requires = "lora", value_parser = at_least_one::<u16>)]
     rank: Option<u16>,
     /// What an edit along the original's direction aims at. Default: original once the model is
@@ -94,14 +103,35 @@ impl RestoreArgs {
         checked(self.aim, Aim::Strongest, has_reference)
     }
 
-    /// Dimensions of the factors beside a matrix.
+    /// Rank of an adapter.
     pub fn rank(&self) -> usize {
         self.rank.unwrap_or(RANK).into()
     }
 
-    /// True if they were given.
-    pub fn has_rank(&self) -> bool {
-        self.rank.is_some()
+    fn prior(&self) -> f64 {
+        self.prior.unwrap_or(PRIOR)
+    }
+
+    fn mix(&self) -> Mix {
+        let n_tokens = self.tokens.unwrap_or(TOKENS);
+        Mix { n_tokens, safety_share: self.safety_share.unwrap_or(SAFETY_SHARE) }
+    }
+
+    /// An option that a restore alone goes by and that is given.
+    pub fn of_restore(&self) -> Option<&'static str> {
+        let given = [
+            (self.data.is_some(), "--data"),
+            (self.tokens.is_some(), "--tokens"),
+            (self.safety_share.is_some(), "--safety-share"),
+            (self.prior.is_some(), "--prior"),
+            (self.rank.is_some(), "--rank"),
+        ];
+        given.into_iter().find(|(given, _)| *given).map(|(_, option)| option)
+    }
+
+    /// True if an aim was given.
+    pub fn has_aim(&self) -> bool {
+        self.aim.is_some()
     }
 
     /// The file that these arguments name.
@@ -133,14 +163,12 @@ impl Repair {
         (model, original): (&Model, &Model),
         output: &Path,
     ) -> Result<Done> {
-        check_room_for_parts(output, self.room(model))?;
+        check_room_for_parts(output, self.room(model)?)?;
         let (chat, engine) = self.search.engine();
         let chat = chat.chat(original)?;
         let read = {
             let engine = engine.load(ui, original)?;
-            let mix =
-                Mix { n_tokens: self.restore.tokens, safety_share: self.restore.safety_share };
-            texts(ui, (&engine, &chat), self.restore.data.as_deref(), mix)?
+            texts(ui, (&engine, &chat), self.restore.data.as_deref(), self.restore.mix())?
         };
         warn_of(ui, (model, original), &read);
         // That the compressed one runs at all.
@@ -152,7 +180,7 @@ impl Repair {
             model,
             reference: original,
             samples: &read.samples,
-            towards: Towards::Original { prior: self.restore.prior as f32 },
+            towards: Towards::Original { prior: self.restore.prior() as f32 },
             job: &|info| {
                 Some(match self.lora {
                     Some(_) => Job::Beside { rank: self.restore.rank() },
@@ -164,7 +192,7 @@ impl Repair {
         };
         let mut teller = Teller::new(ui);
         let restored = refit(&asked, &parts, &mut teller).inspect_err(|_| kept(ui, &parts))?;
-        tell_of_experts(ui, &restored);
+        tell_of_experts(ui, &restored, "they keep their weights");
         Ok(Done { restored, parts, step, samples: read.samples })
     }
 
@@ -202,17 +230,19 @@ impl Repair {
             Some(_) => adapter_bytes(model, self.restore.rank()),
             None => model.file_bytes(),
         };
-        let n = counted(self.restore.tokens, "token");
+        let n = counted(self.restore.mix().n_tokens, "token");
         let blocks = counted(model.needed_hparam("block_count")?, "block");
         let files = vec![FileReport { path: output.display().to_string(), bytes }];
         if self.json {
             return Report { files, dry_run: true, ..Report::default() }.print(ui, true);
         }
+        let at_most = if self.lora.is_some() { "at most " } else { "" };
         ui.print(format_args!(
-            "would write\n  {}  {}\n  once the matrices of {blocks} are refitted on {n}, with \
-             twice as much again on the disk meanwhile\n",
+            "would write\n  {}  {at_most}{}\n  once the matrices of {blocks} are refitted on {n}, \
+             with up to {} on the disk meanwhile\n",
             output.display(),
-            bytes_text(bytes)
+            bytes_text(bytes),
+            bytes_text(self.room(model)?)
         ))
     }
 
@@ -232,7 +262,10 @@ impl Repair {
         if self.in_place {
             check_patch(model)?;
         }
-        Ok(())
+        match self.lora {
+            Some(_) => check_scales(model),
+            None => Ok(()),
+        }
     }
 
     /// Options of the other method are said to be so.
@@ -248,6 +281,7 @@ impl Repair {
             bail!("{option} is of --method aird, this is --method restore");
         }
         let of_edit = self.keep_direction.as_ref().map(|_| "--keep-direction");
+        let of_edit = of_edit.or(self.direction.as_ref().map(|_| "--direction"));
         let of_edit = of_edit.or(self.search.of_search());
         let no_edit = match self.restore.aim {
             Some(Aim::None) => Some("--aim none"),
@@ -256,10 +290,10 @@ impl Repair {
         };
         match (no_edit, of_edit) {
             (Some(none), Some(option)) => {
-                bail!("{option} is of an edit along the direction, and {none} makes none")
+                bail!("{option} applies to an edit along the direction; with {none} there is none")
             }
             (Some("--lora"), _) if self.restore.aim.is_some() => {
-                bail!("--aim is of an edit along the direction, and --lora makes none")
+                bail!("--aim applies to an edit along the direction; with --lora there is none")
             }
             _ => {}
         }
@@ -276,12 +310,18 @@ impl Repair {
     }
 
     /// Bytes that are needed on the disk, at the most.
-    fn room(&self, model: &Model) -> u64 {
-        match self.lora {
+    fn room(&self, model: &Model) -> Result<u64> {
+        let files = match self.lora {
             Some(_) => 2 * adapter_bytes(model, self.restore.rank()),
             // The parts, the restored model to ask, and the file or its journal.
             None => 3 * model.file_bytes(),
-        }
+        };
+        // Rows of activations: inputs, outputs and the stream, of one block at a time.
+        let n_embd = model.needed_hparam("embedding_length")?;
+        let infos = model.tensors().map(|t| t.info).filter(|info| is_block_matrix(info));
+        let widest = infos.map(TensorInfo::n_cols).max().unwrap_or(0);
+        let a_token = 4 * (ROWS * n_embd + widest);
+        Ok(files + self.restore.mix().n_tokens as u64 * a_token)
     }
 
     /// The reference is the very model that was compressed.
@@ -321,7 +361,7 @@ impl Repair {
             Some(_) => step.parameter("rank", self.restore.rank() as u64),
             None => step,
         };
-        step.parameter("prior", self.restore.prior)
+        step.parameter("prior", self.restore.prior())
             .parameter("data", data)
             .parameter("tokens", (read.n_safety + read.n_general) as u64)
             .parameter("safety_tokens", read.n_safety as u64)

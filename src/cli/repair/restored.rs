@@ -60,6 +60,11 @@ impl Report {
                 text += &format!("{}: {why}\n", counted(n, "tensor"));
             }
         }
+        let experts = || self.restored.tensors().filter_map(|t| t.experts.as_ref());
+        let (done, all) = experts().fold((0, 0), |(done, all), e| (done + e.refitted, all + e.n));
+        if all > 0 {
+            text += &format!("{done} of {all} matrices of experts refitted\n");
+        }
         text += &format!(
             "fitted to {}, errors of {} held out\n",
             counted(self.restored.n_tokens, "token"),
