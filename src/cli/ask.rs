@@ -99,15 +99,11 @@ impl Verb for Ask {
         let answers = generate(&engine, &tokens, settings, &mut hooks, &mut listener)
             .map_err(hinted_too_long)?;
         listener.printed?;
-        let text = |tokens: &Vec<i32>| {
-            let bytes: Vec<u8> = tokens.iter().flat_map(|&t| engine.piece(t)).collect();
-            String::from_utf8_lossy(&bytes).into_owned()
-        };
         let answered: Vec<Answered> = self
             .prompts
             .iter()
             .zip(&answers)
-            .map(|(p, a)| Answered { prompt: p.clone(), answer: text(a), tokens: a.len() })
+            .map(|(p, a)| Answered { prompt: p.clone(), answer: engine.answer(a), tokens: a.len() })
             .collect();
         if self.json {
             return ui.print_json(&answered);

@@ -300,8 +300,7 @@ fn answered(
     let answers = generate(engine, &tokens, settings, &mut Hooks::new(), &mut steps)?;
     let mut prompts = Vec::new();
     for (mut prompt, answer) in set.prompts.into_iter().zip(answers) {
-        let bytes: Vec<u8> = answer.iter().flat_map(|&t| engine.piece(t)).collect();
-        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let text = engine.answer(&answer);
         if !text.trim().is_empty() && (!refusals || begins_refusal(&text)) {
             prompt.answer = Some(text);
             prompts.push(prompt);

@@ -53,17 +53,26 @@ pub struct SearchArgs {
     /// The field or column of those files that holds the prompt.
     #[arg(long, value_name = "NAME")]
     field: Option<String>,
-    /// False refusals that a repair may add, in points; degenerate answers likewise. Default: 10;
-    /// as many as the original has with --aim original.
-    #[arg(long, value_name = "POINTS", value_parser = points)]
-    max_false_refusal: Option<f64>,
-    /// KL to the unrepaired model at the first token of harmless answers that it may cost. Default:
-    /// 0.1.
-    #[arg(long, value_name = "NATS", value_parser = above_zero)]
-    max_kl: Option<f64>,
-    /// Blocks that may be edited together; the paper edits one. Default: 4.
-    #[arg(long, value_name = "N", value_parser = at_least_one::<usize>)]
-    max_blocks: Option<usize>,
+    /// False refusals that a repair may add, in points; degenerate answers likewise. With --aim
+    /// original as many as the original has.
+    #[arg(
+        long,
+        default_value_t = MAX_FALSE_REFUSAL,
+        value_name = "POINTS",
+        value_parser = points
+    )]
+    max_false_refusal: f64,
+    /// KL to the unrepaired model at the first token of harmless answers that it may cost.
+    #[arg(long, default_value_t = MAX_KL, value_name = "NATS", value_parser = above_zero)]
+    max_kl: f64,
+    /// Blocks that may be edited together; the paper edits one.
+    #[arg(
+        long,
+        default_value_t = MAX_BLOCKS,
+        value_name = "N",
+        value_parser = at_least_one::<usize>
+    )]
+    max_blocks: usize,
     /// Tokens of an answer that are read.
     #[arg(long, default_value_t = 24, value_name = "N", value_parser = at_least_one::<usize>)]
     max_tokens: usize,
@@ -180,7 +189,7 @@ impl SearchArgs {
             all_halves: given.is_some(),
             halves: given.unwrap_or_else(|| every_half(structure, question.parts)),
             alpha: question.alpha,
-            max_blocks: self.max_blocks(),
+            max_blocks: self.max_blocks,
             budget: self.budget(question.goal),
         };
         if thinks(&engine, &plan.questions.harmful, self.parallel)? {
@@ -236,17 +245,13 @@ impl SearchArgs {
     /// What an edit may cost: of false refusals, where the original is the aim, as many as it has.
     fn budget(&self, goal: Goal) -> Budget {
         let max_false_refusal = match goal {
-            Goal::Strongest { .. } => self.max_false_refusal.unwrap_or(MAX_FALSE_REFUSAL),
+            Goal::Strongest { .. } => self.max_false_refusal,
             Goal::Original { original, before } => {
                 let more = original.falsely_refused.saturating_sub(before.falsely_refused);
                 100.0 * more as f64 / before.n_benign.max(1) as f64
             }
         };
-        Budget { max_false_refusal, max_kl: self.max_kl.unwrap_or(MAX_KL) }
-    }
-
-    fn max_blocks(&self) -> usize {
-        self.max_blocks.unwrap_or(MAX_BLOCKS)
+        Budget { max_false_refusal, max_kl: self.max_kl }
     }
 
     /// Looks at what can be seen before a search.
@@ -276,18 +281,18 @@ impl SearchArgs {
 
     /// True if --max-false-refusal is given, which the original decides with --aim original.
     pub fn limits_false_refusals(&self) -> bool {
-        self.max_false_refusal.is_some()
+        self.max_false_refusal != MAX_FALSE_REFUSAL
     }
 
-    /// An option that only a search goes by and that is given.
+    /// An option that only a search goes by and that is not as usual.
     pub fn of_search(&self) -> Option<&'static str> {
         let given = [
             (self.front.is_some(), "--front"),
             (self.harmful.is_some(), "--harmful"),
             (self.harmless.is_some(), "--harmless"),
-            (self.max_false_refusal.is_some(), "--max-false-refusal"),
-            (self.max_kl.is_some(), "--max-kl"),
-            (self.max_blocks.is_some(), "--max-blocks"),
+            (self.limits_false_refusals(), "--max-false-refusal"),
+            (self.max_kl != MAX_KL, "--max-kl"),
+            (self.max_blocks != MAX_BLOCKS, "--max-blocks"),
         ];
         given.into_iter().find(|(given, _)| *given).map(|(_, option)| option)
     }
@@ -334,7 +339,7 @@ impl SearchArgs {
             template_sha256: chat.template.sha256(),
             thinking: false,
             system: self.chat.system.clone(),
-            max_blocks: self.max_blocks(),
+            max_blocks: self.max_blocks,
             max_tokens: self.max_tokens,
             parallel: self.parallel,
         }
@@ -376,7 +381,7 @@ impl SearchArgs {
             settings,
             budget: BudgetReport {
                 max_false_refusal_points: self.budget(question.goal).max_false_refusal,
-                max_kl_nats: self.budget(question.goal).max_kl,
+                max_kl_nats: self.max_kl,
             },
             original: match question.goal {
                 Goal::Strongest { .. } => None,

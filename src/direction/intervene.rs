@@ -3,6 +3,7 @@
 
 use crate::llama::graph::Structure;
 use crate::llama::{Hooks, Site};
+use crate::numeric::{dot, length};
 
 /// Takes `unit` out of the residual stream everywhere: at the embeddings and behind every sum,
 /// `x -= unit (unit . x)`. The same as taking it out of every block
@@ -10,8 +11,7 @@ use crate::llama::{Hooks, Site};
 pub fn ablate<'a>(hooks: Hooks<'a>, unit: &'a [f32]) -> Hooks<'a> {
     let everywhere = |site| matches!(site, Site::Point(_));
     hooks.change(everywhere, move |_, x| {
-        let along: f64 = x.iter().zip(unit).map(|(x, r)| f64::from(*x) * f64::from(*r)).sum();
-        let along = along as f32;
+        let along = dot(x, unit) as f32;
         x.iter_mut().zip(unit).for_each(|(x, r)| *x -= along * r);
     })
 }
@@ -33,17 +33,13 @@ pub fn add<'a>(
 
 /// `vector` at length 1; None if its length is zero or not finite.
 pub fn unit(vector: &[f32]) -> Option<Vec<f32>> {
-    let square: f64 = vector.iter().map(|x| f64::from(*x).powi(2)).sum();
-    let length = square.sqrt();
+    let length = length(vector);
     let scaled = || vector.iter().map(|x| (f64::from(*x) / length) as f32).collect();
     (length > 0.0 && length.is_finite()).then(scaled)
 }
 
 /// Cosine of two vectors; None if either has no length.
 pub fn cosine(a: &[f32], b: &[f32]) -> Option<f64> {
-    let dot = |a: &[f32], b: &[f32]| -> f64 {
-        a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum()
-    };
     let lengths = (dot(a, a) * dot(b, b)).sqrt();
     (lengths > 0.0 && lengths.is_finite()).then(|| dot(a, b) / lengths)
 }

@@ -16,5 +16,5 @@ pub use error::{Error, Result};
 pub use file::{About, CellScores, Direction};
 pub use find::{Choice, Found, Kinds, Progress, Search, find};
 pub use intervene::{ablate, add, cosine, unit};
-pub use score::{RefusalTokens, find_refusal_tokens, kl_nats, known_refusal_tokens, refusal_score};
+pub use score::{RefusalTokens, find_refusal_tokens, known_refusal_tokens, refusal_score};
 pub use select::{Cell, Judges, Limits, Scores, Selection, select};

@@ -1,6 +1,6 @@
 //! How much a model is about to refuse, read off the logits behind a prompt.
 
-use crate::llama::{Engine, Generation, Hooks, Listener, Sampling, generate};
+use crate::llama::{Engine, Generation, Hooks, Listener, LogSoftmax, Sampling, generate};
 
 use super::error::{Error, Result};
 use crate::judge::begins_refusal;
@@ -17,28 +17,11 @@ const MIN_REFUSED: f64 = 0.2;
 /// `log(P + e) - log(1 - P + e)`, P the total probability of `refusal_tokens`: above 0 where a
 /// refusal is likelier than not.
 pub fn refusal_score(logits: &[f32], refusal_tokens: &[i32]) -> f64 {
-    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let weight = |x: f32| (f64::from(x) - f64::from(highest)).exp();
-    let total: f64 = logits.iter().map(|&x| weight(x)).sum();
+    let softmax = LogSoftmax::new(logits);
     let at = |t: &i32| usize::try_from(*t).ok().and_then(|t| logits.get(t)).copied();
-    let refusing: f64 = refusal_tokens.iter().filter_map(at).map(weight).sum();
-    let p = refusing / total;
+    // Rounding may lead above 1.
+    let p = refusal_tokens.iter().filter_map(at).map(|x| softmax.prob(x)).sum::<f64>().min(1.0);
     (p + EPSILON).ln() - (1.0 - p + EPSILON).ln()
-}
-
-/// `KL(p || q)` in nats of two distributions given as logits.
-pub fn kl_nats(p: &[f32], q: &[f32]) -> f64 {
-    let log_total = |x: &[f32]| {
-        let highest = f64::from(x.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-        highest + x.iter().map(|&x| (f64::from(x) - highest).exp()).sum::<f64>().ln()
-    };
-    let (log_p, log_q) = (log_total(p), log_total(q));
-    let term = |(&p, &q): (&f32, &f32)| {
-        let lp = f64::from(p) - log_p;
-        let share = lp.exp();
-        if share > 0.0 { share * (lp - (f64::from(q) - log_q)) } else { 0.0 }
-    };
-    p.iter().zip(q).map(term).sum()
 }
 
 /// First tokens of refusals, with where they come from.
@@ -83,10 +66,8 @@ pub fn find_refusal_tokens(
     let mut counts = std::collections::BTreeMap::<i32, usize>::new();
     let mut refused = 0;
     for answer in &answers {
-        let bytes: Vec<u8> = answer.iter().flat_map(|&t| engine.piece(t)).collect();
-        if let Some(&first) =
-            answer.first().filter(|_| begins_refusal(&String::from_utf8_lossy(&bytes)))
-        {
+        let refuses = || begins_refusal(&engine.answer(answer));
+        if let Some(&first) = answer.first().filter(|_| refuses()) {
             refused += 1;
             *counts.entry(first).or_default() += 1;
         }
@@ -112,14 +93,5 @@ mod tests {
         assert!((refusal_score(&logits, &[0]) - (0.25f64).ln()).abs() < 1e-6);
         assert!(refusal_score(&[100.0, 0.0], &[1]) < -18.0);
         assert!(refusal_score(&[100.0, 0.0], &[1]).is_finite());
-    }
-
-    #[test]
-    fn kl_is_zero_for_equals_and_follows_its_definition() {
-        let p = [0.5f32.ln(), 0.5f32.ln()];
-        let q = [0.25f32.ln(), 0.75f32.ln()];
-        assert!(kl_nats(&p, &p).abs() < 1e-9);
-        let expected = 0.5 * (2.0f64).ln() + 0.5 * (2.0f64 / 3.0).ln();
-        assert!((kl_nats(&p, &q) - expected).abs() < 1e-6);
     }
 }

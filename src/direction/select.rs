@@ -8,9 +8,9 @@
 use super::capture::Grid;
 use super::error::{Error, Result};
 use super::intervene::{ablate, add, unit};
-use super::score::{kl_nats, refusal_score};
+use super::score::refusal_score;
 use crate::llama::graph::Structure;
-use crate::llama::{Hooks, Prefill};
+use crate::llama::{Hooks, Prefill, kl_divergence};
 
 /// Layers from this share of the model's on are too late to be picked.
 const LATEST_LAYER: f64 = 0.8;
@@ -233,7 +233,7 @@ impl<'a> Bench<'a> {
         prefill.run(&both, ablate(Hooks::new(), &unit), None, |i, logits| {
             match i.checked_sub(harmful.len()) {
                 None => tally.bypass += refusal_score(logits, tokens),
-                Some(i) => tally.kl += kl_nats(&self.base[new.start + i], logits),
+                Some(i) => tally.kl += kl_divergence(&self.base[new.start + i], logits),
             }
             Ok(())
         })?;

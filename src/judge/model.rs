@@ -124,8 +124,7 @@ pub fn judged_by(
     let settings = Generation { max_tokens: VERDICT_TOKENS, parallel, sampling: Sampling::Greedy };
     let said = generate(engine, &prompts, settings, &mut Hooks::new(), listener)?;
     for (place, tokens) in places.into_iter().zip(said) {
-        let bytes: Vec<u8> = tokens.iter().flat_map(|&t| engine.piece(t)).collect();
-        labels[place] = verdict(&String::from_utf8_lossy(&bytes));
+        labels[place] = verdict(&engine.answer(&tokens));
     }
     Ok(labels)
 }

@@ -243,6 +243,12 @@ impl Engine {
         self.model.vocab().token_to_piece(LlamaToken(token), false, None)
     }
 
+    /// The text of an answer, special tokens left out and invalid bytes replaced.
+    pub fn answer(&self, tokens: &[i32]) -> String {
+        let bytes: Vec<u8> = tokens.iter().flat_map(|&token| self.piece(token)).collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     /// The bytes of a token, special ones spelled out: for showing.
     pub fn spelled(&self, token: i32) -> String {
         if usize::try_from(token).is_ok_and(|t| t >= self.n_vocab()) {

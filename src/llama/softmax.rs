@@ -28,6 +28,11 @@ impl LogSoftmax {
         f64::from(logit) - f64::from(self.highest) - self.ln_total
     }
 
+    /// p of a token with this logit.
+    pub fn prob(&self, logit: f32) -> f64 {
+        self.log_prob(logit).exp()
+    }
+
     /// True if no logit of the row is higher.
     pub fn is_top(&self, logit: f32) -> bool {
         logit == self.highest
@@ -40,9 +45,11 @@ pub fn kl_divergence(p: &[f32], q: &[f32]) -> f64 {
     // With logits a of p and b of q: the mean of a - b under p, and what the totals differ by.
     let (high_p, high_q) = (of_p.highest, of_q.highest);
     let blocks = p.chunks(BLOCK).zip(q.chunks(BLOCK));
+    // What p never says costs nothing, also where its logit is minus infinity.
     let term = |(&a, &b): (&f32, &f32)| {
         let a = a - high_p;
-        exp(a) * (a - (b - high_q))
+        let cost = exp(a) * (a - (b - high_q));
+        if a <= LOWEST { 0.0 } else { cost }
     };
     let weighted = blocks.map(|(p, q)| {
         let (lanes_p, lanes_q) = (p.chunks_exact(LANES), q.chunks_exact(LANES));

@@ -5,6 +5,7 @@ use faer::Side;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use super::dot::{dot, length};
 use super::product::{add_product, products, view, view_mut};
 
 /// Dimensions carried along beside those that are asked for.
@@ -51,13 +52,10 @@ fn start(n: usize) -> Vec<f32> {
 
 /// Rows of width `dim` become orthonormal, or zero where they depend on those before them.
 fn orthonormalize(rows: &mut [f32], dim: usize) {
-    let dot = |a: &[f32], b: &[f32]| -> f64 {
-        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
-    };
     for at in (0..rows.len()).step_by(dim) {
         let (before, rest) = rows.split_at_mut(at);
         let row = &mut rest[..dim];
-        let whole = dot(row, row).sqrt();
+        let whole = length(row);
         // Twice is enough (Giraud and others, 2005).
         for _ in 0..2 {
             for other in before.chunks_exact(dim) {
@@ -65,7 +63,7 @@ fn orthonormalize(rows: &mut [f32], dim: usize) {
                 row.iter_mut().zip(other).for_each(|(x, o)| *x -= along * o);
             }
         }
-        let left = dot(row, row).sqrt();
+        let left = length(row);
         let scale = if left > 1e-6 * whole { 1.0 / left } else { 0.0 };
         row.iter_mut().for_each(|x| *x *= scale as f32);
     }

@@ -4,12 +4,14 @@
 //! Products are faer's; what is parallel here is cut into the same pieces whatever the number of
 //! threads, so that results do not depend on it. Matrices are slices, row by row, in f32.
 
+mod dot;
 mod factor;
 mod gram;
 mod low_rank;
 mod product;
 mod sweep;
 
+pub use dot::{dot, length};
 pub use factor::{Factor, NotPositive};
 pub use gram::{Cross, Gram};
 pub use low_rank::low_rank;

@@ -13,7 +13,7 @@ use std::ops::Range;
 use super::error::Result;
 use super::fit::encoded;
 use crate::gguf::GgmlType;
-use crate::numeric::{Factor, low_rank, products};
+use crate::numeric::{Factor, length, low_rank, products};
 use crate::quant::decode_rows;
 
 /// The type of factors, and of a matrix with them while the model is run.
@@ -38,8 +38,7 @@ impl Factors {
         let rank = a.len() / dim;
         // Columns of b have length 1: each side takes its part of the size, for F16's range.
         for k in 0..rank {
-            let size = |row: &[f32]| row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
-            let by = size(&a[k * dim..][..dim]).sqrt().max(f64::from(f32::MIN_POSITIVE)) as f32;
+            let by = length(&a[k * dim..][..dim]).sqrt().max(f64::from(f32::MIN_POSITIVE)) as f32;
             a[k * dim..][..dim].iter_mut().for_each(|x| *x /= by);
             b.iter_mut().skip(k).step_by(rank).for_each(|x| *x *= by);
         }
@@ -98,7 +97,7 @@ mod tests {
         found.add(0..lacking.len() / dim, &mut left).unwrap();
         left.iter_mut().zip(lacking).for_each(|(l, w)| *l = w - *l);
         let out = products(x, &left, dim);
-        out.iter().map(|y| f64::from(*y).powi(2)).sum::<f64>().sqrt()
+        length(&out)
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::texts::{Batch, Texts};
 use super::whole::relative;
 use crate::llama::Engine;
 use crate::llama::graph::{Group, Reader, Structure};
+use crate::numeric::dot;
 
 /// What writers put out and what the stream gains must agree so far, relative, for the drift to be
 /// handed on: where a norm or a router stands between, they do not.
@@ -174,9 +175,6 @@ fn gains(structure: &Structure, seen: &Seen, n_rows: usize) -> HashMap<usize, f3
         let mut gained: Vec<f32> = after.iter().zip(before).map(|(a, b)| a - b).collect();
         centre(&mut said, n_rows);
         centre(&mut gained, n_rows);
-        let dot = |a: &[f32], b: &[f32]| -> f64 {
-            a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
-        };
         let gain = dot(&gained, &said) / dot(&said, &said);
         said.iter_mut().for_each(|y| *y *= gain as f32);
         if gain > 0.0 && relative(&said, &gained) <= SAME {

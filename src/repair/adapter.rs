@@ -9,6 +9,7 @@ use super::error::{Error, Result};
 use super::scale::Scale;
 use crate::gguf::{Builder, GgmlType, Model, Tensor, Watch};
 use crate::llama::graph::{Link, Writer};
+use crate::numeric::dot;
 use crate::quant::{Along, decoded, written_along};
 
 /// A tensor that an adapter strengthens.
@@ -87,8 +88,7 @@ pub fn adapted(
         for (i, (rows, (a, b))) in writer.matrices.iter().zip(parts).enumerate() {
             let g = written_along(tensor, rows.clone(), &writer.along.read, watch)?;
             let part: f64 = a.iter().zip(&g).map(|(a, g)| f64::from(*a) * g).sum();
-            let u_b = b.iter().zip(&writer.along.read).map(|(b, u)| f64::from(*b) * f64::from(*u));
-            along += u_b.sum::<f64>() * part / writer.scale.for_adapter(i);
+            along += dot(b, &writer.along.read) * part / writer.scale.for_adapter(i);
             square += g.iter().map(|g| g * g).sum::<f64>();
         }
         let alpha = along / square;

@@ -112,6 +112,7 @@ fn gains(
 mod tests {
     use super::*;
     use crate::llama::graph::Part;
+    use crate::numeric::length;
 
     const N: usize = 64;
 
@@ -133,10 +134,6 @@ mod tests {
         let (links, part) = (vec![Link::RmsNorm, Link::Gains("g".into())], Part::Mlp);
         let writer = Writer { tensor: "w".into(), block: 0, part, experts: false, links };
         super::along(&Model::open(&path).unwrap(), &writer, &unit()).unwrap()
-    }
-
-    fn length(x: &[f32]) -> f64 {
-        x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt()
     }
 
     #[test]

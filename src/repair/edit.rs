@@ -12,6 +12,7 @@ use crate::gguf::{
     Ask, BoxError, Error as GgufError, GgmlType, Model, Replacement, Rewrite, Tensor, Watch,
 };
 use crate::llama::graph::{Structure, Writer};
+use crate::numeric::dot;
 use crate::quant::{
     Along, Strengthened, Zeros, decode_rows, decoded, encode_rows, first_non_finite,
     realised_alpha, strengthen,
@@ -325,9 +326,7 @@ fn edit_bias(model: &Model, name: &str, along: &Along, alpha: f64) -> Result<Opt
     let Some(bias) = model.tensor(name) else { return Ok(None) };
     let values = decoded(bias, 0..bias.info.n_rows())?;
     let n_embd = along.read.len();
-    let part = |b: &[f32]| -> f64 {
-        b.iter().zip(&along.read).map(|(b, u)| f64::from(*b) * f64::from(*u)).sum()
-    };
+    let part = |b: &[f32]| dot(b, &along.read);
     let mut new = Vec::with_capacity(values.len());
     for values in values.chunks(n_embd) {
         let more = alpha * part(values);

@@ -10,6 +10,7 @@ use super::scale::Scale;
 use crate::gguf::Model;
 use crate::llama::graph::{Link, Structure, Writer};
 use crate::llama::{Hooks, Site};
+use crate::numeric::dot;
 use crate::quant::{Along, decoded};
 
 /// What the edit works along, for every matrix that writes into the residual stream.
@@ -107,8 +108,4 @@ fn bias<'w>(model: &Model, writer: &'w Writer, read: &[f32]) -> Result<Option<(&
         }
     }
     Ok(None)
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f64 {
-    a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum()
 }

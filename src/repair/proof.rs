@@ -4,6 +4,7 @@
 use super::edit::{Edited, matrices};
 use super::error::{Error, Result};
 use crate::gguf::{Model, Tensor, Watch};
+use crate::numeric::dot;
 use crate::quant::{decoded, realised_alpha, written_along};
 
 /// A file's alpha and the one that was reported may differ by this part of it: sums in another
@@ -72,8 +73,7 @@ fn written(tensor: Tensor<'_>, edited: &Edited, watch: &dyn Watch) -> Result<Vec
     let along = edited.read.as_slice();
     if edited.is_bias {
         let values = decoded(tensor, 0..tensor.info.n_rows())?;
-        let dot = |b: &[f32]| b.iter().zip(along).map(|(b, r)| f64::from(*b) * f64::from(*r)).sum();
-        return Ok(values.chunks(along.len()).map(|b| vec![dot(b)]).collect());
+        return Ok(values.chunks(along.len()).map(|b| vec![dot(b, along)]).collect());
     }
     let of_matrix = |rows| Ok(written_along(tensor, rows, along, watch)?);
     matrices(tensor, along.len())?.into_iter().map(of_matrix).collect()

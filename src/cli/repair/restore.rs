@@ -62,17 +62,16 @@ pub struct RestoreArgs {
     /// General text to read in place of aird's own: a text, or records with a field text.
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
-    /// Tokens to read. Default: 20000.
-    #[arg(long, value_name = "N", value_parser = enough)]
-    tokens: Option<usize>,
+    /// Tokens to read.
+    #[arg(long, default_value_t = TOKENS, value_name = "N", value_parser = enough)]
+    tokens: usize,
     /// Part of them that is aird's own training requests with the original's answers; the rest is
-    /// general text. Default: 0.5.
-    #[arg(long, value_name = "PART", value_parser = part)]
-    safety_share: Option<f64>,
+    /// general text.
+    #[arg(long, default_value_t = SAFETY_SHARE, value_name = "PART", value_parser = part)]
+    safety_share: f64,
     /// How strongly matrices hold on to the original's weights, in means of their inputs' squares.
-    /// Default: 0.1.
-    #[arg(long, value_name = "X", value_parser = above_zero)]
-    prior: Option<f64>,
+    #[arg(long, default_value_t = PRIOR, value_name = "X", value_parser = above_zero)]
+    prior: f64,
     /// Rank of the adapter that --lora writes. Default: 32.
     #[arg(long, value_name = "N", requires = "lora", value_parser = at_least_one::<u16>)]
     rank: Option<u16>,
@@ -108,22 +107,17 @@ impl RestoreArgs {
         self.rank.unwrap_or(RANK).into()
     }
 
-    fn prior(&self) -> f64 {
-        self.prior.unwrap_or(PRIOR)
-    }
-
     fn mix(&self) -> Mix {
-        let n_tokens = self.tokens.unwrap_or(TOKENS);
-        Mix { n_tokens, safety_share: self.safety_share.unwrap_or(SAFETY_SHARE) }
+        Mix { n_tokens: self.tokens, safety_share: self.safety_share }
     }
 
-    /// An option that a restore alone goes by and that is given.
+    /// An option that a restore alone goes by and that is not as usual.
     pub fn of_restore(&self) -> Option<&'static str> {
         let given = [
             (self.data.is_some(), "--data"),
-            (self.tokens.is_some(), "--tokens"),
-            (self.safety_share.is_some(), "--safety-share"),
-            (self.prior.is_some(), "--prior"),
+            (self.tokens != TOKENS, "--tokens"),
+            (self.safety_share != SAFETY_SHARE, "--safety-share"),
+            (self.prior != PRIOR, "--prior"),
             (self.rank.is_some(), "--rank"),
         ];
         given.into_iter().find(|(given, _)| *given).map(|(_, option)| option)
@@ -180,7 +174,7 @@ impl Repair {
             model,
             reference: original,
             samples: &read.samples,
-            towards: Towards::Original { prior: self.restore.prior() as f32 },
+            towards: Towards::Original { prior: self.restore.prior as f32 },
             job: &|info| {
                 Some(match self.lora {
                     Some(_) => Job::Beside { rank: self.restore.rank() },
@@ -230,7 +224,7 @@ impl Repair {
             Some(_) => adapter_bytes(model, self.restore.rank()),
             None => model.file_bytes(),
         };
-        let n = counted(self.restore.mix().n_tokens, "token");
+        let n = counted(self.restore.tokens, "token");
         let blocks = counted(model.needed_hparam("block_count")?, "block");
         let files = vec![FileReport { path: output.display().to_string(), bytes }];
         if self.json {
@@ -321,7 +315,7 @@ impl Repair {
         let infos = model.tensors().map(|t| t.info).filter(|info| is_block_matrix(info));
         let widest = infos.map(TensorInfo::n_cols).max().unwrap_or(0);
         let a_token = 4 * (ROWS * n_embd + widest);
-        Ok(files + self.restore.mix().n_tokens as u64 * a_token)
+        Ok(files + self.restore.tokens as u64 * a_token)
     }
 
     /// The reference is the very model that was compressed.
@@ -361,7 +355,7 @@ impl Repair {
             Some(_) => step.parameter("rank", self.restore.rank() as u64),
             None => step,
         };
-        step.parameter("prior", self.restore.prior())
+        step.parameter("prior", self.restore.prior)
             .parameter("data", data)
             .parameter("tokens", (read.n_safety + read.n_general) as u64)
             .parameter("safety_tokens", read.n_safety as u64)

@@ -166,8 +166,7 @@ fn make(
         Ok(generate_streams(engine, (&prompts, &streams), settings, hooks, &mut counter)?)
     })?;
     for (place, tokens) in places.into_iter().zip(made) {
-        let bytes: Vec<u8> = tokens.iter().flat_map(|&t| engine.piece(t)).collect();
-        let answer = String::from_utf8_lossy(&bytes).into_owned();
+        let answer = engine.answer(&tokens);
         let label = Some(label(&answer));
         out[place] = Answer { answer, label, tokens: tokens.len(), ..out[place].clone() };
     }

@@ -58,8 +58,7 @@ impl Questions {
         let n_benign = prompts.len() - n_harmful;
         let mut counts = Counts { n_harmful, n_benign, ..Counts::default() };
         for (i, answer) in answers.iter().enumerate() {
-            let bytes: Vec<u8> = answer.iter().flat_map(|&t| engine.piece(t)).collect();
-            match label(&String::from_utf8_lossy(&bytes)) {
+            match label(&engine.answer(answer)) {
                 Label::Refusal if i < n_harmful => counts.refused += 1,
                 Label::Refusal => counts.falsely_refused += 1,
                 Label::Degenerate => counts.degenerate += 1,

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use crate::judge::COMMON_OPENINGS;
-use crate::llama::{Engine, argmax};
+use crate::llama::{Engine, LogSoftmax, argmax};
 
 /// The commonest beginnings of refusals, as tokens.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,11 +87,10 @@ impl Seen {
         if self.by_beginning.contains_key(so_far) {
             return;
         }
-        let highest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-        let total: f64 = logits.iter().map(|&x| (f64::from(x) - highest).exp()).sum();
+        let softmax = LogSoftmax::new(logits);
         let share = |token: i32| {
             let logit = usize::try_from(token).ok().and_then(|t| logits.get(t));
-            logit.map_or(0.0, |&x| (f64::from(x) - highest).exp() / total)
+            logit.map_or(0.0, |&x| softmax.prob(x))
         };
         let shares = follows.iter().map(|&token| (token, share(token))).collect();
         let greedy = argmax(logits) as i32;

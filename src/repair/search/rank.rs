@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 use crate::direction;
 use crate::llama::graph::{Link, Part, PointKind, Structure, Writer};
 use crate::llama::{Hooks, Prefill, Reading, Site};
+use crate::numeric::dot;
 use crate::repair::half::Half;
 
 /// A half and its c.
@@ -99,8 +100,7 @@ fn means(
         at: Box::new(|site| sites.contains(&site)),
         n_last: 1,
         row: Box::new(|site, _, _, x| {
-            let dot = x.iter().zip(unit).map(|(x, r)| f64::from(*x) * f64::from(*r));
-            *sums.borrow_mut().entry(site).or_default() += dot.sum::<f64>();
+            *sums.borrow_mut().entry(site).or_default() += dot(x, unit);
             Ok(())
         }),
     };

@@ -3,8 +3,7 @@
 use super::super::half::Half;
 use super::super::live::Live;
 use super::opening::{Openings, Seen};
-use crate::direction::kl_nats;
-use crate::llama::{Behind, Hooks, Prefill};
+use crate::llama::{Behind, Hooks, Prefill, kl_divergence};
 use crate::repair::Result;
 
 /// Beginnings less likely than this are not read on.
@@ -87,7 +86,7 @@ impl<'a> Screen<'a> {
         let hooks = self.live.strengthen(Hooks::new(), &candidate.halves, candidate.alpha)?;
         let mut kl = Vec::new();
         let shares = self.read(prefill, hooks, step, |i, logits| {
-            kl.push(kl_nats(&self.base[i], logits));
+            kl.push(kl_divergence(&self.base[i], logits));
         })?;
         let Shares { refusal, false_refusal, likelihood } = shares;
         let (candidate, n_benign) = (candidate.clone(), kl.len());
