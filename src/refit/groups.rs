@@ -1,6 +1,7 @@
 //! One block: the original's activations recorded once, then its groups of matrices refitted in
 //! order.
 
+use super::bias::{FittedBias, Totals, fit_bias};
 use super::block::{New, renamed};
 use super::error::{Error, Result};
 use super::fit::{Fitted, FittedTo, Ground, Matrix, fit};
@@ -13,7 +14,7 @@ use super::sums::{Readers, Sums, WriterSums};
 use super::targets::Targets;
 use super::texts::Texts;
 use crate::gguf::{Model, TensorInfo};
-use crate::llama::graph::{Group, Structure};
+use crate::llama::graph::{Group, Link, Structure};
 use crate::llama::{Engine, is_encodable};
 use crate::numeric::{Cross, Factor, Gram};
 use crate::quant::is_block_matrix;
@@ -117,8 +118,13 @@ impl BlockWork<'_> {
         let writer = |name: &&str| {
             let n_out = info(name)?.n_rows() as usize;
             let writer = writer_of(structure, name)?;
+            let bias = match structure.writer(name)?.links.first() {
+                Some(Link::Bias(bias)) => Some(bias.clone()),
+                _ => None,
+            };
             let (products, held_out) = (Cross::new(n_out, dim), Vec::new());
-            Some(WriterSums { name: (*name).into(), writer, products, held_out })
+            let (name, totals) = ((*name).into(), Totals::default());
+            Some(WriterSums { name, writer, products, bias, totals, held_out })
         };
         // The original's inputs were recorded once for the whole group.
         let mut groups = structure.groups.iter();
@@ -133,7 +139,8 @@ impl BlockWork<'_> {
         let towards_itself = matches!(self.towards, Towards::Itself { .. });
         let writers = names.iter().filter(|_| !towards_itself).filter_map(writer).collect();
         let weighted_at = writer_of(structure, names[0]);
-        Sums { gram: Gram::new(dim), readers, writers, weighted_at, held_out: Vec::new() }
+        let (gram, held_out, weights) = (Gram::new(dim), Vec::new(), Vec::new());
+        Sums { gram, readers, writers, weighted_at, held_out, weights }
     }
 
     /// Refits the matrices of one group.
@@ -144,7 +151,7 @@ impl BlockWork<'_> {
         (original, ours): (&Model, &mut Lane<'_>),
         reports: &mut Vec<TensorReport>,
     ) -> Result<()> {
-        let Sums { gram, readers, writers, held_out, .. } = sums;
+        let Sums { gram, readers, writers, held_out, weights, .. } = sums;
         let ground = self.ground(gram, (names[0], 1.0))?;
         for name in names {
             self.means.check_interrupt()?;
@@ -174,10 +181,44 @@ impl BlockWork<'_> {
             reports.push(report(compressed.info, &job, &fitted, is_taken));
             if is_taken {
                 let Fitted { bytes, factors: beside, .. } = fitted;
-                ours.replaced.insert(own, New { ty: job.ty(), bytes, beside });
+                ours.replaced.insert(own.clone(), New { ty: job.ty(), bytes, beside });
+            }
+            if let (Some(sums), Job::Swept { .. }) = (writer, job) {
+                let held_out = (&held_out[..], &weights[..]);
+                reports.extend(self.refit_bias(sums, &own, held_out, (original, ours))?);
             }
         }
         Ok(())
+    }
+
+    /// Refits the bias after a writer, where it has one.
+    fn refit_bias(
+        &self,
+        sums: &WriterSums,
+        matrix: &str,
+        held_out: (&[f32], &[f32]),
+        (original, ours): (&Model, &mut Lane<'_>),
+    ) -> Result<Option<TensorReport>> {
+        let Some(bias) = sums.bias.as_ref().map(|bias| renamed(bias, self.block)) else {
+            return Ok(None);
+        };
+        let both = (ours.model.tensor(&bias), original.tensor(&bias), ours.model.tensor(matrix));
+        let (Some(compressed), Some(theirs), Some(kept)) = both else { return Ok(None) };
+        let now = match ours.replaced.get(matrix) {
+            Some(new) => (new.bytes.as_slice(), new.ty),
+            None => (kept.data(), kept.info.ty),
+        };
+        let fitted = fit_bias((compressed, theirs), now, sums, held_out)?;
+        let report = |outcome, error| {
+            let left = left_alone(compressed.info, outcome);
+            Some(TensorReport { error, ..left })
+        };
+        let Some(FittedBias { bytes, error }) = fitted else {
+            return Ok(report(Outcome::NoBetter, None));
+        };
+        let new = New { ty: compressed.info.ty, bytes, beside: None };
+        ours.replaced.insert(bias, new);
+        Ok(report(Outcome::Refitted, Some(error)))
     }
 
     /// The factor of a Gram matrix with its ridge, which is `more` times the usual one.

@@ -9,6 +9,7 @@
 //! the same sweep sees what enters the matrices of the model as it is by then.
 
 mod beside;
+mod bias;
 mod block;
 mod error;
 mod experts;

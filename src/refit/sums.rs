@@ -1,5 +1,6 @@
 //! What the matrices of a group are fitted to, added up batch by batch.
 
+use super::bias::Totals;
 use super::error::Result;
 use super::forward::Seen;
 use super::record::{Record, Writer};
@@ -17,6 +18,8 @@ pub(super) struct Sums {
     pub weighted_at: Option<Writer>,
     /// Held-out rows of X_c.
     pub held_out: Vec<f32>,
+    /// Their weights.
+    pub weights: Vec<f32>,
 }
 
 /// For matrices that do not write into the residual stream.
@@ -35,6 +38,10 @@ pub(super) struct WriterSums {
     pub writer: Writer,
     /// T.
     pub products: Cross,
+    /// The bias that is added to its product.
+    pub bias: Option<String>,
+    /// What that is fitted to.
+    pub totals: Totals,
     /// Held-out rows of Y.
     pub held_out: Vec<f32>,
 }
@@ -66,11 +73,17 @@ impl Sums {
             weigh(&mut wanted, weights.as_deref());
             match batch.held_out {
                 true => sums.held_out.extend(wanted),
-                false => sums.products.add(&wanted, &inputs),
+                false => {
+                    sums.totals.add(&wanted, &inputs, weights.as_deref(), batch.rows.len());
+                    sums.products.add(&wanted, &inputs);
+                }
             }
         }
         match batch.held_out {
-            true => self.held_out.extend(inputs),
+            true => {
+                self.weights.extend(weights.unwrap_or(vec![1.0; batch.rows.len()]));
+                self.held_out.extend(inputs);
+            }
             false => self.gram.add(&inputs),
         }
         Ok(())

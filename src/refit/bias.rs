@@ -1,0 +1,114 @@
+//! The bias that stands after a writer: what its matrix misses on average.
+//!
+//! ```text
+//! b' = b_o + mean(Y - W' x)      over the tokens that W' is fitted to, weighted as they are there
+//! ```
+
+use super::error::Result;
+use super::fit::encoded;
+use super::sums::WriterSums;
+use crate::gguf::{GgmlType, Tensor};
+use crate::numeric::products;
+use crate::quant::{decode_rows, decoded};
+
+/// Sums over the tokens that a writer is fitted to.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Totals {
+    /// Of squared weights.
+    total: f64,
+    /// Of Y, [n_out], each times its squared weight.
+    wanted: Vec<f64>,
+    /// Of X_c, [dim], likewise.
+    inputs: Vec<f64>,
+}
+
+impl Totals {
+    /// Adds rows that are weighted already: `wanted`, [n, n_out], and `inputs`, [n, dim].
+    pub fn add(&mut self, wanted: &[f32], inputs: &[f32], weights: Option<&[f32]>, n: usize) {
+        let weight = |row: usize| weights.map_or(1.0, |weights| f64::from(weights[row]));
+        let add = |sums: &mut Vec<f64>, rows: &[f32]| {
+            let width = rows.len() / n.max(1);
+            sums.resize(width, 0.0);
+            for (i, row) in rows.chunks_exact(width.max(1)).enumerate() {
+                sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += weight(i) * f64::from(*x));
+            }
+        };
+        add(&mut self.wanted, wanted);
+        add(&mut self.inputs, inputs);
+        self.total += (0..n).map(|row| weight(row).powi(2)).sum::<f64>();
+    }
+}
+
+/// A bias with new numbers.
+#[derive(Debug)]
+pub(super) struct FittedBias {
+    pub bytes: Vec<u8>,
+    /// What held-out tokens miss with the bias as it was, and with this one, relative.
+    pub error: (f64, f64),
+}
+
+/// The bias after the matrix of `sums`, which has become `matrix`, rows of `ty`; `inputs` and
+/// `weights` are of held-out tokens. None where it would be no better, or its type has no room.
+pub(super) fn fit_bias(
+    (ours, original): (Tensor<'_>, Tensor<'_>),
+    (matrix, ty): (&[u8], GgmlType),
+    sums: &WriterSums,
+    (inputs, weights): (&[f32], &[f32]),
+) -> Result<Option<FittedBias>> {
+    let (n_out, dim) = (sums.totals.wanted.len(), sums.totals.inputs.len());
+    if sums.totals.total <= 0.0 || ours.info.n_elements() != n_out as u64 {
+        return Ok(None);
+    }
+    let mut fitted = vec![0.0; n_out * dim];
+    decode_rows(ty, matrix, dim, &mut fitted)?;
+    let old = decoded(ours, 0..1)?;
+    let mut new = decoded(original, 0..1)?;
+    // What stands in for Y has the original's bias left out.
+    let before: Vec<f32> = old.iter().zip(&new).map(|(ours, theirs)| ours - theirs).collect();
+    for (row, (bias, wanted)) in
+        fitted.chunks_exact(dim).zip(new.iter_mut().zip(&sums.totals.wanted))
+    {
+        let said: f64 = row.iter().zip(&sums.totals.inputs).map(|(w, x)| f64::from(*w) * x).sum();
+        *bias += ((wanted - said) / sums.totals.total) as f32;
+    }
+    let bytes = encoded(ours.info.ty, &new, n_out)?;
+    decode_rows(ours.info.ty, &bytes, n_out, &mut new)?;
+    let theirs = decoded(original, 0..1)?;
+    let after: Vec<f32> = new.iter().zip(&theirs).map(|(new, theirs)| new - theirs).collect();
+    let said = products(inputs, &fitted, dim);
+    let missed = |bias: &[f32]| -> f64 {
+        let rows = said.chunks_exact(n_out).zip(sums.held_out.chunks_exact(n_out)).zip(weights);
+        let of_row = |((said, wanted), weight): ((&[f32], &[f32]), &f32)| -> f64 {
+            let off = said.iter().zip(wanted).zip(bias);
+            off.map(|((said, wanted), b)| f64::from(said + weight * b - wanted).powi(2)).sum()
+        };
+        rows.map(of_row).sum()
+    };
+    let all: f64 = sums.held_out.iter().map(|y| f64::from(*y).powi(2)).sum();
+    let error = [missed(&before), missed(&after)].map(|m| (m / all.max(f64::MIN_POSITIVE)).sqrt());
+    Ok((error[1] < error[0]).then_some(FittedBias { bytes, error: (error[0], error[1]) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::numeric::dot;
+    use crate::numeric::testing::random;
+
+    #[test]
+    fn totals_are_of_weighted_rows() {
+        let (n, dim) = (7, 5);
+        let (rows, weights) = (random(1, n * dim), random(2, n));
+        let weighted: Vec<f32> =
+            rows.iter().enumerate().map(|(i, x)| x * weights[i / dim]).collect();
+        let mut totals = Totals::default();
+        totals.add(&weighted[..3 * dim], &weighted[..3 * dim], Some(&weights[..3]), 3);
+        totals.add(&weighted[3 * dim..], &weighted[3 * dim..], Some(&weights[3..]), 4);
+        assert!((totals.total - dot(&weights, &weights)).abs() < 1e-6);
+        for j in 0..dim {
+            let of_row = |i: usize| f64::from(weights[i]).powi(2) * f64::from(rows[i * dim + j]);
+            let expected: f64 = (0..n).map(of_row).sum();
+            assert!((totals.wanted[j] - expected).abs() < 1e-5);
+        }
+    }
+}
