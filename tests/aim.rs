@@ -139,11 +139,7 @@ fn aims_that_have_nothing_to_aim_at_are_refused() {
     for (given, more, said) in [
         ("--direction", &["--aim", "original"][..], "needs --reference"),
         ("--reference", &["--method", "aird", "--aim", "none"][..], "of --method restore"),
-        (
-            "--reference",
-            &["--aim", "none", "--front", "f.json"][..],
-            "with --aim none there is none",
-        ),
+        ("--reference", &["--aim", "none", "--front", "f.json"][..], "which --aim none rules out"),
         ("--reference", &["--aim", "none", "--max-kl", "1"][..], "--max-kl applies to an edit"),
         ("--reference", &["--max-false-refusal", "1"][..], "only to --aim strongest"),
         (
@@ -151,16 +147,8 @@ fn aims_that_have_nothing_to_aim_at_are_refused() {
             &["--method", "aird", "--aim", "original", "--max-false-refusal", "1"][..],
             "only to --aim strongest",
         ),
-        (
-            "--reference",
-            &["--aim", "original", "--lora", "l.gguf"][..],
-            "with --lora there is none",
-        ),
-        (
-            "--reference",
-            &["--front", "f.json", "--lora", "l.gguf"][..],
-            "with --lora there is none",
-        ),
+        ("--reference", &["--aim", "original", "--lora", "l.gguf"][..], "which --lora rules out"),
+        ("--reference", &["--front", "f.json", "--lora", "l.gguf"][..], "which --lora rules out"),
         (
             "--reference",
             &["--method", "aird", "--rank", "2", "--lora", "l.gguf"][..],

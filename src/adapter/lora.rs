@@ -14,7 +14,7 @@ use indexmap::IndexMap;
 use rayon::prelude::*;
 
 use super::error::{Error, Result};
-use crate::gguf::{Model, Tensor, TensorInfo};
+use crate::gguf::{self, Builder, Model, Tensor, TensorInfo};
 use crate::quant::{decode_rows, first_non_finite};
 
 /// The two factors for one tensor, as numbers.
@@ -49,6 +49,21 @@ const INVOCATION_KEY: &str = "adapter.alora.invocation_tokens";
 /// The keys of an adapter that are known: the last two only describe it.
 const KEYS: [&str; 4] =
     ["adapter.type", ALPHA_KEY, "adapter.lora.task_name", "adapter.lora.prompt_prefix"];
+
+/// An adapter file for `model` without its factors; `alpha` as [`Adapter::alpha`].
+///
+/// # Errors
+/// The model's name is no text.
+pub fn begun(model: &Model, what: &str, alpha: f32) -> gguf::Result<Builder> {
+    let name = model.text("general.name")?.unwrap_or("model");
+    let mut file = Builder::new();
+    file.kv("general.type", "adapter")
+        .kv("general.architecture", model.architecture())
+        .kv("general.name", format!("{name} {what}"))
+        .kv("adapter.type", "lora")
+        .kv(ALPHA_KEY, alpha);
+    Ok(file)
+}
 
 impl Adapter {
     /// Reads an adapter file.
@@ -222,7 +237,7 @@ fn numbers(tensor: Tensor<'_>) -> Result<Vec<f32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gguf::{Builder, GgmlType};
+    use crate::gguf::GgmlType;
 
     #[test]
     fn factors_without_values_fit_no_tensor_whatever_their_rank() {

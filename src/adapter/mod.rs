@@ -5,5 +5,5 @@ mod lora;
 mod merge;
 
 pub use error::{Error, Result};
-pub use lora::{Adapter, Pair};
+pub use lora::{Adapter, Pair, begun};
 pub use merge::{MergedType, Outcome, merge, outcomes};

@@ -71,33 +71,32 @@ impl Factor {
     pub fn out_of_metric(&self, b: &mut [f32]) {
         let dim = self.dim;
         b.par_chunks_mut(BAND * dim).for_each(|band| {
-            let n = band.len() / dim;
             let old = band.to_vec();
-            band.fill(0.0);
-            for (at, len) in (0..dim).step_by(COLUMNS).map(|at| (at, COLUMNS.min(dim - at))) {
-                let m = view(&self.values[at * dim + at..], dim - at, len, dim);
-                let left = view(&old[at..], n, dim - at, dim);
-                add_product(view_mut(&mut band[at..], n, len, dim), left, m, 1.0);
-            }
+            self.times_m(&old, band);
         });
+    }
+
+    /// `B M` into `out`, both [n, dim], by this thread alone.
+    fn times_m(&self, b: &[f32], out: &mut [f32]) {
+        let (dim, n) = (self.dim, b.len() / self.dim);
+        out.fill(0.0);
+        for (at, len) in (0..dim).step_by(COLUMNS).map(|at| (at, COLUMNS.min(dim - at))) {
+            let m = view(&self.values[at * dim + at..], dim - at, len, dim);
+            let left = view(&b[at..], n, dim - at, dim);
+            add_product(view_mut(&mut out[at..], n, len, dim), left, m, 1.0);
+        }
     }
 
     /// `B H^-1` in place of `b`, [n, dim], by this thread alone.
     pub fn solve(&self, b: &mut [f32]) {
         let (dim, n) = (self.dim, b.len() / self.dim);
-        let chunks = || (0..dim).step_by(COLUMNS).map(|at| (at, COLUMNS.min(dim - at)));
         let mut half = vec![0f32; b.len()];
-        for (at, len) in chunks() {
+        for (at, len) in (0..dim).step_by(COLUMNS).map(|at| (at, COLUMNS.min(dim - at))) {
             let m = self.rows(at, len, at + len).transpose();
             let left = view(b, n, at + len, dim);
             add_product(view_mut(&mut half[at..], n, len, dim), left, m, 1.0);
         }
-        b.fill(0.0);
-        for (at, len) in chunks() {
-            let m = view(&self.values[at * dim + at..], dim - at, len, dim);
-            let left = view(&half[at..], n, dim - at, dim);
-            add_product(view_mut(&mut b[at..], n, len, dim), left, m, 1.0);
-        }
+        self.times_m(&half, b);
     }
 }
 

@@ -80,7 +80,7 @@ fn leading(rows: &[f32], n: usize, dim: usize, rank: usize) -> Vec<f32> {
             .flat_map(|k| (0..n).map(move |i| (i, n - 1 - k)))
             .map(|(i, k)| eigen.U()[(i, k)] as f32)
             .collect(),
-        // Of numbers that are not finite; they stay what they are.
+        // NaN and infinities come out as NaN.
         Err(_) => vec![f32::NAN; rank * n],
     }
 }

@@ -61,10 +61,12 @@ pub(super) fn fit_bias(
     }
     let mut fitted = vec![0.0; n_out * dim];
     decode_rows(ty, matrix, dim, &mut fitted)?;
-    let old = decoded(ours, 0..1)?;
-    let mut new = decoded(original, 0..1)?;
-    // What stands in for Y has the original's bias left out.
-    let before: Vec<f32> = old.iter().zip(&new).map(|(ours, theirs)| ours - theirs).collect();
+    let (old, theirs) = (decoded(ours, 0..1)?, decoded(original, 0..1)?);
+    // Y has the original's bias left out.
+    let beyond = |bias: &[f32]| -> Vec<f32> {
+        bias.iter().zip(&theirs).map(|(bias, theirs)| bias - theirs).collect()
+    };
+    let mut new = theirs.clone();
     for (row, (bias, wanted)) in
         fitted.chunks_exact(dim).zip(new.iter_mut().zip(&sums.totals.wanted))
     {
@@ -73,8 +75,6 @@ pub(super) fn fit_bias(
     }
     let bytes = encoded(ours.info.ty, &new, n_out)?;
     decode_rows(ours.info.ty, &bytes, n_out, &mut new)?;
-    let theirs = decoded(original, 0..1)?;
-    let after: Vec<f32> = new.iter().zip(&theirs).map(|(new, theirs)| new - theirs).collect();
     let said = products(inputs, &fitted, dim);
     let missed = |bias: &[f32]| -> f64 {
         let rows = said.chunks_exact(n_out).zip(sums.held_out.chunks_exact(n_out)).zip(weights);
@@ -85,7 +85,8 @@ pub(super) fn fit_bias(
         rows.map(of_row).sum()
     };
     let all: f64 = sums.held_out.iter().map(|y| f64::from(*y).powi(2)).sum();
-    let error = [missed(&before), missed(&after)].map(|m| (m / all.max(f64::MIN_POSITIVE)).sqrt());
+    let error = [missed(&beyond(&old)), missed(&beyond(&new))]
+        .map(|m| (m / all.max(f64::MIN_POSITIVE)).sqrt());
     Ok((error[1] < error[0]).then_some(FittedBias { bytes, error: (error[0], error[1]) }))
 }
 

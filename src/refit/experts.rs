@@ -330,7 +330,7 @@ impl<'a> Stack<'a> {
             self.unreached.push(expert);
         }
         let Fitted { bytes, factors, missed, keeps_zeros } = fit(&matrix, &to, ground, &self.job)?;
-        let is_taken = matches!(to, FittedTo::Itself(_)) || missed.is_better();
+        let is_taken = to.takes(&missed);
         self.missed.add(&if is_taken { missed } else { missed.unfitted() });
         self.refitted += usize::from(is_taken);
         self.keeps_zeros |= keeps_zeros && is_taken;
@@ -350,10 +350,9 @@ impl<'a> Stack<'a> {
         let refitted = self.refitted > 0;
         let swept = matches!(self.job, Job::Swept { .. }) && refitted;
         let ty = if swept { self.job.ty() } else { self.ours.info.ty };
+        let outcome = if refitted { Outcome::Refitted } else { Outcome::NoBetter };
         TensorReport {
-            name: self.name.clone(),
             ty: ty.name().to_lowercase(),
-            outcome: if refitted { Outcome::Refitted } else { Outcome::NoBetter },
             error: Some(self.missed.errors()),
             zeros_kept: self.keeps_zeros,
             experts: Some(ExpertsReport {
@@ -361,6 +360,7 @@ impl<'a> Stack<'a> {
                 refitted: self.refitted,
                 without_tokens: self.unreached.clone(),
             }),
+            ..left_alone(self.ours.info, outcome)
         }
     }
 }

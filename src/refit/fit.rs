@@ -62,10 +62,6 @@ pub(super) struct Missed {
 }
 
 impl Missed {
-    pub fn is_better(&self) -> bool {
-        self.after < self.before
-    }
-
     /// The same without the fitted matrix.
     pub fn unfitted(&self) -> Missed {
         Missed { after: self.before, ..*self }
@@ -102,6 +98,12 @@ pub(super) enum FittedTo<'a> {
 }
 
 impl FittedTo<'_> {
+    /// True if a matrix that misses so much takes the place of the old one: of an original it must
+    /// come nearer to it.
+    pub fn takes(&self, missed: &Missed) -> bool {
+        matches!(self, FittedTo::Itself(_)) || missed.after < missed.before
+    }
+
     /// Held-out inputs, [n, dim].
     fn inputs(&self) -> &[f32] {
         match self {

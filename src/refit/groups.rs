@@ -177,7 +177,7 @@ impl BlockWork<'_> {
             };
             let matrix = Matrix { tensor: compressed, rows: 0..compressed.info.n_rows() };
             let fitted = fit(&matrix, &towards, &ground, &job)?;
-            let is_taken = matches!(towards, FittedTo::Itself(_)) || fitted.missed.is_better();
+            let is_taken = towards.takes(&fitted.missed);
             reports.push(report(compressed.info, &job, &fitted, is_taken));
             if is_taken {
                 let Fitted { bytes, factors: beside, .. } = fitted;
@@ -209,10 +209,8 @@ impl BlockWork<'_> {
             None => (kept.data(), kept.info.ty),
         };
         let fitted = fit_bias((compressed, theirs), now, sums, held_out)?;
-        let report = |outcome, error| {
-            let left = left_alone(compressed.info, outcome);
-            Some(TensorReport { error, ..left })
-        };
+        let report =
+            |outcome, error| Some(TensorReport { error, ..left_alone(compressed.info, outcome) });
         let Some(FittedBias { bytes, error }) = fitted else {
             return Ok(report(Outcome::NoBetter, None));
         };
@@ -265,12 +263,11 @@ fn report(info: &TensorInfo, job: &Job, fitted: &Fitted, is_taken: bool) -> Tens
         Job::Swept { ty, .. } if is_taken => *ty,
         _ => info.ty,
     };
+    let outcome = if is_taken { Outcome::Refitted } else { Outcome::NoBetter };
     TensorReport {
-        name: info.name.clone(),
         ty: ty.name().to_lowercase(),
-        outcome: if is_taken { Outcome::Refitted } else { Outcome::NoBetter },
         error: Some(fitted.missed.errors()),
         zeros_kept: fitted.keeps_zeros && is_taken,
-        experts: None,
+        ..left_alone(info, outcome)
     }
 }

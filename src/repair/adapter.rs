@@ -7,6 +7,7 @@ use super::arrival::along;
 use super::edit::{Edit, check, matrices, writers};
 use super::error::{Error, Result};
 use super::scale::Scale;
+use crate::adapter::begun;
 use crate::gguf::{Builder, GgmlType, Model, Tensor, Watch};
 use crate::llama::graph::{Link, Writer};
 use crate::numeric::dot;
@@ -31,13 +32,7 @@ pub struct Adapted {
 /// interrupt.
 pub fn adapter(model: &Model, edit: Edit<'_>, watch: &dyn Watch) -> Result<Builder> {
     check(model, edit)?;
-    let name = model.text("general.name")?.unwrap_or("model");
-    let mut file = Builder::new();
-    file.kv("general.type", "adapter")
-        .kv("general.architecture", model.architecture())
-        .kv("general.name", format!("{name} AIRD"))
-        .kv("adapter.type", "lora")
-        .kv("adapter.lora.alpha", 1.0f32);
+    let mut file = begun(model, "AIRD", 1.0)?;
     watch.stage("reading", n_bytes(model, edit));
     for (tensor, writer) in writers(model, edit) {
         let writer = Target::new(model, (tensor, writer), edit.unit)?;

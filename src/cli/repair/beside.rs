@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use super::Repair;
 use super::restore::Done;
 use super::restored::Report;
+use crate::adapter::begun;
 use crate::cli::output::FileReport;
 use crate::cli::sweeping::kept;
 use crate::cli::ui::Ui;
@@ -85,14 +86,8 @@ impl Repair {
 
 /// The factors of all parts in one file, as llama.cpp reads them.
 fn adapter(model: &Model, parts: &[Model], step: &Step) -> Result<Builder> {
-    let name = model.text("general.name")?.unwrap_or("model");
-    let mut file = Builder::new();
-    file.kv("general.type", "adapter")
-        .kv("general.architecture", model.architecture())
-        .kv("general.name", format!("{name} restored"))
-        .kv("adapter.type", "lora")
-        // Without an alpha B A is added as it is, whatever the rank.
-        .kv("adapter.lora.alpha", 0.0f32);
+    // Without an alpha B A is added as it is, whatever the rank.
+    let mut file = begun(model, "restored", 0.0)?;
     for factor in parts.iter().flat_map(Model::tensors) {
         let info = factor.info;
         file.tensor(&info.name, &info.shape, info.ty, factor.data().into())?;

@@ -284,10 +284,10 @@ impl Repair {
         };
         match (no_edit, of_edit) {
             (Some(none), Some(option)) => {
-                bail!("{option} applies to an edit along the direction; with {none} there is none")
+                bail!("{option} applies to an edit along the direction, which {none} rules out")
             }
             (Some("--lora"), _) if self.restore.aim.is_some() => {
-                bail!("--aim applies to an edit along the direction; with --lora there is none")
+                bail!("--aim applies to an edit along the direction, which --lora rules out")
             }
             _ => {}
         }
