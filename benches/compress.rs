@@ -323,7 +323,7 @@ fn prune_file(source: &Path, stats: &Path, target: &Path) -> Result<()> {
     let mut rewrite = Rewrite::new(&model, Layout::Single);
     let count = Arc::new(Count::default());
     prune(&mut rewrite, &model, Some(&stats), Method::Wanda, &targets, &count)?;
-    rewrite.record(Step::new("bench"));
+    rewrite.record(Step::new("bench", aird::VERSION));
     rewrite.write(target, false, &stages)?;
     ensure!((count.sparsity() - 0.5).abs() < 1e-3, "sparsity {}", count.sparsity());
     stages.stage("done", 0);
@@ -347,7 +347,7 @@ fn quantize_file(name: &str, source: &Path, target: &Path) -> Result<()> {
     let (assignments, folds): (Vec<Assignment>, _) = (assign(&model, &asked)?, Folds::default());
     let mut rewrite = Rewrite::new(&model, Layout::Single);
     quantize(&mut rewrite, &model, None, &assignments, &folds)?;
-    rewrite.record(Step::new("bench"));
+    rewrite.record(Step::new("bench", aird::VERSION));
     rewrite.write(target, false, &Stages::default())?;
     Ok(())
 }

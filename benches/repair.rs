@@ -183,7 +183,7 @@ fn new_file(folder: &Path, shapes: &Shapes, direction: &Path) -> Result<()> {
         let asked = Edit { unit, alpha: 3.0, halves, storage, zeros, structure };
         let edited = edit(&model, asked, &Unwatched)?;
         let mut rewrite = Rewrite::new(&model, Layout::Single);
-        rewrite.record(Step::new("bench"));
+        rewrite.record(Step::new("bench", aird::VERSION));
         apply(&mut rewrite, &edited)?;
         rewrite.write(&target, false, &stages)?;
         written.push(stages.written_ms.load(Ordering::Relaxed) as f64 / 1e3);

@@ -93,7 +93,7 @@ fn time_rewrite(source: &Path, target: &PathBuf) -> (f64, f64) {
     let stages = Stages { start: Instant::now(), written_ms: AtomicU64::new(0) };
     let model = Model::open(source).expect("the model");
     let mut rewrite = Rewrite::new(&model, Layout::Single);
-    rewrite.record(Step::new("bench"));
+    rewrite.record(Step::new("bench", aird::VERSION));
     for name in CHANGED {
         let tensor = model.tensor(name).expect("a tensor to change");
         let n_cols = tensor.info.n_cols() as usize;

@@ -3,11 +3,17 @@
 //! The code map. A folder may use those below it, never those above; `cli` alone prints,
 //! `llama` alone calls C, `gguf` alone touches the bytes of model files.
 
-/// The command line: one file a verb, its arguments and a `run` that reads as a sentence.
+/// This version, as it goes into what is written.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The command line: the arguments of each verb, its report in print, exit codes and hints.
 pub mod cli;
 
 /// A recipe, the plan of steps that it becomes, and the folder where they are done.
 pub mod study;
+
+/// Verbs: what each is asked, what it answers, and a `run` that reads as a sentence.
+pub mod verbs;
 
 /// Results as people look at them: pictures in SVG, a study's report and its model card.
 pub mod report;
@@ -47,7 +53,7 @@ pub mod quant;
 pub mod llama;
 
 /// The file: headers without loss, rewrites that change what they mean to and nothing else.
-pub mod gguf;
+pub use aird_gguf as gguf;
 
 /// Linear algebra: Gram matrices, factors, optimal brain surgeon's sweep.
 pub mod numeric;

@@ -1,5 +1,5 @@
 //! Patches in place and `aird undo`: what was there comes back byte for byte, whatever happened.
-//! What happens on the disk between any two operations is tried in `src/gguf/undo.rs`.
+//! What happens on the disk between any two operations is tried in `crates/gguf/src/undo.rs`.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -42,7 +42,7 @@ impl Scene {
         {
             let first = Model::open(&first).unwrap();
             let mut rewrite = Rewrite::new(&first, Layout::Single);
-            rewrite.record_measured(Step::new("prune"), 900, |step| step);
+            rewrite.record_measured(Step::new("prune", aird::VERSION), 900, |step| step);
             rewrite.write(&model, false, &Unwatched).unwrap();
         }
         fs::remove_file(first).unwrap();
@@ -94,7 +94,7 @@ impl Watch for Stop {
 }
 
 fn step() -> Step {
-    Step::new("repair").parameter("alpha", 1.5).changed(NAMES)
+    Step::new("repair", aird::VERSION).parameter("alpha", 1.5).changed(NAMES)
 }
 
 pub(crate) fn patch(model: &Path, names: &[&str]) -> Result<Patched, Error> {

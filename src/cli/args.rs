@@ -2,19 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 
 use super::ui::Ui;
-use crate::adapter::Adapter;
-use crate::gguf::{Model, Value, ValueType};
-use crate::llama::{self, Engine, Options, Trial, check_kind};
+use crate::gguf::Model;
+use crate::llama::{Engine, Options};
+pub use crate::verbs::{file_name, model_name};
+use crate::verbs::{load, load_with_adapter};
 
 /// ggml's own limit on the threads of a graph, `GGML_MAX_N_THREADS`; with more it crashes.
 const MAX_THREADS: i64 = 512;
-/// A prompt and a token of its answer.
-const MIN_CTX: u32 = 2;
 
 /// How llama.cpp runs.
 #[derive(Debug, Clone, Args)]
@@ -37,34 +36,12 @@ impl EngineArgs {
     /// Loads `model`, which was tried in a process of its own first; Ctrl-C ends the load and what
     /// is then decoded.
     pub fn load(&self, ui: &Ui, model: &Model) -> Result<Engine> {
-        self.load_with(ui, model, None)
+        Ok(load(ui, model, self.options())?)
     }
 
     /// As [`EngineArgs::load`], with an adapter set.
     pub fn load_with(&self, ui: &Ui, model: &Model, lora: Option<&Path>) -> Result<Engine> {
-        let (path, options) = (model.shards()[0].path.as_path(), self.options());
-        let prober = ui.prober();
-        check_kind(model)?;
-        if let Some(lora) = lora {
-            check_adapter(model, lora)?;
-        }
-        let first = prober.first_token(&Trial { model: path, lora: None, options })?;
-        if let Some(complaint) = first.complaint() {
-            bail!("{}: {complaint}\nhint: aird verify finds non-finite weights", path.display());
-        }
-        if lora.is_some() {
-            prober.first_token(&Trial { model: path, lora, options })?;
-        }
-        let mut engine = Engine::load_interruptible(path, options, ui.interrupt())?;
-        if engine.n_ctx_train() < MIN_CTX {
-            let n = engine.n_ctx_train();
-            bail!("{}: context_length is {n}, expected at least {MIN_CTX}", path.display());
-        }
-        if !engine.has_tokenizer() {
-            return Err(llama::Error::NoTokenizer { path: path.into() }.into());
-        }
-        lora.map(|lora| engine.set_adapter(lora, 1.0)).transpose()?;
-        Ok(engine)
+        Ok(load_with_adapter(ui, model, self.options(), lora)?)
     }
 }
 
@@ -75,31 +52,6 @@ pub fn output_path() -> impl TypedValueParser<Value = PathBuf> {
         false => Ok(path),
         true => Err("aird cannot write a file to stdout, expected a path (./- is a file)"),
     })
-}
-
-/// What a merge would refuse, and what llama.cpp reads otherwise than aird.
-fn check_adapter(model: &Model, lora: &Path) -> Result<()> {
-    const ALPHA: &str = "adapter.lora.alpha";
-    Adapter::open(lora)?.check(model)?;
-    match Model::open(lora)?.kv().get(ALPHA).map(Value::value_type) {
-        None | Some(ValueType::F32) => Ok(()),
-        Some(found) => bail!(
-            "{}: key '{ALPHA}' is {}, expected f32: llama.cpp reads no other\n\
-             hint: aird merge folds the adapter into the weights",
-            lora.display(),
-            found.name()
-        ),
-    }
-}
-
-/// The file name alone, as titles show it.
-pub fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
-}
-
-/// The name of a model's file, of the first one if there are several.
-pub fn model_name(model: &Model) -> String {
-    file_name(&model.shards()[0].path)
 }
 
 /// Models in pairs: each further one with the first, and from the third on with the one before it.

@@ -80,7 +80,7 @@ impl Verb for Ask {
             hooks = add(hooks, engine.structure()?, direction.chosen()?, layer as u32);
         }
         let tokens: Vec<Vec<i32>> =
-            self.prompts.iter().map(|p| chat.tokens(&engine, p)).collect::<Result<_>>()?;
+            self.prompts.iter().map(|p| Ok(chat.tokens(&engine, p)?)).collect::<Result<_>>()?;
         let settings = Generation {
             max_tokens: self.max_tokens,
             parallel: self.parallel,

@@ -10,11 +10,11 @@ use super::chat::{Chat, ChatArgs};
 use super::paths::Paths;
 use super::text::counted;
 use super::ui::Ui;
-use crate::gguf::{Model, hex, model_sha256};
+use crate::gguf::{Model, model_sha256};
 use crate::judge::begins_refusal;
-use crate::llama::{Engine, Generation, Hooks, Sampling, generate};
+use crate::llama::{AnswerCount, Engine, Generation, Hooks, Sampling, generate};
 use crate::prompts::{self, Part, Prompt, PromptSet, TextFile};
-use crate::stats::{About, Collected, Sample, Stats, choose, collect, windows};
+use crate::stats::{About, Collected, Sample, Stats, choose, collect, samples_sha256, windows};
 
 /// Tokens of an answer that the model gives to a built-in prompt.
 const ANSWER_TOKENS: usize = 64;
@@ -147,7 +147,7 @@ impl CalibrationArgs {
         }
         let about = About {
             version: env!("CARGO_PKG_VERSION").into(),
-            model_sha256: model_sha256(model, &ui.progress())?,
+            model_sha256: model_sha256(model, ui)?,
             architecture: model.architecture().into(),
             data: data_name(data),
             data_sha256: samples_sha256(&samples),
@@ -243,14 +243,7 @@ pub fn run(
     calibration: &Calibration,
     so_far: Collected,
 ) -> Result<Collected> {
-    let mut steps = ui.steps();
-    let start = std::time::Instant::now();
-    let n_samples = calibration.samples.len();
-    let mut tell = |done: usize, n_tokens: usize| {
-        let rate = n_tokens as f64 / start.elapsed().as_secs_f64().max(1e-9);
-        steps.show(&format!("{rate:.0} tokens/s"), done, n_samples);
-    };
-    Ok(collect(engine, &calibration.samples, so_far, &mut tell)?)
+    Ok(collect(engine, &calibration.samples, so_far, ui)?)
 }
 
 /// What was collected, as it goes into a file.
@@ -292,12 +285,11 @@ fn answered(
     refusals: bool,
 ) -> Result<PromptSet> {
     let tokens: Vec<Vec<i32>> =
-        set.texts().map(|text| chat.tokens(engine, text)).collect::<Result<_>>()?;
+        set.texts().map(|text| Ok(chat.tokens(engine, text)?)).collect::<Result<_>>()?;
     let sampling = Sampling::Greedy;
     let settings = Generation { max_tokens: ANSWER_TOKENS, parallel: PARALLEL, sampling };
-    let mut steps = ui.steps();
-    steps.show("answering", 0, set.len());
-    let answers = generate(engine, &tokens, settings, &mut Hooks::new(), &mut steps)?;
+    let mut answered = AnswerCount::new(ui, "answering", 0, set.len());
+    let answers = generate(engine, &tokens, settings, &mut Hooks::new(), &mut answered)?;
     let mut prompts = Vec::new();
     for (mut prompt, answer) in set.prompts.into_iter().zip(answers) {
         let text = engine.answer(&answer);
@@ -319,16 +311,4 @@ fn answered(
 
 fn data_name(data: &str) -> String {
     if data.starts_with("builtin:") { data.into() } else { file_name(&PathBuf::from(data)) }
-}
-
-/// What the samples are, in order.
-pub fn samples_sha256(samples: &[Sample]) -> String {
-    use sha2::{Digest, Sha256};
-    let mut digest = Sha256::new();
-    for sample in samples {
-        digest.update((sample.counted_from as u64).to_le_bytes());
-        digest.update((sample.tokens.len() as u64).to_le_bytes());
-        sample.tokens.iter().for_each(|t| digest.update(t.to_le_bytes()));
-    }
-    hex(&digest.finalize())
 }

@@ -1,18 +1,16 @@
-//! `aird compare`: how far refusal directions moved.
+//! `aird compare`: its arguments, and its report in print.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use serde::Serialize;
 
-use super::args::output_path;
+use super::args::{file_name, output_path};
 use super::paths::{Paths, Verb};
 use super::text::table;
 use super::ui::Ui;
-use crate::direction::{Comparison, Direction, compare};
-use crate::gguf::write_file;
-use crate::report::{Heat, heatmap};
+use crate::direction::Comparison;
+use crate::verbs::compare::{Report, Request, run};
 
 /// Compare the refusal directions of a model and of others made from it
 #[derive(Debug, Args)]
@@ -33,15 +31,6 @@ pub struct Compare {
     json: bool,
 }
 
-/// What `aird compare --json` prints.
-#[derive(Debug, Serialize)]
-pub struct Report {
-    /// The base's model.
-    pub base: String,
-    /// One entry for each other file, in order.
-    pub others: Vec<Comparison>,
-}
-
 impl Verb for Compare {
     fn paths(&self) -> Paths {
         Paths::default()
@@ -51,47 +40,30 @@ impl Verb for Compare {
     }
 
     fn run(self, ui: &Ui) -> Result<()> {
-        let base = Direction::read(&self.base)?;
-        let mut others = Vec::new();
-        for path in &self.others {
-            others.push(compare(&base, &Direction::read(path)?)?);
-        }
-        if let (Some(path), Some(first)) = (&self.svg, others.first()) {
-            let title = format!("cosine to {}", base.about.model);
-            let heat = Heat {
-                title: &title,
-                what: "cosine",
-                cells: &first.cells,
-                chosen: Some((first.layer.1, first.position.1)),
-                limit: Some(1.0),
-            };
-            write_file(path, heatmap(&heat).file().as_bytes())?;
-        }
-        let report = Report { base: base.about.model.clone(), others };
-        if self.json { ui.print_json(&report) } else { ui.print(self.text(&report)) }
+        let request = Request { base: self.base, others: self.others, svg: self.svg };
+        let report = run(&request, ui)?;
+        ui.report(self.json, &report, || text(&request.others, &report))
     }
 }
 
-impl Compare {
-    fn text(&self, report: &Report) -> String {
-        let head = ["", "l^c/l", "i^c/i", "cosine", "cosine at l, i"];
-        let mut rows = vec![head.map(String::from).to_vec()];
-        let number = |x: Option<f64>| x.map_or("-".into(), |x| format!("{x:.3}"));
-        for (path, c) in self.others.iter().zip(&report.others) {
-            rows.push(vec![
-                super::args::file_name(path),
-                format!("{}/{}", chosen(c.layer.0), c.layer.1),
-                format!("{}/{}", chosen(c.position.0), c.position.1),
-                number(c.cosine),
-                number(c.cosine_at_base),
-            ]);
-        }
-        let mut text = table(&rows, &[1, 2, 3, 4], "");
-        if let [only] = report.others.as_slice() {
-            text += &cells_text(only);
-        }
-        text
+fn text(others: &[PathBuf], report: &Report) -> String {
+    let head = ["", "l^c/l", "i^c/i", "cosine", "cosine at l, i"];
+    let mut rows = vec![head.map(String::from).to_vec()];
+    let number = |x: Option<f64>| x.map_or("-".into(), |x| format!("{x:.3}"));
+    for (path, c) in others.iter().zip(&report.others) {
+        rows.push(vec![
+            file_name(path),
+            format!("{}/{}", chosen(c.layer.0), c.layer.1),
+            format!("{}/{}", chosen(c.position.0), c.position.1),
+            number(c.cosine),
+            number(c.cosine_at_base),
+        ]);
     }
+    let mut text = table(&rows, &[1, 2, 3, 4], "");
+    if let [only] = report.others.as_slice() {
+        text += &cells_text(only);
+    }
+    text
 }
 
 /// A layer or position; a file of candidates alone has none.

@@ -121,7 +121,7 @@ impl FindDirection {
         let engine = self.engine.load(ui, &model)?;
         let (harmful, harmless) = self.prompt_sets()?;
         let search = self.search(&engine, &chat, [&harmful, &harmless])?;
-        let found = find(&engine, &search, &mut ui.steps())?;
+        let found = find(&engine, &search, ui)?;
         let about = self.about(ui, &model, &chat, &found, [&harmful, &harmless])?;
         let selection = found.selection.as_ref();
         let spelled = |t: &i32| engine.spelled(*t);
@@ -154,7 +154,7 @@ impl FindDirection {
 
     fn search(&self, engine: &Engine, chat: &Chat, sets: [&PromptSet; 2]) -> Result<Search> {
         let tokens = |set: &PromptSet, skip: usize, n: usize| -> Result<Vec<Vec<i32>>> {
-            set.texts().skip(skip).take(n).map(|text| chat.tokens(engine, text)).collect()
+            set.texts().skip(skip).take(n).map(|text| Ok(chat.tokens(engine, text)?)).collect()
         };
         let [harmful, harmless] = sets;
         // A short file gives a fifth of its prompts to the selection.
@@ -207,7 +207,7 @@ impl FindDirection {
             model: model
                 .text("general.name")?
                 .map_or_else(|| file_name(&self.model), str::to_owned),
-            model_sha256: model_sha256(model, &ui.progress())?,
+            model_sha256: model_sha256(model, ui)?,
             architecture: model.architecture().into(),
             layer,
             position,

@@ -1,23 +1,19 @@
-//! `aird inspect`: what is in the file.
+//! `aird inspect`: its arguments, and its report in print.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
-use serde::Serialize;
 
 use super::args::file_name;
 use super::paths::Verb;
-use super::structure::{StructureReport, Writers, residual_writers, writers_text};
+use super::structure::writers_text;
 use super::text::{bytes_text, count_text, counted, first_line, share_text, shown, table};
 use super::ui::Ui;
-use crate::gguf::{GgmlType, Model, TensorInfo, Watch, history};
-use crate::llama::graph::Structure;
-use crate::llama::is_decodable;
-use crate::quant::{count_zeros, is_block_matrix};
-
-const TEMPLATE_KEY: &str = "tokenizer.chat_template";
+use crate::gguf::shape_text;
+use crate::verbs::inspect::{
+    Report, Request, Sparsity, StructureReport, TensorReport, TypeReport, chat_template, run,
+};
 
 /// Show what is in a model file
 #[derive(Debug, Args)]
@@ -41,188 +37,21 @@ pub struct Inspect {
     json: bool,
 }
 
-/// What `aird inspect --json` prints.
-#[derive(Debug, Serialize)]
-pub struct Report {
-    /// The model's files.
-    pub files: Vec<FileReport>,
-    /// GGUF version.
-    pub version: u32,
-    /// `general.type`, "model" where the file does not say.
-    pub general_type: String,
-    /// `general.architecture`.
-    pub architecture: String,
-    /// `general.name`.
-    pub name: Option<String>,
-    /// Number of blocks.
-    pub n_block: Option<u64>,
-    /// Width of the residual stream.
-    pub n_embd: Option<u64>,
-    /// Context length that the model was trained for, in tokens.
-    pub n_ctx_train: Option<u64>,
-    /// Elements of all tensors.
-    pub parameters: u64,
-    /// Tensors by type, the largest share of bytes first.
-    pub types: Vec<TypeReport>,
-    /// Exact zeros in the matrices of blocks; null with `--quick`.
-    pub sparsity: Option<Sparsity>,
-    /// `tokenizer.chat_template`.
-    pub chat_template: Option<String>,
-    /// Matrices that write into the residual stream, by runs of blocks that are alike. Empty where
-    /// llama.cpp does not know the model, or it has no such stream.
-    pub residual_writers: Vec<Writers>,
-    /// With `--structure`.
-    pub structure: Option<StructureReport>,
-    /// `aird.history`, oldest first.
-    pub history: Vec<serde_json::Value>,
-    /// With `--tensors`.
-    pub tensors: Option<Vec<TensorReport>>,
-}
-
-/// One file of the model.
-#[derive(Debug, Serialize)]
-pub struct FileReport {
-    /// As it was given.
-    pub path: String,
-    /// Its size.
-    pub bytes: u64,
-}
-
-/// All tensors of one type.
-#[derive(Debug, Serialize)]
-pub struct TypeReport {
-    /// ggml's name.
-    #[serde(rename = "type")]
-    pub ty: String,
-    /// How many.
-    pub tensors: u64,
-    /// Their elements.
-    pub parameters: u64,
-    /// Their bytes.
-    pub bytes: u64,
-}
-
-/// Exact zeros.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub struct Sparsity {
-    /// Elements that are 0 or -0 once decoded.
-    pub zeros: u64,
-    /// Of how many.
-    pub of: u64,
-}
-
-/// One tensor.
-#[derive(Debug, Serialize)]
-pub struct TensorReport {
-    /// Its name.
-    pub name: String,
-    /// ggml's name.
-    #[serde(rename = "type")]
-    pub ty: String,
-    /// Inputs first.
-    pub shape: Vec<u64>,
-    /// Without padding.
-    pub bytes: u64,
-}
-
 impl Verb for Inspect {
     fn run(self, ui: &Ui) -> Result<()> {
-        let model = Model::open(&self.model)?;
         if self.template {
-            return match model.text(TEMPLATE_KEY)? {
-                Some(template) => ui.print_text(template),
-                None => anyhow::bail!("{} has no chat template", file_name(&self.model)),
+            return match chat_template(&self.model)? {
+                Some(template) => ui.print_text(&template),
+                None => bail!("{} has no chat template", file_name(&self.model)),
             };
         }
-        let mut report = describe(&model)?;
-        if report.general_type == "model" || self.structure {
-            match ui.prober().structure(&model) {
-                Ok(structure) => report.add(&model, &structure, self.structure),
-                Err(error) if self.structure => return Err(error.into()),
-                Err(error) => ui.detail(format_args!("no residual writers: {error}")),
-            }
-        }
-        report.tensors = self.tensors.then(|| model.tensors().map(|t| t.info.into()).collect());
-        if !self.quick {
-            report.sparsity = Some(sparsity(&model, &ui.progress())?);
-        }
-        if self.json {
-            return ui.print_json(&report);
-        }
-        ui.print(report.text())
-    }
-}
-
-/// Everything that the headers say.
-fn describe(model: &Model) -> Result<Report> {
-    let file = |s: &crate::gguf::Shard| FileReport {
-        path: s.path.display().to_string(),
-        bytes: s.file_bytes(),
-    };
-    Ok(Report {
-        files: model.shards().iter().map(file).collect(),
-        version: model.shards()[0].header.version,
-        general_type: model.text("general.type")?.unwrap_or("model").to_owned(),
-        architecture: model.architecture().to_owned(),
-        name: model.text("general.name")?.map(str::to_owned),
-        n_block: model.hparam("block_count")?,
-        n_embd: model.hparam("embedding_length")?,
-        n_ctx_train: model.hparam("context_length")?,
-        parameters: model.tensors().map(|t| t.info.n_elements()).sum(),
-        types: types(model),
-        sparsity: None,
-        chat_template: model.text(TEMPLATE_KEY)?.map(str::to_owned),
-        residual_writers: Vec::new(),
-        structure: None,
-        history: history(model.kv()),
-        tensors: None,
-    })
-}
-
-fn types(model: &Model) -> Vec<TypeReport> {
-    let mut sums: BTreeMap<GgmlType, TypeReport> = BTreeMap::new();
-    for tensor in model.tensors() {
-        let ty = tensor.info.ty;
-        let new = TypeReport { ty: ty.to_string(), tensors: 0, parameters: 0, bytes: 0 };
-        let sum = sums.entry(ty).or_insert(new);
-        sum.tensors += 1;
-        sum.parameters += tensor.info.n_elements();
-        sum.bytes += tensor.info.n_bytes();
-    }
-    let mut types: Vec<TypeReport> = sums.into_values().collect();
-    types.sort_by_key(|t| std::cmp::Reverse(t.bytes));
-    types
-}
-
-fn sparsity(model: &Model, watch: &dyn Watch) -> Result<Sparsity> {
-    let counted = |info: &TensorInfo| is_block_matrix(info) && is_decodable(info.ty);
-    let matrices: Vec<_> = model.tensors().filter(|t| counted(t.info)).collect();
-    watch.stage("counting zeros", matrices.iter().map(|t| t.info.n_bytes()).sum());
-    let mut sparsity = Sparsity { zeros: 0, of: 0 };
-    for tensor in matrices {
-        sparsity.zeros += count_zeros(tensor, watch)?;
-        sparsity.of += tensor.info.n_elements();
-    }
-    Ok(sparsity)
-}
-
-impl From<&TensorInfo> for TensorReport {
-    fn from(info: &TensorInfo) -> TensorReport {
-        TensorReport {
-            name: info.name.clone(),
-            ty: info.ty.to_string(),
-            shape: info.shape.clone(),
-            bytes: info.n_bytes(),
-        }
+        let Inspect { model, tensors, quick, structure, json, .. } = self;
+        let report = run(&Request { model, tensors, quick, structure }, ui)?;
+        ui.report(json, &report, || report.text())
     }
 }
 
 impl Report {
-    fn add(&mut self, model: &Model, structure: &Structure, whole: bool) {
-        self.residual_writers = residual_writers(model, structure);
-        self.structure = whole.then(|| StructureReport::new(model, structure));
-    }
-
     fn text(&self) -> String {
         let mut text = String::new();
         for file in &self.files {
@@ -302,7 +131,7 @@ impl Report {
     fn tensors_text(&self) -> String {
         let Some(tensors) = &self.tensors else { return String::new() };
         let row = |t: &TensorReport| {
-            let shape = format!("[{}]", crate::gguf::shape_text(&t.shape));
+            let shape = format!("[{}]", shape_text(&t.shape));
             vec![t.name.clone(), t.ty.clone(), shape, bytes_text(t.bytes)]
         };
         let rows: Vec<_> = tensors.iter().map(row).collect();

@@ -1,18 +1,17 @@
-//! `aird merge`: fold a LoRA adapter into the weights.
+//! `aird merge`: its arguments.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use serde::Serialize;
 
 use super::args::EngineArgs;
-use super::output::{FileReport, OutputArgs, no_sha256, sha256_of};
+use super::output::{OutputArgs, print_plan};
 use super::paths::{Paths, Verb};
-use super::text::{counted, few};
 use super::ui::Ui;
-use crate::adapter::{Adapter, MergedType, Outcome, merge, outcomes};
-use crate::gguf::{GgmlType, Model, Rewrite, Step, Unwatched, model_sha256};
+use crate::adapter::MergedType;
+use crate::gguf::GgmlType;
+use crate::verbs::merge::{Request, run};
 
 /// Fold a LoRA adapter into the weights
 #[derive(Debug, Args)]
@@ -44,21 +43,6 @@ pub struct Merge {
     json: bool,
 }
 
-/// What `aird merge --json` prints.
-#[derive(Debug, Serialize)]
-pub struct Report {
-    /// Files that were (with `--dry-run`, would be) written.
-    pub files: Vec<FileReport>,
-    /// True if nothing was written.
-    pub dry_run: bool,
-    /// Tensors that the adapter changed.
-    pub merged: usize,
-    /// Tensors that changed their type.
-    pub converted: usize,
-    /// Tensors of the adapter that were left out, as llama.cpp does.
-    pub ignored: Vec<String>,
-}
-
 impl Verb for Merge {
     fn paths(&self) -> Paths {
         Paths::default()
@@ -68,89 +52,19 @@ impl Verb for Merge {
     }
 
     fn run(self, ui: &Ui) -> Result<()> {
-        let model = Model::open(&self.model)?;
-        let adapter = Adapter::open(&self.lora)?;
-        adapter.check(&model)?;
-        let ty = self.ty.unwrap_or(MergedType::Auto);
-        let outcomes = outcomes(&model, &adapter, ty);
-        self.tell(ui, &adapter, ty, &outcomes);
-
-        let mut rewrite = Rewrite::new(&model, self.out.layout());
-        merge(&mut rewrite, &model, &adapter, &outcomes, self.scale)?;
-        let files = if self.out.dry_run {
-            rewrite.record(self.step(&outcomes, &no_sha256(), &no_sha256()));
-            self.out.plan(ui, &rewrite, self.json)?
-        } else {
-            let source = sha256_of(ui, &model)?;
-            let adapter = model_sha256(&Model::open(&self.lora)?, &Unwatched)?;
-            rewrite.record(self.step(&outcomes, &source, &adapter));
-            self.out.write(ui, rewrite, self.engine.options())?
+        let request = Request {
+            model: self.model,
+            lora: self.lora,
+            scale: self.scale,
+            ty: self.ty.unwrap_or(MergedType::Auto),
+            output: self.out.output(),
+            engine: self.engine.options(),
         };
-        self.print_report(ui, files, &adapter, &outcomes)
-    }
-}
-
-impl Merge {
-    fn step(&self, outcomes: &[Outcome], source: &str, adapter: &str) -> Step {
-        let touched = outcomes.iter().filter(|o| o.touched).map(|o| o.name.as_str());
-        let ty = type_name(self.ty.unwrap_or(MergedType::Auto));
-        Step::new("merge")
-            .parameter("scale", self.scale)
-            .parameter("type", ty)
-            .source("model", source)
-            .source("adapter", adapter)
-            .changed(touched)
-    }
-
-    fn tell(&self, ui: &Ui, adapter: &Adapter, ty: MergedType, outcomes: &[Outcome]) {
-        for outcome in outcomes {
-            let what = if outcome.touched { "merged" } else { "converted" };
-            ui.detail(format_args!("{what} {} {} -> {}", outcome.name, outcome.from, outcome.to));
+        let report = run(&request, ui)?;
+        match self.json {
+            true => ui.print_json(&report),
+            false => print_plan(ui, &report.files, report.computed_bytes),
         }
-        if adapter.alpha == 0.0 {
-            ui.say("the adapter has no alpha: like llama.cpp, aird does not divide by its rank");
-        }
-        if !adapter.ignored.is_empty() {
-            ui.warn(format_args!(
-                "llama.cpp leaves out what an adapter says about norms, and so does aird: {}",
-                few(&adapter.ignored)
-            ));
-        }
-        let rounded = outcomes.iter().filter(|o| o.touched && o.to.is_quantized()).count();
-        if rounded > 0 {
-            ui.warn(format_args!(
-                "rounding to quantized types takes back part of the adapter's change in {}",
-                counted(rounded, "tensor")
-            ));
-        }
-        if let MergedType::Named(ty) = ty {
-            let fell_back = outcomes.iter().filter(|o| o.to != ty && o.to != o.from).count();
-            if fell_back > 0 {
-                ui.warn(format_args!(
-                    "{ty} does not fit the rows of {}: F16 instead",
-                    counted(fell_back, "tensor")
-                ));
-            }
-        }
-    }
-
-    fn print_report(
-        &self,
-        ui: &Ui,
-        files: Vec<FileReport>,
-        adapter: &Adapter,
-        outcomes: &[Outcome],
-    ) -> Result<()> {
-        if !self.json {
-            return Ok(());
-        }
-        ui.print_json(&Report {
-            files,
-            dry_run: self.out.dry_run,
-            merged: outcomes.iter().filter(|o| o.touched).count(),
-            converted: outcomes.iter().filter(|o| o.from != o.to).count(),
-            ignored: adapter.ignored.clone(),
-        })
     }
 }
 
@@ -166,13 +80,5 @@ fn parse_type(name: &str) -> Result<MergedType, String> {
             Ok(MergedType::Named(ty))
         }
         _ => Err("expected f16, bf16, f32, q8_0 or keep".into()),
-    }
-}
-
-fn type_name(ty: MergedType) -> String {
-    match ty {
-        MergedType::Auto => "auto".into(),
-        MergedType::Keep => "keep".into(),
-        MergedType::Named(ty) => ty.name().to_lowercase(),
     }
 }

@@ -282,10 +282,9 @@ impl Prune {
         };
         let n_block = model.tensors().filter_map(|t| t.info.block()).max().map_or(0, |b| b + 1);
         let sparsity = self.sparsity.unwrap_or_default();
-        let progress = ui.progress();
         let (stats, reads) = (&given.stats, |info: &TensorInfo| structure.reads(&info.name));
         let n_block = n_block as usize;
-        Ok(Some(owl_allocation(model, stats, sparsity, n_block, reads, &progress)?))
+        Ok(Some(owl_allocation(model, stats, sparsity, n_block, reads, ui)?))
     }
 
     fn in_sequence(
@@ -338,7 +337,7 @@ impl Prune {
     }
 
     fn step(&self, targets: &[Target], source: &str, given: Option<&Given>) -> Step {
-        let mut step = Step::new("prune").parameter("method", self.method_name());
+        let mut step = Step::new("prune", crate::VERSION).parameter("method", self.method_name());
         if let Some(sparsity) = self.sparsity {
             step = step.parameter("sparsity", sparsity);
         }

@@ -317,7 +317,7 @@ impl Quantize {
         folds: &mut Folds,
     ) -> Result<Vec<GroupReport>> {
         let groups = groups(model, &ui.prober().structure(model)?);
-        Ok(find_scales(model, stats, &groups, assignments, folds, &ui.progress())?)
+        Ok(find_scales(model, stats, &groups, assignments, folds, ui)?)
     }
 
     fn tell(&self, ui: &Ui, assignments: &[Assignment], reports: &[GroupReport]) {
@@ -375,7 +375,7 @@ impl Quantize {
     }
 
     fn step(&self, assignments: &[Assignment], source: &str, given: Option<&Given>) -> Step {
-        let mut step = Step::new("quantize")
+        let mut step = Step::new("quantize", crate::VERSION)
             .parameter("method", self.method_name())
             .parameter("type", self.ty().name().to_lowercase());
         if self.faithful {

@@ -13,9 +13,9 @@ use super::text::table;
 use super::ui::Ui;
 use crate::direction::Direction;
 use crate::eval::interval::{Rate, wilson};
-use crate::gguf::{Model, write_file};
+use crate::gguf::{Model, Watch, write_file};
 use crate::llama::graph::{Part as HalfPart, Structure};
-use crate::llama::{Deaf, Engine, Generation, Hooks, Sampling, generate};
+use crate::llama::{Engine, Generation, Hooks, NoListener, Sampling, generate};
 use crate::prompts::{self, Part, PromptSet};
 use crate::repair::search::{Answered, Budget, Counts, Questions, Search, Searched, search};
 use crate::repair::{Half, halves_text, parse_halves};
@@ -199,7 +199,7 @@ impl SearchArgs {
                  hint: a --chat-template that ends the thought at once, as \"<think></think>\""
             );
         }
-        let found = search(model, &engine, &plan, &mut ui.steps())?;
+        let found = search(model, &engine, &plan, ui)?;
         let settings = self.settings(&chat, &asked);
         let report = self.report(path, question, &found, settings);
         let front = front_text(&report, question.start);
@@ -224,14 +224,13 @@ impl SearchArgs {
         if thinks(&engine, &questions.harmful, self.parallel)? {
             return Ok(None);
         }
-        let mut steps = ui.steps();
-        steps.show("reading answers", 0, 1);
-        Ok(Some(questions.count(&engine, &mut Hooks::new(), &mut steps)?))
+        ui.part("reading answers", 0, 1);
+        Ok(Some(questions.count(&engine, &mut Hooks::new())?))
     }
 
     fn questions(&self, chat: &Chat, engine: &Engine, asked: &Asked) -> Result<Questions> {
         let tokens = |set: &PromptSet| -> Result<Vec<Vec<i32>>> {
-            set.texts().map(|text| chat.tokens(engine, text)).collect()
+            set.texts().map(|text| Ok(chat.tokens(engine, text)?)).collect()
         };
         Ok(Questions {
             harmful: tokens(&asked.harmful)?,
@@ -403,7 +402,7 @@ fn thinks(engine: &Engine, harmful: &[Vec<i32>], parallel: u32) -> Result<bool> 
     let asked = &harmful[..harmful.len().min(N_LISTENED)];
     let sampling = Sampling::Greedy;
     let settings = Generation { max_tokens: THOUGHT_TOKENS, parallel, sampling };
-    let answers = generate(engine, asked, settings, &mut Hooks::new(), &mut Deaf)?;
+    let answers = generate(engine, asked, settings, &mut Hooks::new(), &mut NoListener)?;
     let thinks = |(prompt, answer): (&Vec<i32>, &Vec<i32>)| {
         let prompt = spelled(&prompt[prompt.len().saturating_sub(THOUGHT_TOKENS)..]);
         THOUGHTS.iter().any(|mark| prompt.trim_end().ends_with(mark)) || begins(&spelled(answer))

@@ -67,7 +67,7 @@ impl Sequence<'_> {
         prune(&mut rewrite, self.model, stats, self.method, &targets, &Arc::default())?;
         let folder = folder_beside(&given.path)?;
         let path = folder.path().join("so-far.gguf");
-        rewrite.write(&path, false, &ui.progress())?;
+        rewrite.write(&path, false, ui)?;
         let engine = self.engine.load(ui, &Model::open(&path)?)?;
         let kept = folder.path().join("stats.gguf");
         stats::write(&kept, &collected(ui, &engine, calibration)?)?;

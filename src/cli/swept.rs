@@ -7,13 +7,13 @@ use anyhow::{Result, bail};
 
 use super::calibration::Calibration;
 use super::given::StatsArgs;
-use super::sweeping::{
-    Teller, check_room_for_parts, kept, made_of, parts_folder, put_into, tell_of_experts,
-};
 use super::text::{by_kind, counted};
 use super::ui::Ui;
 use crate::gguf::{Model, Rewrite, Step, Tensor};
 use crate::refit::{Jobs, Outcome, Parts, Refit, Refitted, Towards, refit};
+use crate::verbs::parts::{
+    check_room_for_parts, made_of, note_block, note_kept, parts_folder, put_into, warn_of_experts,
+};
 
 /// Added to the inputs' squares, in means of them. Both papers' code adds 0.01, and reads some
 /// 260,000 tokens; of a tenth or less of them that fits noise (BENCHMARKS.md).
@@ -70,9 +70,10 @@ impl Sweep<'_> {
             job: self.jobs,
             options: self.stats.engine.options(),
             prober: &ui.prober(),
+            watch: ui,
         };
-        let mut teller = Teller::new(ui);
-        let refitted = refit(&asked, &parts, &mut teller).inspect_err(|_| kept(ui, &parts))?;
+        let refitted = refit(&asked, &parts, &mut |block| note_block(ui, block))
+            .inspect_err(|_| note_kept(ui, &parts))?;
         let models = parts.models(refitted.blocks.len());
         Ok(Swept { parts, models, refitted, about })
     }
@@ -100,12 +101,12 @@ impl Swept {
                 by_kind(names)
             ));
         }
-        tell_of_experts(ui, &self.refitted, "their own weights alone decide");
+        warn_of_experts(ui, &self.refitted, "their own weights alone decide");
     }
 
     /// Tells `rewrite` to write it.
     pub fn write_into<'m>(&'m self, rewrite: &mut Rewrite<'m>) -> Result<()> {
-        put_into(rewrite, self.tensors())
+        Ok(put_into(rewrite, self.tensors())?)
     }
 
     /// The step, with what was read.

@@ -11,7 +11,7 @@ use super::args::{EngineArgs, compared, model_name};
 use super::chat::warn_of_date;
 use super::paths::Verb;
 use super::tasks_table::text;
-use super::ui::{Steps, Ui};
+use super::ui::Ui;
 use crate::eval::tasks::{
     self, Difference, Metric, Run, Scored, Tally, Task, TaskData, difference, evaluate, tally, task,
 };
@@ -276,7 +276,7 @@ impl Tasks {
     fn load_reference(&self, ui: &Ui, text: Option<&Text>) -> Result<Option<Reference>> {
         let (Some(path), Some(text)) = (&self.reference, text) else { return Ok(None) };
         let model = Model::open(path)?;
-        let name = Name { name: model_name(&model), sha256: model_sha256(&model, &ui.progress())? };
+        let name = Name { name: model_name(&model), sha256: model_sha256(&model, ui)? };
         let engine = self.engine.load(ui, &model)?;
         let windows = text.windows(&engine)?;
         Ok(Some(Reference { name, engine, windows }))
@@ -292,7 +292,7 @@ impl Tasks {
         (text, reference): (Option<&Text>, Option<&Reference>),
     ) -> Result<(Figures, Vec<Vec<Scored>>)> {
         let model = Model::open(path)?;
-        let sha256 = model_sha256(&model, &ui.progress())?;
+        let sha256 = model_sha256(&model, ui)?;
         let engine = self.engine.load(ui, &model)?;
         // What is wrong with the text is said before benchmarks are run.
         let windows = text.map(|text| text.windows(&engine)).transpose()?;
@@ -309,14 +309,11 @@ impl Tasks {
             parallel: self.parallel,
         };
         let name = unique(model_name(&model), named);
-        let mut steps = ui.steps();
         let mut scored = Vec::with_capacity(data.len());
         for data in data {
             let start = std::time::Instant::now();
             let file = self.kept(data.task.name(), &sha256);
-            let n = data.items.len();
-            let mut tell = |done| steps.show(data.task.name(), done, n);
-            let (items, n_tokens) = evaluate(&run, data, file.as_deref(), &mut tell)?;
+            let (items, n_tokens) = evaluate(&run, data, file.as_deref(), ui)?;
             let seconds = start.elapsed().as_secs_f64();
             ui.detail(format_args!(
                 "{name}: {} in {seconds:.1} s, {n_tokens} tokens, {:.0} a second",
@@ -326,7 +323,7 @@ impl Tasks {
             scored.push(items);
         }
         let (perplexity, kl) = match &windows {
-            Some(windows) => self.read_text(&run, windows, reference, &mut steps)?,
+            Some(windows) => self.read_text(&run, windows, reference, ui)?,
             None => (None, None),
         };
         let pairs: Vec<(&TaskData, &[Scored])> =
@@ -346,18 +343,16 @@ impl Tasks {
         run: &Run<'_>,
         windows: &Windows,
         reference: Option<&Reference>,
-        steps: &mut Steps,
+        ui: &Ui,
     ) -> Result<(Option<Perplexity>, Option<Kl>)> {
-        let (model, n) = (Measured { engine: run.engine, sha256: run.model_sha256 }, windows.len());
+        let model = Measured { engine: run.engine, sha256: run.model_sha256 };
         let file = self.kept("perplexity", run.model_sha256);
-        let mut tell = |done| steps.show("perplexity", done, n);
-        let perplexity = perplexity(model, windows, file.as_deref(), &mut tell)?;
+        let perplexity = perplexity(model, windows, file.as_deref(), ui)?;
         let Some(reference) = reference else { return Ok((Some(perplexity), None)) };
         let file = self.kept("kl", run.model_sha256);
         let both = (windows, &reference.windows);
         let to = Measured { engine: &reference.engine, sha256: &reference.name.sha256 };
-        let mut tell = |done| steps.show("KL", done, n);
-        let kl = kl(model, to, both, file.as_deref(), &mut tell)?;
+        let kl = kl(model, to, both, file.as_deref(), ui)?;
         Ok((Some(perplexity), Some(kl)))
     }
 

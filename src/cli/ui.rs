@@ -3,19 +3,19 @@
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use clap::builder::styling::{AnsiColor, Style};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use super::progress::Progress;
 use super::signals;
-use super::text::{shown, shown_lines};
+use super::text::shown_lines;
 use crate::gguf::Watch;
-use crate::llama::Prober;
-use crate::{direction, llama};
+use crate::llama::{self, Prober};
+use crate::verbs::{Host, Note};
 
 const RED: Style = AnsiColor::Red.on_default().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
@@ -25,6 +25,7 @@ pub struct Ui {
     quiet: bool,
     verbose: u8,
     interrupted: Arc<AtomicBool>,
+    progress: Progress,
 }
 
 impl Ui {
@@ -39,7 +40,7 @@ impl Ui {
         if verbose >= 2 {
             llama::set_loud(|line| complain(shown_lines(line)));
         }
-        Ok(Ui { quiet, verbose, interrupted })
+        Ok(Ui { quiet, verbose, interrupted, progress: Progress::new(quiet) })
     }
 
     /// Prints a result. Names and values in it come from files: whatever steers a terminal is
@@ -56,6 +57,7 @@ impl Ui {
     /// Prints bytes of a result, as they are. A reader that closed the pipe has what it wanted: the
     /// rest is dropped, and whatever the verb finds is still its exit code.
     pub fn print_bytes(&self, bytes: &[u8]) -> Result<()> {
+        self.progress.clear();
         let mut stdout = io::stdout().lock();
         match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -65,7 +67,7 @@ impl Ui {
 
     /// How a model is tried in a process of its own.
     pub fn prober(&self) -> Prober {
-        Prober { program: own_program(), interrupt: self.interrupt() }
+        Host::prober(self)
     }
 
     /// Prints a text as it is in a file: to the byte, but fit for a terminal where it goes to one.
@@ -85,7 +87,8 @@ impl Ui {
     /// Says what was done.
     pub fn say(&self, text: impl Display) {
         if !self.quiet {
-            complain(shown_lines(&format!("{text}\n")));
+            let text = shown_lines(&format!("{text}\n"));
+            self.progress.aside(|| complain(text));
         }
     }
 
@@ -104,7 +107,8 @@ impl Ui {
     /// Says what the user should know before trusting the result; even `-q` does not hide it.
     pub fn warn(&self, text: impl Display) {
         let text = shown_lines(&text.to_string());
-        complain(format_args!("{YELLOW}warning:{YELLOW:#} {text}\n"));
+        let warn = || complain(format_args!("{YELLOW}warning:{YELLOW:#} {text}\n"));
+        self.progress.aside(warn);
     }
 
     /// Set once the user asked to stop.
@@ -112,77 +116,31 @@ impl Ui {
         Arc::clone(&self.interrupted)
     }
 
-    /// A bar that counts parts; hidden where stderr is no terminal.
-    pub fn steps(&self) -> Steps {
-        let bar = if self.quiet { ProgressBar::hidden() } else { ProgressBar::new(0) };
-        if let Ok(style) = ProgressStyle::with_template("{msg:<18} [{bar:30}] {pos}/{len} {eta}") {
-            bar.set_style(style.progress_chars("=> "));
+    /// Prints a report: as JSON, or else as `text` has it.
+    pub fn report<R: Serialize>(
+        &self,
+        json: bool,
+        report: &R,
+        text: impl FnOnce() -> String,
+    ) -> Result<()> {
+        match json {
+            true => self.print_json(report),
+            false => self.print(text()),
         }
-        Steps { bar }
-    }
-
-    /// A bar with bytes a second and time left; hidden where stderr is no terminal.
-    pub fn progress(&self) -> Progress<'_> {
-        let bar = if self.quiet { ProgressBar::hidden() } else { ProgressBar::no_length() };
-        Progress { bar: Mutex::new(bar), interrupted: &self.interrupted }
     }
 }
 
-/// A bar that counts the parts of a long search.
-pub struct Steps {
-    bar: ProgressBar,
-}
-
-impl llama::Listener for Steps {}
-
-impl Steps {
-    /// `done` of `of` parts of `what`.
-    pub fn show(&mut self, what: &str, done: usize, of: usize) {
-        self.bar.set_length(of as u64);
-        self.bar.set_position(done as u64);
-        self.bar.set_message(shown(what));
-    }
-}
-
-impl direction::Progress for Steps {
-    fn part(&mut self, what: &str, done: usize, of: usize) {
-        self.show(what, done, of);
-    }
-}
-
-impl Drop for Steps {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
-    }
-}
-
-/// A progress bar that watches a long operation.
-pub struct Progress<'a> {
-    bar: Mutex<ProgressBar>,
-    interrupted: &'a AtomicBool,
-}
-
-impl Progress<'_> {
-    fn with(&self, act: impl Fn(&ProgressBar)) {
-        act(&self.bar.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-}
-
-impl Watch for Progress<'_> {
+impl Watch for Ui {
     fn stage(&self, what: &str, bytes: u64) {
-        let template = "{msg:<14} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
-        self.with(|bar| {
-            if let Ok(style) = ProgressStyle::with_template(template) {
-                bar.set_style(style.progress_chars("=> "));
-            }
-            bar.reset();
-            bar.set_length(bytes);
-            bar.set_message(shown(what));
-        });
+        self.progress.stage(what, bytes);
     }
 
     fn advance(&self, bytes: u64) {
-        self.with(|bar| bar.inc(bytes));
+        self.progress.advance(bytes);
+    }
+
+    fn part(&self, what: &str, done: usize, of: usize) {
+        self.progress.part(what, done, of);
     }
 
     fn interrupted(&self) -> bool {
@@ -190,19 +148,30 @@ impl Watch for Progress<'_> {
     }
 }
 
-impl Drop for Progress<'_> {
-    fn drop(&mut self) {
-        self.with(ProgressBar::finish_and_clear);
+impl Host for Ui {
+    fn note(&self, note: Note, text: &str) {
+        match note {
+            Note::Done => self.say(text),
+            Note::Detail => self.detail(text),
+            Note::Warning => self.warn(text),
+        }
+    }
+
+    fn prober(&self) -> Prober {
+        Prober { program: Some(own_program()), interrupt: self.interrupt() }
     }
 }
 
-/// Prints an error and its causes, each said once.
-pub fn print_error(error: &anyhow::Error) {
+/// Prints an error and its causes, each once, and a hint.
+pub fn print_error(error: &anyhow::Error, hint: Option<String>) {
     let mut said = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
         if !said.contains(&cause) {
             said = format!("{said}: {cause}");
         }
+    }
+    if let Some(hint) = hint {
+        said = format!("{said}\nhint: {hint}");
     }
     complain(format_args!("{RED}error:{RED:#} {}\n", shown_lines(&said)));
 }

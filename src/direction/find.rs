@@ -4,8 +4,9 @@ use super::capture::{Captured, Grid, Shape, capture, difference_of_means};
 use super::error::{Error, Result};
 use super::score::{RefusalTokens, find_refusal_tokens, known_refusal_tokens};
 use super::select::{Cell, Judges, Limits, Selection, select};
+use crate::gguf::Watch;
 use crate::llama::graph::Structure;
-use crate::llama::{Engine, Listener, Prefill};
+use crate::llama::{Engine, Prefill};
 
 /// Prompts of each kind that the means need.
 const MIN_TRAIN: usize = 16;
@@ -62,17 +63,11 @@ pub struct Found {
     pub n_tokens: u64,
 }
 
-/// Told what is done.
-pub trait Progress: Listener {
-    /// A stretch of work: `done` of `of` parts of `what`.
-    fn part(&mut self, what: &str, done: usize, of: usize);
-}
-
 /// Finds a direction in `engine`'s model.
 ///
 /// # Errors
 /// The model hardly refuses, too few prompts are left, no candidate passes, no memory.
-pub fn find(engine: &Engine, search: &Search, progress: &mut dyn Progress) -> Result<Found> {
+pub fn find(engine: &Engine, search: &Search, watch: &dyn Watch) -> Result<Found> {
     let kinds = [&search.train, &search.held_out];
     let all = || kinds.into_iter().flat_map(|k| k.harmful.iter().chain(&k.harmless));
     let longest = all().map(Vec::len).max().unwrap_or(1);
@@ -81,8 +76,8 @@ pub fn find(engine: &Engine, search: &Search, progress: &mut dyn Progress) -> Re
         _ => Some(match known_refusal_tokens(engine) {
             Some(tokens) => tokens,
             None => {
-                progress.part("how it refuses", 0, 1);
-                find_refusal_tokens(engine, &search.held_out.harmful, search.parallel, progress)?
+                watch.part("how it refuses", 0, 1);
+                find_refusal_tokens(engine, &search.held_out.harmful, search.parallel)?
             }
         }),
     };
@@ -100,7 +95,7 @@ pub fn find(engine: &Engine, search: &Search, progress: &mut dyn Progress) -> Re
         check_cell(cell, shape)?;
     }
     let filter = search.choice != Choice::CaptureOnly;
-    progress.part("reading prompts", 0, 4);
+    watch.part("reading prompts", 0, 4);
     let (harmful, harmless) = read(&mut prefill, &search.train, shape, filter)?;
     let of = &search.train;
     if filter {
@@ -110,10 +105,9 @@ pub fn find(engine: &Engine, search: &Search, progress: &mut dyn Progress) -> Re
     let selection = match search.choice {
         Choice::CaptureOnly | Choice::Given(_) => None,
         Choice::Select(limits) => {
-            progress.part("reading prompts", 2, 4);
+            watch.part("reading prompts", 2, 4);
             let judges = judges(&mut prefill, structure, &search.held_out, shape)?;
-            let mut tell = |done, of| progress.part("trying candidates", done, of);
-            Some(select(&mut prefill, &candidates, &judges, limits, &mut tell)?)
+            Some(select(&mut prefill, &candidates, &judges, limits, watch)?)
         }
     };
     let n_kept = (harmful.kept, harmless.kept);

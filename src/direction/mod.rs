@@ -14,7 +14,7 @@ pub use capture::{Captured, Grid, Shape, capture, difference_of_means};
 pub use compare::{Comparison, compare};
 pub use error::{Error, Result};
 pub use file::{About, CellScores, Direction};
-pub use find::{Choice, Found, Kinds, Progress, Search, find};
+pub use find::{Choice, Found, Kinds, Search, find};
 pub use intervene::{ablate, add, cosine, unit};
 pub use score::{RefusalTokens, find_refusal_tokens, known_refusal_tokens, refusal_score};
 pub use select::{Cell, Judges, Limits, Scores, Selection, select};

@@ -1,6 +1,6 @@
 //! How much a model is about to refuse, read off the logits behind a prompt.
 
-use crate::llama::{Engine, Generation, Hooks, Listener, LogSoftmax, Sampling, generate};
+use crate::llama::{Engine, Generation, Hooks, LogSoftmax, NoListener, Sampling, generate};
 
 use super::error::{Error, Result};
 use crate::judge::begins_refusal;
@@ -59,10 +59,9 @@ pub fn find_refusal_tokens(
     engine: &Engine,
     harmful: &[Vec<i32>],
     parallel: u32,
-    listener: &mut dyn Listener,
 ) -> Result<RefusalTokens> {
     let settings = Generation { max_tokens: LOOK_TOKENS, parallel, sampling: Sampling::Greedy };
-    let answers = generate(engine, harmful, settings, &mut Hooks::new(), listener)?;
+    let answers = generate(engine, harmful, settings, &mut Hooks::new(), &mut NoListener)?;
     let mut counts = std::collections::BTreeMap::<i32, usize>::new();
     let mut refused = 0;
     for answer in &answers {

@@ -9,6 +9,7 @@ use super::capture::Grid;
 use super::error::{Error, Result};
 use super::intervene::{ablate, add, unit};
 use super::score::refusal_score;
+use crate::gguf::Watch;
 use crate::llama::graph::Structure;
 use crate::llama::{Hooks, Prefill, kl_divergence};
 
@@ -90,7 +91,7 @@ pub fn select(
     candidates: &Grid<f32>,
     judges: &Judges<'_>,
     limits: Limits,
-    progress: &mut dyn FnMut(usize, usize),
+    watch: &dyn Watch,
 ) -> Result<Selection> {
     let start = prefill.n_tokens();
     let bench = Bench::new(prefill, candidates, judges)?;
@@ -110,7 +111,7 @@ pub fn select(
     let mut left: Vec<usize> = (0..tallies.len()).collect();
     for (n, go_on) in rungs {
         for (done, &i) in left.iter().enumerate() {
-            progress(done, left.len());
+            watch.part("trying candidates", done, left.len());
             bench.evaluate(prefill, &mut tallies[i], n)?;
         }
         left.sort_by(|&a, &b| {

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::error::{Error, Result};
 use super::interval::{Mean, Rate, bootstrap, wilson_of};
 use super::segments;
+use crate::gguf::Watch;
 use crate::llama::{Engine, Input, LogSoftmax, Session, Size, argmax, kl_divergence};
 use crate::prompts::TextFile;
 
@@ -157,8 +158,7 @@ pub struct Measured<'a> {
     pub sha256: &'a str,
 }
 
-/// The perplexity of `windows` to a model, its windows kept in `results`; `tell` hears how many are
-/// done.
+/// The perplexity of `windows` to a model, its windows kept in `results`.
 ///
 /// # Errors
 /// The results were made with other settings; scores that are no numbers; the engine's.
@@ -166,12 +166,12 @@ pub fn perplexity(
     model: Measured<'_>,
     windows: &Windows,
     results: Option<&Path>,
-    tell: &mut dyn FnMut(usize),
+    watch: &dyn Watch,
 ) -> Result<Perplexity> {
     let mut reader = None;
     let settings = settings("perplexity", model, None, windows);
     let make = |segment: std::ops::Range<usize>| {
-        tell(segment.start);
+        watch.part("perplexity", segment.start, windows.len());
         let reader = match &mut reader {
             Some(reader) => reader,
             none => none.insert(Reader::new(model.engine, windows)?),
@@ -180,7 +180,7 @@ pub fn perplexity(
         made.collect()
     };
     let parts: Vec<Likelihood> = segments::run(results, &settings, (windows.len(), 1), make)?;
-    tell(windows.len());
+    watch.part("perplexity", windows.len(), windows.len());
     let n = windows.n_scored() as f64;
     let mean = parts.iter().map(|p| p.nll).sum::<f64>() / n;
     let variance = parts.iter().map(|p| p.nll_squares).sum::<f64>() / n - mean * mean;
@@ -228,13 +228,13 @@ pub fn kl(
     reference: Measured<'_>,
     (windows, of_reference): (&Windows, &Windows),
     results: Option<&Path>,
-    tell: &mut dyn FnMut(usize),
+    watch: &dyn Watch,
 ) -> Result<Kl> {
     windows.check_same(of_reference)?;
     let mut readers = None;
     let settings = settings("kl", model, Some(reference), windows);
     let make = |segment: std::ops::Range<usize>| {
-        tell(segment.start);
+        watch.part("KL", segment.start, windows.len());
         let (model, reference) = match &mut readers {
             Some(readers) => readers,
             none => none.insert((
@@ -246,7 +246,7 @@ pub fn kl(
         made.collect()
     };
     let parts: Vec<Distance> = segments::run(results, &settings, (windows.len(), 1), make)?;
-    tell(windows.len());
+    watch.part("KL", windows.len(), windows.len());
     let mut all: Vec<f64> = parts.iter().flat_map(|p| p.kl.iter().copied()).collect();
     all.sort_by(f64::total_cmp);
     let means: Vec<f64> =

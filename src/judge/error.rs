@@ -11,9 +11,9 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[allow(missing_docs)] // the sentence of each variant is its documentation
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error(transparent)]
+    #[error("{0}")]
     Llama(#[from] llama::Error),
-    #[error(transparent)]
+    #[error("{0}")]
     Prompts(#[from] prompts::Error),
     #[error(
         "{}: its chat template asks for no 'safe' or 'unsafe', expected a model of the LlamaGuard \

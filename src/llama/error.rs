@@ -11,7 +11,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[allow(missing_docs)] // the sentence of each variant is its documentation
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error(transparent)]
+    #[error("{0}")]
     Gguf(#[from] gguf::Error),
     #[error("{} is no model: its general.type is '{kind}'", path.display())]
     NoModel { path: PathBuf, kind: String },

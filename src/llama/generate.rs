@@ -10,6 +10,7 @@ use super::error::{Error, Result};
 use super::hooks::Hooks;
 use super::sampler::{Sampler, Sampling};
 use super::session::{Input, Session, Size, prompt_inputs};
+use crate::gguf::Watch;
 
 /// Tokens decoded at once while prompts are read.
 const N_BATCH: u32 = 512;
@@ -36,9 +37,32 @@ pub trait Listener {
 }
 
 /// Hears nothing.
-pub struct Deaf;
+pub struct NoListener;
 
-impl Listener for Deaf {}
+impl Listener for NoListener {}
+
+/// Reports to a watch how many answers are whole.
+pub struct AnswerCount<'a> {
+    watch: &'a dyn Watch,
+    what: &'a str,
+    done: usize,
+    of: usize,
+}
+
+impl<'a> AnswerCount<'a> {
+    /// `of` answers to come, `done` of them there already; `what` is the stage's name.
+    pub fn new(watch: &'a dyn Watch, what: &'a str, done: usize, of: usize) -> AnswerCount<'a> {
+        watch.part(what, done, of);
+        AnswerCount { watch, what, done, of }
+    }
+}
+
+impl Listener for AnswerCount<'_> {
+    fn answered(&mut self, _: usize) {
+        self.done += 1;
+        self.watch.part(self.what, self.done, self.of);
+    }
+}
 
 /// An answer under way in a slot.
 struct Slot {

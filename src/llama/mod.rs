@@ -21,7 +21,7 @@ mod softmax;
 pub use codec::{decode, encode, is_decodable, is_encodable, needs_importance, weighs_errors};
 pub use engine::{Engine, FirstToken, Options};
 pub use error::{Error, Result};
-pub use generate::{Deaf, Generation, Listener, generate, generate_streams};
+pub use generate::{AnswerCount, Generation, Listener, NoListener, generate, generate_streams};
 pub use hooks::{Go, Hooks};
 pub use likelihood::{Scorer, Text, TokenScore};
 pub use linear::{LinearInput, Use};

@@ -41,8 +41,8 @@ const LACKS: [&str; 9] = [
 /// How to start a probe.
 #[derive(Debug, Clone)]
 pub struct Prober {
-    /// aird itself.
-    pub program: PathBuf,
+    /// aird itself. None: models are tried in this process, which ends where llama.cpp aborts.
+    pub program: Option<PathBuf>,
     /// Once it is set, the probe under way is ended.
     pub interrupt: Arc<AtomicBool>,
 }
@@ -121,13 +121,21 @@ impl Trial<'_> {
 }
 
 impl Prober {
+    /// Tries models in this process, which ends where llama.cpp aborts.
+    pub fn in_this_process() -> Prober {
+        Prober { program: None, interrupt: Arc::default() }
+    }
+
     /// Tries a model in a process of its own.
     ///
     /// # Errors
     /// [`Error::Run`] where llama.cpp refuses or aborts, [`Error::NoMeans`] where the machine lacks
     /// memory or threads, [`Error::NoProbe`] where no process can be started, or an interrupt.
     pub fn first_token(&self, trial: &Trial<'_>) -> Result<FirstToken> {
-        self.ask(trial, false)
+        match &self.program {
+            Some(program) => self.ask(program, trial, false),
+            None => trial.first_token(),
+        }
     }
 
     /// Traces the structure of `model` in a process of its own.
@@ -137,12 +145,21 @@ impl Prober {
     pub fn structure(&self, model: &Model) -> Result<Structure> {
         check_kind(model)?;
         let (model, options) = (&model.shards()[0].path, Options { threads: 1, gpu_layers: 0 });
-        self.ask(&Trial { model, lora: None, options }, true)
+        let trial = Trial { model, lora: None, options };
+        match &self.program {
+            Some(program) => self.ask(program, &trial, true),
+            None => Structure::trace(&Model::open(model)?),
+        }
     }
 
-    fn ask<T: DeserializeOwned>(&self, trial: &Trial<'_>, structure: bool) -> Result<T> {
+    fn ask<T: DeserializeOwned>(
+        &self,
+        program: &Path,
+        trial: &Trial<'_>,
+        structure: bool,
+    ) -> Result<T> {
         let no_probe = |source| Error::NoProbe { path: trial.model.into(), source };
-        let (status, stdout, stderr) = self.run(trial, structure).map_err(no_probe)?;
+        let (status, stdout, stderr) = self.run(program, trial, structure).map_err(no_probe)?;
         if self.interrupt.load(Ordering::Relaxed) {
             return Err(Error::Interrupted);
         }
@@ -154,8 +171,13 @@ impl Prober {
     }
 
     /// Runs the child to its end; how it ended, and what it wrote to stdout and stderr.
-    fn run(&self, trial: &Trial<'_>, structure: bool) -> io::Result<(ExitStatus, String, String)> {
-        let mut command = Command::new(&self.program);
+    fn run(
+        &self,
+        program: &Path,
+        trial: &Trial<'_>,
+        structure: bool,
+    ) -> io::Result<(ExitStatus, String, String)> {
+        let mut command = Command::new(program);
         command.arg("probe").args(["--threads", &trial.options.threads.to_string()]);
         command.args(["--gpu-layers", &trial.options.gpu_layers.to_string()]);
         if structure {
@@ -274,7 +296,7 @@ mod tests {
         let program = folder.path().join("aird");
         std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
         std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
-        let prober = Prober { program, interrupt: Arc::default() };
+        let prober = Prober { program: Some(program), interrupt: Arc::default() };
         let options = Options { threads: 1, gpu_layers: 0 };
         prober.first_token(&Trial { model: Path::new("m.gguf"), lora: None, options })
     }
@@ -320,7 +342,7 @@ mod tests {
 
     #[test]
     fn an_interrupt_ends_the_probe_under_way() {
-        let prober = Prober { program: "sleep".into(), interrupt: Arc::new(true.into()) };
+        let prober = Prober { program: Some("sleep".into()), interrupt: Arc::new(true.into()) };
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         assert!(!prober.wait(&mut child).unwrap().success());
     }

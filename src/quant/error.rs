@@ -9,9 +9,9 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[allow(missing_docs)] // the sentence of each variant is its documentation
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error(transparent)]
+    #[error("{0}")]
     Codec(#[from] llama::Error),
-    #[error(transparent)]
+    #[error("{0}")]
     Gguf(#[from] gguf::Error),
     #[error(
         "{name} row {row} column {column} is NaN or infinite in the input\n\

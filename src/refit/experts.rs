@@ -137,7 +137,6 @@ impl BlockWork<'_> {
         names: &[&str],
         record: &mut Record,
         (original, ours): (&Model, &mut Lane<'_>),
-        told: &mut dyn FnMut(&str),
     ) -> Result<Vec<TensorReport>> {
         let Some(mut routed) = self.routed(names[0], ours, place)? else {
             return Ok(self.unread(names, ours.model));
@@ -160,7 +159,8 @@ impl BlockWork<'_> {
         let (n_expert, dim) = (n_matrices(first.ours), first.ours.info.n_cols() as usize);
         for expert in 0..n_expert {
             self.means.check_interrupt()?;
-            told(&format!("{}, expert {expert} of {n_expert}", renamed(names[0], self.block)));
+            let name = renamed(names[0], self.block);
+            self.report(&format!("{name}, expert {expert} of {n_expert}"));
             let ours = routed.reached(expert);
             let pairs = match &theirs {
                 Some(theirs) => pairs(theirs.reached(expert), ours),

@@ -13,7 +13,7 @@ use super::report::{Outcome, TensorReport};
 use super::sums::{Readers, Sums, WriterSums};
 use super::targets::Targets;
 use super::texts::Texts;
-use crate::gguf::{Model, TensorInfo};
+use crate::gguf::{Model, TensorInfo, Watch};
 use crate::llama::graph::{Group, Link, Structure};
 use crate::llama::{Engine, is_encodable};
 use crate::numeric::{Cross, Factor, Gram};
@@ -24,12 +24,19 @@ pub(super) struct BlockWork<'a> {
     pub means: &'a Means<'a>,
     pub way: Way,
     pub block: u32,
+    pub n_block: u32,
     pub texts: &'a Texts,
     pub towards: Towards,
     pub job: Jobs<'a>,
+    pub watch: &'a dyn Watch,
 }
 
 impl BlockWork<'_> {
+    /// Reports what is worked on.
+    pub fn report(&self, what: &str) {
+        self.watch.part(what, self.block as usize, self.n_block as usize);
+    }
+
     /// Refits the block's matrices in `ours`, and lets the original's rows through it; `engine`
     /// runs the original's block.
     pub fn run(
@@ -37,7 +44,6 @@ impl BlockWork<'_> {
         engine: Engine,
         original: &mut Lane<'_>,
         ours: &mut Lane<'_>,
-        told: &mut dyn FnMut(&str),
     ) -> Result<Vec<TensorReport>> {
         let structure = &engine.structure()?.clone();
         let place = Place::new(structure, self.way, self.block);
@@ -64,14 +70,14 @@ impl BlockWork<'_> {
                 }
             }
             if let Some(first) = names.first() {
-                told(&renamed(first, self.block));
+                self.report(&renamed(first, self.block));
                 let sums = self.sums(structure, &names, &mut record, ours, &place)?;
                 self.refit(sums, &names, (original.model, ours), &mut reports)?;
             }
             if let Some(first) = experts.first() {
-                told(&renamed(first, self.block));
+                self.report(&renamed(first, self.block));
                 let (at, both) = ((structure, &place), (original.model, &mut *ours));
-                reports.extend(self.refit_experts(at, &experts, &mut record, both, told)?);
+                reports.extend(self.refit_experts(at, &experts, &mut record, both)?);
             }
         }
         Ok(reports)

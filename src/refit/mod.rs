@@ -36,7 +36,7 @@ use self::lane::{Lane, Means, Way};
 use self::texts::Texts;
 use self::whole::{Baseline, Stream, way_of};
 use self::working::Working;
-use crate::gguf::Model;
+use crate::gguf::{Model, Watch};
 use crate::llama::{Options, Prober};
 use crate::stats::Sample;
 
@@ -63,28 +63,27 @@ pub struct Refit<'a> {
     /// How blocks are tried that llama.cpp might abort on. Once its interrupt is set the work ends
     /// with an error; blocks that are done are kept.
     pub prober: &'a Prober,
-}
-
-/// Told how far the work is.
-pub trait Told {
-    /// Block `block` of `n_block` is at this part of itself.
-    fn at(&mut self, block: u32, n_block: u32, part: &str);
-    /// A block is done.
-    fn done(&mut self, report: &BlockReport);
+    /// Hears which block is worked on.
+    pub watch: &'a dyn Watch,
 }
 
 /// Refits block by block; new tensors go into `parts`, and blocks found there are not done again.
+/// `each` gets the report of every block once it is done.
 ///
 /// # Errors
 /// llama.cpp cannot run a model, activations are no numbers, the disk is full, the interrupt.
-pub fn refit(asked: &Refit<'_>, parts: &Parts, told: &mut dyn Told) -> Result<Refitted> {
+pub fn refit(
+    asked: &Refit<'_>,
+    parts: &Parts,
+    each: &mut dyn FnMut(&BlockReport),
+) -> Result<Refitted> {
     let n_block = asked.model.needed_hparam("block_count")? as u32;
     let means = &Means::new(asked.options, asked.prober, parts);
     let (mut original, mut ours, mut baseline, texts) = start(asked, means, n_block)?;
     let mut refitted =
         Refitted { n_tokens: texts.n_fitted, n_held_out: texts.n_held_out, ..Refitted::default() };
     for block in 0..n_block {
-        told.at(block, n_block, "reading");
+        asked.watch.part("reading", block as usize, n_block as usize);
         let (way, engine) = way_of(&mut baseline, &mut original, means, block, &texts)?;
         let part = parts.read(block, asked.model)?;
         let is_done = part.is_some();
@@ -96,10 +95,10 @@ pub fn refit(asked: &Refit<'_>, parts: &Parts, told: &mut dyn Told) -> Result<Re
                 report
             }
             None => {
-                let mut told = |part: &str| told.at(block, n_block, part);
-                let (towards, job) = (asked.towards, asked.job);
-                let work = BlockWork { means, way, block, texts: &texts, towards, job };
-                let tensors = work.run(engine, &mut original, &mut ours, &mut told)?;
+                let (towards, job, watch) = (asked.towards, asked.job, asked.watch);
+                let work =
+                    BlockWork { means, way, block, n_block, texts: &texts, towards, job, watch };
+                let tensors = work.run(engine, &mut original, &mut ours)?;
                 BlockReport { block, alone: way == Way::Alone, tensors, ..BlockReport::default() }
             }
         };
@@ -110,7 +109,7 @@ pub fn refit(asked: &Refit<'_>, parts: &Parts, told: &mut dyn Told) -> Result<Re
         if !is_done {
             parts.write(block, asked.model, &replaced, &report)?;
         }
-        told.done(&report);
+        each(&report);
         refitted.blocks.push(report);
     }
     Ok(refitted)

@@ -10,13 +10,13 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[allow(missing_docs)] // the sentence of each variant is its documentation
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error(transparent)]
+    #[error("{0}")]
     Gguf(#[from] gguf::Error),
-    #[error(transparent)]
+    #[error("{0}")]
     Quant(#[from] quant::Error),
-    #[error(transparent)]
+    #[error("{0}")]
     Llama(#[from] llama::Error),
-    #[error(transparent)]
+    #[error("{0}")]
     Direction(#[from] direction::Error),
 
     #[error(

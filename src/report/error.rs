@@ -47,6 +47,6 @@ pub enum Error {
         hint: &'static str,
     },
     /// The report cannot be written.
-    #[error(transparent)]
+    #[error("{0}")]
     Write(#[from] gguf::Error),
 }

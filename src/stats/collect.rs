@@ -9,6 +9,7 @@ use indexmap::{IndexMap, IndexSet};
 
 use super::activation::InputStats;
 use super::error::{Error, Result};
+use crate::gguf::Watch;
 use crate::llama::graph::Structure;
 use crate::llama::{
     Engine, Error as LlamaError, Go, Hooks, Input, LinearInput, Session, Size, prompt_inputs,
@@ -41,8 +42,7 @@ pub struct Collected {
     pub interrupted: bool,
 }
 
-/// Reads `samples` from number `so_far.n_done` on and adds to `so_far`; `progress` hears how many
-/// samples and how many tokens are read. An interrupt is no error: what was gathered comes back.
+/// Reads `samples` from number `so_far.n_done` on and adds to `so_far`. An interrupt is no error: what was gathered comes back.
 ///
 /// # Errors
 /// No sample counts, no memory, NaN or infinite activations.
@@ -50,7 +50,7 @@ pub fn collect(
     engine: &Engine,
     samples: &[Sample],
     so_far: Collected,
-    progress: &mut dyn FnMut(usize, usize),
+    watch: &dyn Watch,
 ) -> Result<Collected> {
     if !samples.iter().any(|s| s.counted_from < s.tokens.len()) {
         return Err(Error::NoSamples);
@@ -61,7 +61,7 @@ pub fn collect(
     if plan.leaders.is_empty() {
         return Err(Error::NoLinear { architecture: engine.architecture() });
     }
-    let mut n_tokens = 0;
+    watch.part("reading samples", collected.n_done, samples.len());
     while collected.n_done < samples.len() {
         // llama.cpp cuts batches of several sequences for these, in an order of its own.
         let taken = if engine.is_recurrent() { 1 } else { batch_len(&samples[collected.n_done..]) };
@@ -79,8 +79,7 @@ pub fn collect(
             merge(&mut collected.inputs, name, sums)?;
         }
         collected.n_done += taken;
-        n_tokens += batch.iter().map(|s| s.tokens.len()).sum::<usize>();
-        progress(collected.n_done, n_tokens);
+        watch.part("reading samples", collected.n_done, samples.len());
     }
     collected.copy_to_followers(&plan);
     Ok(collected)

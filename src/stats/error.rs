@@ -11,9 +11,9 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[allow(missing_docs)] // the sentence of each variant is its documentation
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error(transparent)]
+    #[error("{0}")]
     Gguf(#[from] gguf::Error),
-    #[error(transparent)]
+    #[error("{0}")]
     Engine(#[from] llama::Error),
 
     #[error("{}: {what}", path.display())]

@@ -12,4 +12,4 @@ pub use activation::{About, InputStats, Stats};
 pub use collect::{Collected, Sample, collect};
 pub use error::{Error, Result};
 pub use imatrix::{read, write, write_partial};
-pub use samples::{choose, windows};
+pub use samples::{choose, samples_sha256, windows};

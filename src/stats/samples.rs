@@ -2,9 +2,11 @@
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use sha2::{Digest, Sha256};
 
 use super::collect::Sample;
 use super::error::{Error, Result};
+use crate::gguf::hex;
 
 /// Windows of `n_ctx` tokens from a text of tokens, the remainder left out; every one begins with
 /// `bos` in place of its first token if the model wants one, as llama-imatrix has it.
@@ -46,6 +48,17 @@ pub fn choose<T>(items: Vec<T>, n: usize, seed: u64) -> Vec<T> {
     let mut wanted = indices.into_iter().peekable();
     let chosen = items.into_iter().enumerate().filter(|(i, _)| wanted.next_if_eq(i).is_some());
     chosen.map(|(_, item)| item).collect()
+}
+
+/// sha256 of what the samples are, in order.
+pub fn samples_sha256(samples: &[Sample]) -> String {
+    let mut digest = Sha256::new();
+    for sample in samples {
+        digest.update((sample.counted_from as u64).to_le_bytes());
+        digest.update((sample.tokens.len() as u64).to_le_bytes());
+        sample.tokens.iter().for_each(|t| digest.update(t.to_le_bytes()));
+    }
+    hex(&digest.finalize())
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::folder::Folder;
 use super::plan::Plan;
 use super::step::{Arg, Step, Work, is_sweep};
 use crate::gguf::{GgmlType, Model, TensorInfo};
-use crate::llama::{Deaf, Engine, Generation, Hooks, Sampling, generate};
+use crate::llama::{Engine, Generation, Hooks, NoListener, Sampling, generate};
 use crate::prompts::{self, Part};
 use crate::quant::is_convertible;
 
@@ -71,7 +71,7 @@ pub fn measure(engine: &Engine) -> Result<Rates> {
         let start = Instant::now();
         let parallel = prompts.len() as u32;
         let settings = Generation { max_tokens, parallel, sampling: Sampling::Greedy };
-        let answers = generate(engine, prompts, settings, &mut Hooks::new(), &mut Deaf)?;
+        let answers = generate(engine, prompts, settings, &mut Hooks::new(), &mut NoListener)?;
         Ok((start.elapsed().as_secs_f64(), answers.iter().map(Vec::len).sum()))
     };
     // The first run pays for what comes from the disk.

@@ -7,11 +7,11 @@ use clap::Args;
 
 use super::super::args::{EngineArgs, file_name};
 use super::super::paths::Paths;
-use super::super::ui::{Steps, Ui};
+use super::super::ui::Ui;
 use crate::eval::asr::{Judged, Verdicts};
 use crate::gguf::Model;
 use crate::judge::{Label, Question, judged_by, label, paper};
-use crate::llama::Listener;
+use crate::llama::AnswerCount;
 use crate::prompts::ChatTemplate;
 
 /// Who judges.
@@ -159,7 +159,7 @@ impl ModelJudge {
         let model = Model::open(&self.path)?;
         let engine = engine.load(ui, &model)?;
         let of = sets.iter().map(|set| set.judged.answers.len()).sum();
-        let mut bar = Bar { steps: ui.steps(), done: 0, of };
+        let mut read = AnswerCount::new(ui, "judge", 0, of);
         let mut undecided = 0;
         for Answered { judged, .. } in sets {
             let answered = |i: &usize| judged.answers[*i].error.is_none();
@@ -169,7 +169,7 @@ impl ModelJudge {
                 (answer.prompt.as_str(), answer.answer.as_str())
             };
             let pairs: Vec<(&str, &str)> = places.iter().map(pair).collect();
-            let found = judged_by(&engine, &self.question, &pairs, parallel, &mut bar)?;
+            let found = judged_by(&engine, &self.question, &pairs, parallel, &mut read)?;
             undecided += found.iter().filter(|label| label.is_none()).count();
             let mut labels = vec![None; judged.answers.len()];
             places.into_iter().zip(found).for_each(|(i, label)| labels[i] = label);
@@ -182,18 +182,5 @@ impl ModelJudge {
             ));
         }
         Ok(())
-    }
-}
-
-struct Bar {
-    steps: Steps,
-    done: usize,
-    of: usize,
-}
-
-impl Listener for Bar {
-    fn answered(&mut self, _: usize) {
-        self.done += 1;
-        self.steps.show("judge", self.done, self.of);
     }
 }

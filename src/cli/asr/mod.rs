@@ -17,11 +17,11 @@ use super::chat::{ChatArgs, warn_of_date};
 use super::direction::read_for;
 use super::exit::GateFailed;
 use super::paths::{Paths, Verb};
-use super::ui::{Steps, Ui};
+use super::ui::Ui;
 use crate::adapter::Adapter;
 use crate::direction::{self, Direction};
 use crate::eval::asr::{
-    Answer, Asking, Difference, Gate, Interventions, Judged, Progress, Subject, agreement, answers,
+    Answer, Asking, Difference, Gate, Interventions, Judged, Subject, agreement, answers,
     difference, file_sha256, outcome,
 };
 use crate::gguf::{Model, model_sha256, same_file, split_ending, write_file};
@@ -210,7 +210,7 @@ impl Asr {
     fn ask(&self, ui: &Ui, path: &Path, sets: &[Set]) -> Result<Asked> {
         let model = Model::open(path)?;
         let chat = self.chat.chat(&model)?;
-        let sha256 = model_sha256(&model, &ui.progress())?;
+        let sha256 = model_sha256(&model, ui)?;
         let engine = self.engine.load_with(ui, &model, self.lora.as_deref())?;
         let interventions = self.interventions(&engine)?;
         let name = stem(path);
@@ -227,9 +227,8 @@ impl Asr {
             let way = set.way(&chat.template);
             let file = format!("{name}.{}.jsonl", set.name);
             let file = self.transcripts.as_ref().map(|folder| folder.join(file));
-            let mut bar = Bar { steps: ui.steps() };
             let asked = (&way, &set.prompts);
-            let answers = answers(&subject, asked, asking, file.as_deref(), &mut bar)?;
+            let answers = answers(&subject, asked, asking, file.as_deref(), ui)?;
             warn_of_errors(ui, &name, &answers);
             let (n_variants, headline) = (way.n_variants(), set.headline());
             judged.push(Judged { answers, n_variants, headline, verdicts: Vec::new() });
@@ -367,14 +366,4 @@ fn warn_of_errors(ui: &Ui, model: &str, answers: &[Answer]) {
 fn stem(path: &Path) -> String {
     let name = file_name(path);
     split_ending(&name).0.to_owned()
-}
-
-struct Bar {
-    steps: Steps,
-}
-
-impl Progress for Bar {
-    fn answered(&mut self, name: &str, done: usize, of: usize) {
-        self.steps.show(name, done, of);
-    }
 }

@@ -10,7 +10,6 @@ use serde::Serialize;
 use super::report::TensorReport;
 use super::{Chosen, Repair};
 use crate::cli::search::{Goal, Question, as_original, counts};
-use crate::cli::sweeping::put_into;
 use crate::cli::ui::Ui;
 use crate::direction::Direction;
 use crate::eval::interval::Rate;
@@ -19,6 +18,7 @@ use crate::llama::graph::Part;
 use crate::repair::search::Counts;
 use crate::repair::{Edit, Edited, Proof, Storage, Zeros, halves_text};
 use crate::report::search::{CountsReport, SearchReport};
+use crate::verbs::parts::put_into;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Aim {
@@ -140,7 +140,7 @@ impl Repair {
         let path = folder.join("restored.gguf");
         let mut rewrite = Rewrite::new(model, Layout::Single);
         put_into(&mut rewrite, tensors.iter().copied())?;
-        rewrite.write(&path, true, &ui.progress())?;
+        rewrite.write(&path, true, ui)?;
         let restored = Model::open(&path)?;
         let Some((theirs, ours)) = self.answers(ui, original, &restored)? else {
             ui.warn(
@@ -227,7 +227,7 @@ impl Repair {
             after_norms: Vec::new(),
         };
         let edited = self.edit(ui, restored, asked, &chosen)?;
-        let proof = Proof::before(restored, &edited, &ui.progress())?;
+        let proof = Proof::before(restored, &edited, ui)?;
         Ok((Some(Added { chosen, edited, proof }), answer.report))
     }
 }

@@ -9,11 +9,11 @@ use super::restore::Done;
 use super::restored::Report;
 use crate::adapter::begun;
 use crate::cli::output::FileReport;
-use crate::cli::sweeping::kept;
 use crate::cli::ui::Ui;
 use crate::gguf::{Builder, Model, Step, TensorInfo, write_file_if};
 use crate::quant::is_block_matrix;
 use crate::refit::Leaving;
+use crate::verbs::parts::note_kept;
 
 impl Repair {
     /// Writes the adapter, once llama.cpp was seen to do with it what was computed.
@@ -41,7 +41,7 @@ impl Repair {
             found.map_or(Ok(()), |said| bail!(said))
         });
         match &written {
-            Err(_) if applies => kept(ui, &done.parts),
+            Err(_) if applies => note_kept(ui, &done.parts),
             _ => done.parts.remove(),
         }
         written?;

@@ -14,20 +14,20 @@ use super::{PARTS, Repair};
 use crate::cli::args::file_name;
 use crate::cli::output::{FileReport, OutputArgs, sha256_of};
 use crate::cli::search::{above_zero, at_least_one};
-use crate::cli::sweeping::{
-    Teller, check_room_for_parts, kept, made_of, parts_folder, put_into, replacement,
-    tell_of_experts,
-};
 use crate::cli::text::{bytes_text, counted};
-use crate::cli::ui::{Progress, Ui};
+use crate::cli::ui::Ui;
 use crate::direction::Direction;
 use crate::gguf::{
-    Layout, Model, Patch, Rewrite, Step, Tensor, TensorInfo, check_patch, same_file,
+    Layout, Model, Patch, Rewrite, Step, Tensor, TensorInfo, Watch, check_patch, same_file,
 };
 use crate::quant::is_block_matrix;
 use crate::refit::{Job, Parts, Refit, Refitted, Towards, Zeros, refit};
 use crate::repair::{Error, Storage, apply, replacement as edit_replacement};
 use crate::stats::Sample;
+use crate::verbs::parts::{
+    check_room_for_parts, made_of, note_block, note_kept, parts_folder, put_into, replacement,
+    warn_of_experts,
+};
 
 /// Rows as wide as the stream that are kept of a token while a block is refitted.
 const ROWS: u64 = 12;
@@ -183,10 +183,11 @@ impl Repair {
             },
             options: engine.options(),
             prober: &ui.prober(),
+            watch: ui,
         };
-        let mut teller = Teller::new(ui);
-        let restored = refit(&asked, &parts, &mut teller).inspect_err(|_| kept(ui, &parts))?;
-        tell_of_experts(ui, &restored, "they keep their weights");
+        let restored = refit(&asked, &parts, &mut |block| note_block(ui, block))
+            .inspect_err(|_| note_kept(ui, &parts))?;
+        warn_of_experts(ui, &restored, "they keep their weights");
         Ok(Done { restored, parts, step, samples: read.samples })
     }
 
@@ -200,7 +201,7 @@ impl Repair {
         let aim = self.restore.aim.unwrap_or(Aim::Original);
         let (aim, added) = self
             .add(ui, (&model, original), &tensors, (aim, parts.folder()))
-            .inspect_err(|_| kept(ui, &parts))?;
+            .inspect_err(|_| note_kept(ui, &parts))?;
         let step = match &added {
             Some(added) => added.recorded(step, &tensors),
             None => step,
@@ -211,7 +212,7 @@ impl Repair {
             true => self.patch_restored(ui, model, (&left, added), step),
             false => self.write_restored(ui, &model, (&left, added.as_ref()), step),
         };
-        let outcome = outcome.inspect_err(|_| kept(ui, &parts))?;
+        let outcome = outcome.inspect_err(|_| note_kept(ui, &parts))?;
         drop(models);
         parts.remove();
         let Outcome { files, journals, in_history, .. } = outcome;
@@ -350,7 +351,7 @@ impl Repair {
 
     fn restore_step(&self, [model, reference]: &[String; 2], read: &Texts) -> Step {
         let data = self.restore.data.as_ref().map_or("builtin".into(), |path| file_name(path));
-        let step = Step::new("repair").parameter("method", "restore");
+        let step = Step::new("repair", crate::VERSION).parameter("method", "restore");
         let step = match self.lora {
             Some(_) => step.parameter("rank", self.restore.rank() as u64),
             None => step,
@@ -378,8 +379,8 @@ impl Repair {
         rewrite.record(step);
         let (force, dry_run, keep_shards) = (self.force, false, false);
         let out = OutputArgs { output: self.output(), force, dry_run, keep_shards };
-        let check = |new: &Model, progress: &Progress<'_>| match added {
-            Some(added) => Ok(added.proof.check(new, &added.edited, progress)?),
+        let check = |new: &Model, watch: &dyn Watch| match added {
+            Some(added) => Ok(added.proof.check(new, &added.edited, watch)?),
             None => Ok(()),
         };
         let files = out.write_if(ui, rewrite, self.search.engine().1.options(), check)?;
@@ -400,14 +401,14 @@ impl Repair {
         for edited in added.iter().flat_map(|added| &added.edited) {
             patch.replace(&edited.name, edit_replacement(edited))?;
         }
-        let ready = patch.produce(&ui.progress())?;
+        let ready = patch.produce(ui)?;
         drop(model);
         let mut outcome = Outcome::default();
         // The bytes were compared as they were written, and mean what was measured.
         let again = || match &added {
             Some(added) => {
                 let model = Model::open(&self.model)?;
-                Ok(added.proof.check(&model, &added.edited, &ui.progress())?)
+                Ok(added.proof.check(&model, &added.edited, ui)?)
             }
             None => Ok(()),
         };

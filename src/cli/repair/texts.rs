@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::cli::chat::Chat;
 use crate::cli::ui::Ui;
-use crate::llama::{Engine, Generation, Hooks, Sampling, generate};
+use crate::llama::{AnswerCount, Engine, Generation, Hooks, Sampling, generate};
 use crate::prompts::{self, Part, TextFile};
 use crate::stats::Sample;
 
@@ -114,9 +114,8 @@ fn continued(
     prompts: Vec<Vec<i32>>,
     settings: Generation,
 ) -> Result<Vec<Sample>> {
-    let mut steps = ui.steps();
-    steps.show("writing texts", 0, prompts.len());
-    let answers = generate(engine, &prompts, settings, &mut Hooks::new(), &mut steps)?;
+    let mut written = AnswerCount::new(ui, "writing texts", 0, prompts.len());
+    let answers = generate(engine, &prompts, settings, &mut Hooks::new(), &mut written)?;
     let joined = prompts.into_iter().zip(answers).map(|(mut tokens, answer)| {
         tokens.extend(answer);
         Sample { tokens, counted_from: 0 }

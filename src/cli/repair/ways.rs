@@ -11,13 +11,13 @@ use super::{Chosen, Repair};
 use crate::adapter::Adapter;
 use crate::cli::output::{FileReport, OutputArgs, no_sha256};
 use crate::cli::text::bytes_text;
-use crate::cli::ui::{Progress, Ui};
-use crate::cli::verify::{self, Through};
-use crate::gguf::{Layout, Model, Patch, Ready, Rewrite, Step, write_file_if};
+use crate::cli::ui::Ui;
+use crate::gguf::{Layout, Model, Patch, Ready, Rewrite, Step, Watch, write_file_if};
 use crate::repair::{
     Edit, Edited, Error, Proof, Storage, adapted, adapter, apply, biases, edit, halves_text,
     replacement,
 };
+use crate::verbs::verify::{self, Through};
 
 impl Repair {
     /// Edits in memory; says what came out otherwise than it might be expected.
@@ -28,7 +28,7 @@ impl Repair {
         asked: Edit<'_>,
         chosen: &Chosen,
     ) -> Result<Vec<Edited>> {
-        let edited = edit(model, asked, &ui.progress()).map_err(|error| match error {
+        let edited = edit(model, asked, ui).map_err(|error| match error {
             Error::Lost { name, ty, realised, asked, .. } if self.in_place => anyhow::anyhow!(
                 "{name}: an alpha of {realised:.3} comes out in {ty}, {asked} was asked for\n\
                  hint: in a new file it may become a finer type: -o OUT {}",
@@ -78,11 +78,10 @@ impl Repair {
             rewrite.record(step.source("model", &no_sha256()));
             (out.plan(ui, &rewrite, self.json)?, None)
         } else {
-            let proof = Proof::before(model, edited, &ui.progress())?;
+            let proof = Proof::before(model, edited, ui)?;
             rewrite.record(step);
             let engine = self.search.engine().1.options();
-            let check =
-                |new: &Model, progress: &Progress<'_>| Ok(proof.check(new, edited, progress)?);
+            let check = |new: &Model, watch: &dyn Watch| Ok(proof.check(new, edited, watch)?);
             (out.write_if(ui, rewrite, engine, check)?, Some(true))
         };
         let tensors = edited.iter().map(Into::into).collect();
@@ -108,13 +107,13 @@ impl Repair {
         for one in edited {
             patch.replace(&one.name, replacement(one))?;
         }
-        let proof = Proof::before(&model, edited, &ui.progress())?;
-        let ready = patch.produce(&ui.progress())?;
+        let proof = Proof::before(&model, edited, ui)?;
+        let ready = patch.produce(ui)?;
         drop(model);
         let step = self.step(edited, chosen);
         let again = || {
             let model = Model::open(&self.model)?;
-            Ok(proof.check(&model, edited, &ui.progress())?)
+            Ok(proof.check(&model, edited, ui)?)
         };
         self.put_in_place(ui, ready, step, &mut outcome, again)?;
         self.print(ui, outcome, chosen)
@@ -137,7 +136,7 @@ impl Repair {
                 self.model.display()
             ));
         }
-        let patched = ready.apply(Some(step), &ui.progress())?;
+        let patched = ready.apply(Some(step), ui)?;
         if patched.files.is_empty() {
             ui.say("nothing to change: the file holds these very bytes");
             return Ok(());
@@ -167,7 +166,7 @@ impl Repair {
             let prober = ui.prober();
             let options = self.search.engine().1.options();
             let through = Through { prober: &prober, options };
-            let report = verify::check(&ui.progress(), &model, Some(through), false)?;
+            let report = verify::check(ui, &model, Some(through), false)?;
             if !report.complaint().is_empty() {
                 bail!("{} is not sound: {}", self.model.display(), report.complaint());
             }
@@ -202,7 +201,7 @@ impl Repair {
         (asked, chosen): (Edit<'_>, &Chosen),
         path: &Path,
     ) -> Result<()> {
-        let mut file = adapter(model, asked, &ui.progress())?;
+        let mut file = adapter(model, asked, ui)?;
         // A plan is as long as the file.
         let step = match self.dry_run {
             true => asked_step(chosen).source("model", &no_sha256()),
@@ -240,7 +239,7 @@ impl Repair {
         temp: &Path,
     ) -> Result<Vec<super::TensorReport>> {
         Adapter::open(temp)?.check(model)?;
-        let found = adapted(model, asked, &Model::open(temp)?, &ui.progress())?;
+        let found = adapted(model, asked, &Model::open(temp)?, ui)?;
         if let Some(off) = found.iter().find(|a| (a.alpha / asked.alpha - 1.0).abs() > 1e-3) {
             bail!("{} holds an alpha of {}, {} was asked for", off.name, off.alpha, asked.alpha);
         }
@@ -266,7 +265,7 @@ impl Repair {
 }
 
 fn asked_step(chosen: &Chosen) -> Step {
-    let step = Step::new("repair")
+    let step = Step::new("repair", crate::VERSION)
         .parameter("alpha", chosen.alpha)
         .parameter("blocks", halves_text(&chosen.halves))
         .source("direction", &chosen.direction_sha256);

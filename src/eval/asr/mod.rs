@@ -12,4 +12,4 @@ pub use outcome::{
     Agreement, Difference, Headline, Judged, Outcome, Shares, Verdicts, agreement, difference,
     outcome,
 };
-pub use transcript::{Answer, Asking, Progress, Subject, answers, file_sha256};
+pub use transcript::{Answer, Asking, Subject, answers, file_sha256};

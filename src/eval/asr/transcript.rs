@@ -15,9 +15,9 @@ use sha2::{Digest, Sha256};
 use super::attack::{Interventions, Way};
 use crate::eval::error::Result;
 use crate::eval::segments;
-use crate::gguf::hex;
+use crate::gguf::{Watch, hex};
 use crate::judge::{Label, label};
-use crate::llama::{Engine, Generation, Listener, Sampling, generate_streams};
+use crate::llama::{AnswerCount, Engine, Generation, Listener, Sampling, generate_streams};
 use crate::prompts::{ChatTemplate, Prompt, PromptSet};
 
 /// Answers of a segment, as a multiple of those under way at once: few enough to lose little when
@@ -71,12 +71,6 @@ pub struct Asking {
     pub seed: u64,
 }
 
-/// Hears how far the answers are.
-pub trait Progress {
-    /// `done` of `of` answers to the set `name`.
-    fn answered(&mut self, name: &str, done: usize, of: usize);
-}
-
 /// The answers of `subject` to `set` put in `way`: the variants of a prompt one after another, in
 /// the set's order. With a `path` they are kept there, and those that are there are read.
 ///
@@ -87,15 +81,15 @@ pub fn answers(
     (way, set): (&Way, &PromptSet),
     asking: Asking,
     path: Option<&Path>,
-    progress: &mut dyn Progress,
+    watch: &dyn Watch,
 ) -> Result<Vec<Answer>> {
     let n = set.len() * way.n_variants();
     // Samples of a prompt stay in one segment: they share what is decoded of it.
     let whole = (SEGMENT * asking.parallel as usize / way.samples).max(1) * way.samples;
     let settings = settings(subject, (way, set), asking)?;
-    progress.answered(&way.name, 0, n);
+    watch.part(&way.name, 0, n);
     segments::run(path, &settings, (n, whole), |segment| {
-        make(subject, (way, set), asking, segment, progress)
+        make(subject, (way, set), asking, segment, watch)
     })
 }
 
@@ -135,13 +129,13 @@ fn make(
     (way, set): (&Way, &PromptSet),
     asking: Asking,
     segment: Range<usize>,
-    progress: &mut dyn Progress,
+    watch: &dyn Watch,
 ) -> Result<Vec<Answer>> {
     let n_variants = way.n_variants();
     let mut out = Vec::with_capacity(segment.len());
     let (mut places, mut prompts, mut streams) = (Vec::new(), Vec::new(), Vec::new());
-    let mut counter =
-        Counter { name: &way.name, done: segment.start, of: set.len() * n_variants, progress };
+    let n = set.len() * n_variants;
+    let mut counter = AnswerCount::new(watch, &way.name, segment.start, n);
     for number in segment {
         let (prompt, variant) = (&set.prompts[number / n_variants], number % n_variants);
         let tokens = tokens(subject, way, &way.text(&prompt.text, variant))?;
@@ -219,20 +213,6 @@ pub fn file_sha256(path: &Path) -> Result<String> {
     let bytes = std::fs::read(path);
     let disk = |source| crate::eval::Error::Disk { path: path.into(), verb: "read", source };
     Ok(hex(&Sha256::digest(bytes.map_err(disk)?)))
-}
-
-struct Counter<'a> {
-    name: &'a str,
-    done: usize,
-    of: usize,
-    progress: &'a mut dyn Progress,
-}
-
-impl Listener for Counter<'_> {
-    fn answered(&mut self, _: usize) {
-        self.done += 1;
-        self.progress.answered(self.name, self.done, self.of);
-    }
 }
 
 #[cfg(test)]

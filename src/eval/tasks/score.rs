@@ -9,6 +9,7 @@ use super::super::error::{Error, Result};
 use super::super::segments;
 use super::data::TaskData;
 use super::item::{Item, Pair};
+use crate::gguf::Watch;
 use crate::llama::{Engine, Scorer, Text, TokenScore};
 use crate::prompts::ChatTemplate;
 
@@ -77,8 +78,7 @@ pub fn settings(run: &Run<'_>, data: &TaskData) -> Result<Value> {
     }))
 }
 
-/// Scores `data`'s items, kept in `results` and taken from there where they are whole; `tell` hears
-/// how many are done. Returns them with the number of tokens that were decoded.
+/// Scores `data`'s items, kept in `results` and taken from there where they are whole. Returns them with the number of tokens that were decoded.
 ///
 /// # Errors
 /// The results were made with other settings; scores that are no numbers; the engine's.
@@ -86,7 +86,7 @@ pub fn evaluate(
     run: &Run<'_>,
     data: &TaskData,
     results: Option<&Path>,
-    tell: &mut dyn FnMut(usize),
+    watch: &dyn Watch,
 ) -> Result<(Vec<Scored>, u64)> {
     let texts: Vec<(Vec<Text>, usize)> =
         data.items.iter().map(|item| texts(run, item)).collect::<Result<_>>()?;
@@ -95,7 +95,7 @@ pub fn evaluate(
     // Made with the first segment: where all is there, there is nothing to make it for.
     let mut scorer: Option<Scorer<'_>> = None;
     let make = |segment: std::ops::Range<usize>| {
-        tell(segment.start);
+        watch.part(data.task.name(), segment.start, data.items.len());
         let scorer = match &mut scorer {
             Some(scorer) => scorer,
             none => none.insert(Scorer::new(run.engine, &groups, run.parallel)?),
@@ -112,7 +112,7 @@ pub fn evaluate(
     };
     let n = data.items.len();
     let scored = segments::run(results, &settings(run, data)?, (n, SEGMENT), make)?;
-    tell(n);
+    watch.part(data.task.name(), n, n);
     Ok((scored, scorer.map_or(0, |scorer| scorer.n_tokens())))
 }
 

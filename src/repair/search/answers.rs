@@ -4,7 +4,7 @@ use super::super::half::Half;
 use super::super::live::Live;
 use super::screen::Candidate;
 use crate::judge::{Label, label};
-use crate::llama::{Engine, Generation, Hooks, Listener, Sampling, generate};
+use crate::llama::{Engine, Generation, Hooks, NoListener, Sampling, generate};
 use crate::repair::Result;
 
 /// How answers to harmful and to harmless prompts are labelled.
@@ -43,17 +43,12 @@ impl Questions {
     ///
     /// # Errors
     /// A failing decode.
-    pub fn count(
-        &self,
-        engine: &Engine,
-        hooks: &mut Hooks<'_>,
-        listener: &mut dyn Listener,
-    ) -> Result<Counts> {
+    pub fn count(&self, engine: &Engine, hooks: &mut Hooks<'_>) -> Result<Counts> {
         let all = [&self.harmful, &self.benign, &self.more_benign];
         let prompts: Vec<Vec<i32>> = all.into_iter().flatten().cloned().collect();
         let (max_tokens, parallel) = (self.max_tokens, self.parallel);
         let settings = Generation { max_tokens, parallel, sampling: Sampling::Greedy };
-        let answers = generate(engine, &prompts, settings, hooks, listener)?;
+        let answers = generate(engine, &prompts, settings, hooks, &mut NoListener)?;
         let n_harmful = self.harmful.len();
         let n_benign = prompts.len() - n_harmful;
         let mut counts = Counts { n_harmful, n_benign, ..Counts::default() };
@@ -84,14 +79,10 @@ impl Answering<'_> {
     ///
     /// # Errors
     /// A failing decode; a half that writes nothing.
-    pub fn count(
-        &self,
-        candidate: Option<&Candidate>,
-        listener: &mut dyn Listener,
-    ) -> Result<Counts> {
+    pub fn count(&self, candidate: Option<&Candidate>) -> Result<Counts> {
         let none: &[Half] = &[];
         let (halves, alpha) = candidate.map_or((none, 0.0), |c| (&c.halves[..], c.alpha));
         let mut hooks = self.live.strengthen(Hooks::new(), halves, alpha)?;
-        self.questions.count(self.engine, &mut hooks, listener)
+        self.questions.count(self.engine, &mut hooks)
     }
 }

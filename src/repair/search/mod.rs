@@ -28,8 +28,7 @@ use tries::Bounds;
 use super::error::Result;
 use super::half::Half;
 use super::live::Live;
-use crate::direction::Progress;
-use crate::gguf::Model;
+use crate::gguf::{Model, Watch};
 use crate::llama::{Engine, Prefill};
 
 /// Candidates whose whole answers are read.
@@ -82,7 +81,7 @@ pub fn search(
     model: &Model,
     engine: &Engine,
     search: &Search,
-    progress: &mut dyn Progress,
+    watch: &dyn Watch,
 ) -> Result<Searched> {
     let structure = engine.structure()?;
     structure.check_stream()?;
@@ -91,22 +90,22 @@ pub fn search(
     let asked = questions.harmful.iter().chain(&questions.benign);
     let longest = asked.map(Vec::len).max().unwrap_or(1);
     let answering = Answering { engine, live: &live, questions };
-    progress.part("reading answers", 0, 1);
+    watch.part("reading answers", 0, 1);
     let before = match search.before {
         Some(before) => before,
-        None => answering.count(None, progress)?,
+        None => answering.count(None)?,
     };
     if before.refused >= search.enough.unwrap_or(before.n_harmful) {
         let (ranked, screened, answered) = (Vec::new(), Vec::new(), Vec::new());
         return Ok(Searched { ranked, before, screened, answered, pick: None });
     }
-    progress.part("ranking blocks", 0, 1);
+    watch.part("ranking blocks", 0, 1);
     let mut prefill = Prefill::new(engine, longest, questions.parallel)?;
     let (harmful, benign) = (slices(&questions.harmful), slices(&questions.benign));
     let halves = live.halves();
     let ranked = rank(&mut prefill, structure, &halves, &search.unit, &harmful, &benign)?;
     let screen = Screen::new(&mut prefill, &live, (harmful, benign), Openings::new(engine))?;
-    let mut trials = Trials::new(search, &screen, &mut prefill, progress);
+    let mut trials = Trials::new(search, &screen, &mut prefill, watch);
     trials.run(&ranked)?;
     let mut answered = read_answers(search, &answering, &mut trials, &before)?;
     mark_front(&mut answered);
@@ -130,8 +129,8 @@ fn read_answers(
             break;
         };
         let kl_nats = trials.look_closer(&candidate)?.kl_nats;
-        trials.progress.part("reading answers", answered.len(), N_ANSWERED);
-        let counts = answering.count(Some(&candidate), trials.progress)?;
+        trials.watch.part("reading answers", answered.len(), N_ANSWERED);
+        let counts = answering.count(Some(&candidate))?;
         let within_budget = search.budget.allows(&counts, kl_nats, before);
         answered.push(Answered { candidate, counts, kl_nats, within_budget, on_front: false });
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Search;
 use super::rank::Ranked;
 use super::screen::{Candidate, Screen, Screened};
-use crate::direction::Progress;
+use crate::gguf::Watch;
 use crate::llama::Prefill;
 use crate::repair::Result;
 use crate::repair::half::Half;
@@ -43,7 +43,7 @@ pub struct Trials<'a, 'e> {
     screen: &'a Screen<'a>,
     prefill: &'a mut Prefill<'e>,
     /// Told what is done.
-    pub progress: &'a mut dyn Progress,
+    pub watch: &'a dyn Watch,
     /// Everything that was looked at.
     pub looks: Vec<Screened>,
 }
@@ -54,9 +54,9 @@ impl<'a, 'e> Trials<'a, 'e> {
         search: &'a Search,
         screen: &'a Screen<'a>,
         prefill: &'a mut Prefill<'e>,
-        progress: &'a mut dyn Progress,
+        watch: &'a dyn Watch,
     ) -> Trials<'a, 'e> {
-        Trials { search, screen, prefill, progress, looks: Vec::new() }
+        Trials { search, screen, prefill, watch, looks: Vec::new() }
     }
 
     /// Looks at what may help; `ranked` says which halves speak against the direction.
@@ -69,7 +69,7 @@ impl<'a, 'e> Trials<'a, 'e> {
             false => self.promising(blocks(self.search, ranked))?,
         };
         for (done, halves) in sets.iter().enumerate() {
-            self.progress.part("trying strengths", done, sets.len());
+            self.watch.part("trying strengths", done, sets.len());
             self.strengths(halves)?;
         }
         if !self.search.all_halves {
@@ -104,7 +104,7 @@ impl<'a, 'e> Trials<'a, 'e> {
     fn promising(&mut self, blocks: Vec<Vec<Half>>) -> Result<Vec<Vec<Half>>> {
         let probe = self.search.alpha.unwrap_or(PROBE);
         for (done, halves) in blocks.iter().enumerate() {
-            self.progress.part("trying blocks", done, blocks.len());
+            self.watch.part("trying blocks", done, blocks.len());
             self.look(halves, probe, COARSE)?;
         }
         let best = self.best().into_iter().map(|look| look.candidate.halves);
@@ -177,7 +177,7 @@ impl<'a, 'e> Trials<'a, 'e> {
         let crowds = (3..=crowd.len()).map(|n| crowd[..n].to_vec());
         let unions: Vec<Vec<&Candidate>> = pairs.chain(crowds).collect();
         for (done, union) in unions.iter().enumerate() {
-            self.progress.part("trying together", done, unions.len());
+            self.watch.part("trying together", done, unions.len());
             let mut halves: Vec<Half> = union.iter().flat_map(|c| c.halves.clone()).collect();
             halves.sort_unstable();
             if n_blocks(&halves) > self.search.max_blocks {

@@ -30,11 +30,12 @@ pub struct Step {
 }
 
 impl Step {
-    /// A step of `verb` by this version.
-    pub fn new(verb: &str) -> Step {
+    /// A step of `verb`, as done by that version of the program.
+    #[must_use]
+    pub fn new(verb: &str, version: &str) -> Step {
         Step {
             verb: verb.into(),
-            version: env!("CARGO_PKG_VERSION").into(),
+            version: version.into(),
             parameters: Map::new(),
             sources: Map::new(),
             tensors: Map::new(),

@@ -348,7 +348,7 @@ pub(super) mod tests {
                 let new = Replacement { ty: GgmlType::F32, ask: Ask::Chunks, produce };
                 patch.replace(name, new).unwrap();
             }
-            patch.produce(&Unwatched).unwrap().apply_on(disk, Some(Step::new("repair")))
+            patch.produce(&Unwatched).unwrap().apply_on(disk, Some(Step::new("repair", "0.1.0")))
         }
 
         /// The files with the patch applied and its journals.

@@ -416,7 +416,7 @@ mod tests {
 
     #[test]
     fn a_step_goes_where_spaces_were_and_the_header_keeps_its_length() {
-        let step = Step::new("repair").parameter("alpha", 1.5);
+        let step = Step::new("repair", "0.1.0").parameter("alpha", 1.5);
         let mut n_fit = 0;
         for n_spaces in 0..400 {
             let mut header = Header::new();

@@ -1,0 +1,172 @@
+//! How a verb ends without its report.
+
+use crate::{
+    adapter, compress, direction, eval, gguf, judge, llama, prompts, quant, refit, repair, report,
+    stats,
+};
+
+/// A result of this folder.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a verb failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// What is wrong, in a sentence.
+    #[error("{0}")]
+    Sentence(String),
+    /// An error with what was done, or what it is about.
+    #[error("{what}: {source}")]
+    About {
+        /// What was done, or a file.
+        what: String,
+        /// What went wrong.
+        source: Box<Error>,
+    },
+    /// The system's error.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was done.
+        what: String,
+        /// What went wrong.
+        source: std::io::Error,
+    },
+    /// Of a model file.
+    #[error("{0}")]
+    Gguf(#[from] gguf::Error),
+    /// Of llama.cpp.
+    #[error("{0}")]
+    Llama(#[from] llama::Error),
+    /// Of weights.
+    #[error("{0}")]
+    Quant(#[from] quant::Error),
+    /// Of a LoRA adapter.
+    #[error("{0}")]
+    Adapter(#[from] adapter::Error),
+    /// Of activation statistics.
+    #[error("{0}")]
+    Stats(#[from] stats::Error),
+    /// Of compression.
+    #[error("{0}")]
+    Compress(#[from] compress::Error),
+    /// Of a restore or a sweep.
+    #[error("{0}")]
+    Refit(#[from] refit::Error),
+    /// Of prompts and templates.
+    #[error("{0}")]
+    Prompts(#[from] prompts::Error),
+    /// A chat template does not put prompts as it was asked to.
+    #[error("{source}")]
+    Template {
+        /// What is wrong with it.
+        source: prompts::Error,
+        /// A system prompt was given.
+        has_system: bool,
+    },
+    /// Of judges.
+    #[error("{0}")]
+    Judge(#[from] judge::Error),
+    /// Of a direction.
+    #[error("{0}")]
+    Direction(#[from] direction::Error),
+    /// Of an edit along a direction.
+    #[error("{0}")]
+    Repair(#[from] repair::Error),
+    /// Of a measurement.
+    #[error("{0}")]
+    Eval(#[from] eval::Error),
+    /// Of pages and pictures.
+    #[error("{0}")]
+    Report(#[from] report::Error),
+}
+
+impl Error {
+    /// An error that is a sentence.
+    pub fn sentence(text: impl Into<String>) -> Error {
+        Error::Sentence(text.into())
+    }
+
+    /// True if the caller asked to stop.
+    pub fn is_interrupt(&self) -> bool {
+        is_interrupt(self)
+    }
+}
+
+/// True if `error`, or what caused it, is that the caller asked to stop.
+pub fn is_interrupt(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let of_file = error.downcast_ref::<gguf::Error>().is_some_and(gguf::Error::is_interrupted);
+        let of_engine = matches!(error.downcast_ref(), Some(llama::Error::Interrupted));
+        if of_file || of_engine {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// What an error is about, for any that becomes an [`Error`].
+pub(crate) trait Context<T> {
+    /// Puts `what()` before the error.
+    fn about(self, what: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T, E: Into<Error>> Context<T> for std::result::Result<T, E> {
+    fn about(self, what: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|error| Error::About { what: what(), source: Box::new(error.into()) })
+    }
+}
+
+/// How a verb ends without its report.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Stopped {
+    /// The caller asked to stop. What is done of long work is kept where the notes say.
+    Interrupted,
+    /// Something is wrong.
+    Failed(Error),
+}
+
+impl From<Error> for Stopped {
+    fn from(error: Error) -> Stopped {
+        match error.is_interrupt() {
+            true => Stopped::Interrupted,
+            false => Stopped::Failed(error),
+        }
+    }
+}
+
+/// Errors of the folders below stop a verb as errors of this one do.
+macro_rules! stops {
+    ($($folder:ident),*) => {
+        $(impl From<$folder::Error> for Stopped {
+            fn from(error: $folder::Error) -> Stopped {
+                Error::from(error).into()
+            }
+        })*
+    };
+}
+
+stops!(
+    adapter, compress, direction, eval, gguf, judge, llama, prompts, quant, refit, repair, report,
+    stats
+);
+
+impl std::fmt::Display for Stopped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Stopped::Interrupted => write!(f, "interrupted"),
+            Stopped::Failed(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for Stopped {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Stopped::Interrupted => None,
+            Stopped::Failed(error) => Some(error),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! A model, loaded: tried first, in a process where it may abort.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::error::{Error, Result};
+use super::host::Host;
+use crate::adapter::Adapter;
+use crate::gguf::{Model, Value, ValueType, model_sha256};
+use crate::llama::{self, Engine, Options, Trial, check_kind};
+
+/// A prompt and a token of its answer.
+const MIN_CTX: u32 = 2;
+
+/// Loads `model`. An interrupt of the host ends the load, and what is then decoded.
+///
+/// # Errors
+/// The file is no model, llama.cpp cannot run it, it has no tokenizer, an interrupt.
+pub fn load(host: &dyn Host, model: &Model, options: Options) -> Result<Engine> {
+    load_with_adapter(host, model, options, None)
+}
+
+/// As [`load`], with an adapter set.
+///
+/// # Errors
+/// See [`load`]; the adapter is of another model, or llama.cpp cannot use it.
+pub fn load_with_adapter(
+    host: &dyn Host,
+    model: &Model,
+    options: Options,
+    lora: Option<&Path>,
+) -> Result<Engine> {
+    let path = model.shards()[0].path.as_path();
+    let prober = host.prober();
+    check_kind(model)?;
+    if let Some(lora) = lora {
+        check_adapter(model, lora)?;
+    }
+    let first = prober.first_token(&Trial { model: path, lora: None, options })?;
+    if let Some(complaint) = first.complaint() {
+        return Err(Error::Sentence(format!(
+            "{}: {complaint}\nhint: aird verify finds non-finite weights",
+            path.display()
+        )));
+    }
+    if lora.is_some() {
+        prober.first_token(&Trial { model: path, lora, options })?;
+    }
+    let mut engine = Engine::load_interruptible(path, options, Arc::clone(&prober.interrupt))?;
+    if engine.n_ctx_train() < MIN_CTX {
+        let n = engine.n_ctx_train();
+        return Err(Error::Sentence(format!(
+            "{}: context_length is {n}, expected at least {MIN_CTX}",
+            path.display()
+        )));
+    }
+    if !engine.has_tokenizer() {
+        return Err(llama::Error::NoTokenizer { path: path.into() }.into());
+    }
+    lora.map(|lora| engine.set_adapter(lora, 1.0)).transpose()?;
+    Ok(engine)
+}
+
+/// What a merge would refuse, and what llama.cpp reads otherwise than aird.
+fn check_adapter(model: &Model, lora: &Path) -> Result<()> {
+    const ALPHA: &str = "adapter.lora.alpha";
+    Adapter::open(lora)?.check(model)?;
+    match Model::open(lora)?.kv().get(ALPHA).map(Value::value_type) {
+        None | Some(ValueType::F32) => Ok(()),
+        Some(found) => Err(Error::Sentence(format!(
+            "{}: key '{ALPHA}' is {}, expected f32: llama.cpp reads no other\n\
+             hint: aird merge folds the adapter into the weights",
+            lora.display(),
+            found.name()
+        ))),
+    }
+}
+
+/// The sha256 of `model`'s files, with progress.
+///
+/// # Errors
+/// A file that cannot be read, an interrupt.
+pub fn sha256_of(host: &dyn Host, model: &Model) -> Result<String> {
+    host.stage("sha256", model.file_bytes());
+    Ok(model_sha256(model, host)?)
+}
+
+/// The file name alone, as titles show it.
+pub fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// The name of a model's file, of the first one if there are several.
+pub fn model_name(model: &Model) -> String {
+    file_name(&model.shards()[0].path)
+}

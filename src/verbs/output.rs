@@ -1,0 +1,141 @@
+//! The manners of verbs that write a model: where it goes, what would be written, and a final check
+//! of what was.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{Error, Result};
+use super::host::Host;
+use super::verify::{self, Through};
+use super::words::bytes_text;
+use crate::gguf::{Layout, Model, Rewrite, Watch, check_room};
+use crate::llama::Options;
+
+/// Where a model file goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// The file to write.
+    pub path: PathBuf,
+    /// Replace the file if it exists.
+    pub force: bool,
+    /// Write nothing: only say what would be written.
+    pub dry_run: bool,
+    /// Write as many shards as the model has, not one file.
+    pub keep_shards: bool,
+}
+
+/// What would be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// The files.
+    pub files: Vec<FileReport>,
+    /// Bytes of tensors that are computed; all others are copied.
+    pub computed_bytes: u64,
+}
+
+/// One output file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileReport {
+    /// Where it is.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+impl FileReport {
+    /// Of a file of that size.
+    pub fn new(path: &Path, bytes: u64) -> FileReport {
+        FileReport { path: path.display().to_string(), bytes }
+    }
+}
+
+impl Output {
+    /// One file, or as many as there were.
+    pub fn layout(&self) -> Layout {
+        if self.keep_shards { Layout::KeepShards } else { Layout::Single }
+    }
+
+    /// The files that `rewrite` would write, and their bytes.
+    ///
+    /// # Errors
+    /// Shards that cannot be named.
+    pub fn plan(&self, rewrite: &Rewrite<'_>) -> Result<Planned> {
+        let plan = rewrite.plan(&self.path)?;
+        let files = plan.files.iter().map(|file| FileReport::new(&file.path, file.bytes));
+        Ok(Planned { files: files.collect(), computed_bytes: plan.produced_bytes() })
+    }
+
+    /// Checks at the start of a long job that there will be room for what `rewrite` writes.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn check_room(&self, rewrite: &Rewrite<'_>) -> Result<()> {
+        if self.dry_run {
+            return Ok(());
+        }
+        Ok(check_room(&self.path, rewrite.plan(&self.path)?.bytes())?)
+    }
+
+    /// Writes, checks the result, and notes where it is.
+    ///
+    /// # Errors
+    /// The disk's; what was written is not sound; an interrupt. Nothing is left behind then.
+    pub fn write(
+        &self,
+        host: &dyn Host,
+        rewrite: Rewrite<'_>,
+        engine: Options,
+    ) -> Result<Vec<FileReport>> {
+        self.write_if(host, rewrite, engine, |_, _| Ok(()))
+    }
+
+    /// As [`Output::write`]. The file gets its name only if `check` passes, its values are finite,
+    /// and llama.cpp runs it.
+    ///
+    /// # Errors
+    /// See [`Output::write`]; those of `check`.
+    pub fn write_if(
+        &self,
+        host: &dyn Host,
+        rewrite: Rewrite<'_>,
+        engine: Options,
+        check: impl FnOnce(&Model, &dyn Watch) -> Result<()>,
+    ) -> Result<Vec<FileReport>> {
+        let prober = host.prober();
+        let through = Through { prober: &prober, options: engine };
+        let mut lacking = None;
+        // The bytes were compared while writing; here it is what they mean.
+        let final_check = |temp: &Path| -> Result<()> {
+            let model = Model::open(temp)?;
+            check(&model, host)?;
+            let report = verify::check(host, &model, Some(through), false)?;
+            let complaint = report.complaint();
+            lacking = report.lacking;
+            match complaint.is_empty() {
+                true => Ok(()),
+                false => Err(Error::Sentence(format!(
+                    "{} was not written, for it would not be sound: {complaint}",
+                    self.path.display()
+                ))),
+            }
+        };
+        let written = rewrite.write_if(&self.path, self.force, host, final_check)?;
+        if let Some(said) = lacking {
+            host.warn(format_args!(
+                "{} was not tried in llama.cpp, for this machine cannot run it now: {said}",
+                self.path.display()
+            ));
+        }
+        for (path, bytes) in &written.files {
+            host.say(format_args!("wrote {} ({})", path.display(), bytes_text(*bytes)));
+        }
+        Ok(written.files.iter().map(|(path, bytes)| FileReport::new(path, *bytes)).collect())
+    }
+}
+
+/// As long as a sha256: for a plan of bytes that is made without reading them.
+pub fn no_sha256() -> String {
+    "0".repeat(64)
+}
