@@ -20,7 +20,7 @@ use aird::compress::{
     Assignment, Coding, Count, Folds, Method, Pattern, Quantizing, Score, assign, prune,
     prune_rows, quantize, targets,
 };
-use aird::gguf::{GgmlType, Layout, Model, Rewrite, Step, Watch};
+use aird::gguf::{GgmlType, Layout, Model, Rewrite, Step, Unwatched, Watch};
 use aird::llama::{Engine, Options, Session, Size, prompt_inputs};
 use aird::prompts::{Part, harmful, harmless};
 use aird::quant::{decode_rows, encode_rows, first_non_finite, zeros_in};
@@ -245,7 +245,7 @@ impl Bench {
         for _ in 0..=self.n_rounds {
             bare.push(n_tokens / read(&engine, &samples)?);
             let start = Instant::now();
-            stats::collect(&engine, &samples, Collected::default(), &mut |_, _| ())?;
+            stats::collect(&engine, &samples, Collected::default(), &Unwatched)?;
             hooked.push(n_tokens / start.elapsed().as_secs_f64());
         }
         drop(engine);

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use aird::direction::{Shape, capture};
 use aird::gguf::Model;
 use aird::llama::{
-    Deaf, Engine, Generation, Hooks, Listener, Options, Prefill, Sampling, generate,
+    Engine, Generation, Hooks, Listener, NoListener, Options, Prefill, Sampling, generate,
 };
 use aird::prompts::{ChatTemplate, Part, common_suffix_len, harmful, harmless};
 use anyhow::{Context, Result, ensure};
@@ -176,7 +176,7 @@ impl Bench {
             &self.prompts,
             settings(PARALLEL),
             &mut Hooks::new(),
-            &mut Deaf,
+            &mut NoListener,
         )?;
         let mut by_length: Vec<usize> = (0..self.prompts.len()).collect();
         by_length.sort_by_key(|&i| std::cmp::Reverse(answers[i].len()));

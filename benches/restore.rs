@@ -6,14 +6,14 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use aird::gguf::{GgmlType, Model};
+use aird::gguf::{GgmlType, Model, Watch};
 use aird::llama::{Options, Prober};
 use aird::numeric::{Factor, Gram, low_rank};
 use aird::quant::{Mask, Onto, onto};
-use aird::refit::{BlockReport, Job, Parts, Refit, Told, Towards, Zeros, refit};
+use aird::refit::{Job, Parts, Refit, Towards, Zeros, refit};
 use aird::stats::Sample;
 use anyhow::{Result, ensure};
 
@@ -100,23 +100,15 @@ fn parts(dim: usize, n_out: usize) -> Result<()> {
     Ok(())
 }
 
-/// Hears when blocks begin and end.
+/// Hears when a part begins.
 #[derive(Default)]
 struct Clock {
-    begun: Option<Instant>,
-    at: Vec<(String, Instant)>,
-    took: Vec<Duration>,
+    at: Mutex<Vec<(String, Instant)>>,
 }
 
-impl Told for Clock {
-    fn at(&mut self, _: u32, _: u32, part: &str) {
-        let now = Instant::now();
-        self.begun.get_or_insert(now);
-        self.at.push((part.into(), now));
-    }
-
-    fn done(&mut self, _: &BlockReport) {
-        self.took.extend(self.begun.take().map(|begun| begun.elapsed()));
+impl Watch for Clock {
+    fn part(&self, what: &str, _: usize, _: usize) {
+        self.at.lock().unwrap_or_else(PoisonError::into_inner).push((what.into(), Instant::now()));
     }
 }
 
@@ -135,7 +127,8 @@ fn block(name: &str, shapes: Shapes, threads: u32) -> Result<()> {
             counted_from: 0,
         })
         .collect();
-    let prober = Prober { program: aird().into(), interrupt: Arc::default() };
+    let prober = Prober { program: Some(aird().into()), interrupt: Arc::default() };
+    let clock = Clock::default();
     let asked = Refit {
         model: &model,
         reference: &reference,
@@ -144,20 +137,21 @@ fn block(name: &str, shapes: Shapes, threads: u32) -> Result<()> {
         job: &|info| Some(Job::Swept { ty: info.ty, zeros: Zeros::Own }),
         options: Options { threads, gpu_layers: 0 },
         prober: &prober,
+        watch: &clock,
     };
     let parts = Parts::open(&folder.path().join("parts"), "bench".into())?;
-    let mut clock = Clock::default();
     let begun = Instant::now();
-    let (restored, most) = held::held(|| refit(&asked, &parts, &mut clock));
+    let (restored, most) = held::held(|| refit(&asked, &parts, &mut |_| ()));
     let (restored, whole) = (restored?, begun.elapsed());
-    clock.at.push((String::new(), Instant::now()));
-    for pair in clock.at.windows(2) {
+    clock.part("", 0, 0);
+    let at = clock.at.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for pair in at.windows(2) {
         println!("{:28} {:8.1} s", pair[0].0, (pair[1].1 - pair[0].1).as_secs_f64());
     }
     println!(
         "a block of {name}, {n_tokens} tokens, {threads} threads: {:.1} s of {:.1} s; at most \
          {:.2} GB held beside the mapped files",
-        clock.took.iter().map(Duration::as_secs_f64).sum::<f64>(),
+        at.last().zip(at.first()).map_or(0.0, |(z, a)| (z.1 - a.1).as_secs_f64()),
         whole.as_secs_f64(),
         most as f64 / 1e9,
     );

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use aird::gguf::{Builder, GgmlType, Value, ValueType};
+use aird::gguf::{Builder, GgmlType, Unwatched, Value, ValueType};
 use aird::stats::{self, Stats};
 
 use crate::support::{Arch, Tiny, aird, json, root, run, stderr, tempdir};
@@ -135,8 +135,7 @@ fn interrupted_after(model: &Path, out: &Path, n: usize) {
     let tokens = engine.tokenize(&std::fs::read_to_string(root().join(TEXT)).unwrap(), true);
     let samples = stats::windows(&tokens, 512, 2, engine.bos_if_wanted()).unwrap();
     let so_far =
-        stats::collect(&engine, &samples[..n], stats::Collected::default(), &mut |_, _| ())
-            .unwrap();
+        stats::collect(&engine, &samples[..n], stats::Collected::default(), &Unwatched).unwrap();
     assert_eq!(so_far.n_done, n);
     let partial = out.with_extension("partial");
     stats::write_partial(&partial, &stats.about.unwrap(), &so_far).unwrap();

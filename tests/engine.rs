@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use aird::llama::{
-    Deaf, Engine, Error, Generation, Hooks, Input, Options, Prefill, Reading, Sampling, Session,
-    Site, Size, generate, prompt_inputs,
+    Engine, Error, Generation, Hooks, Input, NoListener, Options, Prefill, Reading, Sampling,
+    Session, Site, Size, generate, prompt_inputs,
 };
 
 use crate::support::{Arch, Tiny, real_model, tempdir};
@@ -151,7 +151,7 @@ fn the_real_model_answers_the_same_alone_and_in_company() {
     let prompts: Vec<Vec<i32>> = texts.iter().map(|text| tokens(&engine, text)).collect();
     let answer = |prompts: &[Vec<i32>], parallel| {
         let settings = Generation { max_tokens: 6, parallel, sampling: Sampling::Greedy };
-        generate(&engine, prompts, settings, &mut Hooks::new(), &mut Deaf).unwrap()
+        generate(&engine, prompts, settings, &mut Hooks::new(), &mut NoListener).unwrap()
     };
     let together = answer(&prompts, 3);
     for (i, prompt) in prompts.iter().enumerate() {
@@ -169,7 +169,9 @@ fn prompts_that_do_not_fit_are_named() {
     let long = vec![1; engine.n_ctx_train() as usize];
     let settings = Generation { max_tokens: 4, parallel: 1, sampling: Sampling::Greedy };
     let ask = |prompts: &[Vec<i32>]| {
-        generate(&engine, prompts, settings, &mut Hooks::new(), &mut Deaf).unwrap_err().to_string()
+        generate(&engine, prompts, settings, &mut Hooks::new(), &mut NoListener)
+            .unwrap_err()
+            .to_string()
     };
     assert!(ask(&[vec![1], long]).starts_with("prompt 1 has"), "too long");
     assert!(ask(&[vec![1], vec![]]).starts_with("prompt 1 has no tokens"), "empty");

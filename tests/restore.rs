@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use aird::gguf::{GgmlType, Layout, Model, Rewrite, Unwatched};
 use aird::llama::Options;
 use aird::quant::decoded;
 use aird::refit::Error;
-use aird::refit::{BlockReport, Job, Outcome, Parts, Refit, Refitted, Told, Towards, Zeros, refit};
+use aird::refit::{BlockReport, Job, Outcome, Parts, Refit, Refitted, Towards, Zeros, refit};
 use aird::stats::Sample;
 
 use crate::support::architectures::{Facts, all};
@@ -26,22 +26,6 @@ fn samples(n: usize, len: usize, n_vocab: u64) -> Vec<Sample> {
     let mut token = || (random.next_u64() % n_vocab) as i32;
     let mut text = || Sample { tokens: (0..len).map(|_| token()).collect(), counted_from: 0 };
     (0..n).map(|_| text()).collect()
-}
-
-/// Hears nothing, and interrupts when a block is done.
-#[derive(Default)]
-struct Listener {
-    interrupt: Option<(u32, Arc<AtomicBool>)>,
-}
-
-impl Told for Listener {
-    fn at(&mut self, _: u32, _: u32, _: &str) {}
-
-    fn done(&mut self, report: &BlockReport) {
-        if let Some((_, flag)) = self.interrupt.as_ref().filter(|(at, _)| *at == report.block) {
-            flag.store(true, Ordering::Relaxed);
-        }
-    }
 }
 
 struct Scene<'a> {
@@ -79,11 +63,16 @@ impl<'a> Scene<'a> {
             },
             options: Options { threads: self.threads, gpu_layers: 0 },
             prober: &prober,
+            watch: &Unwatched,
         };
         let parts = Parts::open(self.parts, "test".into()).unwrap();
-        let mut told = Listener { interrupt: self.interrupt_after.map(|at| (at, interrupt)) };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads as usize);
-        let run = || refit(&asked, &parts, &mut told);
+        let mut each = |report: &BlockReport| {
+            if self.interrupt_after == Some(report.block) {
+                interrupt.store(true, Ordering::Relaxed);
+            }
+        };
+        let run = || refit(&asked, &parts, &mut each);
         let restored = pool.build().unwrap().install(run)?;
         Ok((restored, parts))
     }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use aird::eval::tasks::{self, Item, Run, Scored, evaluate, task};
+use aird::gguf::Unwatched;
 use aird::llama::{Engine, Options, Scorer, Session, Size, Text, prompt_inputs};
 use serde_json::Value;
 
@@ -80,7 +81,7 @@ fn the_real_model_picks_what_llama_perplexity_picks() {
     let engine = Engine::load(&model, ONE).unwrap();
     let run = settings(&engine);
     let data = tasks::load(task("hellaswag").unwrap(), &data, 3, None).unwrap();
-    let (scored, _) = evaluate(&run, &data, None, &mut |_| ()).unwrap();
+    let (scored, _) = evaluate(&run, &data, None, &Unwatched).unwrap();
     for (item, scored) in data.items.iter().zip(&scored) {
         check_item(&engine, item, scored);
     }

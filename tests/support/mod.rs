@@ -43,7 +43,7 @@ pub fn aird() -> Command {
 
 /// What tries models, and traces them, in processes of their own.
 pub fn prober() -> Prober {
-    Prober { program: env!("CARGO_BIN_EXE_aird").into(), interrupt: Arc::default() }
+    Prober { program: Some(env!("CARGO_BIN_EXE_aird").into()), interrupt: Arc::default() }
 }
 
 /// True if llama.cpp aborted as it does on CPUs with AMX alone: it repacks stacks of heads'
