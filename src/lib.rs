@@ -6,6 +6,10 @@
 /// This version, as it goes into what is written.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// A digest of the sources that this was built from. Results that are kept from one run to the next
+/// hold it: another build does not take them over.
+pub const BUILD: &str = env!("AIRD_BUILD");
+
 /// The command line: the arguments of each verb, its report in print, exit codes and hints.
 pub mod cli;
 

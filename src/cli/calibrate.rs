@@ -1,19 +1,17 @@
-//! `aird calibrate`: activation statistics, as an importance matrix that llama.cpp reads too.
+//! `aird calibrate`: its arguments, and its report in print.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
-use serde::Serialize;
 
 use super::args::{EngineArgs, output_path};
-use super::calibration::{self, Calibration, CalibrationArgs};
+use super::calibration::CalibrationArgs;
 use super::paths::{Paths, Verb};
-use super::text::{counted, few};
+use super::text::counted;
 use super::ui::Ui;
-use crate::gguf::Model;
-use crate::llama;
-use crate::stats::{self, Collected, Stats};
+use crate::verbs::Stopped;
+use crate::verbs::calibrate::{Leftover, Report, Request, partial_path, run};
 
 /// Collect activation statistics, as an importance matrix that llama.cpp reads too
 #[derive(Debug, Args)]
@@ -38,22 +36,6 @@ pub struct Calibrate {
     json: bool,
 }
 
-/// What `aird calibrate --json` prints.
-#[derive(Debug, Serialize)]
-pub struct Report {
-    /// The file.
-    pub path: String,
-    /// Where the statistics come from.
-    #[serde(flatten)]
-    pub about: stats::About,
-    /// Linear layers with statistics.
-    pub n_weights: usize,
-    /// Rows that each dense layer saw, at most.
-    pub n_rows: u64,
-    /// Experts that saw no row, as `weight#index`.
-    pub unseen_experts: Vec<String>,
-}
-
 impl Verb for Calibrate {
     fn paths(&self) -> Paths {
         self.calibration
@@ -65,110 +47,38 @@ impl Verb for Calibrate {
     }
 
     fn run(self, ui: &Ui) -> Result<()> {
-        self.calibration.check()?;
-        let partial = partial_path(&self.output);
-        if partial.exists() && !self.resume && !self.force {
-            bail!(
-                "{} is what an interrupted run left\n\
-                 hint: --resume goes on with it, --force begins anew",
-                partial.display()
-            );
-        }
-        let model = Model::open(&self.model)?;
-        let engine = self.engine.load(ui, &model)?;
-        let calibration = self.calibration.samples(ui, &model, &engine)?;
-        let so_far =
-            if self.resume { resumed(&partial, &calibration)? } else { Collected::default() };
-        let collected = calibration::run(ui, &engine, &calibration, so_far)?;
-        if collected.interrupted {
-            if collected.n_done == 0 {
-                ui.warn("interrupted before the first samples were read: nothing is kept");
-                return Err(llama::Error::Interrupted.into());
-            }
-            stats::write_partial(&partial, &calibration.about, &collected)?;
-            let (done, of) = (collected.n_done, calibration.samples.len());
-            ui.warn(format_args!(
-                "interrupted after {done} of {}, kept in {}: go on with --resume",
-                counted(of, "sample"),
-                partial.display()
-            ));
-            return Err(llama::Error::Interrupted.into());
-        }
-        let stats = calibration::stats(&calibration, collected);
-        stats::write(&self.output, &stats)?;
-        if self.resume {
-            // What it held is in STATS now.
-            let _ = std::fs::remove_file(&partial);
-        }
-        warn_of_unseen(ui, &stats);
-        ui.say(format_args!("wrote {}", self.output.display()));
-        self.print(ui, &stats, calibration)
-    }
-}
-
-impl Calibrate {
-    fn print(&self, ui: &Ui, stats: &Stats, calibration: Calibration) -> Result<()> {
-        let report = Report {
-            path: self.output.display().to_string(),
-            about: calibration.about,
-            n_weights: stats.inputs.len(),
-            n_rows: stats.inputs.values().flat_map(|i| &i.counts).max().copied().unwrap_or(0),
-            unseen_experts: stats.unseen_experts().map(|(w, e)| format!("{w}#{e}")).collect(),
+        let leftover = match (self.resume, self.force) {
+            (true, _) => Leftover::Resume,
+            (_, true) => Leftover::Discard,
+            _ => Leftover::Refuse,
         };
-        if self.json {
-            return ui.print_json(&report);
+        let request = Request {
+            calibration: self.calibration.setup()?,
+            model: self.model,
+            output: self.output,
+            leftover,
+            engine: self.engine.options(),
+        };
+        match run(&request, ui) {
+            Ok(report) => ui.report(self.json, &report, || text(&report)),
+            Err(Stopped::Interrupted) => {
+                if partial_path(&request.output).exists() {
+                    ui.say("--resume goes on with it");
+                }
+                Err(Stopped::Interrupted.into())
+            }
+            Err(stopped) => Err(stopped.into()),
         }
-        ui.print(format_args!(
-            "{}, {} each, from {} of {} (tokens counted: {})\n",
-            counted(report.n_weights, "weight"),
-            counted(report.n_rows, "row"),
-            counted(report.about.n_samples, "sample"),
-            report.about.data,
-            report.about.mask,
-        ))
     }
 }
 
-/// Says which experts no token went to: pruning and quantizing them goes by their weights alone.
-pub fn warn_of_unseen(ui: &Ui, stats: &Stats) {
-    let unseen: Vec<String> = stats.unseen_experts().map(|(w, e)| format!("{w}#{e}")).collect();
-    if unseen.is_empty() {
-        return;
-    }
-    ui.warn(format_args!(
-        "{} saw no token: {}\nhint: more --samples, or data of more kinds",
-        counted(unseen.len(), "expert"),
-        few(&unseen)
-    ));
-}
-
-fn partial_path(output: &Path) -> PathBuf {
-    let mut name = output.as_os_str().to_owned();
-    name.push(".partial");
-    name.into()
-}
-
-/// What an interrupted run of the same model, data and settings left.
-fn resumed(partial: &Path, calibration: &Calibration) -> Result<Collected> {
-    if !partial.exists() {
-        bail!("there is no {}: nothing to resume", partial.display());
-    }
-    let (stats, so_far) = stats::read(partial)?;
-    let Some(so_far) = so_far else {
-        bail!("{} is not what an interrupted run leaves", partial.display());
-    };
-    let differs = match &stats.about {
-        Some(about) if about.model_sha256 != calibration.about.model_sha256 => Some("model"),
-        Some(about) if about.data_sha256 != calibration.about.data_sha256 => Some("data"),
-        Some(about) if *about != calibration.about => Some("version or settings"),
-        Some(_) => None,
-        None => Some("origin"),
-    };
-    match differs {
-        None => Ok(so_far),
-        Some(what) => bail!(
-            "{} is of another {what}\nhint: run without --resume to begin anew",
-            partial.display()
-        ),
-    }
+fn text(report: &Report) -> String {
+    format!(
+        "{}, {} each, from {} of {} (tokens counted: {})\n",
+        counted(report.n_weights, "weight"),
+        counted(report.n_rows, "row"),
+        counted(report.about.n_samples, "sample"),
+        report.about.data,
+        report.about.mask,
+    )
 }

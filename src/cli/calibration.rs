@@ -1,44 +1,30 @@
-//! Calibration, for the verbs that need statistics: the data, the samples made of it, the pass.
+//! Calibration data and statistics, as the command line has them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
-use super::args::file_name;
-use super::chat::{Chat, ChatArgs};
+use super::args::EngineArgs;
+use super::chat::ChatArgs;
+use super::output::OutputArgs;
 use super::paths::Paths;
-use super::text::counted;
-use super::ui::Ui;
-use crate::gguf::{Model, model_sha256};
-use crate::judge::begins_refusal;
-use crate::llama::{AnswerCount, Engine, Generation, Hooks, Sampling, generate};
-use crate::prompts::{self, Part, Prompt, PromptSet, TextFile};
-use crate::stats::{About, Collected, Sample, Stats, choose, collect, samples_sha256, windows};
-
-/// Tokens of an answer that the model gives to a built-in prompt.
-const ANSWER_TOKENS: usize = 64;
-/// Tokens of a sample, unless said otherwise.
-const N_CTX: u32 = 512;
-/// Answers under way at once.
-const PARALLEL: u32 = 32;
-/// Refusals that the built-in "align" data needs.
-const MIN_REFUSALS: usize = 16;
+use crate::verbs::{CalibrationSetup, Data, Format, Statistics, TokenMask, kept_beside};
 
 /// What calibration reads.
 #[derive(Debug, Args)]
 pub struct CalibrationArgs {
-    /// Calibration data: a text, prompts with answers (JSON, JSON lines, CSV, TSV), prompts alone;
+    /// Calibration data: a text, prompts with answers (JSON, JSON lines, CSV, TSV), prompts only;
     /// builtin:alpaca (harmless prompts and the model's answers) or builtin:align (harmful
     /// prompts and the model's refusals).
     #[arg(long, value_name = "FILE")]
-    pub data: Option<String>,
-    /// What FILE is; guessed if not said.
+    data: Option<String>,
+    /// What FILE is; guessed by default.
     #[arg(long, value_enum, requires = "data")]
-    format: Option<Format>,
+    format: Option<FormatArg>,
     /// Which tokens count; default: those of answers, where there are any.
     #[arg(long, value_enum, requires = "data")]
-    mask: Option<Mask>,
+    mask: Option<MaskArg>,
     /// Samples to read, drawn from the data with --seed.
     #[arg(long, default_value_t = 128, value_name = "N")]
     samples: usize,
@@ -54,7 +40,7 @@ pub struct CalibrationArgs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+enum FormatArg {
     /// Running text, read in windows.
     Text,
     /// instruction, input, output.
@@ -66,17 +52,23 @@ enum Format {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Mask {
+enum MaskArg {
     /// The answer's tokens.
     Response,
     /// Every token.
     All,
 }
 
-/// Samples, and what will be said about them.
-pub struct Calibration {
-    pub samples: Vec<Sample>,
-    pub about: About,
+/// Where statistics come from.
+#[derive(Debug, Args)]
+pub struct StatsArgs {
+    /// Activation statistics: of aird calibrate or llama-imatrix.
+    #[arg(long, value_name = "FILE", conflicts_with = "data")]
+    pub stats: Option<PathBuf>,
+    #[command(flatten)]
+    calibration: CalibrationArgs,
+    #[command(flatten)]
+    pub engine: EngineArgs,
 }
 
 impl CalibrationArgs {
@@ -85,230 +77,81 @@ impl CalibrationArgs {
         self.chat.read_from(paths).reads_unless(self.data.as_deref(), &["builtin:"])
     }
 
-    /// True if the tokens of answers alone are asked for.
-    pub fn masks(&self) -> bool {
-        self.mask == Some(Mask::Response)
-    }
-
-    /// What can be wrong without a look at the model.
-    pub fn check(&self) -> Result<()> {
+    /// As the verbs take it; what can be wrong is reported before a model is opened.
+    pub fn setup(&self) -> Result<CalibrationSetup> {
         let Some(data) = &self.data else { bail!("--data is missing: nothing to calibrate on") };
         if self.samples == 0 || self.ctx.is_some_and(|n| n < 2) {
             bail!("--samples is at least 1 and --ctx at least 2");
         }
-        // A pipe is as good as a file.
-        let path = Path::new(data);
-        if !data.starts_with("builtin:") && (path.is_dir() || !path.exists()) {
-            bail!("there is no file {data}");
-        }
-        Ok(())
-    }
-
-    /// Tokens of a sample: no more than the model was trained for.
-    fn n_ctx(&self, ui: &Ui, engine: &Engine) -> Result<u32> {
-        let trained = engine.n_ctx_train();
-        match self.ctx {
-            Some(ctx) if ctx > trained => {
-                bail!("--ctx is {ctx}, the model was trained for {trained} tokens")
-            }
-            Some(ctx) => return Ok(ctx),
-            None if trained < N_CTX => ui.say(format_args!(
-                "samples have at most {trained} tokens: what the model was trained for"
-            )),
-            None => {}
-        }
-        Ok(N_CTX.min(trained))
-    }
-
-    /// Makes the samples for `engine`'s model.
-    pub fn samples(&self, ui: &Ui, model: &Model, engine: &Engine) -> Result<Calibration> {
-        self.check()?;
-        let data = self.data.as_deref().unwrap_or_default();
-        let n_ctx = self.n_ctx(ui, engine)?;
-        let (set, mask) = self.read(ui, model, engine, data)?;
-        let samples = match set {
-            Data::Text(text) => self.text_samples(engine, &text, n_ctx)?,
-            Data::Prompts(set) => {
-                let samples = self.chat_samples(model, engine, &set, (mask, n_ctx))?;
-                let left_out = set.len() - samples.len();
-                if left_out > 0 {
-                    let n = counted(set.len(), "prompt");
-                    ui.warn(format_args!(
-                        "{left_out} of {n} left out: no token that counts is within --ctx {n_ctx}"
-                    ));
-                }
-                samples
-            }
-        };
-        let samples = choose(samples, self.samples, self.seed);
-        if samples.len() < self.samples {
-            let n = counted(samples.len(), "sample");
-            ui.say(format_args!("the data has only {n}: all of it is read"));
-        }
-        let about = About {
-            version: env!("CARGO_PKG_VERSION").into(),
-            model_sha256: model_sha256(model, ui)?,
-            architecture: model.architecture().into(),
-            data: data_name(data),
-            data_sha256: samples_sha256(&samples),
-            n_ctx,
-            n_samples: samples.len(),
-            mask: if mask == Mask::All { "all" } else { "response" }.into(),
-            seed: self.seed,
-        };
-        Ok(Calibration { samples, about })
-    }
-
-    fn read(&self, ui: &Ui, model: &Model, engine: &Engine, data: &str) -> Result<(Data, Mask)> {
-        let own = match data {
-            "builtin:alpaca" => Some(prompts::harmless(Part::Train)),
-            "builtin:align" => Some(prompts::harmful(Part::Train)),
+        let data = match data.as_str() {
+            "builtin:alpaca" => Data::Alpaca,
+            "builtin:align" => Data::Align,
             _ if data.starts_with("builtin:") => {
                 bail!("there is no {data}, expected builtin:alpaca or builtin:align")
             }
-            _ => None,
+            file => Data::File(file.into()),
         };
-        if let Some(set) = own {
-            let refusals = data == "builtin:align";
-            let set = answered(ui, engine, &self.chat.chat(model)?, set, refusals)?;
-            return Ok((Data::Prompts(set), self.mask.unwrap_or(Mask::Response)));
-        }
-        let file = TextFile::read(Path::new(data))?;
-        let format = match self.format {
-            Some(format) => format,
-            None => guess(&file)?,
+        let format = self.format.map(|format| match format {
+            FormatArg::Text => Format::Text,
+            FormatArg::Alpaca => Format::Alpaca,
+            FormatArg::Align => Format::Align,
+            FormatArg::Prompts => Format::Prompts,
+        });
+        let mask = self.mask.map(|mask| match mask {
+            MaskArg::Response => TokenMask::Response,
+            MaskArg::All => TokenMask::All,
+        });
+        let setup = CalibrationSetup {
+            data,
+            format,
+            mask,
+            samples: self.samples,
+            n_ctx: self.ctx,
+            seed: self.seed,
+            chat: self.chat.setup(),
         };
-        if format == Format::Text {
-            if self.mask == Some(Mask::Response) {
-                bail!("--mask response needs answers, and {data} is read as text");
-            }
-            return Ok((Data::Text(text_of(file)?), Mask::All));
-        }
-        let mut set = file.prompts(None)?;
-        let answers = set.prompts.iter().filter(|p| p.answer.is_some()).count();
-        if format == Format::Prompts {
-            if self.mask == Some(Mask::Response) {
-                bail!("--mask response needs answers, and {data} is read as prompts alone");
-            }
-            set.prompts.iter_mut().for_each(|p| p.answer = None);
-            return Ok((Data::Prompts(set), Mask::All));
-        }
-        if answers < set.len() {
-            bail!(
-                "{data}: {answers} of {} prompts have an answer (a field output, response, \
-                 completion or answer)\nhint: --format prompts reads the prompts alone",
-                set.len()
-            );
-        }
-        Ok((Data::Prompts(set), self.mask.unwrap_or(Mask::Response)))
-    }
-
-    fn text_samples(&self, engine: &Engine, text: &str, n_ctx: u32) -> Result<Vec<Sample>> {
-        let tokens = engine.tokenize(text, true);
-        let bos = engine.bos_if_wanted();
-        Ok(windows(&tokens, n_ctx as usize, self.samples, bos)?)
-    }
-
-    fn chat_samples(
-        &self,
-        model: &Model,
-        engine: &Engine,
-        set: &PromptSet,
-        (mask, n_ctx): (Mask, u32),
-    ) -> Result<Vec<Sample>> {
-        let chat = self.chat.chat(model)?;
-        let sample = |prompt: &Prompt| -> Result<Sample> {
-            let mut tokens = chat.tokens(engine, &prompt.text)?;
-            let counted_from = if mask == Mask::All { 0 } else { tokens.len() };
-            if let Some(answer) = &prompt.answer {
-                tokens.extend(engine.tokenize(answer.trim_start(), false));
-            }
-            tokens.truncate(n_ctx as usize);
-            Ok(Sample { tokens, counted_from })
-        };
-        let samples = set.prompts.iter().map(sample).collect::<Result<Vec<_>>>()?;
-        Ok(samples.into_iter().filter(|s| s.counted_from < s.tokens.len()).collect())
+        setup.check()?;
+        Ok(setup)
     }
 }
 
-enum Data {
-    Text(String),
-    Prompts(PromptSet),
-}
-
-/// Reads the samples through `engine`, from where `so_far` ended.
-pub fn run(
-    ui: &Ui,
-    engine: &Engine,
-    calibration: &Calibration,
-    so_far: Collected,
-) -> Result<Collected> {
-    Ok(collect(engine, &calibration.samples, so_far, ui)?)
-}
-
-/// What was collected, as it goes into a file.
-pub fn stats(calibration: &Calibration, collected: Collected) -> Stats {
-    let mut inputs = collected.inputs;
-    inputs.sort_keys();
-    let about = calibration.about.clone();
-    Stats { inputs, datasets: vec![about.data.clone()], about: Some(about) }
-}
-
-/// A file of records holds prompts, with or without answers, unless its usual field is `text`;
-/// anything else is text.
-fn guess(file: &TextFile) -> Result<Format> {
-    if !file.holds_records() {
-        return Ok(Format::Text);
+impl StatsArgs {
+    /// The paths of a verb that makes a smaller `model` by these arguments: statistics that it
+    /// `collects` are kept beside the output.
+    pub fn paths(&self, model: &PathBuf, out: &OutputArgs, collects: bool) -> Paths {
+        let output = &out.output;
+        let data = self.calibration.data.as_ref().filter(|_| collects);
+        let beside = data.map(|_| kept_beside(output));
+        let paths = self.calibration.read_from(Paths::default());
+        let paths = paths.reads(std::iter::once(model).chain(&self.stats));
+        paths.writes(std::iter::once(output).chain(&beside)).with(out.force, out.dry_run)
     }
-    let set = file.prompts(None)?;
-    if set.prompts.iter().all(|p| p.answer.is_some()) {
-        return Ok(Format::Align);
-    }
-    let as_text = file.prompts(Some("text"));
-    Ok(if as_text.is_ok_and(|t| t == set) { Format::Text } else { Format::Prompts })
-}
 
-/// A text, or the texts of a file of records, whole documents joined.
-fn text_of(file: TextFile) -> Result<String> {
-    match file.holds_records() {
-        true => Ok(file.prompts(Some("text"))?.texts().collect::<Vec<_>>().join("\n\n")),
-        false => Ok(file.filled()?),
+    /// True if there will be statistics.
+    pub fn any(&self) -> bool {
+        self.stats.is_some() || self.calibration.data.is_some()
     }
-}
 
-/// The prompts with the model's own greedy answers; with `refusals`, those that it refuses.
-fn answered(
-    ui: &Ui,
-    engine: &Engine,
-    chat: &Chat,
-    set: PromptSet,
-    refusals: bool,
-) -> Result<PromptSet> {
-    let tokens: Vec<Vec<i32>> =
-        set.texts().map(|text| Ok(chat.tokens(engine, text)?)).collect::<Result<_>>()?;
-    let sampling = Sampling::Greedy;
-    let settings = Generation { max_tokens: ANSWER_TOKENS, parallel: PARALLEL, sampling };
-    let mut answered = AnswerCount::new(ui, "answering", 0, set.len());
-    let answers = generate(engine, &tokens, settings, &mut Hooks::new(), &mut answered)?;
-    let mut prompts = Vec::new();
-    for (mut prompt, answer) in set.prompts.into_iter().zip(answers) {
-        let text = engine.answer(&answer);
-        if !text.trim().is_empty() && (!refusals || begins_refusal(&text)) {
-            prompt.answer = Some(text);
-            prompts.push(prompt);
+    /// As the verbs take it.
+    pub fn statistics(&self) -> Result<Statistics> {
+        match (&self.stats, &self.calibration.data) {
+            (Some(path), _) => Ok(Statistics::File(path.clone())),
+            (None, Some(_)) => Ok(Statistics::Collected(self.calibration.setup()?)),
+            (None, None) => Ok(Statistics::None),
         }
     }
-    if refusals && prompts.len() < MIN_REFUSALS {
-        bail!(
-            "this model refuses {} of {} harmful prompts, builtin:align needs at least \
-             {MIN_REFUSALS} refusals\nhint: --data FILE with prompts and refusals",
-            prompts.len(),
-            tokens.len()
-        );
-    }
-    Ok(PromptSet::new(set.name, prompts))
-}
 
-fn data_name(data: &str) -> String {
-    if data.starts_with("builtin:") { data.into() } else { file_name(&PathBuf::from(data)) }
+    /// Calibration texts for a sweep by `method`.
+    pub fn texts(&self, method: &str) -> Result<CalibrationSetup> {
+        if self.calibration.mask == Some(MaskArg::Response) {
+            bail!("--method {method} goes by every token, and not by --mask response");
+        }
+        match self.calibration.data {
+            Some(_) => self.calibration.setup(),
+            None => bail!(
+                "--method {method} needs --data FILE: it goes by how inputs vary together, which \
+                 statistics do not hold"
+            ),
+        }
+    }
 }

@@ -5,10 +5,26 @@ use crate::verbs::Error;
 
 /// What helps against `error`, if an option does.
 pub fn hint(error: &anyhow::Error) -> Option<String> {
-    error.chain().find_map(|cause| match cause.downcast_ref()? {
+    error.chain().find_map(|cause| of_verb(cause.downcast_ref()?))
+}
+
+fn of_verb(error: &Error) -> Option<String> {
+    match error {
+        Error::About { source, .. } => of_verb(source),
         Error::Template { source, has_system } => of_template(source, *has_system),
+        Error::ContextTooLong { .. } => Some("a smaller --ctx".into()),
+        Error::NoAnswers { .. } => Some("leave --mask response out".into()),
+        Error::FewerAnswers { .. } => Some("--format prompts reads the prompts only".into()),
+        Error::FewRefusals { .. } => Some("--data FILE with prompts and refusals".into()),
+        Error::LeftoverExists { .. } => {
+            Some("--resume goes on with it, --force starts over".into())
+        }
+        Error::LeftoverOfAnother { .. } => Some("run without --resume to start over".into()),
+        Error::NothingChosen => Some("--blocks, --include and --exclude choose".into()),
+        Error::NeedsNoStatistics { .. } => Some("leave --stats and --data out".into()),
+        Error::Unfinished { .. } => Some("aird calibrate --resume".into()),
         _ => None,
-    })
+    }
 }
 
 fn of_template(error: &prompts::Error, has_system: bool) -> Option<String> {

@@ -17,7 +17,8 @@ use crate::report::results::{Results, State};
 use crate::study::Error::MissingFiles;
 use crate::study::{
     Arg, Children, EXAMPLE, Execution, Folder, Keep, Keys, Listener, Override, Plan, Rates, Recipe,
-    Settled, Step, Sums, collect, estimate, execute, keys, measure, plan, sha256_sums, toml_text,
+    RunBy, Settled, Step, Sums, collect, estimate, execute, keys, measure, plan, sha256_sums,
+    toml_text,
 };
 
 /// Run a study: compress, find directions, repair, measure, report
@@ -84,7 +85,7 @@ impl Verb for Study {
         };
         let folder = Folder::open(run, &ui.interrupt(), wait)?;
         let mut sums = Sums::remembered(&folder.sums(), ui.interrupt());
-        let keys = keys(&plan, self.engine.gpu_layers, &mut sums)?;
+        let keys = keys(&plan, RunBy::this(self.engine.gpu_layers), &mut sums)?;
         let planned = Planned { recipe, plan, keys };
         keep_recipe(recipe_path, run, &planned.recipe)?;
         let settled = self.execute(ui, &verbs, &planned, &folder, &mut sums)?;
@@ -114,7 +115,7 @@ impl Study {
     fn show(&self, ui: &Ui, recipe: Recipe, plan: Plan) -> Result<()> {
         let folder = Folder::look(self.output.as_deref().unwrap_or(Path::new("RUN")));
         let mut sums = Sums::fresh(ui.interrupt());
-        let keys = keys(&plan, self.engine.gpu_layers, &mut sums)?;
+        let keys = keys(&plan, RunBy::this(self.engine.gpu_layers), &mut sums)?;
         let settled = plan.settled(&keys, &folder);
         let due = plan.due(&settled, &folder, self.keep_models, &mut sums)?;
         let rates = match due.contains(&true) {

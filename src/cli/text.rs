@@ -1,7 +1,7 @@
 //! How numbers, values and tables look.
 
 pub use crate::verbs::words::{
-    by_kind, bytes_text, count_text, counted, few, first_line, share_text, shown, shown_lines,
+    by_kind, bytes_text, count_text, counted, first_line, share_text, shown, shown_lines,
 };
 
 /// Bytes that come in pieces, as a model writes them, made fit for a terminal. A character may be
@@ -43,6 +43,9 @@ fn unfinished(bytes: &[u8]) -> usize {
     let is_cut = std::str::from_utf8(invalid).is_err_and(|e| e.error_len().is_none());
     if is_cut { invalid.len() } else { 0 }
 }
+
+/// What is printed before a sweep's error.
+pub const OUTPUT_ERROR: &str = "mean error of the matrices' outputs on held-out samples:";
 
 /// Columns padded to the widest cell, two spaces apart; columns in `right` end flush.
 pub fn table(rows: &[Vec<String>], right: &[usize], indent: &str) -> String {

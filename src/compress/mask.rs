@@ -34,6 +34,18 @@ pub enum Pattern {
 }
 
 impl Pattern {
+    /// Whether any matrix can be pruned by it.
+    ///
+    /// # Errors
+    /// A ratio outside (0, 1), or n not below m.
+    pub fn check(self) -> Result<()> {
+        let n_cols = match self {
+            Pattern::OfEach { m, .. } => m,
+            Pattern::Ratio(_) => 1,
+        };
+        self.n_zeros(n_cols).map(drop)
+    }
+
     /// Zeros in rows of `n_cols`, each.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! AWQ's scales for a whole model: group by group, from statistics, with the type that each linear
 //! will have as the quantizer.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::awq::{Found, Linear, Rounding, Search, WeightMeans};
 use super::error::{Error, Result};
@@ -20,7 +20,7 @@ const MAX_ROWS: u64 = 512;
 const MIN_ROWS: u64 = 16;
 
 /// What the search found for one group.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GroupReport {
     /// See [`Group::name`].
     pub name: String,

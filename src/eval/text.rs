@@ -14,7 +14,7 @@ use super::error::{Error, Result};
 use super::interval::{Mean, Rate, bootstrap, wilson_of};
 use super::segments;
 use crate::gguf::Watch;
-use crate::llama::{Engine, Input, LogSoftmax, Session, Size, argmax, kl_divergence};
+use crate::llama::{Engine, Input, LogSoftmax, Session, Size, argmax, cpu_features, kl_divergence};
 use crate::prompts::TextFile;
 
 /// Tokens decoded at once.
@@ -332,7 +332,8 @@ fn settings(
     windows: &Windows,
 ) -> Value {
     json!({
-        "aird": env!("CARGO_PKG_VERSION"),
+        "build": crate::BUILD,
+        "cpu": cpu_features(),
         "measure": measure,
         "model_sha256": model.sha256,
         "reference_sha256": reference.map(|r| r.sha256),

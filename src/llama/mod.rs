@@ -3,6 +3,7 @@
 
 mod abort;
 mod codec;
+mod cpu;
 mod engine;
 mod error;
 mod generate;
@@ -19,6 +20,7 @@ mod sites;
 mod softmax;
 
 pub use codec::{decode, encode, is_decodable, is_encodable, needs_importance, weighs_errors};
+pub use cpu::cpu_features;
 pub use engine::{Engine, FirstToken, Options};
 pub use error::{Error, Result};
 pub use generate::{AnswerCount, Generation, Listener, NoListener, generate, generate_streams};

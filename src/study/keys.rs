@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::PathBuf;
 
+use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -14,25 +15,43 @@ use super::plan::Plan;
 use super::step::{Arg, Kept, Step};
 use super::sums::Sums;
 use crate::gguf::hex;
-use crate::llama::LLAMA_CPP;
+use crate::llama::{LLAMA_CPP, cpu_features};
 
 /// The keys of a plan.
 #[derive(Debug, Clone, Default)]
 pub struct Keys {
     /// The plan's files from outside by their sums; None for those that are not there.
     files: HashMap<PathBuf, Option<String>>,
-    /// Blocks on a GPU: other kernels round otherwise.
-    gpu_layers: u32,
+    /// What the steps are run by; see [`RunBy`].
+    run_by: RunBy,
     /// Each step's, as planned; None where a file from outside is missing.
     pub steps: Vec<Option<String>>,
+}
+
+/// What runs the steps, as far as results depend on it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct RunBy {
+    /// The sources that aird was built from: [`crate::BUILD`].
+    pub build: String,
+    /// What llama.cpp's kernels use of the CPU: [`cpu_features`].
+    pub cpu: String,
+    /// Blocks on a GPU: other kernels round otherwise.
+    pub gpu_layers: u32,
+}
+
+impl RunBy {
+    /// This program, on this machine.
+    pub fn this(gpu_layers: u32) -> RunBy {
+        RunBy { build: crate::BUILD.into(), cpu: cpu_features(), gpu_layers }
+    }
 }
 
 /// Reads every file that `plan` reads from outside, and makes all keys.
 ///
 /// # Errors
 /// A file that is there but cannot be read; an interrupt.
-pub fn keys(plan: &Plan, gpu_layers: u32, sums: &mut Sums) -> Result<Keys> {
-    let mut keys = Keys { gpu_layers, ..Keys::default() };
+pub fn keys(plan: &Plan, run_by: RunBy, sums: &mut Sums) -> Result<Keys> {
+    let mut keys = Keys { run_by, ..Keys::default() };
     let kept = |step: &Step| -> Vec<PathBuf> {
         let all = step.kept.iter().flat_map(|kept| &kept.content);
         let files = all.filter_map(|arg| match arg {
@@ -68,15 +87,14 @@ impl Keys {
             Some(texts) => Some(texts?),
             None => None,
         };
-        let all =
-            json!([env!("CARGO_PKG_VERSION"), LLAMA_CPP, self.gpu_layers, command, fallback,]);
+        let all = json!([self.run_by, LLAMA_CPP, command, fallback]);
         Some(hex(&Sha256::digest(all.to_string())))
     }
 
     /// The key of what is kept between runs of a step.
     pub fn content(&self, kept: &Kept) -> Option<String> {
         let content = self.texts(&kept.content)?;
-        let all = json!([env!("CARGO_PKG_VERSION"), LLAMA_CPP, self.gpu_layers, content]);
+        let all = json!([self.run_by, LLAMA_CPP, content]);
         Some(hex(&Sha256::digest(all.to_string())))
     }
 

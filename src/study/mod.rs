@@ -27,7 +27,7 @@ pub use error::{Error, Result};
 pub use estimate::{Estimate, Rates, estimate, measure};
 pub use execute::{Execution, Listener, Settled, execute};
 pub use folder::{Folder, Keep, Record};
-pub use keys::{Keys, keys};
+pub use keys::{Keys, RunBy, keys};
 pub use options::{Kind, OptionInfo, Verbs};
 pub use overrides::{Override, override_all};
 pub use plan::{Plan, plan};

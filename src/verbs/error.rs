@@ -1,5 +1,7 @@
 //! How a verb ends without its report.
 
+use std::path::PathBuf;
+
 use crate::{
     adapter, compress, direction, eval, gguf, judge, llama, prompts, quant, refit, repair, report,
     stats,
@@ -22,6 +24,85 @@ pub enum Error {
         what: String,
         /// What went wrong.
         source: Box<Error>,
+    },
+    /// More tokens are asked for than the model was trained for.
+    #[error("{n_ctx} tokens are asked for, the model was trained for {trained}")]
+    ContextTooLong {
+        /// Tokens of a sample or window.
+        n_ctx: u32,
+        /// Tokens that the model was trained for.
+        trained: u32,
+    },
+    /// Only the tokens of answers are to count, and there are none.
+    #[error(
+        "{} is read as {read_as}: it has no answers, and only tokens of answers are to count",
+        path.display()
+    )]
+    NoAnswers {
+        /// The calibration data.
+        path: PathBuf,
+        /// What it is read as.
+        read_as: &'static str,
+    },
+    /// Prompts with answers are expected, and some have none.
+    #[error(
+        "{}: {answers} of {of} prompts have an answer (a field output, response, completion or \
+         answer)",
+        path.display()
+    )]
+    FewerAnswers {
+        /// The calibration data.
+        path: PathBuf,
+        /// Prompts with an answer.
+        answers: usize,
+        /// All prompts.
+        of: usize,
+    },
+    /// The model refuses too few of the built-in harmful prompts to calibrate on its refusals.
+    #[error(
+        "this model refuses {refused} of {of} harmful prompts, and calibration on refusals needs \
+         at least {needed}"
+    )]
+    FewRefusals {
+        /// Prompts that it refuses.
+        refused: usize,
+        /// All prompts.
+        of: usize,
+        /// Refusals that are needed.
+        needed: usize,
+    },
+    /// An interrupted calibration left a file where this one would keep its own.
+    #[error("{} is what an interrupted run left", path.display())]
+    LeftoverExists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// What an interrupted calibration left is not of this one.
+    #[error("{} is of another {what}", path.display())]
+    LeftoverOfAnother {
+        /// The file.
+        path: PathBuf,
+        /// What differs.
+        what: &'static str,
+    },
+    /// No matrix is chosen to be pruned.
+    #[error("no matrix of a block is chosen")]
+    NothingChosen,
+    /// Statistics were given that nothing goes by.
+    #[error("{method} to {ty} needs no statistics")]
+    NeedsNoStatistics {
+        /// The method.
+        method: &'static str,
+        /// The type that weights become.
+        ty: String,
+    },
+    /// Statistics that an interrupted calibration left.
+    #[error("{} is of an interrupted run, after {n_done} samples", path.display())]
+    Unfinished {
+        /// The file.
+        path: PathBuf,
+        /// Samples that were read.
+        n_done: usize,
     },
     /// The system's error.
     #[error("{what}: {source}")]

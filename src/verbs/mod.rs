@@ -4,7 +4,10 @@
 //! Verbs print nothing. What a person should hear meanwhile goes to the [`Host`]; how a verb ends
 //! without its report is a [`Stopped`].
 
+pub mod calibrate;
+mod calibration;
 mod chat;
+mod choice;
 pub mod compare;
 pub mod diff;
 mod error;
@@ -14,14 +17,21 @@ pub mod merge;
 mod model;
 mod output;
 pub(crate) mod parts;
+pub mod prune;
+pub mod quantize;
+mod sequence;
+mod statistics;
 mod structure;
+mod sweep;
 pub mod undo;
 pub mod verify;
 pub(crate) mod words;
 
+pub use calibration::{Calibration, CalibrationSetup, Data, Format, TokenMask};
 pub use chat::{Chat, ChatSetup, Template, warn_of_date};
-pub(crate) use error::Context;
+pub use choice::{BlockRanges, TensorChoice, TypeFor, parse_type};
 pub use error::{Error, Result, Stopped, is_interrupt};
 pub use host::{Host, Note};
 pub use model::{file_name, load, load_with_adapter, model_name, sha256_of};
 pub use output::{FileReport, Output, Planned, no_sha256};
+pub use statistics::{Given, Statistics, kept_beside};

@@ -13,9 +13,6 @@ use crate::gguf::{Ask, BoxError, Replacement, Rewrite, Step, Tensor, check_room,
 use crate::refit::{BlockReport, Parts, Refitted};
 use crate::stats::{Sample, samples_sha256};
 
-/// What parts are is counted up where they change: those of an earlier aird are not gone on with.
-const FORMAT: u32 = 2;
-
 /// Names the experts that too few tokens reached, and says what `became` of them.
 pub fn warn_of_experts(host: &dyn Host, refitted: &Refitted, became: &str) {
     let mut unseen = IndexSet::new();
@@ -87,8 +84,7 @@ pub fn check_room_for_parts(output: &Path, bytes: u64) -> Result<()> {
 
 /// Everything that the parts of a sweep depend on.
 pub fn made_of(step: &Step, samples: &[Sample]) -> String {
-    let aird = (env!("CARGO_PKG_VERSION"), FORMAT);
-    let all = format!("{aird:?} {step:?} {}", samples_sha256(samples));
+    let all = format!("{} {step:?} {}", crate::BUILD, samples_sha256(samples));
     hex(&Sha256::digest(all))
 }
 

@@ -17,7 +17,9 @@ use crate::eval::error::Result;
 use crate::eval::segments;
 use crate::gguf::{Watch, hex};
 use crate::judge::{Label, label};
-use crate::llama::{AnswerCount, Engine, Generation, Listener, Sampling, generate_streams};
+use crate::llama::{
+    AnswerCount, Engine, Generation, Listener, Sampling, cpu_features, generate_streams,
+};
 use crate::prompts::{ChatTemplate, Prompt, PromptSet};
 
 /// Answers of a segment, as a multiple of those under way at once: few enough to lose little when
@@ -103,7 +105,8 @@ fn settings(
     // A template may print the date: the same source then asks another thing tomorrow.
     let dated = if way.raw { None } else { subject.template.dated_text()? };
     Ok(json!({
-        "aird": env!("CARGO_PKG_VERSION"),
+        "build": crate::BUILD,
+        "cpu": cpu_features(),
         "model": subject.sha256,
         "set": way.name,
         "prompts": set.sha256,

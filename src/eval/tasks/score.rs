@@ -10,7 +10,7 @@ use super::super::segments;
 use super::data::TaskData;
 use super::item::{Item, Pair};
 use crate::gguf::Watch;
-use crate::llama::{Engine, Scorer, Text, TokenScore};
+use crate::llama::{Engine, Scorer, Text, TokenScore, cpu_features};
 use crate::prompts::ChatTemplate;
 
 /// Items that are scored together, and written together where the results are kept.
@@ -65,7 +65,8 @@ pub fn settings(run: &Run<'_>, data: &TaskData) -> Result<Value> {
     // A template may print the date.
     let dated = run.chat.map(ChatTemplate::dated_text).transpose()?.flatten();
     Ok(json!({
-        "aird": env!("CARGO_PKG_VERSION"),
+        "build": crate::BUILD,
+        "cpu": cpu_features(),
         "task": data.task.name(),
         "model_sha256": run.model_sha256,
         "data_sha256": data.sha256,
