@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Asks quantized versions of the demo's model one question with the release binary. With a second
-# binary (the debug build's) both must give the same answer. This is what finds code that a compiler
-# broke for this CPU only: AMX tiles, for example, run quantized types and no others.
+# Asks quantized versions of the demo's model one question. With a second binary (of another build)
+# both must give the same answer. This is what finds code that a compiler broke for this CPU only:
+# AMX tiles, for example, run quantized types and no others.
 #
 #   scripts/smoke.sh MODEL AIRD [OTHER_AIRD]
 set -euo pipefail

@@ -12,9 +12,11 @@ use aird::gguf::{
     Ready, Replacement, Rewrite, Step, TensorInfo, Unwatched, Watch, check_patch, history,
     journal_path,
 };
-use serde::Deserialize;
+use aird::verbs::undo::Report;
 
-use crate::support::{Arch, TempDir, Tiny, json, names_in, run, stderr, stdout, tempdir};
+use crate::support::{
+    Arch, TempDir, Tiny, is_report, json, names_in, run, stderr, stdout, tempdir,
+};
 
 /// Tensors that are patched.
 pub(crate) const NAMES: [&str; 2] = ["blk.0.attn_output.weight", "blk.1.ffn_down.weight"];
@@ -105,23 +107,8 @@ pub(crate) fn undo(model: &Path) -> std::process::Output {
     run(&[Path::new("undo"), model])
 }
 
-/// As `--json` promises it, and nothing else.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(dead_code)] // it is the parsing that is tested
-struct Report {
-    files: Vec<String>,
-    kept: bool,
-    dry_run: bool,
-    tensors: Vec<String>,
-    bytes: u64,
-    changed_bytes: u64,
-    step: Option<serde_json::Value>,
-    in_history: bool,
-}
-
 fn report(arguments: &[&Path]) -> Report {
-    serde_json::from_value(json(arguments)).unwrap()
+    is_report(json(arguments))
 }
 
 #[test]

@@ -22,6 +22,8 @@ use std::sync::Arc;
 
 use aird::gguf::Model;
 use aird::llama::Prober;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 pub use adapter::Adapter;
 pub use direction::direction;
@@ -97,6 +99,16 @@ pub fn run(arguments: &[&Path]) -> Output {
 pub fn json(arguments: &[&Path]) -> serde_json::Value {
     let output = aird().args(arguments).arg("--json").output().unwrap();
     serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", stderr(&output)))
+}
+
+/// `json` as a verb's report, which must write the same JSON.
+///
+/// # Panics
+/// If it is no such report, or reads back as another.
+pub fn is_report<R: DeserializeOwned + Serialize>(json: serde_json::Value) -> R {
+    let report: R = serde_json::from_value(json.clone()).unwrap_or_else(|e| panic!("{e}: {json}"));
+    assert_eq!(serde_json::to_value(&report).unwrap(), json);
+    report
 }
 
 /// What a run said.
