@@ -20,7 +20,7 @@ use crate::compress::{
     Assignment, Coding, Folds, GroupReport, Quantizing, Stayed, WhyStayed, assign, find_scales,
     groups, lacks_importance, quantize, stayed,
 };
-use crate::gguf::{GgmlType, Model, Rewrite, Step, TensorInfo, file_type_edit};
+use crate::gguf::{GgmlType, Model, Rewrite, Step, TensorInfo, block_of, file_type_edit};
 use crate::llama::Options;
 use crate::refit::{Job, Zeros};
 use crate::stats::Stats;
@@ -305,7 +305,7 @@ impl Rounding<'_> {
         let rounded: Vec<Assignment> =
             self.assignments.iter().filter(|a| !swept.has(&a.name)).cloned().collect();
         let of_no_block: Vec<&str> =
-            rounded.iter().map(|a| a.name.as_str()).filter(|n| !n.starts_with("blk.")).collect();
+            rounded.iter().map(|a| a.name.as_str()).filter(|name| block_of(name).is_none()).collect();
         if !of_no_block.is_empty() {
             self.host.say(format_args!(
                 "outside of the blocks, rounded to the nearest: {}",
@@ -353,7 +353,7 @@ impl Rounding<'_> {
             ));
         }
         let on_other_grid = |a: &&Assignment| {
-            a.coding == Coding::Ggml && a.to == self.request.ty && a.name.starts_with("blk.")
+            a.coding == Coding::Ggml && a.to == self.request.ty && block_of(&a.name).is_some()
         };
         let n = self.assignments.iter().filter(on_other_grid).count();
         if self.request.method.is_faithful() && n > 0 {
@@ -373,7 +373,7 @@ impl Rounding<'_> {
     fn warn_of_lacking(&self, stats: &Stats) {
         let mut lacking = lacks_importance(stats, &self.assignments);
         // No statistics hold what is looked up, and few the input of the output head.
-        lacking.retain(|name| name.starts_with("blk."));
+        lacking.retain(|name| block_of(name).is_some());
         if !lacking.is_empty() {
             self.host.warn(format_args!(
                 "the statistics say nothing about {}, rounded without importance: {}",
