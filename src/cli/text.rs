@@ -44,7 +44,9 @@ fn unfinished(bytes: &[u8]) -> usize {
     if is_cut { invalid.len() } else { 0 }
 }
 
-    by_kind, bytes_text, count_text, counted, first_line, share_text, shown, shown_lines, table,
+/// What is printed before a sweep's error.
+pub const OUTPUT_ERROR: &str = "mean error of the matrices' outputs on held-out samples:";
+
 #[cfg(test)]
 mod tests {
     use super::*;
