@@ -41,6 +41,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
     match () {
         () if matches!(error.downcast_ref(), Some(Stopped::Interrupted)) => INTERRUPTED,
         () if is_interrupt(error.as_ref()) => INTERRUPTED,
+        () if matches!(error.downcast_ref(), Some(Stopped::NothingHelps(_))) => GATE,
         () if error.is::<GateFailed>() => GATE,
         () => FAILED,
     }

@@ -1,11 +1,19 @@
 //! Hints that name an option of the command line, for errors of verbs and of what they use.
 
-use crate::prompts;
-use crate::verbs::Error;
+use crate::verbs::repair::NothingFound;
+use crate::verbs::{Error, Stopped};
+use crate::{direction, prompts, repair};
+
+const ORIGINAL: &str = "of this one's original: aird direction ORIGINAL -o DIR";
 
 /// What helps against `error`, if an option does.
 pub fn hint(error: &anyhow::Error) -> Option<String> {
-    error.chain().find_map(|cause| of_verb(cause.downcast_ref()?))
+    error.chain().find_map(|cause| {
+        None.or_else(|| of_verb(cause.downcast_ref()?))
+            .or_else(|| of_stop(cause.downcast_ref()?))
+            .or_else(|| of_direction(cause.downcast_ref()?))
+            .or_else(|| of_edit(cause.downcast_ref()?))
+    })
 }
 
 fn of_verb(error: &Error) -> Option<String> {
@@ -23,6 +31,67 @@ fn of_verb(error: &Error) -> Option<String> {
         Error::NothingChosen => Some("--blocks, --include and --exclude choose".into()),
         Error::NeedsNoStatistics { .. } => Some("leave --stats and --data out".into()),
         Error::Unfinished { .. } => Some("aird calibrate --resume".into()),
+        error => of_repair(error),
+    }
+}
+
+/// Of the search and the repair.
+fn of_repair(error: &Error) -> Option<String> {
+    match error {
+        Error::ThinksInSearch => {
+            Some("a --chat-template that ends the thought at once, as \"<think></think>\"".into())
+        }
+        Error::ThinksInComparison => Some("--aim strongest".into()),
+        Error::OtherArchitecture { .. } => Some(ORIGINAL.into()),
+        Error::LostInPlace { blocks, alpha, .. } => Some(format!(
+            "in a new file it may become a finer type: -o OUT --block {} --alpha {alpha}",
+            blocks.join(",")
+        )),
+        Error::SizeInPlace { .. } => Some("a new file with -o, or --type keep".into()),
+        Error::NotAsAdapter(_) => Some("restore the file itself: -o OUT".into()),
+        _ => None,
+    }
+}
+
+fn of_stop(stopped: &Stopped) -> Option<String> {
+    let Stopped::NothingHelps(report) = stopped else { return None };
+    match report.nothing_found()? {
+        NothingFound::AlreadyRefuses => None,
+        NothingFound::NotAsOriginal => {
+            Some("--aim strongest, a higher --max-kl, or --method restore".into())
+        }
+        NothingFound::NotMore => Some(
+            "a higher --max-false-refusal, --max-kl or --max-blocks, or a milder compression"
+                .into(),
+        ),
+    }
+}
+
+fn of_direction(error: &direction::Error) -> Option<String> {
+    use direction::Error as E;
+    match error {
+        E::HardlyRefuses { .. } => {
+            Some("a direction needs a model that was taught to refuse; look with aird ask".into())
+        }
+        E::NonePasses { .. } => {
+            Some("without --strict the limit on KL is widened, and the file says so".into())
+        }
+        _ => None,
+    }
+}
+
+fn of_edit(error: &repair::Error) -> Option<String> {
+    use repair::Error as E;
+    match error {
+        E::Width { .. } => Some(ORIGINAL.into()),
+        E::NotFinite { .. } => Some("aird verify MODEL; a smaller --alpha".into()),
+        E::Lost { tried_finer: true, .. } => Some(
+            "this matrix writes next to nothing along the direction: choose another block".into(),
+        ),
+        E::Lost { .. } => {
+            Some("--type auto stores the tensor in a finer type, in a new file".into())
+        }
+        E::NoAdapter { .. } => Some("--parts attention, or a repaired model with -o".into()),
         _ => None,
     }
 }

@@ -29,6 +29,7 @@ mod search;
 mod select;
 mod signals;
 mod spinning;
+mod stopped;
 mod structure;
 mod study;
 mod study_text;

@@ -1,7 +1,7 @@
 //! How numbers, values and tables look.
 
 pub use crate::verbs::words::{
-    by_kind, bytes_text, count_text, counted, first_line, share_text, shown, shown_lines,
+    by_kind, bytes_text, count_text, counted, first_line, share_text, shown, shown_lines, table,
 };
 
 /// Bytes that come in pieces, as a model writes them, made fit for a terminal. A character may be
@@ -47,28 +47,6 @@ fn unfinished(bytes: &[u8]) -> usize {
 /// What is printed before a sweep's error.
 pub const OUTPUT_ERROR: &str = "mean error of the matrices' outputs on held-out samples:";
 
-/// Columns padded to the widest cell, two spaces apart; columns in `right` end flush.
-pub fn table(rows: &[Vec<String>], right: &[usize], indent: &str) -> String {
-    let rows: Vec<Vec<String>> =
-        rows.iter().map(|row| row.iter().map(|cell| shown(cell)).collect()).collect();
-    let n = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |c: usize| {
-        let widths = rows.iter().filter_map(|row| row.get(c)).map(|cell| cell.chars().count());
-        widths.max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..n).map(width).collect();
-    let mut text = String::new();
-    for row in &rows {
-        let cells = row.iter().enumerate().map(|(c, cell)| match right.contains(&c) {
-            true => format!("{cell:>0$}", widths[c]),
-            false => format!("{cell:<0$}", widths[c]),
-        });
-        let line = cells.collect::<Vec<_>>().join("  ");
-        text += &format!("{indent}{}\n", line.trim_end());
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,12 +63,5 @@ mod tests {
         assert_eq!(pieces.push(b"\x9b"), "\\u{9b}");
         assert_eq!(pieces.push(b"\xffx\xf0"), "\u{fffd}x");
         assert_eq!(pieces.push(b"y"), "\u{fffd}y");
-    }
-
-    #[test]
-    fn tables_line_up() {
-        let rows = vec![vec!["a".into(), "10".into()], vec!["bcd".into(), "9".into()]];
-        assert_eq!(table(&rows, &[1], " "), " a    10\n bcd   9\n");
-        assert_eq!(table(&[vec!["a\nb".into()]], &[], ""), "a\\nb\n");
     }
 }

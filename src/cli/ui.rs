@@ -65,11 +65,6 @@ impl Ui {
         }
     }
 
-    /// How a model is tried in a process of its own.
-    pub fn prober(&self) -> Prober {
-        Host::prober(self)
-    }
-
     /// Prints a text as it is in a file: to the byte, but fit for a terminal where it goes to one.
     pub fn print_text(&self, text: &str) -> Result<()> {
         match std::io::stdout().is_terminal() {

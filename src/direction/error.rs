@@ -18,8 +18,7 @@ pub enum Error {
     #[error("{0}")]
     Prompts(#[from] prompts::Error),
     #[error(
-        "this model hardly refuses: {refused} of {of} harmful prompts, expected at least {needed}\n\
-         hint: a direction needs a model that was taught to refuse; look with aird ask"
+        "this model hardly refuses: {refused} of {of} harmful prompts, expected at least {needed}"
     )]
     HardlyRefuses { refused: usize, of: usize, needed: usize },
     #[error(
@@ -37,8 +36,7 @@ pub enum Error {
     },
     #[error(
         "no candidate passes: {not_finite} of {of} are not finite, {late} lie too late, {induce} \
-         induce no refusal, {kl} change harmless answers by more than {max_kl} nats\n\
-         hint: without --strict the limit on KL is widened, and the file says so"
+         induce no refusal, {kl} change harmless answers by more than {max_kl} nats"
     )]
     NonePasses { of: usize, not_finite: usize, late: usize, induce: usize, kl: usize, max_kl: f64 },
     #[error("layer {layer} position {position}: expected layers 0 to {last}, positions -{n} to -1")]

@@ -243,13 +243,8 @@ fn edit_matrix(
     }
     let (name, asked) = (info.name.clone(), edit.alpha);
     let (ty, realised) = lost.map_or((info.ty, f64::NAN), |e| (e.to, e.realised_alpha));
-    let hint = match edit.storage {
-        Storage::Auto => {
-            "this matrix writes next to nothing along the direction: choose another block"
-        }
-        _ => "--type auto stores the tensor in a finer type, in a new file",
-    };
-    Err(Error::Lost { name, ty, realised, asked, hint })
+    let tried_finer = edit.storage == Storage::Auto;
+    Err(Error::Lost { name, ty, realised, asked, tried_finer })
 }
 
 /// By which part of itself an alpha may be off.

@@ -24,10 +24,7 @@ pub enum Error {
          hint: aird makes models refuse more; it does not remove a refusal direction"
     )]
     Alpha { alpha: f64 },
-    #[error(
-        "the direction is {found} wide, the model {expected}: it is of another model\n\
-         hint: of this one's original: aird direction ORIGINAL -o DIR"
-    )]
+    #[error("the direction is {found} wide, the model {expected}: it is of another model")]
     Width { found: usize, expected: u64 },
     #[error("there is no block {block}: the model has blocks 0 to {last}")]
     NoBlock { block: u32, last: u32 },
@@ -48,22 +45,15 @@ pub enum Error {
     Gains { name: String, matrix: String, found: usize, expected: usize },
     #[error("what {name} writes has nothing of the direction: there is nothing to strengthen")]
     NothingThere { name: String },
-    #[error(
-        "{name} would hold a NaN or an infinity as {ty}\nhint: aird verify MODEL; a smaller --alpha"
-    )]
+    #[error("{name} would hold a NaN or an infinity as {ty}")]
     NotFinite { name: String, ty: GgmlType },
-    #[error(
-        "{name}: an alpha of {realised:.3} comes out in {ty}, {asked} was asked for\nhint: {hint}"
-    )]
-    Lost { name: String, ty: GgmlType, realised: f64, asked: f64, hint: &'static str },
+    #[error("{name}: an alpha of {realised:.3} comes out in {ty}, {asked} was asked for")]
+    Lost { name: String, ty: GgmlType, realised: f64, asked: f64, tried_finer: bool },
     #[error(
         "{name} was read back with an alpha of {found:.4}, expected {expected:.4}\n\
          hint: the disk or the memory may be failing"
     )]
     NotThere { name: String, found: f64, expected: f64 },
-    #[error(
-        "llama.cpp takes no adapter for {name}, an NVFP4 matrix with a scale of its own\n\
-         hint: --parts attention, or a repaired model with -o"
-    )]
+    #[error("llama.cpp takes no adapter for {name}, an NVFP4 matrix with a scale of its own")]
     NoAdapter { name: String },
 }

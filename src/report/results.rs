@@ -10,6 +10,7 @@ use crate::eval::asr::{Agreement, Difference, Outcome};
 use crate::eval::tasks::{Difference as ItemDifference, Tally};
 use crate::eval::text::{Kl, Perplexity};
 use crate::gguf::{Model, Value};
+use crate::repair::{Adapted, Edited};
 
 /// Counts up when a field changes its meaning or goes.
 pub const SCHEMA: u32 = 1;
@@ -189,7 +190,7 @@ pub struct RestoreResult {
     pub n_tokens: usize,
 }
 
-/// One edited tensor.
+/// One edited tensor, or one that an adapter strengthens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EditedTensor {
     /// Its name.
@@ -198,12 +199,44 @@ pub struct EditedTensor {
     pub from: String,
     /// Its type after.
     pub to: String,
-    /// The alpha that is really in the file.
+    /// The alpha that is really in the file, of all experts together.
     pub realised_alpha: f64,
+    /// The same of the expert that is furthest off; None in results of an earlier aird.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worst_alpha: Option<f64>,
     /// What rounding added, relative to the tensor (Frobenius).
     pub noise: f64,
     /// The same of the type's own rounding.
     pub own_noise: f64,
+}
+
+impl From<&Edited> for EditedTensor {
+    fn from(e: &Edited) -> EditedTensor {
+        EditedTensor {
+            name: e.name.clone(),
+            from: e.from.to_string(),
+            to: e.to.to_string(),
+            realised_alpha: e.realised_alpha,
+            worst_alpha: Some(e.worst_alpha),
+            noise: e.noise,
+            own_noise: e.own_noise,
+        }
+    }
+}
+
+impl From<&Adapted> for EditedTensor {
+    /// An adapter's tensors are not rounded.
+    fn from(a: &Adapted) -> EditedTensor {
+        EditedTensor {
+            name: a.name.clone(),
+            from: a.ty.to_string(),
+            to: a.ty.to_string(),
+            realised_alpha: a.alpha,
+            worst_alpha: Some(a.alpha),
+            noise: 0.0,
+            own_noise: 0.0,
+        }
+    }
 }
 
 /// How much a tensor changed.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::chart::{Chart, Dot, Kind, front_chart};
 use super::text::short;
 use crate::eval::interval::Rate;
+use crate::prompts::PromptSet;
 
 /// What a search was, as JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -59,7 +60,7 @@ pub struct SettingsReport {
     pub parallel: u32,
 }
 
-/// A set of prompts.
+/// A set of prompts, or of texts put after them.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct PromptsReport {
     /// Its name, or its file's.
@@ -136,6 +137,13 @@ pub struct AnsweredReport {
     pub on_front: bool,
     /// It was taken.
     pub chosen: bool,
+}
+
+impl PromptsReport {
+    /// What is reported of `set`.
+    pub fn of(set: &PromptSet) -> PromptsReport {
+        PromptsReport { name: set.name.clone(), n: set.len(), sha256: set.sha256.clone() }
+    }
 }
 
 impl SearchReport {

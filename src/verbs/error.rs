@@ -2,6 +2,10 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
+use super::repair::EditReport;
+use crate::gguf::GgmlType;
 use crate::{
     adapter, compress, direction, eval, gguf, judge, llama, prompts, quant, refit, repair, report,
     stats,
@@ -112,6 +116,51 @@ pub enum Error {
         /// What went wrong.
         source: std::io::Error,
     },
+    /// A model whose answers are searched thinks first.
+    #[error(
+        "the model thinks before it answers, and whether it refuses does not show in so few tokens"
+    )]
+    ThinksInSearch,
+    /// A model whose answers are compared with its original's thinks first.
+    #[error("the model thinks before it answers, and how much its original refuses does not show")]
+    ThinksInComparison,
+    /// A direction of a model of another architecture.
+    #[error("the direction is of a model of architecture '{found}', this one is '{expected}'")]
+    OtherArchitecture {
+        /// The direction's.
+        found: String,
+        /// The model's.
+        expected: String,
+    },
+    /// Too much of an edit is lost in the type that a tensor has and must keep.
+    #[error("{name}: an alpha of {realised:.3} comes out in {ty}, {alpha} was asked for")]
+    LostInPlace {
+        /// The tensor.
+        name: String,
+        /// Its type.
+        ty: GgmlType,
+        /// The alpha that would be in the file.
+        realised: f64,
+        /// The alpha that was asked for.
+        alpha: f64,
+        /// The blocks or halves of them that were to be edited, as `14` and `16:mlp`.
+        blocks: Vec<String>,
+    },
+    /// A tensor would change its size in place.
+    #[error(
+        "{name} is {from}: as {to} it would be of another size, which nothing becomes in place"
+    )]
+    SizeInPlace {
+        /// The tensor.
+        name: String,
+        /// Its type.
+        from: GgmlType,
+        /// The type that was asked for.
+        to: GgmlType,
+    },
+    /// What a restore finds cannot lie beside this model as an adapter.
+    #[error("{0}")]
+    NotAsAdapter(String),
     /// Of a model file.
     #[error("{0}")]
     Gguf(#[from] gguf::Error),
@@ -205,15 +254,84 @@ impl<T, E: Into<Error>> Context<T> for std::result::Result<T, E> {
 pub enum Stopped {
     /// The caller asked to stop. What is done of long work is kept where the notes say.
     Interrupted,
+    /// A search found no edit that helps within the budget; nothing was written. The report has no
+    /// tensors, and all that was tried.
+    NothingHelps(Box<EditReport>),
+    /// The model has no direction that could be found.
+    NoDirection(NoDirection),
     /// Something is wrong.
     Failed(Error),
 }
 
+/// Why a model has no direction that could be found.
+#[derive(Debug)]
+pub struct NoDirection {
+    /// The reason.
+    pub why: Why,
+    /// The reason with its figures.
+    pub error: Error,
+}
+
+/// The reasons for which a model has no direction: see [`direction::Error`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// It refuses too few harmful prompts.
+    HardlyRefuses,
+    /// Too few prompts are refused as they should be, or answered.
+    TooFewLeft,
+    /// No candidate passes the selection.
+    NonePasses,
+}
+
+/// What `--json` prints in place of a report where a model has no direction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StopReport {
+    /// How the verb ended.
+    pub stopped: StopReason,
+}
+
+/// How a verb ended without its report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StopReason {
+    /// Why the model has no direction.
+    pub no_direction: Why,
+    /// The reason with its figures, in a sentence.
+    pub message: String,
+}
+
+impl Why {
+    /// The reason that `error` is, or that caused it.
+    fn of(error: &(dyn std::error::Error + 'static)) -> Option<Why> {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            match error.downcast_ref() {
+                Some(direction::Error::HardlyRefuses { .. }) => return Some(Why::HardlyRefuses),
+                Some(direction::Error::TooFewLeft { .. }) => return Some(Why::TooFewLeft),
+                Some(direction::Error::NonePasses { .. }) => return Some(Why::NonePasses),
+                _ => next = error.source(),
+            }
+        }
+        None
+    }
+}
+
+impl NoDirection {
+    /// As `--json` prints it.
+    pub fn report(&self) -> StopReport {
+        let message = self.error.to_string();
+        StopReport { stopped: StopReason { no_direction: self.why, message } }
+    }
+}
+
 impl From<Error> for Stopped {
     fn from(error: Error) -> Stopped {
-        match error.is_interrupt() {
-            true => Stopped::Interrupted,
-            false => Stopped::Failed(error),
+        match Why::of(&error) {
+            _ if error.is_interrupt() => Stopped::Interrupted,
+            Some(why) => Stopped::NoDirection(NoDirection { why, error }),
+            None => Stopped::Failed(error),
         }
     }
 }
@@ -238,7 +356,10 @@ impl std::fmt::Display for Stopped {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Stopped::Interrupted => write!(f, "interrupted"),
-            Stopped::Failed(error) => write!(f, "{error}"),
+            Stopped::NothingHelps(report) => write!(f, "{}", report.nothing_helps_text()),
+            Stopped::NoDirection(NoDirection { error, .. }) | Stopped::Failed(error) => {
+                write!(f, "{error}")
+            }
         }
     }
 }
@@ -246,8 +367,8 @@ impl std::fmt::Display for Stopped {
 impl std::error::Error for Stopped {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Stopped::Interrupted => None,
-            Stopped::Failed(error) => Some(error),
+            Stopped::Interrupted | Stopped::NothingHelps(_) => None,
+            Stopped::NoDirection(NoDirection { error, .. }) | Stopped::Failed(error) => Some(error),
         }
     }
 }

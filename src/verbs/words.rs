@@ -128,6 +128,28 @@ fn array_text(element: ValueType, len: u64) -> String {
     format!("[{} x {len}]", element.name())
 }
 
+/// Columns padded to the widest cell, two spaces apart; columns in `right` end flush.
+pub fn table(rows: &[Vec<String>], right: &[usize], indent: &str) -> String {
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| shown(cell)).collect()).collect();
+    let n = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |c: usize| {
+        let widths = rows.iter().filter_map(|row| row.get(c)).map(|cell| cell.chars().count());
+        widths.max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..n).map(width).collect();
+    let mut text = String::new();
+    for row in &rows {
+        let cells = row.iter().enumerate().map(|(c, cell)| match right.contains(&c) {
+            true => format!("{cell:>0$}", widths[c]),
+            false => format!("{cell:<0$}", widths[c]),
+        });
+        let line = cells.collect::<Vec<_>>().join("  ");
+        text += &format!("{indent}{}\n", line.trim_end());
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,5 +187,12 @@ mod tests {
         for text in ["a\\u{1b}", "dir/Größe 模型 🙂.gguf", "\\n"] {
             assert_eq!(shown(text), text);
         }
+    }
+
+    #[test]
+    fn tables_line_up() {
+        let rows = vec![vec!["a".into(), "10".into()], vec!["bcd".into(), "9".into()]];
+        assert_eq!(table(&rows, &[1], " "), " a    10\n bcd   9\n");
+        assert_eq!(table(&[vec!["a\nb".into()]], &[], ""), "a\\nb\n");
     }
 }

@@ -417,6 +417,7 @@ fn found() -> RepairResult {
         from: "Q4_K".into(),
         to: "Q4_K".into(),
         realised_alpha,
+        worst_alpha: Some(realised_alpha),
         noise: 0.0131,
         own_noise: 0.0617,
     };

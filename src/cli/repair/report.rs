@@ -1,162 +1,149 @@
-//! What `aird repair` reports: its JSON, and the table.
+//! The report of a repair in print.
 
-use serde::Serialize;
+use anyhow::Result;
 
-use super::{Chosen, Repair};
-use crate::cli::output::FileReport;
-use crate::cli::text::table;
+use super::Repair;
+use crate::cli::output::print_plan;
+use crate::cli::text::{bytes_text, counted, table};
 use crate::cli::ui::Ui;
-use crate::repair::{Adapted, Arrived, Edited, halves_text};
-use crate::report::search::SearchReport;
-
-/// What `aird repair --json` prints.
-#[derive(Debug, Default, Serialize)]
-pub struct Report {
-    /// Files that were (with `--dry-run`, would be) written or changed.
-    pub files: Vec<FileReport>,
-    /// True if nothing was written.
-    pub dry_run: bool,
-    /// Where the old bytes are kept, for `--in-place`.
-    pub journals: Vec<String>,
-    /// Whether the file's own `aird.history` holds the repair; null where nothing was written. In
-    /// place it may lack the room: the journal has it then.
-    pub in_history: Option<bool>,
-    /// The edited tensors, or those that an adapter strengthens.
-    pub tensors: Vec<TensorReport>,
-    /// What arrives in the residual stream of what is edited in front of a norm.
-    pub after_norms: Vec<ArrivedReport>,
-    /// The edited blocks or halves of them; none where nothing helps.
-    pub blocks: Vec<String>,
-    /// The strength; null where nothing helps.
-    pub alpha: Option<f64>,
-    /// sha256 of the direction's file.
-    pub direction_sha256: String,
-    /// What was tried; null where both were given.
-    pub search: Option<SearchReport>,
-}
-
-/// What a norm leaves of an edit, over the last tokens of built-in prompts.
-#[derive(Debug, Serialize)]
-pub struct ArrivedReport {
-    /// The matrix that the norm stands after; of several with one sum the first.
-    pub name: String,
-    /// How many times what was added along the direction before, by least squares.
-    pub along: f64,
-    /// How many times what was added across it, by least squares.
-    pub across: f64,
-    /// What was added besides, in parts of what was added along the direction.
-    pub astray: f64,
-    /// How many tokens it was seen on.
-    pub n_tokens: usize,
-}
-
-impl From<&Arrived> for ArrivedReport {
-    fn from(arrived: &Arrived) -> ArrivedReport {
-        let Arrived { tensor, along, across, astray, n_tokens } = arrived.clone();
-        ArrivedReport { name: tensor, along, across, astray, n_tokens }
-    }
-}
-
-/// One edited tensor.
-#[derive(Debug, Serialize)]
-pub struct TensorReport {
-    /// Its name.
-    pub name: String,
-    /// Its type before.
-    pub from: String,
-    /// Its type after.
-    pub to: String,
-    /// The alpha that is really in the file, of all experts together.
-    pub realised_alpha: f64,
-    /// The same of the expert that is furthest off.
-    pub worst_alpha: f64,
-    /// What rounding added, relative to the tensor (Frobenius).
-    pub noise: f64,
-    /// The same of the type's own rounding.
-    pub own_noise: f64,
-}
-
-impl From<&Edited> for TensorReport {
-    fn from(e: &Edited) -> TensorReport {
-        TensorReport {
-            name: e.name.clone(),
-            from: e.from.to_string(),
-            to: e.to.to_string(),
-            realised_alpha: e.realised_alpha,
-            worst_alpha: e.worst_alpha,
-            noise: e.noise,
-            own_noise: e.own_noise,
-        }
-    }
-}
-
-impl From<&Adapted> for TensorReport {
-    /// An adapter's tensors are not rounded.
-    fn from(a: &Adapted) -> TensorReport {
-        TensorReport {
-            name: a.name.clone(),
-            from: a.ty.to_string(),
-            to: a.ty.to_string(),
-            realised_alpha: a.alpha,
-            worst_alpha: a.alpha,
-            noise: 0.0,
-            own_noise: 0.0,
-        }
-    }
-}
-
-/// What came of a repair, apart from what was asked.
-#[derive(Debug, Default)]
-pub(super) struct Outcome {
-    pub files: Vec<FileReport>,
-    pub journals: Vec<String>,
-    pub in_history: Option<bool>,
-    pub tensors: Vec<TensorReport>,
-}
+use crate::refit::Outcome;
+use crate::verbs::repair::{EditReport, PlannedRestore, Report, RestoreReport};
+use crate::verbs::search::front_text;
 
 impl Repair {
-    pub(super) fn print(&self, ui: &Ui, outcome: Outcome, chosen: &Chosen) -> anyhow::Result<()> {
-        let Outcome { files, journals, in_history, tensors } = outcome;
-        if self.json {
-            return ui.print_json(&Report {
-                files,
-                dry_run: self.dry_run,
-                journals,
-                in_history,
-                tensors,
-                after_norms: chosen.after_norms.iter().map(Into::into).collect(),
-                blocks: halves_text(&chosen.halves),
-                alpha: Some(chosen.alpha),
-                direction_sha256: chosen.direction_sha256.clone(),
-                search: chosen.search.clone(),
-            });
+    /// Prints what was tried, where none of it helps.
+    pub(super) fn print_nothing_helps(&self, ui: &Ui, report: &EditReport) -> Result<()> {
+        if let Some(search) = &report.search {
+            let front = front_text(search, "unrepaired");
+            match self.json {
+                true => ui.say(front.trim_end()),
+                // Then it is the result.
+                false => ui.print(front)?,
+            }
         }
-        let mut rows = vec![["tensor", "type", "alpha", "realised"].map(String::from).to_vec()];
-        for t in &tensors {
-            let ty = match t.from == t.to {
-                true => t.to.clone(),
-                false => format!("{} -> {}", t.from, t.to),
-            };
-            let [asked, realised] = [chosen.alpha, t.realised_alpha].map(|x| format!("{x:.3}"));
-            rows.push(vec![t.name.clone(), ty, asked, realised]);
-        }
-        let mut text = table(&rows, &[2, 3], "");
-        if !chosen.after_norms.is_empty() {
-            text += "\n";
-            text += &self.norms_text(chosen);
-        }
-        ui.print(text)
+        if self.json { ui.print_json(report) } else { Ok(()) }
     }
 
-    /// What norms leave of the edit.
-    fn norms_text(&self, chosen: &Chosen) -> String {
-        let head = ["after its norm arrives", "along", "asked", "across", "asked", "astray"];
-        let mut rows = vec![head.map(String::from).to_vec()];
-        for arrived in chosen.after_norms.iter().map(ArrivedReport::from) {
-            let numbers = [arrived.along, 1.0 + chosen.alpha, arrived.across, 1.0, arrived.astray];
-            let numbers = numbers.map(|x| format!("{x:.3}"));
-            rows.push([&[arrived.name][..], &numbers].concat());
+    /// Prints what was repaired, or in a dry run would be.
+    pub(super) fn print(&self, ui: &Ui, report: &Report) -> Result<()> {
+        if let Report::Edited(report) = report {
+            if report.search.is_some() {
+                ui.say(format_args!("the same without a search: {}", arguments(report)));
+            }
+            if report.dry_run && !self.json {
+                self.print_plan(ui, report)?;
+            }
         }
-        table(&rows, &[1, 2, 3, 4, 5], "")
+        ui.report(self.json, report, || match report {
+            Report::Edited(report) => edit_text(report),
+            Report::Restored(report) => match &report.planned {
+                Some(planned) => self.planned_text(report, planned),
+                None => restore_text(report),
+            },
+        })
     }
+
+    fn print_plan(&self, ui: &Ui, report: &EditReport) -> Result<()> {
+        let paths: Vec<&str> = report.files.iter().map(|f| f.path.as_str()).collect();
+        let paths = paths.join(", ");
+        match report.computed_bytes {
+            Some(bytes) if self.in_place => {
+                ui.print(format_args!("would change {} of {paths}\n", bytes_text(bytes)))
+            }
+            Some(_) => print_plan(ui, &report.files, report.computed_bytes),
+            None => {
+                let bytes = bytes_text(report.files.iter().map(|f| f.bytes).sum());
+                ui.print(format_args!("would write\n  {paths}  {bytes}\n"))
+            }
+        }
+    }
+
+    fn planned_text(&self, report: &RestoreReport, planned: &PlannedRestore) -> String {
+        let at_most = if self.lora.is_some() { "at most " } else { "" };
+        let file = |f: &crate::verbs::FileReport| {
+            format!("  {}  {at_most}{}\n", f.path, bytes_text(f.bytes))
+        };
+        format!(
+            "would write\n{}  once the matrices of {} are refitted on {}, with up to {} on the \
+             disk meanwhile\n",
+            report.files.iter().map(file).collect::<String>(),
+            counted(planned.blocks, "block"),
+            counted(self.restore.tokens, "token"),
+            bytes_text(planned.disk_bytes)
+        )
+    }
+}
+
+/// What asks for the edit without a search.
+pub(in crate::cli) fn arguments(report: &EditReport) -> String {
+    format!("--block {} --alpha {}", report.blocks.join(","), report.alpha.unwrap_or_default())
+}
+
+fn edit_text(report: &EditReport) -> String {
+    let alpha = report.alpha.unwrap_or_default();
+    let mut rows = vec![["tensor", "type", "alpha", "realised"].map(String::from).to_vec()];
+    for t in &report.tensors {
+        let ty = match t.from == t.to {
+            true => t.to.clone(),
+            false => format!("{} -> {}", t.from, t.to),
+        };
+        let [asked, realised] = [alpha, t.realised_alpha].map(|x| format!("{x:.3}"));
+        rows.push(vec![t.name.clone(), ty, asked, realised]);
+    }
+    let text = table(&rows, &[2, 3], "");
+    match report.after_norms.is_empty() {
+        true => text,
+        false => format!("{text}\n{}", norms_text(report)),
+    }
+}
+
+/// What norms leave of the edit.
+fn norms_text(report: &EditReport) -> String {
+    let head = ["after its norm arrives", "along", "asked", "across", "asked", "astray"];
+    let mut rows = vec![head.map(String::from).to_vec()];
+    for arrived in &report.after_norms {
+        let asked = 1.0 + report.alpha.unwrap_or_default();
+        let numbers = [arrived.along, asked, arrived.across, 1.0, arrived.astray];
+        let numbers = numbers.map(|x| format!("{x:.3}"));
+        rows.push([&[arrived.name.clone()][..], &numbers].concat());
+    }
+    table(&rows, &[1, 2, 3, 4, 5], "")
+}
+
+fn restore_text(report: &RestoreReport) -> String {
+    let head = ["block", "matrices", "off by", "now", "stream off by", "now"];
+    let mut rows = vec![head.map(String::from).to_vec()];
+    for block in &report.blocks {
+        let (before, after) = block.mean_error();
+        let n = block.tensors.iter().filter(|t| t.outcome == Outcome::Refitted).count();
+        let mut row = vec![block.block.to_string(), format!("{n} of {}", block.tensors.len())];
+        row.extend([before, after, block.residual.0, block.residual.1].map(|x| format!("{x:.3}")));
+        rows.push(row);
+    }
+    let mut text = table(&rows, &[0, 1, 2, 3, 4, 5], "");
+    let tensors = || report.blocks.iter().flat_map(|block| &block.tensors);
+    for (outcome, why) in [
+        (Outcome::NoBetter, "kept: no better on held-out text"),
+        (Outcome::Stacked, "kept: a matrix for each head"),
+    ] {
+        let n = tensors().filter(|t| t.outcome == outcome).count();
+        if n > 0 {
+            text += &format!("{}: {why}\n", counted(n, "tensor"));
+        }
+    }
+    let experts = || tensors().filter_map(|t| t.experts.as_ref());
+    let n_experts: usize = experts().map(|e| e.n).sum();
+    if n_experts > 0 {
+        let n: usize = experts().map(|e| e.refitted).sum();
+        text += &format!("{n} of {n_experts} matrices of experts refitted\n");
+    }
+    text += &format!(
+        "fitted to {}, errors of {} held out\n",
+        counted(report.n_tokens, "token"),
+        counted(report.n_held_out, "token")
+    );
+    if let Some(aim) = &report.aim {
+        text += &aim.text();
+    }
+    text
 }

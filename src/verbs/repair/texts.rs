@@ -2,13 +2,12 @@
 
 use std::path::Path;
 
-use anyhow::{Result, bail};
-
-use crate::cli::chat::Chat;
-use crate::cli::ui::Ui;
+use crate::gguf::Watch;
 use crate::llama::{AnswerCount, Engine, Generation, Hooks, Sampling, generate};
 use crate::prompts::{self, Part, TextFile};
 use crate::stats::Sample;
+use crate::verbs::chat::Chat;
+use crate::verbs::error::{Error, Result};
 
 /// Tokens of an answer.
 const ANSWER_TOKENS: usize = 64;
@@ -39,7 +38,7 @@ pub(super) struct Mix {
 /// The training prompts with the original's own answers, and general text: from `file`, or aird's
 /// own.
 pub(super) fn texts(
-    ui: &Ui,
+    watch: &dyn Watch,
     (engine, chat): (&Engine, &Chat),
     file: Option<&Path>,
     mix: Mix,
@@ -50,7 +49,7 @@ pub(super) fn texts(
         None => pieces(engine, &[prompts::reading().to_owned()]),
     };
     let wanted = (mix.n_tokens as f64 * mix.safety_share) as usize;
-    let safety = answered(ui, engine, chat, wanted)?;
+    let safety = answered(watch, engine, chat, wanted)?;
     let n_safety = count(&safety);
     let part = mix.n_tokens.saturating_sub(n_safety) as f64 / count(&general).max(1) as f64;
     let general = cut(general, part);
@@ -87,7 +86,12 @@ fn mixed(a: Vec<Sample>, b: Vec<Sample>) -> Vec<Sample> {
 
 /// Of aird's own training prompts, harmful, harmless and borderline, as many as have that many
 /// tokens with the model's greedy answers.
-fn answered(ui: &Ui, engine: &Engine, chat: &Chat, n_tokens: usize) -> Result<Vec<Sample>> {
+fn answered(
+    watch: &dyn Watch,
+    engine: &Engine,
+    chat: &Chat,
+    n_tokens: usize,
+) -> Result<Vec<Sample>> {
     let sets = [prompts::harmful, prompts::harmless, prompts::borderline];
     let kinds = sets.map(|set| -> Result<Vec<Sample>> {
         let set = set(Part::Train);
@@ -105,16 +109,16 @@ fn answered(ui: &Ui, engine: &Engine, chat: &Chat, n_tokens: usize) -> Result<Ve
     let prompts = asked.into_iter().map(|sample| sample.tokens).collect();
     let settings =
         Generation { max_tokens: ANSWER_TOKENS, parallel: PARALLEL, sampling: Sampling::Greedy };
-    continued(ui, engine, prompts, settings)
+    continued(watch, engine, prompts, settings)
 }
 
 fn continued(
-    ui: &Ui,
+    watch: &dyn Watch,
     engine: &Engine,
     prompts: Vec<Vec<i32>>,
     settings: Generation,
 ) -> Result<Vec<Sample>> {
-    let mut written = AnswerCount::new(ui, "writing texts", 0, prompts.len());
+    let mut written = AnswerCount::new(watch, "writing texts", 0, prompts.len());
     let answers = generate(engine, &prompts, settings, &mut Hooks::new(), &mut written)?;
     let joined = prompts.into_iter().zip(answers).map(|(mut tokens, answer)| {
         tokens.extend(answer);
@@ -132,7 +136,10 @@ fn from_file(engine: &Engine, path: &Path) -> Result<Vec<Sample>> {
     };
     let samples = pieces(engine, &texts);
     match samples.is_empty() {
-        true => bail!("{}: no text of {LEAST_PIECE} tokens or more", path.display()),
+        true => Err(Error::Sentence(format!(
+            "{}: no text of {LEAST_PIECE} tokens or more",
+            path.display()
+        ))),
         false => Ok(samples),
     }
 }

@@ -1,0 +1,115 @@
+//! Where a repair goes: a new file, the model's own file, or an adapter.
+
+use std::path::{Path, PathBuf};
+
+use super::Repair;
+use crate::gguf::{Model, Rewrite, Step, Tensor, Watch};
+use crate::repair::{Edited, Proof, apply};
+use crate::verbs::error::{Error, Result};
+use crate::verbs::output::{FileReport, Output};
+use crate::verbs::parts::put_into;
+
+/// What a repair writes. Each is read again before it is called done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// A new model file, in one shard.
+    NewFile {
+        /// The file.
+        path: PathBuf,
+        /// Replace the file if it exists.
+        force: bool,
+    },
+    /// The model's own file; a journal for undo is written first.
+    InPlace {
+        /// Check the changed file as a whole, and let llama.cpp run it.
+        verify: bool,
+    },
+    /// A LoRA adapter, and no model.
+    Adapter {
+        /// The file; it is replaced if it exists.
+        path: PathBuf,
+        /// Rank of a restore's factors, at the most. An edit's adapter has rank 1.
+        rank: usize,
+    },
+}
+
+/// What is new in a model.
+pub(super) struct Change<'a> {
+    /// Tensors that were refitted, those that were then edited left out.
+    pub restored: Vec<Tensor<'a>>,
+    /// Tensors that were edited.
+    pub edited: &'a [Edited],
+    /// Finds the edit in a file; None where nothing was edited, and in a dry run.
+    pub proof: Option<&'a Proof>,
+    /// The repair, for the file's history.
+    pub step: Step,
+}
+
+/// What was written, or in a dry run would be.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    pub files: Vec<FileReport>,
+    pub journals: Vec<String>,
+    /// None where nothing was written.
+    pub in_history: Option<bool>,
+    /// Only in a dry run.
+    pub computed_bytes: Option<u64>,
+}
+
+impl Destination {
+    /// The file that is written or changed; `model` is that of the repaired one.
+    pub(super) fn path<'a>(&'a self, model: &'a Path) -> &'a Path {
+        match self {
+            Destination::NewFile { path, .. } | Destination::Adapter { path, .. } => path,
+            Destination::InPlace { .. } => model,
+        }
+    }
+
+    /// True if the model's own file is changed.
+    pub(super) fn is_in_place(&self) -> bool {
+        matches!(self, Destination::InPlace { .. })
+    }
+}
+
+impl Change<'_> {
+    /// Looks for the edit in `model`, which was written.
+    pub(super) fn check(&self, model: &Model, watch: &dyn Watch) -> Result<()> {
+        match self.proof {
+            Some(proof) => Ok(proof.check(model, self.edited, watch)?),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Repair<'_> {
+    /// Writes what is new in `model`, to a new file or in place.
+    pub(super) fn write(&self, model: Model, change: Change<'_>) -> Result<Written> {
+        match &self.request.destination {
+            Destination::NewFile { path, force } => {
+                let (dry_run, keep_shards) = (self.request.dry_run, false);
+                let output = Output { path: path.clone(), force: *force, dry_run, keep_shards };
+                self.write_file(&model, change, &output)
+            }
+            Destination::InPlace { verify } => self.patch(model, change, *verify),
+            Destination::Adapter { path, .. } => {
+                let path = path.display();
+                Err(Error::Sentence(format!("{path}: an adapter holds no tensors of a model")))
+            }
+        }
+    }
+
+    fn write_file(&self, model: &Model, change: Change<'_>, output: &Output) -> Result<Written> {
+        let mut rewrite = Rewrite::new(model, output.layout());
+        put_into(&mut rewrite, change.restored.iter().copied())?;
+        apply(&mut rewrite, change.edited)?;
+        rewrite.record(change.step.clone());
+        if output.dry_run {
+            let planned = output.plan(&rewrite)?;
+            let computed_bytes = Some(planned.computed_bytes);
+            return Ok(Written { files: planned.files, computed_bytes, ..Written::default() });
+        }
+        let check = |new: &Model, watch: &dyn Watch| change.check(new, watch);
+        let files = output.write_if(self.host, rewrite, self.request.engine, check)?;
+        Ok(Written { files, in_history: Some(true), ..Written::default() })
+    }
+}

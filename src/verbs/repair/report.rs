@@ -1,0 +1,181 @@
+//! What a repair reports, by either method.
+
+use serde::{Deserialize, Serialize};
+
+use super::aim::AimReport;
+use crate::refit::{BlockReport, Refitted};
+use crate::repair::Arrived;
+use crate::report::results::EditedTensor;
+use crate::report::search::SearchReport;
+use crate::verbs::output::FileReport;
+use crate::verbs::search::as_original;
+
+/// What was repaired. In JSON the two kinds are told apart by their fields.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, try_from = "serde_json::Value")]
+#[allow(clippy::large_enum_variant)] // a run makes one of them
+pub enum Report {
+    /// Matrices were refitted, and perhaps edited then.
+    Restored(RestoreReport),
+    /// The model was only edited.
+    Edited(EditReport),
+}
+
+/// An edit along the direction.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EditReport {
+    /// Files that were (in a dry run, would be) written or changed.
+    pub files: Vec<FileReport>,
+    /// True if nothing was written.
+    pub dry_run: bool,
+    /// In a dry run: bytes of the tensors that would be computed; null for an adapter.
+    pub computed_bytes: Option<u64>,
+    /// Where the old bytes are kept after a change in place.
+    pub journals: Vec<String>,
+    /// Whether the file's own `aird.history` holds the repair; null where nothing was written. In
+    /// place it may lack the room: the journal has it then.
+    pub in_history: Option<bool>,
+    /// The edited tensors, or those that an adapter strengthens.
+    pub tensors: Vec<EditedTensor>,
+    /// What arrives in the residual stream of what is edited in front of a norm.
+    pub after_norms: Vec<ArrivedReport>,
+    /// The edited blocks or halves of them, as `14` and `16:mlp`; none where nothing helps.
+    pub blocks: Vec<String>,
+    /// The strength; null where nothing helps.
+    pub alpha: Option<f64>,
+    /// sha256 of the direction's file.
+    pub direction_sha256: String,
+    /// What was tried; null where both were given.
+    pub search: Option<SearchReport>,
+}
+
+/// What a norm leaves of an edit, over the last tokens of built-in prompts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArrivedReport {
+    /// The matrix that the norm stands after; of several with one sum the first.
+    pub name: String,
+    /// How many times what was added along the direction before, by least squares.
+    pub along: f64,
+    /// How many times what was added across it, by least squares.
+    pub across: f64,
+    /// What was added besides, in parts of what was added along the direction.
+    pub astray: f64,
+    /// How many tokens it was seen on.
+    pub n_tokens: usize,
+}
+
+/// A restore, and the edit that was made after it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RestoreReport {
+    /// Files that were (in a dry run, would be) written or changed.
+    pub files: Vec<FileReport>,
+    /// True if nothing was written.
+    pub dry_run: bool,
+    /// In a dry run: what the restore takes; else null.
+    pub planned: Option<PlannedRestore>,
+    /// Where the old bytes are kept after a change in place.
+    pub journals: Vec<String>,
+    /// Whether the file's own `aird.history` holds the repair; null where nothing was written.
+    pub in_history: Option<bool>,
+    /// How the original and the restored model answer held-out prompts, and the edit along the
+    /// direction that was made for it; null where nothing was asked.
+    pub aim: Option<AimReport>,
+    /// Tokens that matrices were fitted to.
+    pub n_tokens: usize,
+    /// Tokens held out, which errors are of.
+    pub n_held_out: usize,
+    /// Block by block.
+    pub blocks: Vec<BlockReport>,
+}
+
+/// What a restore takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedRestore {
+    /// Blocks to refit.
+    pub blocks: u64,
+    /// Bytes that are needed on the disk meanwhile, at the most.
+    pub disk_bytes: u64,
+}
+
+impl TryFrom<serde_json::Value> for Report {
+    type Error = serde_json::Error;
+
+    /// Not serde's own way with `untagged`, whose errors name no field.
+    fn try_from(report: serde_json::Value) -> Result<Report, serde_json::Error> {
+        match report.get("n_tokens") {
+            Some(_) => serde_json::from_value(report).map(Report::Restored),
+            None => serde_json::from_value(report).map(Report::Edited),
+        }
+    }
+}
+
+impl From<Arrived> for ArrivedReport {
+    fn from(arrived: Arrived) -> ArrivedReport {
+        let Arrived { tensor, along, across, astray, n_tokens } = arrived;
+        ArrivedReport { name: tensor, along, across, astray, n_tokens }
+    }
+}
+
+impl RestoreReport {
+    /// With what was refitted.
+    pub(super) fn with(self, refitted: Refitted) -> RestoreReport {
+        let Refitted { n_tokens, n_held_out, blocks } = refitted;
+        RestoreReport { n_tokens, n_held_out, blocks, ..self }
+    }
+}
+
+/// Why a search found nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NothingFound {
+    /// The model already refuses as much as is aimed at.
+    AlreadyRefuses,
+    /// Nothing refuses nearly as much as the original.
+    NotAsOriginal,
+    /// Nothing refuses clearly more within the budget.
+    NotMore,
+}
+
+impl EditReport {
+    /// Why the search found nothing, if it did not.
+    pub(crate) fn nothing_found(&self) -> Option<NothingFound> {
+        let search = self.search.as_ref().filter(|_| self.alpha.is_none())?;
+        let original = search.original.as_ref().map(|original| original.refusal.k);
+        let compressed = &search.compressed.refusal;
+        Some(match original {
+            _ if compressed.k >= original.map_or(compressed.n, as_original) => {
+                NothingFound::AlreadyRefuses
+            }
+            Some(_) => NothingFound::NotAsOriginal,
+            None => NothingFound::NotMore,
+        })
+    }
+
+    /// Why nothing was edited, in a sentence.
+    pub(crate) fn nothing_helps_text(&self) -> String {
+        let (Some(why), Some(search)) = (self.nothing_found(), &self.search) else {
+            return "nothing was written".into();
+        };
+        let (k, n) = (search.compressed.refusal.k, search.compressed.refusal.n);
+        let original = search.original.as_ref().map(|original| original.refusal.k);
+        match why {
+            NothingFound::AlreadyRefuses => format!(
+                "the model already refuses {k} of {n} harmful prompts{}: there is nothing to \
+                 repair, and nothing was written",
+                original.map_or(String::new(), |k| format!(", its original {k}"))
+            ),
+            NothingFound::NotAsOriginal => format!(
+                "nothing that was tried refuses {} of {n} harmful prompts, nearly as many as the \
+                 original, with no more false refusals and degenerate answers; nothing was written",
+                as_original(original.unwrap_or(n))
+            ),
+            NothingFound::NotMore => format!(
+                "nothing that was tried refuses clearly more than {k} of {n} harmful prompts \
+                 within the budget; nothing was written"
+            ),
+        }
+    }
+}
