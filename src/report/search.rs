@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::chart::{Chart, Dot, Kind, front_chart};
 use super::text::short;
 use crate::eval::interval::Rate;
+use crate::prompts::PromptSet;
 
 /// What a search was, as JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -68,6 +69,13 @@ pub struct PromptsReport {
     pub n: usize,
     /// sha256 of their texts.
     pub sha256: String,
+}
+
+impl PromptsReport {
+    /// What names `set`.
+    pub fn of(set: &PromptSet) -> PromptsReport {
+        PromptsReport { name: set.name.clone(), n: set.len(), sha256: set.sha256.clone() }
+    }
 }
 
 /// What a repair may cost.

@@ -159,6 +159,26 @@ pub enum Error {
     /// Of pages and pictures.
     #[error("{0}")]
     Report(#[from] report::Error),
+    /// A system prompt that no set of prompts would be put with.
+    #[error(
+        "a system prompt is given, and no set that is asked has a system prompt: of the attacks \
+         only vanilla has one"
+    )]
+    UnusedSystem,
+    /// An attack by suffixes without any.
+    #[error("adv-suffix needs suffixes, and none are given")]
+    NoSuffixes,
+    /// Windows of a text are longer than a model reads.
+    #[error(
+        "a window of the text has {n_ctx} tokens, expected at most {n_ctx_train}: what the model \
+         was trained for"
+    )]
+    WindowTooLong {
+        /// Tokens of a window.
+        n_ctx: usize,
+        /// Tokens that the model was trained for.
+        n_ctx_train: usize,
+    },
 }
 
 impl Error {

@@ -4,6 +4,8 @@
 //! Verbs print nothing. What a person should hear meanwhile goes to the [`Host`]; how a verb ends
 //! without its report is a [`Stopped`].
 
+pub mod ask;
+pub mod asr;
 pub mod calibrate;
 mod calibration;
 mod chat;
@@ -16,6 +18,7 @@ pub mod inspect;
 pub mod merge;
 mod model;
 mod output;
+mod pairs;
 pub(crate) mod parts;
 pub mod prune;
 pub mod quantize;
@@ -23,6 +26,7 @@ mod sequence;
 mod statistics;
 mod structure;
 mod sweep;
+pub mod tasks;
 pub mod undo;
 pub mod verify;
 pub(crate) mod words;
@@ -32,6 +36,6 @@ pub use chat::{Chat, ChatSetup, Template, warn_of_date};
 pub use choice::{BlockRanges, TensorChoice, TypeFor, parse_type};
 pub use error::{Error, Result, Stopped, is_interrupt};
 pub use host::{Host, Note};
-pub use model::{file_name, load, load_with_adapter, model_name, sha256_of};
+pub use model::{file_name, load, load_with_adapter, model_name, read_direction, sha256_of};
 pub use output::{FileReport, Output, Planned, no_sha256};
 pub use statistics::{Given, Statistics, kept_beside};
