@@ -322,16 +322,6 @@ pub fn find_in(ui: &Ui, path: &Path, chat: &ChatArgs, engine: &EngineArgs) -> Re
     Ok(direction)
 }
 
-/// Reads a direction file, for verbs that use one on `engine`'s model.
-pub fn read_for(path: &Path, engine: &Engine) -> Result<Direction> {
-    let direction = Direction::read(path)?;
-    let (found, expected) = (direction.candidates.n_embd, engine.n_embd());
-    if found != expected {
-        return Err(crate::direction::Error::Width { found, expected }.into());
-    }
-    Ok(direction)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

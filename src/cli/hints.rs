@@ -1,7 +1,7 @@
 //! Hints that name an option of the command line, for errors of verbs and of what they use.
 
-use crate::prompts;
 use crate::verbs::Error;
+use crate::{eval, judge, llama, prompts};
 
 /// What helps against `error`, if an option does.
 pub fn hint(error: &anyhow::Error) -> Option<String> {
@@ -23,6 +23,23 @@ fn of_verb(error: &Error) -> Option<String> {
         Error::NothingChosen => Some("--blocks, --include and --exclude choose".into()),
         Error::NeedsNoStatistics { .. } => Some("leave --stats and --data out".into()),
         Error::Unfinished { .. } => Some("aird calibrate --resume".into()),
+        Error::UnusedSystem => Some("--attack vanilla, or no --system".into()),
+        Error::NoSuffixes => Some(
+            "--suffixes FILE, a line each; aird brings none along. Or name the other three: \
+             --attack vanilla,adv-decoding,adv-decoding-raw"
+                .into(),
+        ),
+        Error::Eval(eval::Error::TooLittleText { .. }) => {
+            Some("a longer text, or a smaller --ctx".into())
+        }
+        Error::Judge(judge::Error::NoGuard { .. }) => Some(
+            "--judge-template yes-no, or a Jinja file with the prompt it was trained on".into(),
+        ),
+        Error::Llama(llama::Error::ContextTooSmall { n_tokens, n_ctx, .. }) => {
+            let fits = *n_tokens < *n_ctx as usize;
+            let fewer = if fits { ", or a smaller --max-tokens" } else { "" };
+            Some(format!("a shorter prompt{fewer}"))
+        }
         _ => None,
     }
 }

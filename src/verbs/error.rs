@@ -29,9 +29,9 @@ pub enum Error {
     #[error("{n_ctx} tokens are asked for, the model was trained for {trained}")]
     ContextTooLong {
         /// Tokens of a sample or window.
-        n_ctx: u32,
+        n_ctx: usize,
         /// Tokens that the model was trained for.
-        trained: u32,
+        trained: usize,
     },
     /// Only the tokens of answers are to count, and there are none.
     #[error(
@@ -168,17 +168,6 @@ pub enum Error {
     /// An attack by suffixes without any.
     #[error("adv-suffix needs suffixes, and none are given")]
     NoSuffixes,
-    /// Windows of a text are longer than a model reads.
-    #[error(
-        "a window of the text has {n_ctx} tokens, expected at most {n_ctx_train}: what the model \
-         was trained for"
-    )]
-    WindowTooLong {
-        /// Tokens of a window.
-        n_ctx: usize,
-        /// Tokens that the model was trained for.
-        n_ctx_train: usize,
-    },
 }
 
 impl Error {

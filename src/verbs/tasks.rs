@@ -248,18 +248,18 @@ fn context_length(model: &Model) -> Result<usize> {
 }
 
 /// Tokens of a window, the same for all models: no more than they were trained for.
-fn window_len(request: &Request, host: &dyn Host, n_ctx_train: usize) -> Result<usize> {
+fn window_len(request: &Request, host: &dyn Host, trained: usize) -> Result<usize> {
     match request.n_ctx {
-        Some(n_ctx) if n_ctx > n_ctx_train => Err(Error::WindowTooLong { n_ctx, n_ctx_train }),
+        Some(n_ctx) if n_ctx > trained => Err(Error::ContextTooLong { n_ctx, trained }),
         Some(n_ctx) => Ok(n_ctx),
-        None if n_ctx_train < MIN_CTX => Err(Error::Sentence(format!(
-            "context_length is {n_ctx_train}, expected at least {MIN_CTX} for a window"
+        None if trained < MIN_CTX => Err(Error::Sentence(format!(
+            "context_length is {trained}, expected at least {MIN_CTX} for a window"
         ))),
-        None if n_ctx_train < N_CTX => {
+        None if trained < N_CTX => {
             host.say(format_args!(
-                "windows have {n_ctx_train} tokens: what the model was trained for"
+                "windows have {trained} tokens: what the model was trained for"
             ));
-            Ok(n_ctx_train)
+            Ok(trained)
         }
         None => Ok(N_CTX),
     }
