@@ -256,9 +256,7 @@ fn window_len(request: &Request, host: &dyn Host, trained: usize) -> Result<usiz
             "context_length is {trained}, expected at least {MIN_CTX} for a window"
         ))),
         None if trained < N_CTX => {
-            host.say(format_args!(
-                "windows have {trained} tokens: what the model was trained for"
-            ));
+            host.say(format_args!("windows have {trained} tokens: what the model was trained for"));
             Ok(trained)
         }
         None => Ok(N_CTX),
