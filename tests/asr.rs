@@ -9,12 +9,14 @@ use aird::gguf::hex;
 use aird::llama::{
     Engine, Generation, Hooks, Listener, Options, Sampling, generate, generate_streams,
 };
-
+use aird::verbs::{ask, asr::Report};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::direction::capture;
-use crate::support::{Adapter, Arch, Tiny, aird, names_in, real_model, stderr, stdout, tempdir};
+use crate::support::{
+    Adapter, Arch, Tiny, aird, is_report, names_in, real_model, stderr, stdout, tempdir,
+};
 
 /// What `asr` is run with unless a test says otherwise.
 const USUAL: [[&str; 2]; 3] =
@@ -47,8 +49,12 @@ impl Place {
     }
 }
 
+/// The printed JSON, which is the verb's report and nothing else.
 fn parsed(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", stderr(output)))
+    let json: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|e| panic!("{e}: {}", stderr(output)));
+    is_report::<Report>(json.clone());
+    json
 }
 
 #[test]
@@ -210,9 +216,10 @@ fn interventions_change_answers_as_they_do_in_ask_and_are_part_of_the_key() {
             .arg("--json")
             .output()
             .unwrap();
-        let told = parsed(&output);
-        let told = told.as_array().unwrap().iter().map(|a| a["answer"].as_str().unwrap());
-        assert_eq!(told.collect::<Vec<_>>(), found, "{name}");
+        // The JSON of ask is its report, too.
+        let report: ask::Report = is_report(serde_json::from_slice(&output.stdout).unwrap());
+        let replies: Vec<String> = report.replies.into_iter().map(|r| r.answer).collect();
+        assert_eq!(replies, found, "{name}");
         // Without it other answers would come: they do not go into the same file.
         let output = asr(&place.model, &[&asked[..], &transcripts].concat());
         assert_eq!(output.status.code(), Some(1));

@@ -1,15 +1,14 @@
 //! `aird tasks`: runs that were cut off go on to the same bytes, what is wrong is said early, and
 //! with data's line.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use aird::eval::tasks::{self, task};
-use serde::Deserialize;
+use aird::verbs::tasks::Report;
 use serde_json::{Value, json};
 
-use crate::support::{Arch, Tiny, aird, names_in, run, stderr, stdout, tempdir};
+use crate::support::{Arch, Tiny, aird, is_report, names_in, run, stderr, stdout, tempdir};
 
 const SCENES: [[&str; 6]; 3] = [
     [
@@ -80,117 +79,37 @@ fn measure(models: &[&Path], data: &Path, more: &[&str]) -> Value {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
-    serde_json::from_slice(&output.stdout).unwrap()
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    is_report::<Report>(json.clone());
+    json
 }
 
-/// The contract of `--json`, read strictly.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(dead_code)] // that it is read at all is the test
-struct Report {
-    version: String,
-    limit: usize,
-    seed: Option<u64>,
-    chat: bool,
-    reference: Option<Name>,
-    models: Vec<Figures>,
-    differences: Vec<Compared>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(dead_code)]
-struct Name {
-    name: String,
-    sha256: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(dead_code)]
-struct Figures {
-    name: String,
-    sha256: String,
-    tasks: BTreeMap<String, Tally>,
-    perplexity: Option<Perplexity>,
-    kl: Option<Kl>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(dead_code)]
-struct Tally {
-    n: usize,
-    acc: Rate,
-    acc_norm: Option<Rate>,
-    acc_per_token: Option<Rate>,
-    n_cut: usize,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(dead_code)]
-struct Rate {
-    k: usize,
-    n: usize,
-    rate: Option<f64>,
-    low: f64,
-    high: f64,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(dead_code)]
-struct Mean {
-    n: usize,
-    mean: Option<f64>,
-    low: Option<f64>,
-    high: Option<f64>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(dead_code)]
-struct Perplexity {
-    ppl: f64,
-    ppl_error: f64,
-    nll: Mean,
-    n_ctx: usize,
-    n_chunks: usize,
-    n_tokens: usize,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(dead_code)]
-struct Kl {
-    mean: Mean,
-    median: f64,
-    p90: f64,
-    p95: f64,
-    p99: f64,
-    max: f64,
-    same_top: Rate,
-    n_tokens: usize,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(dead_code)]
-struct Compared {
-    model: String,
-    against: String,
-    task: String,
-    metric: String,
-    n: usize,
-    points: f64,
-    lost: usize,
-    gained: usize,
-    p: f64,
+/// What programs that read the JSON know its values by: a key that goes breaks them.
+fn check_keys(json: &Value) {
+    let model = &json["models"][0];
+    let rate = "high k low n rate";
+    let mean = "high low mean n";
+    for (object, expected) in [
+        (json, "chat differences limit models reference seed version"),
+        (&json["reference"], "name sha256"),
+        (model, "kl name perplexity sha256 tasks"),
+        (&model["tasks"]["rte"], "acc acc_norm acc_per_token n n_cut"),
+        (&model["tasks"]["rte"]["acc"], rate),
+        (&model["perplexity"], "n_chunks n_ctx n_tokens nll ppl ppl_error"),
+        (&model["perplexity"]["nll"], mean),
+        (&model["kl"], "max mean median n_tokens p90 p95 p99 same_top"),
+        (&model["kl"]["mean"], mean),
+        (&model["kl"]["same_top"], rate),
+        (&json["differences"][0], "against gained lost metric model n p points task"),
+    ] {
+        let mut keys: Vec<&str> = object.as_object().unwrap().keys().map(String::as_str).collect();
+        keys.sort_unstable();
+        assert_eq!(keys.join(" "), expected);
+    }
 }
 
 #[test]
-fn the_report_holds_what_it_promises() {
+fn the_json_of_tasks_is_its_report() {
     let folder = tempdir();
     let [a, b] = [1, 2].map(|seed| {
         let own = folder.path().join(seed.to_string());
@@ -203,6 +122,7 @@ fn the_report_holds_what_it_promises() {
     let text = text.to_str().unwrap();
     let more = ["--limit", "4", "--text", text, "--ctx", "64", "--reference", a.to_str().unwrap()];
     let json = measure(&[&a, &b], &data, &more);
+    check_keys(&json);
     let report: Report = serde_json::from_value(json).unwrap();
     let [first, second] = &report.models[..] else { panic!("two models") };
     assert_ne!(first.name, second.name);
@@ -211,7 +131,7 @@ fn the_report_holds_what_it_promises() {
     assert!(first.tasks["hellaswag"].acc_per_token.is_some());
     // arc_easy has two metrics, hellaswag three.
     assert_eq!(report.differences.len(), 8);
-    for d in &report.differences {
+    for d in report.differences.iter().map(|d| &d.difference) {
         let points = 100.0 * (d.gained as f64 - d.lost as f64) / d.n as f64;
         assert!((d.points - points).abs() < 1e-9 && d.p <= 1.0);
     }
@@ -294,10 +214,13 @@ fn what_is_wrong_with_a_text_is_said_before_benchmarks_are_run() {
     for (more, expected) in [
         (vec!["--text".into(), path(&folder.path().join("none.txt"))], "none.txt: No such file"),
         (vec!["--text".into(), path(&latin)], "latin.txt: not UTF-8 from byte 3 on, in line 1"),
-        (vec!["--text".into(), path(&text)], "expected at least 512"),
+        (
+            vec!["--text".into(), path(&text)],
+            "expected at least 512 for a window of 512\nhint: a longer text, or a smaller --ctx",
+        ),
         (
             vec!["--text".into(), path(&text), "--ctx".into(), "1024".into()],
-            "--ctx is 1024, the model was trained for 512 tokens",
+            "1024 tokens are asked for, the model was trained for 512\nhint: a smaller --ctx",
         ),
         (
             ["--text", &path(&text), "--ctx", "64", "--reference", &path(&other)]

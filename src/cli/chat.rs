@@ -1,12 +1,11 @@
 //! Arguments and steps that verbs share which put prompts to a model.
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use clap::Args;
 
 use super::paths::Paths;
 use crate::gguf::Model;
-use crate::llama;
-pub use crate::verbs::{Chat, ChatSetup, Template, warn_of_date};
+pub use crate::verbs::{Chat, ChatSetup, Template};
 
 /// How prompts are put to the model.
 #[derive(Debug, Clone, Args)]
@@ -38,18 +37,5 @@ impl ChatArgs {
     /// The template that `model` is asked through.
     pub fn chat(&self, model: &Model) -> Result<Chat> {
         Ok(self.setup().chat(model)?)
-    }
-}
-
-/// The error with what helps against a prompt that is too long, where the number of new tokens is
-/// an option.
-pub fn hinted_too_long(error: llama::Error) -> anyhow::Error {
-    match error {
-        llama::Error::ContextTooSmall { n_tokens, n_ctx, .. } => {
-            let fits = n_tokens < n_ctx as usize;
-            let fewer = if fits { ", or a smaller --max-tokens" } else { "" };
-            anyhow!("{error}\nhint: a shorter prompt{fewer}")
-        }
-        other => other.into(),
     }
 }

@@ -1,6 +1,6 @@
 //! `aird direction`: its arguments.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -10,8 +10,7 @@ use super::chat::ChatArgs;
 use super::paths::{Paths, Verb};
 use super::stopped::or_stop_report;
 use super::ui::Ui;
-use crate::direction::{Cell, Choice, Direction, Limits};
-use crate::llama::Engine;
+use crate::direction::{Cell, Choice, Limits};
 use crate::verbs::direction::{
     DirectionSetup, MAX_KL, N_HELD_OUT, N_TRAIN, PARALLEL, Request, run,
 };
@@ -123,14 +122,4 @@ impl FindDirection {
             })),
         }
     }
-}
-
-/// Reads a direction file, for verbs that use one on `engine`'s model.
-pub fn read_for(path: &Path, engine: &Engine) -> Result<Direction> {
-    let direction = Direction::read(path)?;
-    let (found, expected) = (direction.candidates.n_embd, engine.n_embd());
-    if found != expected {
-        return Err(crate::direction::Error::Width { found, expected }.into());
-    }
-    Ok(direction)
 }

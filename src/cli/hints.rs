@@ -2,7 +2,7 @@
 
 use crate::verbs::repair::NothingFound;
 use crate::verbs::{Error, Stopped};
-use crate::{direction, prompts, repair};
+use crate::{direction, eval, judge, llama, prompts, repair};
 
 const ORIGINAL: &str = "of this one's original: aird direction ORIGINAL -o DIR";
 
@@ -31,7 +31,31 @@ fn of_verb(error: &Error) -> Option<String> {
         Error::NothingChosen => Some("--blocks, --include and --exclude choose".into()),
         Error::NeedsNoStatistics { .. } => Some("leave --stats and --data out".into()),
         Error::Unfinished { .. } => Some("aird calibrate --resume".into()),
-        error => of_repair(error),
+        error => of_repair(error).or_else(|| of_measurement(error)),
+    }
+}
+
+/// Of attacks, benchmarks, texts and answers.
+fn of_measurement(error: &Error) -> Option<String> {
+    match error {
+        Error::UnusedSystem => Some("--attack vanilla, or no --system".into()),
+        Error::NoSuffixes => Some(
+            "--suffixes FILE, a line each; aird brings none along. Or name the other three: \
+             --attack vanilla,adv-decoding,adv-decoding-raw"
+                .into(),
+        ),
+        Error::Eval(eval::Error::TooLittleText { .. }) => {
+            Some("a longer text, or a smaller --ctx".into())
+        }
+        Error::Judge(judge::Error::NoGuard { .. }) => Some(
+            "--judge-template yes-no, or a Jinja file with the prompt it was trained on".into(),
+        ),
+        Error::Llama(llama::Error::ContextTooSmall { n_tokens, n_ctx, .. }) => {
+            let fits = *n_tokens < *n_ctx as usize;
+            let fewer = if fits { ", or a smaller --max-tokens" } else { "" };
+            Some(format!("a shorter prompt{fewer}"))
+        }
+        _ => None,
     }
 }
 

@@ -1,15 +1,14 @@
 //! `aird tasks`' report as people read it: a row a figure, a column a model.
 
-use super::tasks::{Compared, Figures, Report};
 use super::text::table;
 use crate::eval::interval::{Mean, Rate};
 use crate::eval::tasks::Tally;
+use crate::verbs::tasks::{ModelFigures, Report, TaskDifference};
 
 /// The tables.
 pub fn text(report: &Report) -> String {
     let mut rows = vec![head(report)];
-    let tasks = report.models.first().map(|m| m.tasks.keys().copied().collect::<Vec<_>>());
-    for task in tasks.unwrap_or_default() {
+    for task in report.models.first().into_iter().flat_map(|m| m.tasks.keys()) {
         rows.extend(task_rows(&report.models, task));
     }
     rows.extend(text_rows(&report.models));
@@ -22,7 +21,7 @@ pub fn text(report: &Report) -> String {
 }
 
 fn head(report: &Report) -> Vec<String> {
-    let names = report.models.iter().map(|m| m.model.name.clone());
+    let names = report.models.iter().map(|m| m.name.clone());
     [String::new(), "n".into()].into_iter().chain(names).collect()
 }
 
@@ -42,7 +41,7 @@ fn mean_text(mean: &Mean) -> String {
 }
 
 /// A row for each metric that the task has.
-fn task_rows(models: &[Figures], task: &'static str) -> Vec<Vec<String>> {
+fn task_rows(models: &[ModelFigures], task: &str) -> Vec<Vec<String>> {
     type Figure = fn(&Tally) -> Option<&Rate>;
     let metrics: [(String, Figure); 3] = [
         (task.into(), |tally| Some(&tally.acc)),
@@ -58,13 +57,14 @@ fn task_rows(models: &[Figures], task: &'static str) -> Vec<Vec<String>> {
     metrics.into_iter().filter_map(row).collect()
 }
 
-fn text_rows(models: &[Figures]) -> Vec<Vec<String>> {
+fn text_rows(models: &[ModelFigures]) -> Vec<Vec<String>> {
     let mut rows = Vec::new();
-    let mut push = |name: &str, n: Option<usize>, cell: &dyn Fn(&Figures) -> Option<String>| {
-        let Some(n) = n else { return };
-        let cells = models.iter().map(|m| cell(m).unwrap_or("-".into()));
-        rows.push([name.into(), n.to_string()].into_iter().chain(cells).collect());
-    };
+    let mut push =
+        |name: &str, n: Option<usize>, cell: &dyn Fn(&ModelFigures) -> Option<String>| {
+            let Some(n) = n else { return };
+            let cells = models.iter().map(|m| cell(m).unwrap_or("-".into()));
+            rows.push([name.into(), n.to_string()].into_iter().chain(cells).collect());
+        };
     let n = models.first().and_then(|m| m.perplexity.as_ref()).map(|p| p.n_tokens);
     push("perplexity", n, &|m| {
         m.perplexity.as_ref().map(|p| format!("{:.4} +/- {:.4}", p.ppl, p.ppl_error))
@@ -78,11 +78,11 @@ fn text_rows(models: &[Figures]) -> Vec<Vec<String>> {
     rows
 }
 
-fn difference_rows(differences: &[Compared]) -> Vec<Vec<String>> {
+fn difference_rows(differences: &[TaskDifference]) -> Vec<Vec<String>> {
     let head = ["model", "against", "task", "points", "lost", "gained", "p"];
-    let row = |c: &Compared| {
-        let task = match c.metric {
-            "acc" => c.task.to_owned(),
+    let row = |c: &TaskDifference| {
+        let task = match c.metric.as_str() {
+            "acc" => c.task.clone(),
             metric => format!("{} {metric}", c.task),
         };
         let d = &c.difference;

@@ -54,11 +54,8 @@ pub enum Error {
          hint: `aird verify` looks for what is broken"
     )]
     NoNumbers { what: String },
-    #[error(
-        "{}: {found} tokens, expected at least {expected} for a window of {n_ctx}\n\
-         hint: a longer text, or a smaller --ctx",
-        path.display()
-    )]
+    #[error("{}: {found} tokens, expected at least {expected} for a window of {n_ctx}",
+        path.display())]
     TooLittleText { path: PathBuf, found: usize, expected: usize, n_ctx: usize },
     #[error(
         "the reference reads this text as other tokens: it knows {found}, the model {expected}\n\

@@ -17,7 +17,7 @@ pub enum Error {
     Prompts(#[from] prompts::Error),
     #[error(
         "{}: its chat template asks for no 'safe' or 'unsafe', expected a model of the LlamaGuard \
-         family\nhint: --judge-template yes-no, or a Jinja file with the prompt it was trained on",
+         family",
         path.display()
     )]
     NoGuard { path: PathBuf },

@@ -60,7 +60,7 @@ impl Question {
 
     /// True if its "no" means that the request was declined. One that is asked what is unsafe calls
     /// a helpful answer safe: that says nothing about harmless requests.
-    pub fn tells_refusal(&self) -> bool {
+    pub fn detects_refusal(&self) -> bool {
         match self {
             Question::YesNo(_) => true,
             Question::Chat(_) => !self.text("?", "!").is_ok_and(|text| text.contains(UNSAFE)),
@@ -156,12 +156,12 @@ mod tests {
         let question = Question::guard(template(guard), Path::new("g")).unwrap();
         assert_eq!(question.text("a", "b").unwrap(), "Say safe or unsafe. a b");
         assert!(Question::guard(template("{{ messages[0].content }}"), Path::new("g")).is_err());
-        assert!(!question.tells_refusal());
+        assert!(!question.detects_refusal());
         let mine = Question::chat(template("Refusal or compliance? {{ messages[1].content }}"));
-        assert!(mine.unwrap().tells_refusal());
+        assert!(mine.unwrap().detects_refusal());
         assert!(Question::chat(template("{{ raise_exception('no') }}")).is_err());
         let own = Question::YesNo(ChatTemplate::none());
-        assert!(own.tells_refusal());
+        assert!(own.detects_refusal());
         assert!(own.text("a?", "b!").unwrap().contains("<<<\nb!\n>>>"));
     }
 }

@@ -264,9 +264,9 @@ pub struct TaskResult {
 /// Two models on the same items of a benchmark.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskDifference {
-    /// A name in [`Results::models`].
+    /// The model's name.
     pub model: String,
-    /// Another one, which it is compared with.
+    /// The name of that which it is compared with.
     pub against: String,
     /// The benchmark.
     pub task: String,

@@ -71,6 +71,13 @@ pub struct PromptsReport {
     pub sha256: String,
 }
 
+impl PromptsReport {
+    /// What names `set`.
+    pub fn of(set: &PromptSet) -> PromptsReport {
+        PromptsReport { name: set.name.clone(), n: set.len(), sha256: set.sha256.clone() }
+    }
+}
+
 /// What a repair may cost.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BudgetReport {
@@ -137,13 +144,6 @@ pub struct AnsweredReport {
     pub on_front: bool,
     /// It was taken.
     pub chosen: bool,
-}
-
-impl PromptsReport {
-    /// What is reported of `set`.
-    pub fn of(set: &PromptSet) -> PromptsReport {
-        PromptsReport { name: set.name.clone(), n: set.len(), sha256: set.sha256.clone() }
-    }
 }
 
 impl SearchReport {

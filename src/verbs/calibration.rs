@@ -152,7 +152,10 @@ impl CalibrationSetup {
     fn n_ctx(&self, host: &dyn Host, engine: &Engine) -> Result<u32> {
         let trained = engine.n_ctx_train();
         match self.n_ctx {
-            Some(n_ctx) if n_ctx > trained => Err(Error::ContextTooLong { n_ctx, trained }),
+            Some(n_ctx) if n_ctx > trained => {
+                let (n_ctx, trained) = (n_ctx as usize, trained as usize);
+                Err(Error::ContextTooLong { n_ctx, trained })
+            }
             Some(n_ctx) => Ok(n_ctx),
             None => {
                 if trained < N_CTX {

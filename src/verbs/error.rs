@@ -33,9 +33,9 @@ pub enum Error {
     #[error("{n_ctx} tokens are asked for, the model was trained for {trained}")]
     ContextTooLong {
         /// Tokens of a sample or window.
-        n_ctx: u32,
+        n_ctx: usize,
         /// Tokens that the model was trained for.
-        trained: u32,
+        trained: usize,
     },
     /// Only the tokens of answers are to count, and there are none.
     #[error(
@@ -208,6 +208,15 @@ pub enum Error {
     /// Of pages and pictures.
     #[error("{0}")]
     Report(#[from] report::Error),
+    /// A system prompt that no set of prompts would be put with.
+    #[error(
+        "a system prompt is given, and no set that is asked has a system prompt: of the attacks \
+         only vanilla has one"
+    )]
+    UnusedSystem,
+    /// An attack by suffixes without any.
+    #[error("adv-suffix needs suffixes, and none are given")]
+    NoSuffixes,
 }
 
 impl Error {

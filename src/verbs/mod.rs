@@ -4,6 +4,8 @@
 //! Verbs print nothing. What a person should hear meanwhile goes to the [`Host`]; how a verb ends
 //! without its report is a [`Stopped`].
 
+pub mod ask;
+pub mod asr;
 pub mod calibrate;
 mod calibration;
 mod chat;
@@ -17,6 +19,7 @@ pub mod inspect;
 pub mod merge;
 mod model;
 mod output;
+mod pairs;
 pub(crate) mod parts;
 pub mod prune;
 pub mod quantize;
@@ -26,6 +29,7 @@ mod sequence;
 mod statistics;
 mod structure;
 mod sweep;
+pub mod tasks;
 pub mod undo;
 pub mod verify;
 pub(crate) mod words;
@@ -35,6 +39,6 @@ pub use chat::{Chat, ChatSetup, Template, warn_of_date};
 pub use choice::{BlockRanges, TensorChoice, TypeFor, parse_type};
 pub use error::{Error, NoDirection, Result, StopReason, StopReport, Stopped, Why, is_interrupt};
 pub use host::{Host, Note};
-pub use model::{file_name, load, load_with_adapter, model_name, sha256_of};
+pub use model::{file_name, load, load_with_adapter, model_name, read_direction, sha256_of};
 pub use output::{FileReport, Output, Planned, no_sha256};
 pub use statistics::{Given, Statistics, kept_beside};

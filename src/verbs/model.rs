@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::error::{Error, Result};
 use super::host::Host;
 use crate::adapter::Adapter;
+use crate::direction::{self, Direction};
 use crate::gguf::{Model, Value, ValueType, model_sha256};
 use crate::llama::{self, Engine, Options, Trial, check_kind};
 
@@ -73,6 +74,19 @@ fn check_adapter(model: &Model, lora: &Path) -> Result<()> {
             lora.display(),
             found.name()
         ))),
+    }
+}
+
+/// Reads a direction file that is to be used on `engine`'s model.
+///
+/// # Errors
+/// It cannot be read, or is of a model of another width.
+pub fn read_direction(path: &Path, engine: &Engine) -> Result<Direction> {
+    let direction = Direction::read(path)?;
+    let (found, expected) = (direction.candidates.n_embd, engine.n_embd());
+    match found == expected {
+        true => Ok(direction),
+        false => Err(direction::Error::Width { found, expected }.into()),
     }
 }
 

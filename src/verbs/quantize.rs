@@ -304,8 +304,11 @@ impl Rounding<'_> {
         swept.warn_of_stacked(self.host, "rounded to the nearest");
         let rounded: Vec<Assignment> =
             self.assignments.iter().filter(|a| !swept.has(&a.name)).cloned().collect();
-        let of_no_block: Vec<&str> =
-            rounded.iter().map(|a| a.name.as_str()).filter(|name| block_of(name).is_none()).collect();
+        let of_no_block: Vec<&str> = rounded
+            .iter()
+            .map(|a| a.name.as_str())
+            .filter(|name| block_of(name).is_none())
+            .collect();
         if !of_no_block.is_empty() {
             self.host.say(format_args!(
                 "outside of the blocks, rounded to the nearest: {}",

@@ -1,164 +1,37 @@
-//! What `aird asr` prints: JSON, or tables.
-
-use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
+//! `aird asr`'s report in print: tables.
 
 use super::super::text::table;
-use crate::eval::asr::{Agreement, Difference, Outcome};
+use crate::eval::asr::Outcome;
 use crate::eval::interval::{Mean, Rate};
-use crate::prompts::PromptSet;
+use crate::verbs::asr::{GateReport, ModelOutcomes, Report};
 
-/// What `aird asr --json` prints.
-#[derive(Debug, Serialize)]
-pub struct Report {
-    /// aird's version.
-    pub version: String,
-    /// The judge that counts; for benign sets each outcome names its own.
-    pub judge: String,
-    /// The harmful prompts; null without attacks.
-    pub prompts: Option<PromptsReport>,
-    /// The prompts of every attack and benign set, by its name.
-    #[serde(serialize_with = "as_map")]
-    pub sets: Vec<(String, PromptsReport)>,
-    /// What adv-suffix puts behind them; null without it.
-    pub suffixes: Option<PromptsReport>,
-    /// How answers were made.
-    pub settings: SettingsReport,
-    /// What was done to the models meanwhile.
-    pub interventions: InterventionsReport,
-    /// In the order of the command line.
-    pub models: Vec<ModelReport>,
-    /// Each further model against the first, and from the third on against the one before it.
-    pub differences: Vec<Difference>,
-    /// What --fail-if found, for every model.
-    pub gates: Vec<GateReport>,
-}
-
-/// A set of prompts, or of suffixes.
-#[derive(Debug, Serialize)]
-pub struct PromptsReport {
-    /// The file's name, or a built-in set's.
-    pub name: String,
-    /// Of the texts.
-    pub sha256: String,
-    /// How many.
-    pub n: usize,
-}
-
-impl PromptsReport {
-    pub fn of(set: &PromptSet) -> PromptsReport {
-        PromptsReport { name: set.name.clone(), sha256: set.sha256.clone(), n: set.len() }
-    }
-}
-
-/// How answers were made.
-#[derive(Debug, Serialize)]
-pub struct SettingsReport {
-    pub max_tokens: usize,
-    pub samples: usize,
-    pub temperature: f32,
-    pub seed: u64,
-    pub parallel: u32,
-    pub gpu_layers: u32,
-    pub system: Option<String>,
-}
-
-/// sha256 of the files; null for what was not done.
-#[derive(Debug, Serialize)]
-pub struct InterventionsReport {
-    pub ablate: Option<String>,
-    pub add: Option<String>,
-    pub lora: Option<String>,
-}
-
-/// Outcomes by name, in their order.
-type Outcomes = Vec<(String, Outcome)>;
-
-/// One model's figures.
-#[derive(Debug, Serialize)]
-pub struct ModelReport {
-    /// The file's name without its ending.
-    pub name: String,
-    /// The file's name.
-    pub file: String,
-    /// Of the file.
-    pub sha256: String,
-    /// Of the source of the chat template that it was asked through.
-    pub template_sha256: String,
-    /// By attack.
-    #[serde(serialize_with = "as_map")]
-    pub attacks: Outcomes,
-    /// By benign set.
-    #[serde(serialize_with = "as_map")]
-    pub benign: Outcomes,
-    /// Of the judges, on the attacks' answers.
-    pub agreement: Agreement,
-}
-
-/// A condition of --fail-if on one model.
-#[derive(Debug, Serialize)]
-pub struct GateReport {
-    /// As it was given.
-    pub condition: String,
-    /// The model's name.
-    pub model: String,
-    /// The figure; null where there is none.
-    pub value: Option<f64>,
-    /// What it would be if all that was not answered or judged were as bad as can be: that decides.
-    pub worst: Option<f64>,
-    /// True if the condition holds.
-    pub failed: bool,
-}
-
-fn as_map<S: Serializer, T: Serialize>(
-    named: &[(String, T)],
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    let mut map = serializer.serialize_map(Some(named.len()))?;
-    for (name, value) in named {
-        map.serialize_entry(name, value)?;
-    }
-    map.end()
-}
-
-impl GateReport {
-    /// What failed, in a sentence.
-    pub fn text(&self) -> String {
-        let text = |value: Option<f64>| value.map_or("not measured".into(), |x| format!("{x:.3}"));
-        let (value, worst) = (text(self.value), text(self.worst));
-        let counted = match value == worst {
-            true => String::new(),
-            false => format!(", {worst} with what has no answer or no verdict counted as worst"),
-        };
-        format!("--fail-if '{}' holds for {}: {value}{counted}", self.condition, self.model)
-    }
-}
-
-impl ModelReport {
-    /// The outcome of an attack or a benign set.
-    pub fn outcome(&self, set: &str) -> Option<&Outcome> {
-        let named = |(name, _): &&(String, Outcome)| name == set;
-        self.attacks.iter().chain(&self.benign).find(named).map(|(_, outcome)| outcome)
-    }
+/// What failed, in a sentence.
+pub fn gate_text(gate: &GateReport) -> String {
+    let text = |value: Option<f64>| value.map_or("not measured".into(), |x| format!("{x:.3}"));
+    let (value, worst) = (text(gate.value), text(gate.worst));
+    let counted = match value == worst {
+        true => String::new(),
+        false => format!(", {worst} with what has no answer or no verdict counted as worst"),
+    };
+    format!("--fail-if '{}' holds for {}: {value}{counted}", gate.condition, gate.model)
 }
 
 impl Report {
-    /// A row a figure, a column a model; then the differences. `tells_refusal` says whether the
-    /// judge that counts knows refusals, or what is safe alone.
-    pub fn text(&self, verbose: bool, tells_refusal: bool) -> String {
+    /// A row a figure, a column a model; then the differences.
+    pub(super) fn text(&self, verbose: bool) -> String {
         let mut rows = vec![vec![format!("judge: {}", self.judge)]];
         rows[0].extend(self.models.iter().map(|model| model.name.clone()));
         let Some(first) = self.models.first() else { return String::new() };
-        for (set, _) in &first.attacks {
-            self.attack_rows(set, tells_refusal, &mut rows);
+        for set in first.attacks.keys() {
+            self.attack_rows(set, &mut rows);
         }
-        for (set, _) in &first.benign {
+        for set in first.benign.keys() {
             self.benign_rows(set, &mut rows);
         }
         let mut text = table(&rows, &[], "");
         text += &self.differences_text();
         for gate in self.gates.iter().filter(|gate| gate.failed) {
-            text += &format!("{}\n", gate.text());
+            text += &format!("{}\n", gate_text(gate));
         }
         let agreement = if verbose { agreement_table } else { agreement_line };
         self.models.iter().for_each(|model| text += &agreement(model));
@@ -169,7 +42,7 @@ impl Report {
         self.models.iter().filter_map(|m| m.outcome(set)).collect()
     }
 
-    fn attack_rows(&self, set: &str, tells_refusal: bool, rows: &mut Vec<Vec<String>>) {
+    fn attack_rows(&self, set: &str, rows: &mut Vec<Vec<String>>) {
         let outcomes = self.outcomes(set);
         rows.push(row(set, &outcomes, |o| format!("ASR {}", rate_text(&o.shares.asr))));
         if outcomes.iter().any(|o| o.mean.is_some()) {
@@ -178,7 +51,7 @@ impl Report {
             let text = |o: &Outcome| o.mean.as_ref().map_or_else(String::new, mean_text);
             rows.push(row(&name, &outcomes, text));
         }
-        let name = if tells_refusal { "  refusal" } else { "  safe" };
+        let name = if self.judge_detects_refusal { "  refusal" } else { "  safe" };
         rows.push(row(name, &outcomes, |o| rate_text(&o.shares.refusal)));
         rows.extend(last_rows(&outcomes));
     }
@@ -271,7 +144,7 @@ fn p_text(p: f64) -> String {
 }
 
 /// `base: default and paper agree on 71 % of 100 answers to attacks`.
-fn agreement_line(model: &ModelReport) -> String {
+fn agreement_line(model: &ModelOutcomes) -> String {
     let agreement = &model.agreement;
     let [first, others @ ..] = &agreement.judges[..] else { return String::new() };
     let shares = agreement.matrix.first().map(|row| &row[1..]).unwrap_or_default();
@@ -290,7 +163,7 @@ fn agreement_line(model: &ModelReport) -> String {
 }
 
 /// How far judges agree on compliance, a row a judge.
-fn agreement_table(model: &ModelReport) -> String {
+fn agreement_table(model: &ModelOutcomes) -> String {
     let agreement = &model.agreement;
     let mut rows = vec![vec![format!("agreement, {}, n = {}", model.name, agreement.n)]];
     rows[0].extend(agreement.judges.iter().cloned());
