@@ -2,10 +2,14 @@
 //! folder that calls C.
 
 mod abort;
+mod backend;
+mod batch;
+mod callback;
 mod codec;
 mod cpu;
 mod engine;
 mod error;
+mod first_token;
 mod generate;
 pub mod graph;
 mod hooks;
@@ -16,15 +20,17 @@ mod prefill;
 mod probe;
 mod sampler;
 mod session;
+mod shortage;
 mod sites;
 mod softmax;
 
 pub use codec::{decode, encode, is_decodable, is_encodable, needs_importance, weighs_errors};
 pub use cpu::cpu_features;
-pub use engine::{Engine, FirstToken, Options};
+pub use engine::{Engine, Options};
 pub use error::{Error, Result};
+pub use first_token::FirstToken;
 pub use generate::{AnswerCount, Generation, Listener, NoListener, generate, generate_streams};
-pub use hooks::{Go, Hooks};
+pub use hooks::Hooks;
 pub use likelihood::{Scorer, Text, TokenScore};
 pub use linear::{LinearInput, Use};
 pub use log::set_loud;

@@ -16,27 +16,16 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::engine::{Engine, FirstToken, Options};
+use super::engine::{Engine, Options};
 use super::error::{Error, Result};
+use super::first_token::FirstToken;
 use super::graph::Structure;
 use super::log;
+use super::shortage::is_shortage;
 use crate::gguf::Model;
 
 /// Between two checks whether the child has ended.
 const PAUSE: Duration = Duration::from_millis(2);
-/// Words in llama.cpp's and the system's messages that say that this machine lacks something, which
-/// says nothing about the file.
-const LACKS: [&str; 9] = [
-    "mem_buffer != null",
-    "insufficient memory",
-    "failed to allocate",
-    "unable to allocate",
-    "bad_alloc",
-    "out of memory",
-    "cannot allocate",
-    "thread creation failed",
-    "resource temporarily unavailable",
-];
 
 /// How to start a probe.
 #[derive(Debug, Clone)]
@@ -102,7 +91,7 @@ impl Trial<'_> {
     /// The error for what llama.cpp or the system said.
     fn error(&self, said: String) -> Error {
         let path = self.blamed();
-        match lacks_means(&said) {
+        match is_shortage(&said) {
             true => Error::NoMeans { path, said },
             false => Error::Run { path, said },
         }
@@ -233,12 +222,6 @@ fn reader(pipe: Option<impl Read + Send + 'static>) -> io::Result<JoinHandle<Str
         let _ = pipe.map(|mut pipe| pipe.read_to_end(&mut bytes));
         String::from_utf8_lossy(&bytes).into_owned()
     })
-}
-
-/// True if `said` speaks of what this machine lacks, not of a file.
-pub(super) fn lacks_means(said: &str) -> bool {
-    let lower = said.to_lowercase();
-    LACKS.iter().any(|words| lower.contains(words))
 }
 
 /// The error for a probe that ended before it could print its outcome.

@@ -12,9 +12,12 @@ use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_sys_2 as sys;
 
-use super::engine::{Engine, backend};
+use super::backend::backend;
+use super::batch::BatchShape;
+use super::callback::{HookState, callback};
+use super::engine::Engine;
 use super::error::{Error, Result};
-use super::hooks::{Hooks, Shape, State, callback};
+use super::hooks::Hooks;
 use super::log;
 use super::sites::Sites;
 
@@ -64,7 +67,7 @@ pub struct Session<'e> {
     context: LlamaContext<'e>,
     batch: LlamaBatch<'static>,
     /// The callback writes to it while llama.cpp decodes; the session only between decodes.
-    state: Box<UnsafeCell<State>>,
+    state: Box<UnsafeCell<HookState>>,
     interrupt: Arc<AtomicBool>,
     size: Size,
 }
@@ -93,11 +96,11 @@ impl<'e> Session<'e> {
             .with_n_threads(threads)
             .with_n_threads_batch(threads)
             .with_kv_unified(size.unified);
-        let state = Box::<UnsafeCell<State>>::default();
+        let state = Box::<UnsafeCell<HookState>>::default();
         let interrupt = Arc::clone(engine.interrupt());
         let raw = std::ptr::from_mut(&mut params).cast::<sys::llama_context_params>();
         // SAFETY: same size and alignment (asserted above), and LlamaContextParams documents that
-        // it holds the raw struct; a test sees the callback fire. State and flag are boxed, so that
+        // it holds the raw struct; a test sees the callback fire. HookState and flag are boxed, so that
         // they stay where they are, and are dropped after the context.
         unsafe {
             (*raw).cb_eval = Some(callback);
@@ -115,7 +118,7 @@ impl<'e> Session<'e> {
 
     /// What the callback works with. llama.cpp calls it inside `decode` alone, on this thread, so
     /// that no one else looks while the session does.
-    fn state(&mut self) -> &mut State {
+    fn state(&mut self) -> &mut HookState {
         self.state.get_mut()
     }
 
@@ -156,7 +159,7 @@ impl<'e> Session<'e> {
         }
         let wanted = inputs.iter().enumerate().filter(|(_, input)| input.logits);
         let outputs = wanted.map(|(row, _)| row).collect();
-        self.state().shape = Shape { n_tokens: inputs.len(), outputs };
+        self.state().shape = BatchShape { n_tokens: inputs.len(), outputs };
         if self.interrupted() {
             return Err(Error::Interrupted);
         }

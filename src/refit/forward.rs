@@ -3,11 +3,12 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 
 use super::error::Result;
 use super::experts::SeenRouted;
 use super::texts::{Batch, MAX_PARALLEL, N_BATCH};
-use crate::llama::{Engine, Error as LlamaError, Go, Hooks, LinearInput, Session, Site, Size};
+use crate::llama::{Engine, Error as LlamaError, Hooks, LinearInput, Session, Site, Size};
 
 /// What is read on the way.
 #[derive(Debug, Clone, Default)]
@@ -93,8 +94,8 @@ impl<'e> Forward<'e> {
                 seen.inputs.insert(input.weight.into(), rows);
             }
             Ok(match wants.last.as_deref() == Some(input.weight) {
-                true => Go::Home,
-                false => Go::On,
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
             })
         };
         let of = |name: &str| {

@@ -5,6 +5,8 @@
 //! rows (q, k and v; gate and up) are added up once. Batches are packed in the samples' order, so
 //! that a run that was cut off between two batches goes on with the same ones.
 
+use std::ops::ControlFlow;
+
 use indexmap::{IndexMap, IndexSet};
 
 use super::activation::InputStats;
@@ -12,7 +14,7 @@ use super::error::{Error, Result};
 use crate::gguf::Watch;
 use crate::llama::graph::Structure;
 use crate::llama::{
-    Engine, Error as LlamaError, Go, Hooks, Input, LinearInput, Session, Size, prompt_inputs,
+    Engine, Error as LlamaError, Hooks, Input, LinearInput, Session, Size, prompt_inputs,
 };
 
 /// Tokens decoded at once.
@@ -174,16 +176,19 @@ fn read_chunk(
     Ok(session.decode(tokens, Some(&mut hooks))?)
 }
 
-/// Adds what one leader multiplies; behind the last one, nothing of the decode is needed.
+/// Adds what one leader multiplies; after the last one, nothing more of the decode is needed.
 fn take(
     plan: &Plan,
     sums: &mut IndexMap<String, InputStats>,
     input: &LinearInput<'_>,
     counted: &[bool],
-) -> Go {
+) -> ControlFlow<()> {
     let new = || InputStats::new(input.n_expert, input.n_cols);
     add(sums.entry(input.weight.into()).or_insert_with(new), input, counted);
-    if plan.last.as_deref() == Some(input.weight) { Go::Home } else { Go::On }
+    match plan.last.as_deref() == Some(input.weight) {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    }
 }
 
 /// Adds the rows that count, expert by expert.

@@ -6,14 +6,15 @@
 //! the weights.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CString, c_char};
 use std::path::Path;
 
 use llama_cpp_sys_2 as sys;
 
+use super::names::name_of;
 use super::stream::{Root, Stream};
 use crate::gguf::{Model, Value};
-use crate::llama::engine::backend;
+use crate::llama::backend::backend;
 use crate::llama::error::{Error, Result};
 use crate::llama::log;
 
@@ -190,26 +191,6 @@ pub(super) fn is_view(op: u32) -> bool {
         op,
         sys::GGML_OP_RESHAPE | sys::GGML_OP_VIEW | sys::GGML_OP_PERMUTE | sys::GGML_OP_TRANSPOSE
     )
-}
-
-/// ggml's name of an operation, as `MUL_MAT`.
-pub(super) fn op_name(op: u32) -> String {
-    // SAFETY: a static string for every operation that ggml has.
-    unsafe { CStr::from_ptr(sys::ggml_op_name(op)) }.to_string_lossy().into_owned()
-}
-
-/// A node's name.
-pub(in crate::llama) fn name_of(node: &sys::ggml_tensor) -> String {
-    // SAFETY: ggml keeps names NUL-terminated in a fixed array.
-    unsafe { CStr::from_ptr(node.name.as_ptr()) }.to_string_lossy().into_owned()
-}
-
-/// A node's own name: the scheduler wraps copies between devices as `CUDA0#name#0`.
-pub(in crate::llama) fn plain_name(name: &str) -> &str {
-    match name.split('#').collect::<Vec<_>>()[..] {
-        [_, name, _] => name,
-        _ => name,
-    }
 }
 
 fn is_embedding(node: &sys::ggml_tensor) -> bool {

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use llama_cpp_sys_2 as sys;
 
-use super::record::{Graph, Id, Node, is_view, op_name};
+use super::names::op_name;
+use super::record::{Graph, Id, Node, is_view};
 use super::structure::{Link, Obstacle, Part, Writer};
 use crate::gguf::block_of;
 
