@@ -25,6 +25,6 @@ pub use error::{Error, Result};
 pub use finite::{decode_finite, decoded_finite, find_non_finite, first_non_finite, non_finite_at};
 pub use onto::{Least, Mask, Onto, onto};
 pub use preserve::{Along, Strengthened, Zeros, strengthen};
-pub use rows::{decode_rows, decoded, encode_rows};
+pub use rows::{decode_rows, decoded, encode_rows, encoded};
 pub use stream::{fold_range, fold_rows};
 pub use zeros::{PRUNED, PRUNED_SHARE, encode_pruned_rows, keeps_zeros};

@@ -4,23 +4,19 @@
 //! what they make of it cannot be compared, and only tokens count that reach the same one in both.
 //! Where these are fewer than [`ENOUGH`] times the inputs, the ridge is larger by the same factor.
 
-use std::path::Path;
-
 use super::beside::Factors;
 use super::block::{New, renamed};
+use super::block_work::BlockWork;
 use super::error::Result;
 use super::fit::{Fitted, FittedTo, Ground, Matrix, Missed, fit, kept};
 use super::forward::{Forward, Wants};
-use super::groups::{BlockWork, left_alone, work};
-use super::job::{Job, Towards};
+use super::job::{Job, Towards, job_of};
 use super::lane::{Lane, Place};
 use super::record::{Record, writer_of};
 use super::report::{ExpertsReport, Outcome, TensorReport};
-use super::rows::Rows;
+use super::routed::Routed;
 use super::targets::Targets;
-use super::texts::Batch;
 use crate::gguf::{Model, Tensor};
-use crate::llama::Use;
 use crate::llama::graph::Structure;
 use crate::numeric::{Cross, Gram};
 
@@ -28,63 +24,6 @@ use crate::numeric::{Cross, Gram};
 const ENOUGH: f64 = 2.0;
 /// Rows gathered at once.
 const CHUNK: usize = 512;
-
-/// What experts multiply in one batch.
-#[derive(Debug)]
-pub(super) struct SeenRouted {
-    pub rows: Vec<f32>,
-    pub uses: Vec<Use>,
-}
-
-/// What experts multiply, of all texts.
-pub(super) struct Routed {
-    rows: Rows,
-    /// By expert, the tokens that reach it in their order, each with its row.
-    reached: Vec<Vec<(usize, usize)>>,
-}
-
-impl Routed {
-    /// Adds a batch to what was `kept`; all texts have `n_tokens`.
-    pub fn add(
-        kept: &mut Option<Routed>,
-        seen: SeenRouted,
-        (batch, n_tokens): (&Batch, usize),
-        folder: &Path,
-    ) -> Result<()> {
-        let SeenRouted { rows, uses } = seen;
-        let n = batch.rows.len().max(1);
-        let n_rows = uses.iter().map(|u| u.row + 1).max().unwrap_or(0).next_multiple_of(n);
-        let (per_token, width) = (n_rows / n, rows.len() / n_rows.max(1));
-        let routed = match kept {
-            Some(routed) => routed,
-            None => kept.insert(Routed {
-                rows: Rows::new(n_tokens * per_token, width, folder)?,
-                reached: Vec::new(),
-            }),
-        };
-        let first = batch.rows.start * per_token;
-        routed.rows.write(first, &rows)?;
-        for used in uses {
-            let n_expert = routed.reached.len().max(used.expert + 1);
-            routed.reached.resize(n_expert, Vec::new());
-            routed.reached[used.expert].push((batch.rows.start + used.place, first + used.row));
-        }
-        Ok(())
-    }
-
-    fn reached(&self, expert: usize) -> &[(usize, usize)] {
-        self.reached.get(expert).map_or(&[], Vec::as_slice)
-    }
-
-    /// Rows one after the other, each times its weight.
-    fn gather(&mut self, rows: &[(usize, f32)]) -> Result<Vec<f32>> {
-        let mut all = Vec::new();
-        for (row, weight) in rows {
-            all.extend(self.rows.read(*row..row + 1)?.into_iter().map(|x| x * weight));
-        }
-        Ok(all)
-    }
-}
 
 /// A token that reaches the same expert in both models: the rows there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,7 +133,7 @@ impl BlockWork<'_> {
     /// Stacks whose inputs llama.cpp does not show.
     fn unread(&self, names: &[&str], model: &Model) -> Vec<TensorReport> {
         let own = names.iter().filter_map(|name| model.tensor(&renamed(name, self.block)));
-        own.map(|tensor| left_alone(tensor.info, Outcome::Stacked)).collect()
+        own.map(|tensor| TensorReport::of(tensor.info, Outcome::Stacked)).collect()
     }
 
     /// Lets all texts through `ours` up to these experts.
@@ -276,7 +215,7 @@ impl<'a> Stack<'a> {
         job: super::job::Jobs<'_>,
     ) -> Option<Stack<'a>> {
         let (ours, theirs) = (ours.tensor(&name)?, theirs.tensor(&name)?);
-        let job = work(ours.info, job).ok()?;
+        let job = job_of(ours.info, job).ok()?;
         Some(Stack {
             name,
             job,
@@ -360,7 +299,7 @@ impl<'a> Stack<'a> {
                 refitted: self.refitted,
                 without_tokens: self.unreached.clone(),
             }),
-            ..left_alone(self.ours.info, outcome)
+            ..TensorReport::of(self.ours.info, outcome)
         }
     }
 }

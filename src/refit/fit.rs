@@ -21,7 +21,7 @@ use super::targets::Targets;
 use crate::gguf::{GgmlType, Tensor};
 use crate::llama::is_encodable;
 use crate::numeric::{BAND, Factor, products};
-use crate::quant::{Mask, Onto, PRUNED_SHARE, decode_rows, decoded, encode_rows, onto};
+use crate::quant::{Mask, Onto, PRUNED_SHARE, decode_rows, decoded, encoded, onto};
 
 /// Elements of a matrix worked on at once.
 const SLAB: usize = 8 << 20;
@@ -275,14 +275,11 @@ pub(super) fn kept(matrix: &Matrix<'_>, ty: GgmlType) -> Result<Vec<u8>> {
     let tensor = matrix.tensor;
     match tensor.info.ty == ty {
         true => Ok(tensor.rows(matrix.rows.clone()).to_vec()),
-        false => encoded(ty, &decoded(tensor, matrix.rows.clone())?, tensor.info.n_cols() as usize),
+        false => {
+            let weights = decoded(tensor, matrix.rows.clone())?;
+            Ok(encoded(ty, &weights, tensor.info.n_cols() as usize)?)
+        }
     }
-}
-
-pub(super) fn encoded(ty: GgmlType, weights: &[f32], dim: usize) -> Result<Vec<u8>> {
-    let mut bytes = vec![0; ty.bytes_for(dim as u64).unwrap_or(0) as usize * (weights.len() / dim)];
-    encode_rows(ty, weights, dim, None, &mut bytes)?;
-    Ok(bytes)
 }
 
 /// `B H^-1`, many rows in parallel.

@@ -6,9 +6,8 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use super::error::Result;
-use super::experts::SeenRouted;
 use super::texts::{Batch, MAX_PARALLEL, N_BATCH};
-use crate::llama::{Engine, Error as LlamaError, Hooks, LinearInput, Session, Site, Size};
+use crate::llama::{Engine, Error as LlamaError, Hooks, LinearInput, Session, Site, Size, Use};
 
 /// What is read on the way.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +35,13 @@ pub(super) struct Seen {
     pub outputs: HashMap<usize, Vec<f32>>,
     /// By point.
     pub points: HashMap<usize, Vec<f32>>,
+}
+
+/// What experts multiply in one batch.
+#[derive(Debug)]
+pub(super) struct SeenRouted {
+    pub rows: Vec<f32>,
+    pub uses: Vec<Use>,
 }
 
 /// A model that reads batches.

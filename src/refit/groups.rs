@@ -1,42 +1,24 @@
 //! One block: the original's activations recorded once, then its groups of matrices refitted in
 //! order.
 
-use super::bias::{FittedBias, Totals, fit_bias};
+use super::bias::{FittedBias, fit_bias};
 use super::block::{New, renamed};
-use super::error::{Error, Result};
-use super::fit::{Fitted, FittedTo, Ground, Matrix, fit};
+use super::block_work::BlockWork;
+use super::error::Result;
+use super::fit::{Fitted, FittedTo, Matrix, fit};
 use super::forward::{Forward, Wants};
-use super::job::{Job, Jobs, Towards};
-use super::lane::{Lane, Means, Place, Way};
+use super::job::{Job, Towards, job_of};
+use super::lane::{Lane, Place};
 use super::record::{Record, writer_of};
 use super::report::{Outcome, TensorReport};
-use super::sums::{Readers, Sums, WriterSums};
+use super::sums::{Readers, Sums, Totals, WriterSums};
 use super::targets::Targets;
-use super::texts::Texts;
-use crate::gguf::{Model, TensorInfo, Watch};
+use crate::gguf::{Model, TensorInfo};
+use crate::llama::Engine;
 use crate::llama::graph::{Group, Link, Structure};
-use crate::llama::{Engine, is_encodable};
-use crate::numeric::{Cross, Factor, Gram};
-use crate::quant::is_block_matrix;
-
-/// A block to be refitted.
-pub(super) struct BlockWork<'a> {
-    pub means: &'a Means<'a>,
-    pub way: Way,
-    pub block: u32,
-    pub n_block: u32,
-    pub texts: &'a Texts,
-    pub towards: Towards,
-    pub job: Jobs<'a>,
-    pub watch: &'a dyn Watch,
-}
+use crate::numeric::{Cross, Gram};
 
 impl BlockWork<'_> {
-    /// Reports what is worked on.
-    pub fn report(&self, what: &str) {
-        self.watch.part(what, self.block as usize, self.n_block as usize);
-    }
-
     /// Refits the block's matrices in `ours`, and lets the original's rows through it; `engine`
     /// runs the original's block.
     pub fn run(
@@ -62,11 +44,11 @@ impl BlockWork<'_> {
                 let own = renamed(&matrix.tensor, self.block);
                 let Some(info) = ours.model.tensor(&own).map(|t| t.info) else { continue };
                 let stacked = info.shape.iter().skip(2).any(|n| *n > 1);
-                match work(info, self.job) {
+                match job_of(info, self.job) {
                     Ok(_) if matrix.experts => experts.push(matrix.tensor.as_str()),
-                    Ok(_) if stacked => reports.push(left_alone(info, Outcome::Stacked)),
+                    Ok(_) if stacked => reports.push(TensorReport::of(info, Outcome::Stacked)),
                     Ok(_) => names.push(matrix.tensor.as_str()),
-                    Err(other) => reports.push(left_alone(info, other)),
+                    Err(other) => reports.push(TensorReport::of(info, other)),
                 }
             }
             if let Some(first) = names.first() {
@@ -215,52 +197,15 @@ impl BlockWork<'_> {
             None => (kept.data(), kept.info.ty),
         };
         let fitted = fit_bias((compressed, theirs), now, sums, held_out)?;
-        let report =
-            |outcome, error| Some(TensorReport { error, ..left_alone(compressed.info, outcome) });
+        let report = |outcome, error| {
+            Some(TensorReport { error, ..TensorReport::of(compressed.info, outcome) })
+        };
         let Some(FittedBias { bytes, error }) = fitted else {
             return Ok(report(Outcome::NoBetter, None));
         };
         let new = New { ty: compressed.info.ty, bytes, beside: None };
         ours.replaced.insert(bias, new);
         Ok(report(Outcome::Refitted, Some(error)))
-    }
-
-    /// The factor of a Gram matrix with its ridge, which is `more` times the usual one.
-    pub(super) fn ground(&self, gram: Gram, (first, more): (&str, f64)) -> Result<Ground> {
-        let diagonal = gram.diagonal();
-        let failed = |channel| Error::NotFiniteInput { name: renamed(first, self.block), channel };
-        if let Some(channel) = diagonal.iter().position(|x| !x.is_finite()) {
-            return Err(failed(channel));
-        }
-        let mean = diagonal.iter().map(|x| f64::from(*x)).sum::<f64>() / diagonal.len() as f64;
-        let (Towards::Original { prior: part } | Towards::Itself { damping: part }) = self.towards;
-        // Without a token any ridge does.
-        let ridge = if mean > f64::from(f32::MIN_POSITIVE) {
-            (f64::from(part) * more * mean) as f32
-        } else {
-            1.0
-        };
-        let importance = diagonal.iter().map(|x| x + ridge).collect();
-        let factor = Factor::new(gram, ridge).map_err(|e| failed(e.row))?;
-        Ok(Ground { factor, ridge, importance })
-    }
-}
-
-/// What becomes of a matrix, or why it stays.
-pub(super) fn work(info: &TensorInfo, job: Jobs<'_>) -> std::result::Result<Job, Outcome> {
-    let can = |job: &Job| is_block_matrix(info) && is_encodable(job.ty());
-    job(info).filter(can).ok_or(Outcome::LeftAlone)
-}
-
-/// Of a tensor that stays.
-pub(super) fn left_alone(info: &TensorInfo, outcome: Outcome) -> TensorReport {
-    TensorReport {
-        name: info.name.clone(),
-        ty: info.ty.name().to_lowercase(),
-        outcome,
-        error: None,
-        zeros_kept: false,
-        experts: None,
     }
 }
 
@@ -274,6 +219,6 @@ fn report(info: &TensorInfo, job: &Job, fitted: &Fitted, is_taken: bool) -> Tens
         ty: ty.name().to_lowercase(),
         error: Some(fitted.missed.errors()),
         zeros_kept: fitted.keeps_zeros && is_taken,
-        ..left_alone(info, outcome)
+        ..TensorReport::of(info, outcome)
     }
 }

@@ -11,6 +11,7 @@
 mod beside;
 mod bias;
 mod block;
+mod block_work;
 mod error;
 mod experts;
 mod fit;
@@ -21,6 +22,7 @@ mod lane;
 mod parts;
 mod record;
 mod report;
+mod routed;
 mod rows;
 mod sums;
 mod targets;
@@ -31,7 +33,7 @@ mod working;
 use std::path::Path;
 
 use self::block::Replaced;
-use self::groups::BlockWork;
+use self::block_work::BlockWork;
 use self::lane::{Lane, Means, Way};
 use self::texts::Texts;
 use self::whole::{Baseline, Stream, way_of};

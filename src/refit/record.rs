@@ -5,16 +5,15 @@ use std::hash::Hash;
 use std::path::Path;
 
 use super::error::Result;
-use super::experts::Routed;
 use super::forward::{Forward, Seen, Wants};
 use super::job::Towards;
 use super::lane::Place;
+use super::routed::Routed;
 use super::rows::Rows;
 use super::texts::{Batch, Texts};
-use super::whole::relative;
 use crate::llama::Engine;
 use crate::llama::graph::{Group, Reader, Structure};
-use crate::numeric::dot;
+use crate::numeric::{dot, relative_error};
 
 /// What writers put out and what the stream gains must agree so far, relative, for the drift to be
 /// handed on: where a norm or a router stands between, they do not.
@@ -177,7 +176,7 @@ fn gains(structure: &Structure, seen: &Seen, n_rows: usize) -> HashMap<usize, f3
         centre(&mut gained, n_rows);
         let gain = dot(&gained, &said) / dot(&said, &said);
         said.iter_mut().for_each(|y| *y *= gain as f32);
-        if gain > 0.0 && relative(&said, &gained) <= SAME {
+        if gain > 0.0 && relative_error(&said, &gained) <= SAME {
             gains.extend(outputs.map(|output| (output, gain as f32)));
         }
     }

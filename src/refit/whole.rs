@@ -9,6 +9,7 @@ use super::lane::{Lane, Means, Place, Way};
 use super::rows::Rows;
 use super::texts::{Batch, Texts};
 use crate::llama::Engine;
+use crate::numeric::relative_error;
 use crate::stats::Sample;
 
 /// A block alone that comes off by more than this, relative, is not the block in the model. On the
@@ -141,26 +142,18 @@ pub(super) fn way_of(
         Ok((seen.points.remove(&place.exit).unwrap_or_default(), engine))
     };
     // What keeps llama.cpp from running the block by itself is no error: it runs in the model.
-    let same = |rows: &[f32]| rows.len() == leaving.len() && relative(rows, &leaving) <= SAME;
+    let same = |rows: &[f32]| rows.len() == leaving.len() && relative_error(rows, &leaving) <= SAME;
     match alone() {
         Ok((rows, engine)) if same(&rows) => Ok((Way::Alone, engine)),
         _ => Ok((Way::Whole, original.open(means, Way::Whole, block)?)),
     }
 }
 
-/// `|a - b| / |b|`, Frobenius.
-pub(super) fn relative(a: &[f32], b: &[f32]) -> f64 {
-    let square = |x: f32| f64::from(x).powi(2);
-    let missed: f64 = a.iter().zip(b).map(|(a, b)| square(a - b)).sum();
-    let all: f64 = b.iter().map(|b| square(*b)).sum();
-    if all > 0.0 { (missed / all).sqrt() } else { missed.sqrt() }
-}
-
-/// The mean over rows of [`relative`].
+/// The mean over rows of [`relative_error`].
 fn by_row(a: &[f32], b: &[f32], width: usize) -> f64 {
     let rows = a.chunks_exact(width).zip(b.chunks_exact(width));
     let n = rows.len().max(1) as f64;
-    rows.map(|(a, b)| relative(a, b)).sum::<f64>() / n
+    rows.map(|(a, b)| relative_error(a, b)).sum::<f64>() / n
 }
 
 /// The rows that enter the first block, of all texts.

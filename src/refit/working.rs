@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::block::{New, Replaced};
 use super::error::Result;
-use super::groups::work;
-use super::job::Jobs;
+use super::job::{Jobs, job_of};
 use super::parts::Parts;
 use crate::gguf::{
     self, Ask, BoxError, GgmlType, Layout, Model, Replacement, Rewrite, Tensor, Unwatched,
@@ -71,7 +70,7 @@ impl<'a> Working<'a> {
     fn copied(&self, model: &Model, copy: &Path) -> Result<()> {
         let mut rewrite = Rewrite::new(model, Layout::Single);
         for tensor in model.tensors() {
-            let job = self.job.and_then(|job| work(tensor.info, job).ok());
+            let job = self.job.and_then(|job| job_of(tensor.info, job).ok());
             if let Some(job) = job.filter(|job| job.ty() != tensor.info.ty) {
                 rewrite.replace(&tensor.info.name, as_type(tensor, job.ty()))?;
             }
