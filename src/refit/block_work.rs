@@ -1,18 +1,19 @@
 //! A block to be refitted, and how.
 
 use super::block::renamed;
+use super::engines::Engines;
 use super::error::{Error, Result};
-use super::fit::Ground;
+use super::fit::NormalMatrix;
 use super::job::{Jobs, Towards};
-use super::lane::{Means, Way};
+use super::model_pass::RunMode;
 use super::texts::Texts;
 use crate::gguf::Watch;
 use crate::numeric::{Factor, Gram};
 
 /// A block to be refitted.
 pub(super) struct BlockWork<'a> {
-    pub means: &'a Means<'a>,
-    pub way: Way,
+    pub engines: &'a Engines<'a>,
+    pub mode: RunMode,
     pub block: u32,
     pub n_block: u32,
     pub texts: &'a Texts,
@@ -28,7 +29,7 @@ impl BlockWork<'_> {
     }
 
     /// The factor of a Gram matrix with its ridge, which is `more` times the usual one.
-    pub fn ground(&self, gram: Gram, (first, more): (&str, f64)) -> Result<Ground> {
+    pub fn normal_matrix(&self, gram: Gram, (first, more): (&str, f64)) -> Result<NormalMatrix> {
         let diagonal = gram.diagonal();
         let failed = |channel| Error::NotFiniteInput { name: renamed(first, self.block), channel };
         if let Some(channel) = diagonal.iter().position(|x| !x.is_finite()) {
@@ -44,6 +45,6 @@ impl BlockWork<'_> {
         };
         let importance = diagonal.iter().map(|x| x + ridge).collect();
         let factor = Factor::new(gram, ridge).map_err(|e| failed(e.row))?;
-        Ok(Ground { factor, ridge, importance })
+        Ok(NormalMatrix { factor, ridge, importance })
     }
 }

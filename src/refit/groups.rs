@@ -2,14 +2,14 @@
 //! order.
 
 use super::bias::{FittedBias, fit_bias};
-use super::block::{New, renamed};
+use super::block::{NewTensor, renamed};
 use super::block_work::BlockWork;
 use super::error::Result;
-use super::fit::{Fitted, FittedTo, Matrix, fit};
-use super::forward::{Forward, Wants};
+use super::fit::{FitTarget, Fitted, Matrix, fit};
+use super::forward::{Forward, ReadRequest};
 use super::job::{Job, Towards, job_of};
-use super::lane::{Lane, Place};
-use super::record::{Record, writer_of};
+use super::model_pass::{BlockPosition, ModelPass};
+use super::record::{BlockRecord, writer_of};
 use super::report::{Outcome, TensorReport};
 use super::sums::{Readers, Sums, Totals, WriterSums};
 use super::targets::Targets;
@@ -24,17 +24,17 @@ impl BlockWork<'_> {
     pub fn run(
         &self,
         engine: Engine,
-        original: &mut Lane<'_>,
-        ours: &mut Lane<'_>,
+        original: &mut ModelPass<'_>,
+        ours: &mut ModelPass<'_>,
     ) -> Result<Vec<TensorReport>> {
         let structure = &engine.structure()?.clone();
-        let place = Place::new(structure, self.way, self.block);
-        let of_block = |group: &&Group| group.block == place.block;
+        let position = BlockPosition::new(structure, self.mode, self.block);
+        let of_block = |group: &&Group| group.block == position.block;
         let groups: Vec<&Group> = structure.groups.iter().filter(of_block).collect();
-        let (at, folder) = ((&place, &groups[..]), self.means.folder());
+        let (at, folder) = ((&position, &groups[..]), self.engines.folder());
         let rows = &mut original.rows;
         let to = (self.towards, folder);
-        let mut record = Record::new((&engine, structure), at, self.texts, rows, to)?;
+        let mut record = BlockRecord::new((&engine, structure), at, self.texts, rows, to)?;
         // It may hold a whole model, and those of `ours` come one after the other now.
         drop(engine);
         let mut reports = Vec::new();
@@ -53,12 +53,12 @@ impl BlockWork<'_> {
             }
             if let Some(first) = names.first() {
                 self.report(&renamed(first, self.block));
-                let sums = self.sums(structure, &names, &mut record, ours, &place)?;
+                let sums = self.sums(structure, &names, &mut record, ours, &position)?;
                 self.refit(sums, &names, (original.model, ours), &mut reports)?;
             }
             if let Some(first) = experts.first() {
                 self.report(&renamed(first, self.block));
-                let (at, both) = ((structure, &place), (original.model, &mut *ours));
+                let (at, both) = ((structure, &position), (original.model, &mut *ours));
                 reports.extend(self.refit_experts(at, &experts, &mut record, both)?);
             }
         }
@@ -70,23 +70,23 @@ impl BlockWork<'_> {
         &self,
         structure: &Structure,
         names: &[&str],
-        record: &mut Record,
-        ours: &mut Lane<'_>,
-        place: &Place,
+        record: &mut BlockRecord,
+        ours: &mut ModelPass<'_>,
+        position: &BlockPosition,
     ) -> Result<Sums> {
         let mut sums = self.no_sums(structure, names, record, ours.model);
         let leader = names[0].to_owned();
-        let wants = Wants {
+        let request = ReadRequest {
             points: sums.writers.iter().map(|w| w.writer.before).collect(),
             inputs: vec![leader.clone()],
             last: Some(leader.clone()),
-            ..Wants::default()
+            ..ReadRequest::default()
         };
-        let engine = ours.open(self.means, self.way, self.block)?;
-        let mut forward = Forward::new(&engine, place.entry)?;
+        let engine = ours.open(self.engines, self.mode, self.block)?;
+        let mut forward = Forward::new(&engine, position.entry)?;
         for batch in &self.texts.batches {
             let entering = ours.rows.read(batch.rows.clone())?;
-            let mut seen = forward.read(batch, &entering, &wants)?;
+            let mut seen = forward.read(batch, &entering, &request)?;
             let inputs = seen.inputs.remove(&leader).unwrap_or_default();
             sums.add(batch, inputs, &seen, record)?;
         }
@@ -97,7 +97,7 @@ impl BlockWork<'_> {
         &self,
         structure: &Structure,
         names: &[&str],
-        record: &Record,
+        record: &BlockRecord,
         model: &Model,
     ) -> Sums {
         let info = |name: &str| model.tensor(&renamed(name, self.block)).map(|t| t.info);
@@ -136,27 +136,27 @@ impl BlockWork<'_> {
         &self,
         sums: Sums,
         names: &[&str],
-        (original, ours): (&Model, &mut Lane<'_>),
+        (original, ours): (&Model, &mut ModelPass<'_>),
         reports: &mut Vec<TensorReport>,
     ) -> Result<()> {
         let Sums { gram, readers, writers, held_out, weights, .. } = sums;
-        let ground = self.ground(gram, (names[0], 1.0))?;
+        let normal = self.normal_matrix(gram, (names[0], 1.0))?;
         for name in names {
-            self.means.check_interrupt()?;
+            self.engines.check_interrupt()?;
             let own = renamed(name, self.block);
             let both = (ours.model.tensor(&own), original.tensor(&own));
             let (Some(compressed), Some(theirs)) = both else { continue };
             let writer = writers.iter().find(|w| w.name == *name);
             let Some(job) = (self.job)(compressed.info) else { continue };
             let towards = match (writer, &readers, self.towards) {
-                (.., Towards::Itself { .. }) => FittedTo::Itself(&held_out),
+                (.., Towards::Itself { .. }) => FitTarget::Itself(&held_out),
                 (Some(w), ..) => {
                     let held_out = (&w.held_out[..], &held_out[..]);
-                    FittedTo::Original(theirs, Targets::Writer { products: &w.products, held_out })
+                    FitTarget::Original(theirs, Targets::Writer { products: &w.products, held_out })
                 }
                 (None, Some(readers), _) => {
                     let held_out = (&readers.held_out[..], &held_out[..]);
-                    FittedTo::Original(
+                    FitTarget::Original(
                         theirs,
                         Targets::Reader { inputs: &readers.products, held_out },
                     )
@@ -164,12 +164,12 @@ impl BlockWork<'_> {
                 (None, None, _) => continue,
             };
             let matrix = Matrix { tensor: compressed, rows: 0..compressed.info.n_rows() };
-            let fitted = fit(&matrix, &towards, &ground, &job)?;
-            let is_taken = towards.takes(&fitted.missed);
+            let fitted = fit(&matrix, &towards, &normal, &job)?;
+            let is_taken = towards.accepts(&fitted.error);
             reports.push(report(compressed.info, &job, &fitted, is_taken));
             if is_taken {
-                let Fitted { bytes, factors: beside, .. } = fitted;
-                ours.replaced.insert(own.clone(), New { ty: job.ty(), bytes, beside });
+                let Fitted { bytes, factors, .. } = fitted;
+                ours.replaced.insert(own.clone(), NewTensor { ty: job.ty(), bytes, factors });
             }
             if let (Some(sums), Job::Swept { .. }) = (writer, job) {
                 let held_out = (&held_out[..], &weights[..]);
@@ -185,7 +185,7 @@ impl BlockWork<'_> {
         sums: &WriterSums,
         matrix: &str,
         held_out: (&[f32], &[f32]),
-        (original, ours): (&Model, &mut Lane<'_>),
+        (original, ours): (&Model, &mut ModelPass<'_>),
     ) -> Result<Option<TensorReport>> {
         let Some(bias) = sums.bias.as_ref().map(|bias| renamed(bias, self.block)) else {
             return Ok(None);
@@ -203,7 +203,7 @@ impl BlockWork<'_> {
         let Some(FittedBias { bytes, error }) = fitted else {
             return Ok(report(Outcome::NoBetter, None));
         };
-        let new = New { ty: compressed.info.ty, bytes, beside: None };
+        let new = NewTensor { ty: compressed.info.ty, bytes, factors: None };
         ours.replaced.insert(bias, new);
         Ok(report(Outcome::Refitted, Some(error)))
     }
@@ -217,7 +217,7 @@ fn report(info: &TensorInfo, job: &Job, fitted: &Fitted, is_taken: bool) -> Tens
     let outcome = if is_taken { Outcome::Refitted } else { Outcome::NoBetter };
     TensorReport {
         ty: ty.name().to_lowercase(),
-        error: Some(fitted.missed.errors()),
+        error: Some(fitted.error.relative()),
         zeros_kept: fitted.keeps_zeros && is_taken,
         ..TensorReport::of(info, outcome)
     }

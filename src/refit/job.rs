@@ -1,6 +1,6 @@
 //! What becomes of a matrix.
 
-use super::beside;
+use super::factors;
 use super::report::Outcome;
 use crate::compress::Pattern;
 use crate::gguf::{GgmlType, TensorInfo};
@@ -45,7 +45,7 @@ impl Job {
     pub(super) fn ty(&self) -> GgmlType {
         match self {
             Job::Swept { ty, .. } => *ty,
-            Job::Beside { .. } => beside::TYPE,
+            Job::Beside { .. } => factors::TYPE,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What the matrices of a group are fitted to, added up batch by batch.
 
 use super::error::Result;
-use super::forward::Seen;
-use super::record::{Record, Writer};
+use super::forward::Activations;
+use super::record::{BlockRecord, WriterSite};
 use super::texts::Batch;
 use crate::numeric::{Cross, Gram};
 
@@ -14,7 +14,7 @@ pub(super) struct Sums {
     pub readers: Option<Readers>,
     pub writers: Vec<WriterSums>,
     /// The first of the group, if it writes into the residual stream: rows are weighted there.
-    pub weighted_at: Option<Writer>,
+    pub weighted_at: Option<WriterSite>,
     /// Held-out rows of X_c.
     pub held_out: Vec<f32>,
     /// Their weights.
@@ -34,7 +34,7 @@ pub(super) struct Readers {
 /// For one that does.
 pub(super) struct WriterSums {
     pub name: String,
-    pub writer: Writer,
+    pub writer: WriterSite,
     /// T.
     pub products: Cross,
     /// The bias that is added to its product.
@@ -79,8 +79,8 @@ impl Sums {
         &mut self,
         batch: &Batch,
         mut inputs: Vec<f32>,
-        seen: &Seen,
-        record: &mut Record,
+        seen: &Activations,
+        record: &mut BlockRecord,
     ) -> Result<()> {
         let weights = self.weighted_at.map(|writer| record.weights(writer, batch)).transpose()?;
         weigh(&mut inputs, weights.as_deref());

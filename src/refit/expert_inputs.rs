@@ -3,32 +3,32 @@
 use std::path::Path;
 
 use super::error::Result;
-use super::forward::SeenRouted;
+use super::forward::ExpertRows;
 use super::rows::Rows;
 use super::texts::Batch;
 
 /// What experts multiply, of all texts.
-pub(super) struct Routed {
+pub(super) struct ExpertInputs {
     rows: Rows,
     /// By expert, the tokens that reach it in their order, each with its row.
     reached: Vec<Vec<(usize, usize)>>,
 }
 
-impl Routed {
+impl ExpertInputs {
     /// Adds a batch to what was `kept`; all texts have `n_tokens`.
     pub fn add(
-        kept: &mut Option<Routed>,
-        seen: SeenRouted,
+        kept: &mut Option<ExpertInputs>,
+        seen: ExpertRows,
         (batch, n_tokens): (&Batch, usize),
         folder: &Path,
     ) -> Result<()> {
-        let SeenRouted { rows, uses } = seen;
+        let ExpertRows { rows, uses } = seen;
         let n = batch.rows.len().max(1);
         let n_rows = uses.iter().map(|u| u.row + 1).max().unwrap_or(0).next_multiple_of(n);
         let (per_token, width) = (n_rows / n, rows.len() / n_rows.max(1));
         let routed = match kept {
             Some(routed) => routed,
-            None => kept.insert(Routed {
+            None => kept.insert(ExpertInputs {
                 rows: Rows::new(n_tokens * per_token, width, folder)?,
                 reached: Vec::new(),
             }),
