@@ -15,5 +15,5 @@ pub(super) fn backend() -> Result<&'static LlamaBackend> {
         abort::install();
         LlamaBackend::init().ok()
     });
-    backend.as_ref().ok_or_else(|| Error::Backend { said: log::last_words() })
+    backend.as_ref().ok_or_else(|| Error::Backend { said: log::last_errors() })
 }

@@ -30,12 +30,12 @@ pub(super) struct HookState {
     /// Set by a hook that needs nothing more of this decode.
     is_over: bool,
     /// The node that was asked about last and wanted, by its address: it is computed next.
-    asked: Option<(usize, Known)>,
+    asked: Option<(usize, Wanted)>,
     buffer: Vec<f32>,
 }
 
 /// What a node is to hooks.
-struct Known {
+struct Wanted {
     site: Option<Site>,
     /// The weight of a block that it multiplies with.
     weight: Option<String>,
@@ -65,8 +65,8 @@ pub(super) unsafe extern "C" fn callback(
     ask: bool,
     user_data: *mut c_void,
 ) -> bool {
-    // SAFETY: user_data is the HookState that the session owns, boxed, and outlives the context; the
-    // scheduler calls from the thread that called llama_decode, which holds no other reference.
+    // SAFETY: user_data is the HookState that the session owns, boxed, and outlives the context;
+    // the scheduler calls from the thread that called llama_decode, which holds no other reference.
     let state = unsafe { &mut *user_data.cast::<HookState>() };
     // SAFETY: llama.cpp passes a node of the graph that it computes.
     let node = unsafe { &mut *node };
@@ -92,19 +92,19 @@ fn visit(state: &mut HookState, node: &mut sys::ggml_tensor, ask: bool) -> bool 
     let hooks = unsafe { &mut *hooks };
     if ask {
         // Every node is asked about, in the graph's order: the residual stream is followed so.
-        let known = match state.know(node, hooks) {
-            Ok(known) => known,
+        let found = match state.wanted(node, hooks) {
+            Ok(found) => found,
             Err(error) => {
                 state.error = Some(error);
                 return false;
             }
         };
-        let wanted = known.site.is_some() || known.weight.is_some();
-        state.asked = wanted.then_some((key, known));
+        let wanted = found.site.is_some() || found.weight.is_some();
+        state.asked = wanted.then_some((key, found));
         return wanted;
     }
     let asked = state.asked.take().filter(|(asked, _)| *asked == key);
-    let Some((_, Known { site, weight })) = asked else { return true };
+    let Some((_, Wanted { site, weight })) = asked else { return true };
     match state.serve(hooks, node, site, weight.as_deref()) {
         Ok(ControlFlow::Continue(())) => true,
         Ok(ControlFlow::Break(())) => {
@@ -120,14 +120,14 @@ fn visit(state: &mut HookState, node: &mut sys::ggml_tensor, ask: bool) -> bool 
 
 impl HookState {
     /// What of `node` the hooks want.
-    fn know(&mut self, node: &sys::ggml_tensor, hooks: &Hooks<'_>) -> Result<Known> {
+    fn wanted(&mut self, node: &sys::ggml_tensor, hooks: &Hooks<'_>) -> Result<Wanted> {
         let weight = weight_of(node);
         let site = match &mut self.sites {
             Some(sites) => sites.site(node, weight.as_deref())?,
             None => None,
         };
         let of_block = |w: &String| w.starts_with("blk.") && w.ends_with(".weight");
-        Ok(Known {
+        Ok(Wanted {
             site: site.filter(|site| hooks.reads_at(*site) || hooks.changes_at(*site)),
             weight: weight.filter(of_block).filter(|weight| hooks.reads_input_of(weight)),
         })

@@ -67,7 +67,7 @@ impl Engine {
         interrupt: Arc<AtomicBool>,
     ) -> Result<Engine> {
         let backend = backend()?;
-        log::forget();
+        log::clear();
         let flag = Arc::clone(&interrupt);
         let params = LlamaModelParams::default()
             .with_n_gpu_layers(options.gpu_layers)
@@ -76,7 +76,7 @@ impl Engine {
         if interrupt.load(Ordering::Relaxed) {
             return Err(Error::Interrupted);
         }
-        let failed = || match (path.to_owned(), log::last_words()) {
+        let failed = || match (path.to_owned(), log::last_errors()) {
             (path, said) if is_shortage(&said) => Error::NoMeans { path, said },
             (path, said) => Error::Load { path, said },
         };
@@ -98,8 +98,8 @@ impl Engine {
     /// # Errors
     /// llama.cpp does not load it, or it is for another model.
     pub fn set_adapter(&mut self, path: &Path, scale: f32) -> Result<()> {
-        log::forget();
-        let failed = || Error::Adapter { path: path.into(), said: log::last_words() };
+        log::clear();
+        let failed = || Error::Adapter { path: path.into(), said: log::last_errors() };
         if !path.is_file() {
             return Err(Error::Adapter { path: path.into(), said: "there is no such file".into() });
         }
@@ -109,11 +109,11 @@ impl Engine {
     }
 
     /// Sets the adapter, if there is one, into a context.
-    pub(super) fn equip(&self, context: &mut LlamaContext<'_>) -> Result<()> {
+    pub(super) fn apply_adapter(&self, context: &mut LlamaContext<'_>) -> Result<()> {
         match &mut *self.adapter.borrow_mut() {
             None => Ok(()),
             Some((adapter, scale)) => {
-                let failed = |_| Error::Backend { said: log::last_words() };
+                let failed = |_| Error::Backend { said: log::last_errors() };
                 context.lora_adapter_set(adapter, *scale).map_err(failed)
             }
         }

@@ -7,23 +7,23 @@ use super::linear::LinearInput;
 use super::sites::Site;
 
 /// Which sites a hook is for.
-type At<'a> = Box<dyn Fn(Site) -> bool + 'a>;
+type SiteFilter<'a> = Box<dyn Fn(Site) -> bool + 'a>;
 /// Looks at one row at a site: the row's place in the batch, and the row.
-pub type Read<'a> = Box<dyn FnMut(Site, usize, &[f32]) -> Result<()> + 'a>;
+pub type RowReader<'a> = Box<dyn FnMut(Site, usize, &[f32]) -> Result<()> + 'a>;
 /// Changes one row at a site.
-pub type Change<'a> = Box<dyn FnMut(Site, &mut [f32]) + 'a>;
+pub type RowChange<'a> = Box<dyn FnMut(Site, &mut [f32]) + 'a>;
 
 /// Which weights' inputs a hook is for.
-type Of<'a> = Box<dyn Fn(&str) -> bool + 'a>;
+type WeightFilter<'a> = Box<dyn Fn(&str) -> bool + 'a>;
 /// Reads the input of a linear layer, and says whether the decode goes on.
-pub type ReadInput<'a> = Box<dyn FnMut(&LinearInput<'_>) -> Result<ControlFlow<()>> + 'a>;
+pub type InputReader<'a> = Box<dyn FnMut(&LinearInput<'_>) -> Result<ControlFlow<()>> + 'a>;
 
 /// What is done to a decode.
 #[derive(Default)]
 pub struct Hooks<'a> {
-    reads: Vec<(At<'a>, Read<'a>)>,
-    changes: Vec<(At<'a>, Change<'a>)>,
-    inputs: Option<(Of<'a>, ReadInput<'a>)>,
+    reads: Vec<(SiteFilter<'a>, RowReader<'a>)>,
+    changes: Vec<(SiteFilter<'a>, RowChange<'a>)>,
+    inputs: Option<(WeightFilter<'a>, InputReader<'a>)>,
     /// Rows of the batch that are read; all if None.
     rows: Option<Vec<usize>>,
 }

@@ -20,12 +20,12 @@ pub struct LinearInput<'a> {
     /// [n_rows, n_cols].
     pub rows: &'a [f32],
     /// Which row meets which matrix.
-    pub uses: &'a [Use],
+    pub uses: &'a [RowUse],
 }
 
 /// One row that one matrix multiplies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Use {
+pub struct RowUse {
     /// Index into [`LinearInput::rows`].
     pub row: usize,
     /// Its token's place in the batch.
@@ -62,7 +62,7 @@ pub(super) fn read_input<T>(
             let place = |row| {
                 let (token, expert) = if stacked { head_use(input, row, shape) } else { (row, 0) };
                 let n_rows = if stacked { shape.n_tokens } else { n_rows };
-                Some(Use { row, place: shape.place(token, n_rows)?, expert })
+                Some(RowUse { row, place: shape.place(token, n_rows)?, expert })
             };
             (0..n_rows).filter_map(place).collect()
         }
@@ -118,7 +118,7 @@ fn head_use(input: &sys::ggml_tensor, row: usize, shape: &BatchShape) -> (usize,
 
 /// `ids` is [n_used, n_tokens], I32, and need not be contiguous; `input` has `n_per_token` rows for
 /// each token, 1 or n_used.
-fn expert_uses(ids: &sys::ggml_tensor, n_per_token: usize, shape: &BatchShape) -> Vec<Use> {
+fn expert_uses(ids: &sys::ggml_tensor, n_per_token: usize, shape: &BatchShape) -> Vec<RowUse> {
     let (n_used, n_tokens) = (ids.ne[0] as usize, ids.ne[1] as usize);
     let mut uses = Vec::with_capacity(n_used * n_tokens);
     for token in 0..n_tokens {
@@ -127,7 +127,7 @@ fn expert_uses(ids: &sys::ggml_tensor, n_per_token: usize, shape: &BatchShape) -
             let mut id = [0i32];
             get(ids, token * ids.nb[1] + used * ids.nb[0], &mut id);
             let row = token * n_per_token + used % n_per_token;
-            uses.push(Use { row, place, expert: id[0].unsigned_abs() as usize });
+            uses.push(RowUse { row, place, expert: id[0].unsigned_abs() as usize });
         }
     }
     uses

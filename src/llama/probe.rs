@@ -2,8 +2,8 @@
 //!
 //! llama.cpp aborts on some files (`GGML_ASSERT`), meets instructions that the CPU lacks, or takes
 //! more memory than there is. aird starts itself as `aird probe MODEL`, which loads the model,
-//! decodes one token and prints [`Outcome`] as JSON. Whatever becomes of that process, its parent
-//! goes on and reports it in one sentence.
+//! decodes one token and prints [`ProbeOutcome`] as JSON. Whatever becomes of that process, its
+//! parent goes on and reports it in one sentence.
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -49,21 +49,23 @@ pub struct Trial<'a> {
 
 /// What a probe prints.
 #[derive(Debug, Serialize, Deserialize)]
-enum Outcome<T> {
+enum ProbeOutcome<T> {
     /// It ran.
     Ran(T),
     /// llama.cpp returned an error: the sentence.
     Refused(String),
 }
 
-impl<T: Serialize> Outcome<T> {
+impl<T: Serialize> ProbeOutcome<T> {
     /// As JSON.
     fn of(result: Result<T>) -> String {
         let outcome = match result {
-            Ok(answer) => Outcome::Ran(answer),
+            Ok(answer) => ProbeOutcome::Ran(answer),
             // The parent names the file.
-            Err(Error::Load { said, .. } | Error::Adapter { said, .. }) => Outcome::Refused(said),
-            Err(error) => Outcome::Refused(error.to_string()),
+            Err(Error::Load { said, .. } | Error::Adapter { said, .. }) => {
+                ProbeOutcome::Refused(said)
+            }
+            Err(error) => ProbeOutcome::Refused(error.to_string()),
         };
         serde_json::to_string(&outcome).unwrap_or_default()
     }
@@ -74,23 +76,23 @@ impl Trial<'_> {
     /// that they outlive an abort.
     pub fn run(&self) -> String {
         log::pass_errors_on(|line| drop(std::io::stderr().write_all(line.as_bytes())));
-        Outcome::of(self.first_token())
+        ProbeOutcome::of(self.first_token())
     }
 
     /// In the probe: traces the structure, and returns the line to print.
     pub fn trace(&self) -> String {
         let trace = |model: Model| Structure::trace(&model);
-        Outcome::of(Model::open(self.model).map_err(Error::from).and_then(trace))
+        ProbeOutcome::of(Model::open(self.model).map_err(Error::from).and_then(trace))
     }
 
     /// The file that an error is about: the model alone was tried before its adapter.
-    fn blamed(&self) -> PathBuf {
+    fn tried_file(&self) -> PathBuf {
         self.lora.unwrap_or(self.model).to_owned()
     }
 
     /// The error for what llama.cpp or the system said.
     fn error(&self, said: String) -> Error {
-        let path = self.blamed();
+        let path = self.tried_file();
         match is_shortage(&said) {
             true => Error::NoMeans { path, said },
             false => Error::Run { path, said },
@@ -153,9 +155,9 @@ impl Prober {
             return Err(Error::Interrupted);
         }
         match serde_json::from_str(stdout.trim()) {
-            Ok(Outcome::Ran(first)) if status.success() => Ok(first),
-            Ok(Outcome::Refused(said)) => Err(trial.error(said)),
-            _ => Err(ended(trial, status, &stderr)),
+            Ok(ProbeOutcome::Ran(first)) if status.success() => Ok(first),
+            Ok(ProbeOutcome::Refused(said)) => Err(trial.error(said)),
+            _ => Err(early_end(trial, status, &stderr)),
         }
     }
 
@@ -225,14 +227,14 @@ fn reader(pipe: Option<impl Read + Send + 'static>) -> io::Result<JoinHandle<Str
 }
 
 /// The error for a probe that ended before it could print its outcome.
-fn ended(trial: &Trial<'_>, status: ExitStatus, stderr: &str) -> Error {
+fn early_end(trial: &Trial<'_>, status: ExitStatus, stderr: &str) -> Error {
     let says = |line: &&str| !line.is_empty() && !line.starts_with("hint: ");
     let last_line = stderr.lines().map(str::trim).rfind(says);
     let last_line = last_line.map(|line| line.strip_prefix("error: ").unwrap_or(line));
     let signal = signal(status);
     if signal == Some(9) {
         let said = "its process was killed, most likely for lack of memory".to_owned();
-        return Error::NoMeans { path: trial.blamed(), said };
+        return Error::NoMeans { path: trial.tried_file(), said };
     }
     if last_line.is_some_and(|line| line.contains("foreign exceptions")) {
         return trial.error(

@@ -82,7 +82,7 @@ impl<'e> Session<'e> {
     /// # Errors
     /// There is not enough memory.
     pub fn new(engine: &'e Engine, size: Size) -> Result<Session<'e>> {
-        log::forget();
+        log::clear();
         let threads = engine.options().n_threads();
         // llama.cpp aborts if a batch could hold fewer outputs than there are sequences.
         let n_batch = size.n_batch.max(size.n_seq);
@@ -100,8 +100,8 @@ impl<'e> Session<'e> {
         let interrupt = Arc::clone(engine.interrupt());
         let raw = std::ptr::from_mut(&mut params).cast::<sys::llama_context_params>();
         // SAFETY: same size and alignment (asserted above), and LlamaContextParams documents that
-        // it holds the raw struct; a test sees the callback fire. HookState and flag are boxed, so that
-        // they stay where they are, and are dropped after the context.
+        // it holds the raw struct; a test sees the callback fire. State and flag are boxed, so that they
+        // stay where they are, and are dropped after the context.
         unsafe {
             (*raw).cb_eval = Some(callback);
             (*raw).cb_eval_user_data = state.get().cast();
@@ -110,8 +110,8 @@ impl<'e> Session<'e> {
         }
         let context = engine.model().new_context(backend()?, params);
         let mut context =
-            context.map_err(|_| Error::Context { n_ctx: cells, said: log::last_words() })?;
-        engine.equip(&mut context)?;
+            context.map_err(|_| Error::Context { n_ctx: cells, said: log::last_errors() })?;
+        engine.apply_adapter(&mut context)?;
         let batch = LlamaBatch::new(size.n_batch as usize, 1);
         Ok(Session { engine, context, batch, state, interrupt, size })
     }
@@ -146,8 +146,8 @@ impl<'e> Session<'e> {
     }
 
     fn run(&mut self, inputs: &[Input]) -> Result<()> {
-        log::forget();
-        let failed = || Error::Decode { n_tokens: inputs.len(), said: log::last_words() };
+        log::clear();
+        let failed = || Error::Decode { n_tokens: inputs.len(), said: log::last_errors() };
         self.batch.clear();
         for input in inputs {
             if input.sequence >= self.size.n_seq {

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 
 use super::error::Result;
 use super::texts::{Batch, MAX_PARALLEL, N_BATCH};
-use crate::llama::{Engine, Error as LlamaError, Hooks, LinearInput, Session, Site, Size, Use};
+use crate::llama::{Engine, Error as LlamaError, Hooks, LinearInput, RowUse, Session, Site, Size};
 
 /// What is read on the way.
 #[derive(Debug, Clone, Default)]
@@ -41,7 +41,7 @@ pub(super) struct Activations {
 #[derive(Debug)]
 pub(super) struct ExpertRows {
     pub rows: Vec<f32>,
-    pub uses: Vec<Use>,
+    pub uses: Vec<RowUse>,
 }
 
 /// A model that reads batches.

@@ -44,7 +44,8 @@ pub struct Collected {
     pub interrupted: bool,
 }
 
-/// Reads `samples` from number `so_far.n_done` on and adds to `so_far`. An interrupt is no error: what was gathered comes back.
+/// Reads `samples` from number `so_far.n_done` on and adds to `so_far`. An interrupt is no error:
+/// what was gathered comes back.
 ///
 /// # Errors
 /// No sample counts, no memory, NaN or infinite activations.
@@ -277,7 +278,7 @@ fn merge(inputs: &mut IndexMap<String, InputStats>, name: String, more: InputSta
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::llama::Use;
+    use crate::llama::RowUse;
 
     fn samples(lens: &[usize]) -> Vec<Sample> {
         lens.iter().map(|&n| Sample { tokens: vec![1; n], counted_from: 0 }).collect()
@@ -295,7 +296,7 @@ mod tests {
     fn rows_are_added_where_they_count_and_experts_apart() {
         let rows = [1.0, -2.0, 3.0, 4.0, -5.0, 6.0];
         let uses = [(0, 0, 0), (1, 1, 1), (2, 2, 1), (0, 0, 1)];
-        let uses = uses.map(|(row, place, expert)| Use { row, place, expert });
+        let uses = uses.map(|(row, place, expert)| RowUse { row, place, expert });
         let input = LinearInput { weight: "w", n_expert: 3, n_cols: 2, rows: &rows, uses: &uses };
         let mut stats = InputStats::new(3, 2);
         add(&mut stats, &input, &[true, false, true]);

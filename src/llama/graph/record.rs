@@ -265,8 +265,8 @@ unsafe extern "C" {
 impl Skeleton {
     fn load(path: &Path, overrides: &[sys::llama_model_kv_override]) -> Result<Skeleton> {
         backend()?;
-        log::forget();
-        let failed = || Error::Load { path: path.into(), said: log::last_words() };
+        log::clear();
+        let failed = || Error::Load { path: path.into(), said: log::last_errors() };
         let file = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| failed())?;
         // SAFETY: `file` and `overrides` outlive the load; the defaults are llama.cpp's own.
         let model = unsafe {
@@ -291,7 +291,7 @@ impl Skeleton {
             sys::llama_init_from_model(model, params)
         };
         match skeleton.context.is_null() {
-            true => Err(Error::Context { n_ctx: N_CTX, said: log::last_words() }),
+            true => Err(Error::Context { n_ctx: N_CTX, said: log::last_errors() }),
             false => Ok(skeleton),
         }
     }
@@ -308,7 +308,7 @@ impl Skeleton {
         unsafe {
             let graph = llama_graph_reserve(self.context, N_TOKENS, 1, 1);
             if graph.is_null() {
-                return Err(Error::Load { path: path.into(), said: log::last_words() });
+                return Err(Error::Load { path: path.into(), said: log::last_errors() });
             }
             let node = |i| sys::ggml_graph_node(graph, i).as_ref();
             Ok((0..sys::ggml_graph_n_nodes(graph)).filter_map(node).collect())
