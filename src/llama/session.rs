@@ -100,8 +100,8 @@ impl<'e> Session<'e> {
         let interrupt = Arc::clone(engine.interrupt());
         let raw = std::ptr::from_mut(&mut params).cast::<sys::llama_context_params>();
         // SAFETY: same size and alignment (asserted above), and LlamaContextParams documents that
-        // it holds the raw struct; a test sees the callback fire. State and flag are boxed, so that they
-        // stay where they are, and are dropped after the context.
+        // it holds the raw struct; a test sees the callback fire. State and flag are boxed, so that
+        // they stay where they are, and are dropped after the context.
         unsafe {
             (*raw).cb_eval = Some(callback);
             (*raw).cb_eval_user_data = state.get().cast();

@@ -23,7 +23,7 @@ pub use compare::{Comparison, compare, count_zeros, zeros_in};
 pub use convertible::{is_block_matrix, is_convertible};
 pub use error::{Error, Result};
 pub use finite::{decode_finite, decoded_finite, find_non_finite, first_non_finite, non_finite_at};
-pub use onto::{Least, Mask, Onto, onto};
+pub use onto::{Mask, Onto, ZeroChooser, onto};
 pub use preserve::{Along, Strengthened, Zeros, strengthen};
 pub use rows::{decode_rows, decoded, encode_rows, encoded};
 pub use stream::{fold_range, fold_rows};
