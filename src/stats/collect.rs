@@ -60,7 +60,7 @@ pub fn collect(
     }
     let mut session = Session::new(engine, size_for(samples))?;
     let mut collected = Collected { interrupted: false, ..so_far };
-    let plan = Plan::new(engine.structure()?);
+    let plan = CollectPlan::new(engine.structure()?);
     if plan.leaders.is_empty() {
         return Err(Error::NoLinear { architecture: engine.architecture() });
     }
@@ -90,7 +90,7 @@ pub fn collect(
 
 impl Collected {
     /// Weights that multiply the same rows get the same statistics.
-    fn copy_to_followers(&mut self, plan: &Plan) {
+    fn copy_to_followers(&mut self, plan: &CollectPlan) {
         for (follower, leader) in &plan.followers {
             if let Some(input) = self.inputs.get(leader).cloned() {
                 self.inputs.insert(follower.clone(), input);
@@ -101,7 +101,7 @@ impl Collected {
 
 /// Which weights' inputs are added up: those of one group are the same rows.
 #[derive(Debug)]
-struct Plan {
+struct CollectPlan {
     /// Weights to add up, in the graph's order.
     leaders: IndexSet<String>,
     /// Weights that multiply a leader's rows.
@@ -110,9 +110,9 @@ struct Plan {
     last: Option<String>,
 }
 
-impl Plan {
-    fn new(structure: &Structure) -> Plan {
-        let mut plan = Plan { leaders: IndexSet::new(), followers: Vec::new(), last: None };
+impl CollectPlan {
+    fn new(structure: &Structure) -> CollectPlan {
+        let mut plan = CollectPlan { leaders: IndexSet::new(), followers: Vec::new(), last: None };
         for group in &structure.groups {
             // Experts see some of the rows, all others each of them.
             for experts in [false, true] {
@@ -147,7 +147,7 @@ fn batch_len(samples: &[Sample]) -> usize {
 fn read_batch(
     session: &mut Session<'_>,
     samples: &[Sample],
-    plan: &Plan,
+    plan: &CollectPlan,
     sums: &mut IndexMap<String, InputStats>,
 ) -> Result<()> {
     session.clear();
@@ -168,18 +168,18 @@ fn read_chunk(
     session: &mut Session<'_>,
     tokens: &[Input],
     counted: &[bool],
-    plan: &Plan,
+    plan: &CollectPlan,
     sums: &mut IndexMap<String, InputStats>,
 ) -> Result<()> {
     let of = |weight: &str| plan.leaders.contains(weight);
-    let read = |input: &LinearInput<'_>| Ok(take(plan, sums, input, counted));
+    let read = |input: &LinearInput<'_>| Ok(add_leader(plan, sums, input, counted));
     let mut hooks = Hooks::new().inputs(of, read);
     Ok(session.decode(tokens, Some(&mut hooks))?)
 }
 
 /// Adds what one leader multiplies; after the last one, nothing more of the decode is needed.
-fn take(
-    plan: &Plan,
+fn add_leader(
+    plan: &CollectPlan,
     sums: &mut IndexMap<String, InputStats>,
     input: &LinearInput<'_>,
     counted: &[bool],
@@ -195,7 +195,7 @@ fn take(
 /// Adds the rows that count, expert by expert.
 fn add(stats: &mut InputStats, input: &LinearInput<'_>, counted: &[bool]) {
     let n_cols = input.n_cols;
-    let mut block = Block::new(n_cols);
+    let mut block = RowBlock::new(n_cols);
     for expert in 0..stats.n_expert() {
         let uses = input.uses.iter().filter(|u| u.expert == expert && counted[u.place]);
         for usage in uses {
@@ -210,17 +210,17 @@ fn add(stats: &mut InputStats, input: &LinearInput<'_>, counted: &[bool]) {
 }
 
 /// Sums over a few rows.
-struct Block {
+struct RowBlock {
     n_rows: usize,
     sum2: Vec<f32>,
     sum_abs: Vec<f32>,
     max_abs: Vec<f32>,
 }
 
-impl Block {
-    fn new(n_cols: usize) -> Block {
+impl RowBlock {
+    fn new(n_cols: usize) -> RowBlock {
         let zeros = || vec![0.0; n_cols];
-        Block { n_rows: 0, sum2: zeros(), sum_abs: zeros(), max_abs: zeros() }
+        RowBlock { n_rows: 0, sum2: zeros(), sum_abs: zeros(), max_abs: zeros() }
     }
 
     fn add(&mut self, row: &[f32]) {
