@@ -80,7 +80,7 @@ pub struct Linear<'a> {
 
 /// Which formula made the scales.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Variant {
+pub enum AwqVariant {
     /// From the activations alone.
     Plain,
     /// From activations and weights.
@@ -89,9 +89,9 @@ pub enum Variant {
 
 /// One point of the grid.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Candidate {
+pub struct AwqCandidate {
     /// The formula.
-    pub variant: Variant,
+    pub variant: AwqVariant,
     /// a, in twentieths.
     pub step: u32,
     /// s, [n_in].
@@ -100,16 +100,16 @@ pub struct Candidate {
 
 /// The best point of the grid.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Found {
+pub struct AwqFound {
     /// Its formula, exponent and scales.
-    pub best: Candidate,
+    pub best: AwqCandidate,
     /// Its loss.
     pub loss: f64,
     /// The loss without scaling.
     pub identity_loss: f64,
 }
 
-impl Found {
+impl AwqFound {
     /// a.
     pub fn exponent(&self) -> f64 {
         f64::from(self.best.step) / f64::from(N_STEPS)
@@ -154,21 +154,21 @@ impl WeightMeans {
 }
 
 /// The whole grid, identity first; without `weight_means` no duo.
-fn candidates(mean_abs: &[f32], weight_means: Option<&[f32]>) -> Vec<Candidate> {
+fn candidates(mean_abs: &[f32], weight_means: Option<&[f32]>) -> Vec<AwqCandidate> {
     let steps = |variant| (0..N_STEPS).map(move |step| (variant, step));
-    let duo = weight_means.map(|means| (Variant::Duo, means));
-    let grid = steps(Variant::Plain).chain(duo.into_iter().flat_map(|(v, _)| steps(v)));
-    let candidate = |(variant, step): (Variant, u32)| {
+    let duo = weight_means.map(|means| (AwqVariant::Duo, means));
+    let grid = steps(AwqVariant::Plain).chain(duo.into_iter().flat_map(|(v, _)| steps(v)));
+    let candidate = |(variant, step): (AwqVariant, u32)| {
         let a = f64::from(step) / f64::from(N_STEPS);
         let of_inputs = mean_abs.iter().map(|m| f64::from(*m).powf(a));
         let raw: Vec<f64> = match (variant, weight_means) {
-            (Variant::Duo, Some(means)) => {
+            (AwqVariant::Duo, Some(means)) => {
                 let of_weights = means.iter().map(|w| f64::from(*w).powf(1.0 - a) + DUO_EPSILON);
                 of_inputs.zip(of_weights).map(|(m, w)| m / w).collect()
             }
             _ => of_inputs.collect(),
         };
-        Candidate { variant, step, scales: normalised(raw) }
+        AwqCandidate { variant, step, scales: normalised(raw) }
     };
     grid.map(candidate).collect()
 }
@@ -184,21 +184,21 @@ fn normalised(raw: Vec<f64>) -> Vec<f32> {
 /// A search under way: rows of the group's linears are shown to it in any portions; sums go row
 /// by row, so that neither portions nor threads change them.
 #[derive(Debug, Clone)]
-pub struct Search {
+pub struct AwqSearch {
     group: String,
     n_in: usize,
-    candidates: Vec<Candidate>,
+    candidates: Vec<AwqCandidate>,
     losses: Vec<f64>,
 }
 
-impl Search {
+impl AwqSearch {
     /// A search for the group called `group` in errors. `mean_abs` is E|x_j|, [n_in], and
     /// `weight_means` what [`WeightMeans`] found; where scales must be equal in several columns,
     /// both must be: see [`super::Group::tie`].
     ///
     /// # Errors
     /// A mean is negative or not finite, or their numbers differ.
-    pub fn new(group: &str, mean_abs: &[f32], weight_means: Option<&[f32]>) -> Result<Search> {
+    pub fn new(group: &str, mean_abs: &[f32], weight_means: Option<&[f32]>) -> Result<AwqSearch> {
         for (what, means) in [("E|x", Some(mean_abs)), ("mean |W", weight_means)] {
             let means = means.unwrap_or_default();
             if let Some(j) = means.iter().position(|m| !m.is_finite() || *m < 0.0) {
@@ -212,11 +212,11 @@ impl Search {
         }
         let candidates = candidates(mean_abs, weight_means);
         let losses = vec![0.0; candidates.len()];
-        Ok(Search { group: group.into(), n_in: mean_abs.len(), candidates, losses })
+        Ok(AwqSearch { group: group.into(), n_in: mean_abs.len(), candidates, losses })
     }
 
     /// The points that are compared.
-    pub fn candidates(&self) -> &[Candidate] {
+    pub fn candidates(&self) -> &[AwqCandidate] {
         &self.candidates
     }
 
@@ -233,7 +233,7 @@ impl Search {
         if n_in == 0 || !linear.rows.len().is_multiple_of(n_in) {
             return Err(Error::Width { n_cols: linear.rows.len(), len: n_in });
         }
-        let importance = |c: &Candidate| super::awq::importance(linear.mean_sq, &c.scales);
+        let importance = |c: &AwqCandidate| super::awq::importance(linear.mean_sq, &c.scales);
         let weights: Vec<Vec<f32>> = self.candidates.iter().map(importance).collect();
         let per_task = (ELEMENTS_PER_TASK / n_in).max(1) * n_in;
         let tasks = linear.rows.par_chunks(per_task);
@@ -254,7 +254,7 @@ impl Search {
     ///
     /// # Errors
     /// A loss is not finite.
-    pub fn best(self) -> Result<Found> {
+    pub fn best(self) -> Result<AwqFound> {
         if let Some(i) = self.losses.iter().position(|loss| !loss.is_finite()) {
             let at = f64::from(self.candidates[i].step) / f64::from(N_STEPS);
             let what = format!("the loss at exponent {at}");
@@ -266,19 +266,24 @@ impl Search {
         let best = (0..self.losses.len()).fold(0, least);
         let loss = self.losses[best];
         let mut candidates = self.candidates;
-        Ok(Found { best: candidates.swap_remove(best), loss, identity_loss })
+        Ok(AwqFound { best: candidates.swap_remove(best), loss, identity_loss })
     }
 }
 
 /// Searches for linears that are in memory whole; `duo` also tries those scales.
 ///
 /// # Errors
-/// As [`Search`]'s.
-pub fn search(group: &str, mean_abs: &[f32], linears: &[Linear<'_>], duo: bool) -> Result<Found> {
+/// As [`AwqSearch`]'s.
+pub fn search(
+    group: &str,
+    mean_abs: &[f32],
+    linears: &[Linear<'_>],
+    duo: bool,
+) -> Result<AwqFound> {
     let mut means = WeightMeans::new(mean_abs.len());
     linears.iter().filter(|_| duo).for_each(|l| means.add(l.rows, l.rounding.group_len()));
     let means = duo.then(|| means.means());
-    let mut search = Search::new(group, mean_abs, means.as_deref())?;
+    let mut search = AwqSearch::new(group, mean_abs, means.as_deref())?;
     linears.iter().try_for_each(|linear| search.add(linear))?;
     search.best()
 }
@@ -347,7 +352,7 @@ mod tests {
                 let linear = |rows| Linear { rows, mean_sq: &mean_sq, rounding };
                 let linears = [linear(&weights[0]), linear(&weights[1])];
                 let found = search("g", &mean_abs, &linears, duo).unwrap();
-                let is_duo = i64::from(found.best.variant == Variant::Duo);
+                let is_duo = i64::from(found.best.variant == AwqVariant::Duo);
                 let chosen = vec![is_duo, i64::from(found.best.step)];
                 assert_eq!(chosen, golden.i64(&part("chosen")), "{name} {kind}");
                 let losses = [found.identity_loss, found.loss];
@@ -390,7 +395,7 @@ mod tests {
         };
         let expected = run(1);
         assert_eq!(run(4), expected);
-        let mut search = Search::new("g", &mean_abs, None).unwrap();
+        let mut search = AwqSearch::new("g", &mean_abs, None).unwrap();
         for rows in rows.chunks(7 * N_IN) {
             search.add(&Linear { rows, ..whole }).unwrap();
         }
@@ -406,11 +411,11 @@ mod tests {
         let error = search("blk.3.attn_norm", &mean_abs, &[linear], false).unwrap_err();
         assert!(error.to_string().contains("'blk.3.attn_norm'"), "{error}");
         mean_abs[5] = f32::INFINITY;
-        let error = Search::new("g", &mean_abs, None).unwrap_err();
+        let error = AwqSearch::new("g", &mean_abs, None).unwrap_err();
         assert!(error.to_string().contains("E|x_5|"), "{error}");
-        let error = Search::new("g", &mean_abs[..4], Some(&[1.0; 3])).unwrap_err();
+        let error = AwqSearch::new("g", &mean_abs[..4], Some(&[1.0; 3])).unwrap_err();
         assert!(matches!(error, Error::Length { .. }));
-        let mut narrow = Search::new("g", &mean_abs[..4], None).unwrap();
+        let mut narrow = AwqSearch::new("g", &mean_abs[..4], None).unwrap();
         assert!(matches!(narrow.add(&linear), Err(Error::Length { .. })));
     }
 

@@ -109,16 +109,16 @@ impl Group {
 
 /// Every group of `model` whose scales can be folded, in order of evaluation.
 pub fn groups(model: &Model, structure: &Structure) -> Vec<Group> {
-    structure.groups.iter().flat_map(|group| Maker { model, group }.groups()).collect()
+    structure.groups.iter().flat_map(|group| GroupBuilder { model, group }.groups()).collect()
 }
 
 /// Makes groups of scales of the matrices that share an input.
-struct Maker<'m> {
+struct GroupBuilder<'m> {
     model: &'m Model,
     group: &'m graph::Group,
 }
 
-impl<'m> Maker<'m> {
+impl<'m> GroupBuilder<'m> {
     fn groups(&self) -> Vec<Group> {
         let Some(first) = self.group.matrices.first() else { return Vec::new() };
         let Some(n_in) = self.info(&first.tensor).map(|info| info.n_cols() as usize) else {

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::error::{Error, Result};
 use super::score::Score;
-use crate::quant::Least;
+use crate::quant::ZeroChooser;
 
 /// Longest run whose ranks are counted by comparing every pair; longer ones are selected from.
 const MAX_RANKED: usize = 8;
@@ -68,7 +68,7 @@ impl Pattern {
 /// Columns of a row that a ratio is kept among in a sweep, as SparseGPT's blocks.
 const RUN: usize = 128;
 
-impl Least for Pattern {
+impl ZeroChooser for Pattern {
     fn run_len(&self) -> usize {
         match *self {
             Pattern::Ratio(_) => RUN,

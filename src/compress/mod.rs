@@ -2,7 +2,7 @@
 //! are rounded, and which scales make the rounding harmless.
 //!
 //! Pruning: [`Score`] x [`Pattern`] a row, [`HighCounts`] a whole matrix, [`owl`] for how much a
-//! block. Quantizing: [`Search`] for AWQ's scales, [`groups`] and [`Folds`] for where they go,
+//! block. Quantizing: [`AwqSearch`] for AWQ's scales, [`groups`] and [`Folds`] for where they go,
 //! [`faithful`] and [`int8`] for the references' own grids.
 
 mod allocation;
@@ -24,7 +24,8 @@ mod types;
 
 pub use allocation::{ScoreMean, count_outliers, owl, uniform};
 pub use awq::{
-    Candidate, Found, Linear, Rounding, Search, Variant, WeightMeans, importance, search,
+    AwqCandidate, AwqFound, AwqSearch, AwqVariant, Linear, Rounding, WeightMeans, importance,
+    search,
 };
 pub use error::{Error, Result};
 pub use fold::{Folds, Scaling, scale_group};

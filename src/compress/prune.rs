@@ -220,11 +220,11 @@ struct Pruner<'m> {
     norms: Vec<Option<Vec<f32>>>,
     pattern: Pattern,
     /// What the matrix under way must know of all its rows.
-    matrix: Option<(usize, Whole)>,
+    matrix: Option<(usize, MatrixSummary)>,
 }
 
 /// What a method needs of a whole matrix before its first row.
-enum Whole {
+enum MatrixSummary {
     /// Magnitude's threshold.
     Threshold(f32),
     /// RIA's column sums.
@@ -251,7 +251,7 @@ impl<'m> Pruner<'m> {
         let info = self.tensor.info;
         let (n_cols, row_bytes) = (info.n_cols() as usize, info.row_bytes_as(ty).unwrap_or(0));
         for (matrix, part) in by_matrix(info, rows.clone()) {
-            self.enter(matrix)?;
+            self.summarize(matrix)?;
             let place = |row: u64| ((row - rows.start) * row_bytes) as usize;
             let out = &mut out[place(part.start)..place(part.end)];
             let make = |rows: Range<u64>, values: &mut [f32], out: &mut [u8]| {
@@ -272,11 +272,11 @@ impl<'m> Pruner<'m> {
         let n_cols = self.tensor.info.n_cols() as usize;
         let norms = self.norms[matrix].as_deref();
         let score = match (norms, self.matrix.as_ref().map(|(_, whole)| whole)) {
-            (_, Some(Whole::Threshold(threshold))) => {
+            (_, Some(MatrixSummary::Threshold(threshold))) => {
                 zero_up_to(values, *threshold);
                 return Ok(());
             }
-            (Some(norms), Some(Whole::ColumnSums(column_sums))) => {
+            (Some(norms), Some(MatrixSummary::ColumnSums(column_sums))) => {
                 Score::Ria { norms, column_sums }
             }
             (Some(norms), _) => Score::Wanda { norms },
@@ -285,18 +285,18 @@ impl<'m> Pruner<'m> {
         prune_rows(values, n_cols, score, self.pattern)
     }
 
-    /// Looks a matrix over, where the method asks for it.
-    fn enter(&mut self, matrix: usize) -> Result<()> {
+    /// Summarizes a matrix, where the method needs to know it whole.
+    fn summarize(&mut self, matrix: usize) -> Result<()> {
         if self.matrix.as_ref().is_some_and(|(under_way, _)| *under_way == matrix) {
             return Ok(());
         }
         let seen = self.norms[matrix].is_some();
         let whole = match (self.method, self.pattern) {
             (Method::Magnitude, Pattern::Ratio(ratio)) => {
-                Whole::Threshold(self.threshold(matrix, ratio)?)
+                MatrixSummary::Threshold(self.threshold(matrix, ratio)?)
             }
-            (Method::Ria, _) if seen => Whole::ColumnSums(self.column_sums(matrix)?),
-            _ => Whole::Nothing,
+            (Method::Ria, _) if seen => MatrixSummary::ColumnSums(self.column_sums(matrix)?),
+            _ => MatrixSummary::Nothing,
         };
         self.matrix = Some((matrix, whole));
         Ok(())

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::awq::{Found, Linear, Rounding, Search, WeightMeans};
+use super::awq::{AwqFound, AwqSearch, Linear, Rounding, WeightMeans};
 use super::error::{Error, Result};
 use super::fold::{Folds, scale_group};
 use super::group::Group;
@@ -69,7 +69,7 @@ fn search_group(
     stats: &Stats,
     group: &Group,
     assignments: &[Assignment],
-) -> Result<Option<Found>> {
+) -> Result<Option<AwqFound>> {
     let Ok(input) = stats.input(&group.input) else { return Ok(None) };
     // Scales that suit the inputs of one linear and not those of another would only harm.
     let unknown =
@@ -88,8 +88,8 @@ fn search_group(
     rows.iter().for_each(|r| means.add(&r.rows, r.rounding.group_len()));
     let mut means = means.means();
     group.tie(&mut means);
-    let mut search = Search::new(&group.name, &mean_abs, Some(&means))?;
-    for Rows { rows, mean_sq, rounding } in &rows {
+    let mut search = AwqSearch::new(&group.name, &mean_abs, Some(&means))?;
+    for SampledRows { rows, mean_sq, rounding } in &rows {
         search.add(&Linear { rows, mean_sq, rounding: *rounding })?;
     }
     search.best().map(Some)
@@ -101,7 +101,7 @@ fn mean_size(input: &InputStats, expert: usize) -> Option<Vec<f32>> {
     input.mean_abs(expert).or_else(root)
 }
 
-struct Rows {
+struct SampledRows {
     rows: Vec<f32>,
     mean_sq: Vec<f32>,
     rounding: Rounding,
@@ -115,7 +115,7 @@ fn sampled(
     group: &Group,
     assignments: &[Assignment],
     n_tokens: u64,
-) -> Result<Vec<Rows>> {
+) -> Result<Vec<SampledRows>> {
     let mut all = Vec::new();
     for name in &group.linears {
         let assignment = assignments.iter().find(|a| a.name == *name);
@@ -133,7 +133,7 @@ fn sampled(
                 return Err(Error::NoMeans { name: name.clone() });
             }
             mean_sq.iter_mut().for_each(|x| *x = (f64::from(*x) * share) as f32);
-            all.push(Rows { rows: spread_rows(tensor, matrix)?, mean_sq, rounding });
+            all.push(SampledRows { rows: spread_rows(tensor, matrix)?, mean_sq, rounding });
         }
     }
     Ok(all)

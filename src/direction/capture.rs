@@ -29,13 +29,13 @@ impl<T: Clone + Default> Grid<T> {
     }
 
     /// The vector at a layer and a position counted back from the last token.
-    pub fn at(&self, layer: usize, behind: usize) -> &[T] {
-        let start = (layer * self.n_pos + behind) * self.n_embd;
+    pub fn at(&self, layer: usize, from_end: usize) -> &[T] {
+        let start = (layer * self.n_pos + from_end) * self.n_embd;
         &self.values[start..start + self.n_embd]
     }
 
-    fn at_mut(&mut self, layer: usize, behind: usize) -> &mut [T] {
-        let start = (layer * self.n_pos + behind) * self.n_embd;
+    fn at_mut(&mut self, layer: usize, from_end: usize) -> &mut [T] {
+        let start = (layer * self.n_pos + from_end) * self.n_embd;
         &mut self.values[start..start + self.n_embd]
     }
 }
@@ -83,7 +83,7 @@ pub fn capture(
     let reading = Reading {
         at: Box::new(move |site| matches!(site, Site::Point(place) if inputs.contains(&place))),
         n_last: n_pos,
-        row: Box::new(|site, prompt, behind, values| {
+        row: Box::new(|site, prompt, from_end, values| {
             let Site::Point(place) = site else { return Ok(()) };
             // A block that writes nothing has the input of the next one.
             let layers = (0..n_layer).filter(|&layer| inputs[layer] == place);
@@ -93,7 +93,7 @@ pub fn capture(
                 if values.iter().any(|x| !x.is_finite()) {
                     return Err(LlamaError::NotFinite { block: layer as u32 });
                 }
-                grid.at_mut(layer, behind).copy_from_slice(values);
+                grid.at_mut(layer, from_end).copy_from_slice(values);
             }
             Ok(())
         }),

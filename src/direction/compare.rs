@@ -47,7 +47,7 @@ pub fn compare(base: &Direction, other: &Direction) -> Result<Comparison> {
     let none = || incomparable("the first has no chosen layer and position".into());
     let (l, i) = base.about.layer.zip(base.about.position).ok_or_else(none)?;
     let (lc, ic) = (other.about.layer, other.about.position);
-    let at = |layer: usize, behind: usize| cosine(a.at(layer, behind), b.at(layer, behind));
+    let at = |layer: usize, from_end: usize| cosine(a.at(layer, from_end), b.at(layer, from_end));
     Ok(Comparison {
         model: other.about.model.clone(),
         layer: (lc, l),

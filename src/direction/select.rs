@@ -94,7 +94,7 @@ pub fn select(
     watch: &dyn Watch,
 ) -> Result<Selection> {
     let start = prefill.n_tokens();
-    let bench = Bench::new(prefill, candidates, judges)?;
+    let evaluator = Evaluator::new(prefill, candidates, judges)?;
     let all: Vec<Cell> = (0..candidates.n_layer)
         .flat_map(|layer| (0..candidates.n_pos).map(move |behind| Cell { layer, behind }))
         .collect();
@@ -112,7 +112,7 @@ pub fn select(
     for (n, go_on) in rungs {
         for (done, &i) in left.iter().enumerate() {
             watch.part("trying candidates", done, left.len());
-            bench.evaluate(prefill, &mut tallies[i], n)?;
+            evaluator.evaluate(prefill, &mut tallies[i], n)?;
         }
         left.sort_by(|&a, &b| {
             tallies[a].rank(limits.max_kl).total_cmp(&tallies[b].rank(limits.max_kl))
@@ -196,25 +196,25 @@ impl Tally {
 }
 
 /// What every candidate is evaluated against.
-struct Bench<'a> {
+struct Evaluator<'a> {
     candidates: &'a Grid<f32>,
     judges: &'a Judges<'a>,
     /// Logits behind each harmless prompt, left alone.
     base: Vec<Vec<f32>>,
 }
 
-impl<'a> Bench<'a> {
+impl<'a> Evaluator<'a> {
     fn new(
         prefill: &mut Prefill<'_>,
         candidates: &'a Grid<f32>,
         judges: &'a Judges<'a>,
-    ) -> Result<Bench<'a>> {
+    ) -> Result<Evaluator<'a>> {
         let mut base = Vec::new();
         prefill.run(&judges.harmless, Hooks::new(), None, |_, logits| {
             base.push(logits.to_vec());
             Ok(())
         })?;
-        Ok(Bench { candidates, judges, base })
+        Ok(Evaluator { candidates, judges, base })
     }
 
     /// Brings `tally` to `n` prompts of each kind.

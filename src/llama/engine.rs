@@ -2,27 +2,20 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use llama_cpp_2::context::LlamaContext;
-use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::model::{LlamaLoraAdapter, LlamaModel};
 use llama_cpp_2::token::LlamaToken;
-use serde::{Deserialize, Serialize};
 
+use super::backend::backend;
 use super::error::{Error, Result};
 use super::graph::Structure;
-use super::probe::lacks_means;
-use super::session::{Session, Size, prompt_inputs};
-use super::{abort, log};
+use super::log;
+use super::shortage::is_shortage;
 use crate::gguf::Model;
-
-/// Tokens of context for a first look at a model.
-const PROBE_CTX: u32 = 64;
-/// A beginning that any language model goes on from; the text that comes is shown to the user.
-const PROBE_PROMPT: &str = "The capital of France is";
 
 /// How a model is loaded and run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,30 +47,6 @@ pub struct Engine {
     interrupt: Arc<AtomicBool>,
 }
 
-/// What came of decoding one token.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct FirstToken {
-    /// The token of the highest logit.
-    pub token: i32,
-    /// Its text, invalid bytes replaced.
-    pub text: String,
-    /// How many logits are NaN or plus infinity: 0 in a sound model.
-    pub non_finite: usize,
-    /// Highest minus lowest logit: 0 where all are equal, which no trained model does.
-    pub spread: f32,
-}
-
-impl FirstToken {
-    /// What is wrong with these logits, if anything.
-    pub fn complaint(&self) -> Option<&'static str> {
-        match (self.non_finite, self.spread == 0.0) {
-            (0, false) => None,
-            (0, true) => Some("all logits are equal"),
-            _ => Some("logits are NaN or infinite"),
-        }
-    }
-}
-
 impl Engine {
     /// Loads the model at `path`, or all shards of which it is the first.
     ///
@@ -98,7 +67,7 @@ impl Engine {
         interrupt: Arc<AtomicBool>,
     ) -> Result<Engine> {
         let backend = backend()?;
-        log::forget();
+        log::clear();
         let flag = Arc::clone(&interrupt);
         let params = LlamaModelParams::default()
             .with_n_gpu_layers(options.gpu_layers)
@@ -107,8 +76,8 @@ impl Engine {
         if interrupt.load(Ordering::Relaxed) {
             return Err(Error::Interrupted);
         }
-        let failed = || match (path.to_owned(), log::last_words()) {
-            (path, said) if lacks_means(&said) => Error::NoMeans { path, said },
+        let failed = || match (path.to_owned(), log::last_errors()) {
+            (path, said) if is_shortage(&said) => Error::NoMeans { path, said },
             (path, said) => Error::Load { path, said },
         };
         let model = model.map_err(|_| failed())?;
@@ -129,8 +98,8 @@ impl Engine {
     /// # Errors
     /// llama.cpp does not load it, or it is for another model.
     pub fn set_adapter(&mut self, path: &Path, scale: f32) -> Result<()> {
-        log::forget();
-        let failed = || Error::Adapter { path: path.into(), said: log::last_words() };
+        log::clear();
+        let failed = || Error::Adapter { path: path.into(), said: log::last_errors() };
         if !path.is_file() {
             return Err(Error::Adapter { path: path.into(), said: "there is no such file".into() });
         }
@@ -140,11 +109,11 @@ impl Engine {
     }
 
     /// Sets the adapter, if there is one, into a context.
-    pub(super) fn equip(&self, context: &mut LlamaContext<'_>) -> Result<()> {
+    pub(super) fn apply_adapter(&self, context: &mut LlamaContext<'_>) -> Result<()> {
         match &mut *self.adapter.borrow_mut() {
             None => Ok(()),
             Some((adapter, scale)) => {
-                let failed = |_| Error::Backend { said: log::last_words() };
+                let failed = |_| Error::Backend { said: log::last_errors() };
                 context.lora_adapter_set(adapter, *scale).map_err(failed)
             }
         }
@@ -262,59 +231,4 @@ impl Engine {
     pub fn ends_answer(&self, token: i32) -> bool {
         self.model.vocab().is_eog(LlamaToken(token))
     }
-
-    /// Decodes a short prompt and looks at the logits.
-    ///
-    /// # Errors
-    /// No vocabulary, no memory for a context, or llama.cpp cannot run the graph.
-    pub fn first_token(&self) -> Result<FirstToken> {
-        let n_vocab = self.model.vocab().n_tokens();
-        if n_vocab <= 0 {
-            return Err(Error::NoVocabulary);
-        }
-        let size = Size { n_ctx: PROBE_CTX, n_batch: PROBE_CTX, n_seq: 1, unified: true };
-        let mut tokens = match self.has_tokenizer() {
-            true => self.tokenize(PROBE_PROMPT, true),
-            false => Vec::new(),
-        };
-        tokens.retain(|t| (0..n_vocab).contains(t));
-        if tokens.is_empty() {
-            tokens.push(0);
-        }
-        tokens.truncate(PROBE_CTX as usize);
-        let mut session = Session::new(self, size)?;
-        session.decode(&prompt_inputs(&tokens, 0, 0), None)?;
-        Ok(self.read_logits(session.raw_logits(tokens.len() - 1)))
-    }
-
-    fn read_logits(&self, logits: &[f32]) -> FirstToken {
-        let mut best = (0, f32::NEG_INFINITY);
-        let mut lowest = f32::INFINITY;
-        for (i, &x) in logits.iter().enumerate().filter(|(_, x)| x.is_finite()) {
-            if x > best.1 {
-                best = (i, x);
-            }
-            lowest = lowest.min(x);
-        }
-        let token = best.0 as i32;
-        let piece = if self.has_tokenizer() { self.piece(token) } else { Vec::new() };
-        FirstToken {
-            token,
-            text: String::from_utf8_lossy(&piece).into_owned(),
-            // Minus infinity is how some models rule a token out.
-            non_finite: logits.iter().filter(|x| x.is_nan() || **x == f32::INFINITY).count(),
-            spread: if best.1 > lowest { best.1 - lowest } else { 0.0 },
-        }
-    }
-}
-
-/// llama.cpp, started once for the whole process.
-pub(super) fn backend() -> Result<&'static LlamaBackend> {
-    static BACKEND: OnceLock<Option<LlamaBackend>> = OnceLock::new();
-    let backend = BACKEND.get_or_init(|| {
-        log::install();
-        abort::install();
-        LlamaBackend::init().ok()
-    });
-    backend.as_ref().ok_or_else(|| Error::Backend { said: log::last_words() })
 }

@@ -121,7 +121,7 @@ pub fn generate_streams(
     }
     let size = size_for(engine, prompts, settings)?;
     let parallel = settings.parallel.clamp(1, prompts.len() as u32);
-    let mut run = Run {
+    let mut run = GenerationRun {
         engine,
         prompts,
         streams,
@@ -146,7 +146,7 @@ pub fn generate_streams(
 }
 
 /// A generation under way.
-struct Run<'e, 'p> {
+struct GenerationRun<'e, 'p> {
     engine: &'e Engine,
     prompts: &'p [Vec<i32>],
     streams: &'p [u64],
@@ -164,7 +164,7 @@ struct Run<'e, 'p> {
     answers: Vec<Vec<i32>>,
 }
 
-impl Run<'_, '_> {
+impl GenerationRun<'_, '_> {
     /// The sequence that keeps what all prompts begin with.
     fn keeper(&self) -> u32 {
         self.slots.len() as u32
@@ -241,7 +241,7 @@ impl Run<'_, '_> {
             return;
         };
         let token = slot.advance(logits);
-        self.settle(sequence, token, listener);
+        self.add_token(sequence, token, listener);
     }
 
     /// Decodes a batch and takes a token of every answer whose logits it asked for.
@@ -264,13 +264,13 @@ impl Run<'_, '_> {
                 self.session.share(input.sequence, holder);
                 self.leader = None;
             }
-            self.settle(input.sequence, token, listener);
+            self.add_token(input.sequence, token, listener);
         }
         Ok(())
     }
 
     /// Adds a token to the answer in a slot; the slot is free once the answer is whole.
-    fn settle(&mut self, sequence: u32, token: i32, listener: &mut dyn Listener) {
+    fn add_token(&mut self, sequence: u32, token: i32, listener: &mut dyn Listener) {
         let place = &mut self.slots[sequence as usize];
         let Some(index) = place.as_ref().map(|slot| slot.index) else { return };
         let ended = self.engine.ends_answer(token);

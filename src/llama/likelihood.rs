@@ -43,13 +43,13 @@ pub struct Scorer<'e> {
 }
 
 /// A token to decode, and the scored tokens that its logits say something about.
-struct Row {
+struct DecodedToken {
     input: Input,
-    asked: Vec<Asked>,
+    scored_tokens: Vec<ScoredToken>,
 }
 
 /// A scored token: the text, counted over all groups; the token's place behind the given ones.
-struct Asked {
+struct ScoredToken {
     text: usize,
     place: usize,
     token: i32,
@@ -137,20 +137,20 @@ impl<'e> Scorer<'e> {
         Ok(wave.iter().map(|group| scores.by_ref().take(group.len()).collect()).collect())
     }
 
-    fn decode(&mut self, rows: &[Row], scores: &mut [Vec<TokenScore>]) -> Result<()> {
+    fn decode(&mut self, rows: &[DecodedToken], scores: &mut [Vec<TokenScore>]) -> Result<()> {
         for rows in rows.chunks(self.session.size().n_batch as usize) {
             let inputs: Vec<Input> = rows.iter().map(|row| row.input).collect();
             self.session.decode(&inputs, None)?;
             self.n_tokens += inputs.len() as u64;
             let wanted = rows.iter().enumerate().filter(|(_, row)| row.input.logits);
-            let mut wanted_logits: Vec<(&[f32], &[Asked])> = Vec::new();
+            let mut wanted_logits: Vec<(&[f32], &[ScoredToken])> = Vec::new();
             for (i, row) in wanted {
-                wanted_logits.push((self.session.logits(i)?, &row.asked));
+                wanted_logits.push((self.session.logits(i)?, &row.scored_tokens));
             }
             let softmaxes: Vec<LogSoftmax> =
                 wanted_logits.par_iter().map(|(logits, _)| LogSoftmax::new(logits)).collect();
-            for ((logits, asked), softmax) in wanted_logits.into_iter().zip(softmaxes) {
-                for Asked { text, place, token } in asked {
+            for ((logits, scored_tokens), softmax) in wanted_logits.into_iter().zip(softmaxes) {
+                for ScoredToken { text, place, token } in scored_tokens {
                     let logit = logits[*token as usize];
                     let (log_prob, is_top) = (softmax.log_prob(logit), softmax.is_top(logit));
                     scores[*text][*place] = TokenScore { log_prob, is_top };
@@ -167,16 +167,20 @@ fn row<'t>(
     position: usize,
     sequence: usize,
     texts: impl Iterator<Item = (&'t Text, usize)>,
-) -> Row {
+) -> DecodedToken {
     let next = position + 1;
     let scored = texts.filter(|(text, _)| text.n_given <= next);
-    let asked = |(text, number): (&Text, usize)| {
-        Some(Asked { text: number, place: next - text.n_given, token: *text.tokens.get(next)? })
+    let scored_tokens = |(text, number): (&Text, usize)| {
+        Some(ScoredToken {
+            text: number,
+            place: next - text.n_given,
+            token: *text.tokens.get(next)?,
+        })
     };
-    let asked: Vec<Asked> = scored.filter_map(asked).collect();
-    let logits = !asked.is_empty();
+    let scored_tokens: Vec<ScoredToken> = scored.filter_map(scored_tokens).collect();
+    let logits = !scored_tokens.is_empty();
     let (position, sequence) = (position as u32, sequence as u32);
-    Row { input: Input { token, position, sequence, logits }, asked }
+    DecodedToken { input: Input { token, position, sequence, logits }, scored_tokens }
 }
 
 /// Tokens that all texts of a group begin with; of each the last is left out, as it is not decoded.
@@ -219,12 +223,12 @@ mod tests {
     #[test]
     fn a_row_is_asked_about_the_tokens_behind_it() {
         let texts = [text(&[1, 2, 8], 2), text(&[1, 2, 3], 1)];
-        let asked = |position: usize| {
+        let scored_tokens = |position: usize| {
             let row = row(texts[0].tokens[position], position, 0, texts.iter().zip(0..));
-            assert_eq!(row.input.logits, !row.asked.is_empty());
-            row.asked.iter().map(|a| (a.text, a.place, a.token)).collect::<Vec<_>>()
+            assert_eq!(row.input.logits, !row.scored_tokens.is_empty());
+            row.scored_tokens.iter().map(|a| (a.text, a.place, a.token)).collect::<Vec<_>>()
         };
-        assert_eq!(asked(0), [(1, 0, 2)]);
-        assert_eq!(asked(1), [(0, 0, 8), (1, 1, 3)]);
+        assert_eq!(scored_tokens(0), [(1, 0, 2)]);
+        assert_eq!(scored_tokens(1), [(0, 0, 8), (1, 1, 3)]);
     }
 }

@@ -6,8 +6,7 @@
 
 use llama_cpp_sys_2 as sys;
 
-use super::error::Result;
-use super::hooks::{Go, ReadInput, Shape};
+use super::batch::BatchShape;
 
 /// The input of one linear layer in one decode.
 #[derive(Debug)]
@@ -21,12 +20,12 @@ pub struct LinearInput<'a> {
     /// [n_rows, n_cols].
     pub rows: &'a [f32],
     /// Which row meets which matrix.
-    pub uses: &'a [Use],
+    pub uses: &'a [RowUse],
 }
 
 /// One row that one matrix multiplies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Use {
+pub struct RowUse {
     /// Index into [`LinearInput::rows`].
     pub row: usize,
     /// Its token's place in the batch.
@@ -35,21 +34,21 @@ pub struct Use {
     pub expert: usize,
 }
 
-/// Fetches what `node` multiplies and shows it to `read`. Rows that are no F32, as the inputs of a
-/// few quantized lookups, are passed over, as llama-imatrix does.
-pub(super) fn read_input(
+/// Fetches what `node` multiplies and shows it to `read`; what that returns. None for rows that are
+/// not F32, as the inputs of a few quantized lookups: llama-imatrix skips them as well.
+pub(super) fn read_input<T>(
     node: &sys::ggml_tensor,
     weight: &str,
-    shape: &Shape,
+    shape: &BatchShape,
     buffer: &mut Vec<f32>,
-    read: &mut ReadInput<'_>,
-) -> Result<Go> {
+    read: impl FnOnce(&LinearInput<'_>) -> T,
+) -> Option<T> {
     // SAFETY: the sources of a node of a live graph are live, or null.
     let (matrix, input, ids) =
         unsafe { (node.src[0].as_ref(), node.src[1].as_ref(), node.src[2].as_ref()) };
-    let (Some(matrix), Some(input)) = (matrix, input) else { return Ok(Go::On) };
+    let (matrix, input) = (matrix?, input?);
     if input.type_ != sys::GGML_TYPE_F32 || input.nb[0] != size_of::<f32>() {
-        return Ok(Go::On);
+        return None;
     }
     let rows = match in_place(input) {
         Some(rows) => rows,
@@ -63,18 +62,18 @@ pub(super) fn read_input(
             let place = |row| {
                 let (token, expert) = if stacked { head_use(input, row, shape) } else { (row, 0) };
                 let n_rows = if stacked { shape.n_tokens } else { n_rows };
-                Some(Use { row, place: shape.place(token, n_rows)?, expert })
+                Some(RowUse { row, place: shape.place(token, n_rows)?, expert })
             };
             (0..n_rows).filter_map(place).collect()
         }
     };
-    read(&LinearInput {
+    Some(read(&LinearInput {
         weight,
         n_expert: matrix.ne[2].max(1) as usize,
         n_cols: input.ne[0] as usize,
         rows,
         uses: &uses,
-    })
+    }))
 }
 
 /// The rows where they lie, if the CPU can read them there: most of a pass's cost would be copying.
@@ -111,7 +110,7 @@ fn fetch<'b>(input: &sys::ggml_tensor, buffer: &'b mut Vec<f32>) -> &'b [f32] {
 
 /// Token and matrix of a row where each head has a matrix of its own (`attn_k_b`, `attn_v_b`): the
 /// input is [n, n_tokens, n_head] or [n, 1, n_head, n_tokens].
-fn head_use(input: &sys::ggml_tensor, row: usize, shape: &Shape) -> (usize, usize) {
+fn head_use(input: &sys::ggml_tensor, row: usize, shape: &BatchShape) -> (usize, usize) {
     let [_, ne1, ne2, ne3] = input.ne.map(|n| n as usize);
     let (i1, i2, i3) = (row % ne1, row / ne1 % ne2, row / ne1 / ne2);
     if ne1 == shape.n_tokens && ne3 == 1 { (i1, i2) } else { (i3, i2) }
@@ -119,7 +118,7 @@ fn head_use(input: &sys::ggml_tensor, row: usize, shape: &Shape) -> (usize, usiz
 
 /// `ids` is [n_used, n_tokens], I32, and need not be contiguous; `input` has `n_per_token` rows for
 /// each token, 1 or n_used.
-fn expert_uses(ids: &sys::ggml_tensor, n_per_token: usize, shape: &Shape) -> Vec<Use> {
+fn expert_uses(ids: &sys::ggml_tensor, n_per_token: usize, shape: &BatchShape) -> Vec<RowUse> {
     let (n_used, n_tokens) = (ids.ne[0] as usize, ids.ne[1] as usize);
     let mut uses = Vec::with_capacity(n_used * n_tokens);
     for token in 0..n_tokens {
@@ -128,7 +127,7 @@ fn expert_uses(ids: &sys::ggml_tensor, n_per_token: usize, shape: &Shape) -> Vec
             let mut id = [0i32];
             get(ids, token * ids.nb[1] + used * ids.nb[0], &mut id);
             let row = token * n_per_token + used % n_per_token;
-            uses.push(Use { row, place, expert: id[0].unsigned_abs() as usize });
+            uses.push(RowUse { row, place, expert: id[0].unsigned_abs() as usize });
         }
     }
     uses

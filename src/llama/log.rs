@@ -42,13 +42,13 @@ pub(super) fn install() {
     INSTALL.call_once(|| unsafe { sys::llama_log_set(Some(keep), std::ptr::null_mut()) });
 }
 
-/// Forgets what was kept, so that [`last_words`] speaks of what comes next.
-pub(super) fn forget() {
+/// Forgets what was kept, so that [`last_errors`] speaks of what comes next.
+pub(super) fn clear() {
     LINES.lock().unwrap_or_else(PoisonError::into_inner).clear();
 }
 
 /// The last errors (warnings, if there were none), as one line.
-pub(super) fn last_words() -> String {
+pub(super) fn last_errors() -> String {
     let lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
     let words: Vec<&str> = lines.iter().map(String::as_str).collect();
     if words.is_empty() { "it did not say why".into() } else { words.join("; ") }

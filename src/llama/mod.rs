@@ -2,10 +2,14 @@
 //! folder that calls C.
 
 mod abort;
+mod backend;
+mod batch;
+mod callback;
 mod codec;
 mod cpu;
 mod engine;
 mod error;
+mod first_token;
 mod generate;
 pub mod graph;
 mod hooks;
@@ -16,19 +20,21 @@ mod prefill;
 mod probe;
 mod sampler;
 mod session;
+mod shortage;
 mod sites;
 mod softmax;
 
 pub use codec::{decode, encode, is_decodable, is_encodable, needs_importance, weighs_errors};
 pub use cpu::cpu_features;
-pub use engine::{Engine, FirstToken, Options};
+pub use engine::{Engine, Options};
 pub use error::{Error, Result};
+pub use first_token::FirstToken;
 pub use generate::{AnswerCount, Generation, Listener, NoListener, generate, generate_streams};
-pub use hooks::{Go, Hooks};
+pub use hooks::Hooks;
 pub use likelihood::{Scorer, Text, TokenScore};
-pub use linear::{LinearInput, Use};
+pub use linear::{LinearInput, RowUse};
 pub use log::set_loud;
-pub use prefill::{Behind, Prefill, ReadRow, Reading};
+pub use prefill::{LogitsReader, Prefill, ReadRow, Reading};
 pub use probe::{Prober, Trial, check_kind};
 pub use sampler::{Sampler, Sampling, argmax};
 pub use session::{Input, Session, Size, prompt_inputs};

@@ -1,4 +1,4 @@
-//! Many prompts read in few batches: the logits behind each one's last token, and activations on
+//! Many prompts read in few batches: the logits after each one's last token, and activations on
 //! the way. What all prompts begin with is decoded once a run, under the run's own hooks.
 
 use std::cell::RefCell;
@@ -16,7 +16,7 @@ use super::sites::Site;
 const N_BATCH: u32 = 512;
 /// Prompts in a batch, at most.
 const MAX_PARALLEL: u32 = 63;
-/// Tokens that may be tried behind a prompt.
+/// Tokens that may be tried after a prompt.
 const MAX_CONTINUATION: u32 = 8;
 
 /// Called with the site, the prompt, the tokens that follow in it (0: its last), and the row.
@@ -32,25 +32,25 @@ pub struct Reading<'a> {
     pub row: ReadRow<'a>,
 }
 
-/// What is read behind prompts.
-pub trait Behind {
-    /// Takes the logits, [n_vocab], behind the prompt of that number and the tokens `so_far` of a
-    /// continuation; none for the prompt alone.
+/// Reads the logits after prompts, and after continuations of them.
+pub trait LogitsReader {
+    /// Takes the logits, [n_vocab], after the prompt of that number and the tokens `so_far` of a
+    /// continuation; none right after the prompt.
     ///
     /// # Errors
     /// Whatever ends the run.
     fn logits(&mut self, prompt: usize, so_far: &[i32], values: &[f32]) -> Result<()>;
 
-    /// Whether `continuation` is to be read behind that prompt, after all that was read before.
+    /// Whether `continuation` is to be read after that prompt, after all that was read before.
     fn wants(&self, _prompt: usize, _continuation: &[i32]) -> bool {
         true
     }
 }
 
-/// Prompts alone.
-struct Ends<'a>(&'a mut dyn FnMut(usize, &[f32]) -> Result<()>);
+/// Reads the logits after prompts, and no continuation.
+struct PromptsOnly<'a>(&'a mut dyn FnMut(usize, &[f32]) -> Result<()>);
 
-impl Behind for Ends<'_> {
+impl LogitsReader for PromptsOnly<'_> {
     fn logits(&mut self, prompt: usize, _: &[i32], values: &[f32]) -> Result<()> {
         (self.0)(prompt, values)
     }
@@ -74,8 +74,8 @@ impl<'e> Prefill<'e> {
         let most = if engine.is_recurrent() { 1 } else { MAX_PARALLEL };
         let parallel = parallel.clamp(1, most);
         let n_batch = N_BATCH.min(parallel * longest as u32).max(longest as u32);
-        let behind = parallel * MAX_CONTINUATION;
-        let n_ctx = (longest as u32 + n_batch + behind).next_multiple_of(256);
+        let continued = parallel * MAX_CONTINUATION;
+        let n_ctx = (longest as u32 + n_batch + continued).next_multiple_of(256);
         let size = Size { n_ctx, n_batch, n_seq: parallel + 1, unified: true };
         let session = Session::new(engine, size)?;
         let structure = engine.structure()?;
@@ -97,7 +97,7 @@ impl<'e> Prefill<'e> {
     }
 
     /// Reads `prompts` under the changes of `hooks`; `logits` is called with each prompt's index
-    /// and the logits behind its last token, [n_vocab], in order, after its batch's readings.
+    /// and the logits after its last token, [n_vocab], in order, after its batch's readings.
     ///
     /// # Errors
     /// An empty prompt or one longer than was planned for; a reading failed.
@@ -108,12 +108,12 @@ impl<'e> Prefill<'e> {
         reading: Option<Reading<'h>>,
         mut logits: impl FnMut(usize, &[f32]) -> Result<()>,
     ) -> Result<()> {
-        let mut behind = |prompt: usize, values: &[f32]| logits(prompt, values);
-        self.run_on(prompts, &[], hooks, reading, &mut Ends(&mut behind))
+        let mut read = |prompt: usize, values: &[f32]| logits(prompt, values);
+        self.run_on(prompts, &[], hooks, reading, &mut PromptsOnly(&mut read))
     }
 
-    /// As [`Prefill::run`], and goes on behind each prompt with those of `continuations` (of at
-    /// most 8 tokens) that `behind` wants there, in turn. Models that keep a state cannot go back:
+    /// As [`Prefill::run`], and goes on after each prompt with those of `continuations` (of at
+    /// most 8 tokens) that `reader` wants there, in turn. Models that keep a state cannot go back:
     /// for them this is [`Prefill::run`].
     ///
     /// # Errors
@@ -124,7 +124,7 @@ impl<'e> Prefill<'e> {
         continuations: &[Vec<i32>],
         hooks: Hooks<'h>,
         reading: Option<Reading<'h>>,
-        behind: &mut dyn Behind,
+        reader: &mut dyn LogitsReader,
     ) -> Result<()> {
         let continuations = if self.is_recurrent { &[] } else { continuations };
         self.check(prompts)?;
@@ -137,7 +137,7 @@ impl<'e> Prefill<'e> {
             Some(Reading { at, mut row, .. }) => {
                 let places = &places;
                 hooks.read(at, move |site, place, values| match places.borrow().get(&place) {
-                    Some(&(prompt, behind)) => row(site, prompt, behind, values),
+                    Some(&(prompt, from_end)) => row(site, prompt, from_end, values),
                     None => Ok(()),
                 })
             }
@@ -154,9 +154,9 @@ impl<'e> Prefill<'e> {
                 let start = inputs.len();
                 self.session.share(self.keeper(), sequence);
                 inputs.extend(prompt_inputs(rest, sequence, shared as u32));
-                for behind in 0..n_last.min(rest.len()) {
-                    let row = start + rest.len() - 1 - behind;
-                    places.borrow_mut().insert(row, (next, behind));
+                for from_end in 0..n_last.min(rest.len()) {
+                    let row = start + rest.len() - 1 - from_end;
+                    places.borrow_mut().insert(row, (next, from_end));
                 }
                 next += 1;
             }
@@ -167,18 +167,18 @@ impl<'e> Prefill<'e> {
             self.n_tokens += inputs.len() as u64;
             let wanted = inputs.iter().enumerate().filter(|(_, input)| input.logits);
             for (index, (row, _)) in (first..).zip(wanted) {
-                behind.logits(index, &[], self.session.logits(row)?)?;
+                reader.logits(index, &[], self.session.logits(row)?)?;
             }
             hooks.set_rows(Vec::new());
             for tokens in continuations {
-                self.go_on(prompts, first..next, tokens, &mut hooks, behind)?;
+                self.go_on(prompts, first..next, tokens, &mut hooks, reader)?;
             }
             (0..(next - first) as u32).for_each(|sequence| self.session.forget(sequence, 0));
         }
         Ok(())
     }
 
-    /// Decodes `tokens` behind those of the batch `under_way` where they are wanted, and forgets
+    /// Decodes `tokens` after those of the batch `under_way` where they are wanted, and forgets
     /// them again.
     fn go_on(
         &mut self,
@@ -186,12 +186,12 @@ impl<'e> Prefill<'e> {
         under_way: Range<usize>,
         tokens: &[i32],
         hooks: &mut Hooks<'_>,
-        behind: &mut dyn Behind,
+        reader: &mut dyn LogitsReader,
     ) -> Result<()> {
         let tokens = &tokens[..tokens.len().min(MAX_CONTINUATION as usize)];
         let at_once = (self.session.size().n_batch as usize / tokens.len().max(1)).max(1);
         let first = under_way.start;
-        let wanted: Vec<usize> = under_way.filter(|&i| behind.wants(i, tokens)).collect();
+        let wanted: Vec<usize> = under_way.filter(|&i| reader.wants(i, tokens)).collect();
         for chunk in wanted.chunks(at_once) {
             let mut inputs = Vec::new();
             for &i in chunk {
@@ -202,7 +202,7 @@ impl<'e> Prefill<'e> {
             self.n_tokens += inputs.len() as u64;
             for row in 0..inputs.len() {
                 let (place, so_far) = (row / tokens.len(), &tokens[..=row % tokens.len()]);
-                behind.logits(chunk[place], so_far, self.session.logits(row)?)?;
+                reader.logits(chunk[place], so_far, self.session.logits(row)?)?;
             }
             for &i in chunk {
                 self.session.forget((i - first) as u32, prompts[i].len() as u32);

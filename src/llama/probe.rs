@@ -2,8 +2,8 @@
 //!
 //! llama.cpp aborts on some files (`GGML_ASSERT`), meets instructions that the CPU lacks, or takes
 //! more memory than there is. aird starts itself as `aird probe MODEL`, which loads the model,
-//! decodes one token and prints [`Outcome`] as JSON. Whatever becomes of that process, its parent
-//! goes on and reports it in one sentence.
+//! decodes one token and prints [`ProbeOutcome`] as JSON. Whatever becomes of that process, its
+//! parent goes on and reports it in one sentence.
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -16,27 +16,16 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::engine::{Engine, FirstToken, Options};
+use super::engine::{Engine, Options};
 use super::error::{Error, Result};
+use super::first_token::FirstToken;
 use super::graph::Structure;
 use super::log;
+use super::shortage::is_shortage;
 use crate::gguf::Model;
 
 /// Between two checks whether the child has ended.
 const PAUSE: Duration = Duration::from_millis(2);
-/// Words in llama.cpp's and the system's messages that say that this machine lacks something, which
-/// says nothing about the file.
-const LACKS: [&str; 9] = [
-    "mem_buffer != null",
-    "insufficient memory",
-    "failed to allocate",
-    "unable to allocate",
-    "bad_alloc",
-    "out of memory",
-    "cannot allocate",
-    "thread creation failed",
-    "resource temporarily unavailable",
-];
 
 /// How to start a probe.
 #[derive(Debug, Clone)]
@@ -60,21 +49,23 @@ pub struct Trial<'a> {
 
 /// What a probe prints.
 #[derive(Debug, Serialize, Deserialize)]
-enum Outcome<T> {
+enum ProbeOutcome<T> {
     /// It ran.
     Ran(T),
     /// llama.cpp returned an error: the sentence.
     Refused(String),
 }
 
-impl<T: Serialize> Outcome<T> {
+impl<T: Serialize> ProbeOutcome<T> {
     /// As JSON.
     fn of(result: Result<T>) -> String {
         let outcome = match result {
-            Ok(answer) => Outcome::Ran(answer),
+            Ok(answer) => ProbeOutcome::Ran(answer),
             // The parent names the file.
-            Err(Error::Load { said, .. } | Error::Adapter { said, .. }) => Outcome::Refused(said),
-            Err(error) => Outcome::Refused(error.to_string()),
+            Err(Error::Load { said, .. } | Error::Adapter { said, .. }) => {
+                ProbeOutcome::Refused(said)
+            }
+            Err(error) => ProbeOutcome::Refused(error.to_string()),
         };
         serde_json::to_string(&outcome).unwrap_or_default()
     }
@@ -85,24 +76,24 @@ impl Trial<'_> {
     /// that they outlive an abort.
     pub fn run(&self) -> String {
         log::pass_errors_on(|line| drop(std::io::stderr().write_all(line.as_bytes())));
-        Outcome::of(self.first_token())
+        ProbeOutcome::of(self.first_token())
     }
 
     /// In the probe: traces the structure, and returns the line to print.
     pub fn trace(&self) -> String {
         let trace = |model: Model| Structure::trace(&model);
-        Outcome::of(Model::open(self.model).map_err(Error::from).and_then(trace))
+        ProbeOutcome::of(Model::open(self.model).map_err(Error::from).and_then(trace))
     }
 
     /// The file that an error is about: the model alone was tried before its adapter.
-    fn blamed(&self) -> PathBuf {
+    fn tried_file(&self) -> PathBuf {
         self.lora.unwrap_or(self.model).to_owned()
     }
 
     /// The error for what llama.cpp or the system said.
     fn error(&self, said: String) -> Error {
-        let path = self.blamed();
-        match lacks_means(&said) {
+        let path = self.tried_file();
+        match is_shortage(&said) {
             true => Error::NoMeans { path, said },
             false => Error::Run { path, said },
         }
@@ -164,9 +155,9 @@ impl Prober {
             return Err(Error::Interrupted);
         }
         match serde_json::from_str(stdout.trim()) {
-            Ok(Outcome::Ran(first)) if status.success() => Ok(first),
-            Ok(Outcome::Refused(said)) => Err(trial.error(said)),
-            _ => Err(ended(trial, status, &stderr)),
+            Ok(ProbeOutcome::Ran(first)) if status.success() => Ok(first),
+            Ok(ProbeOutcome::Refused(said)) => Err(trial.error(said)),
+            _ => Err(early_end(trial, status, &stderr)),
         }
     }
 
@@ -235,21 +226,15 @@ fn reader(pipe: Option<impl Read + Send + 'static>) -> io::Result<JoinHandle<Str
     })
 }
 
-/// True if `said` speaks of what this machine lacks, not of a file.
-pub(super) fn lacks_means(said: &str) -> bool {
-    let lower = said.to_lowercase();
-    LACKS.iter().any(|words| lower.contains(words))
-}
-
 /// The error for a probe that ended before it could print its outcome.
-fn ended(trial: &Trial<'_>, status: ExitStatus, stderr: &str) -> Error {
+fn early_end(trial: &Trial<'_>, status: ExitStatus, stderr: &str) -> Error {
     let says = |line: &&str| !line.is_empty() && !line.starts_with("hint: ");
     let last_line = stderr.lines().map(str::trim).rfind(says);
     let last_line = last_line.map(|line| line.strip_prefix("error: ").unwrap_or(line));
     let signal = signal(status);
     if signal == Some(9) {
         let said = "its process was killed, most likely for lack of memory".to_owned();
-        return Error::NoMeans { path: trial.blamed(), said };
+        return Error::NoMeans { path: trial.tried_file(), said };
     }
     if last_line.is_some_and(|line| line.contains("foreign exceptions")) {
         return trial.error(

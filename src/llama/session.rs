@@ -12,9 +12,12 @@ use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_sys_2 as sys;
 
-use super::engine::{Engine, backend};
+use super::backend::backend;
+use super::batch::BatchShape;
+use super::callback::{HookState, callback};
+use super::engine::Engine;
 use super::error::{Error, Result};
-use super::hooks::{Hooks, Shape, State, callback};
+use super::hooks::Hooks;
 use super::log;
 use super::sites::Sites;
 
@@ -64,7 +67,7 @@ pub struct Session<'e> {
     context: LlamaContext<'e>,
     batch: LlamaBatch<'static>,
     /// The callback writes to it while llama.cpp decodes; the session only between decodes.
-    state: Box<UnsafeCell<State>>,
+    state: Box<UnsafeCell<HookState>>,
     interrupt: Arc<AtomicBool>,
     size: Size,
 }
@@ -79,7 +82,7 @@ impl<'e> Session<'e> {
     /// # Errors
     /// There is not enough memory.
     pub fn new(engine: &'e Engine, size: Size) -> Result<Session<'e>> {
-        log::forget();
+        log::clear();
         let threads = engine.options().n_threads();
         // llama.cpp aborts if a batch could hold fewer outputs than there are sequences.
         let n_batch = size.n_batch.max(size.n_seq);
@@ -93,7 +96,7 @@ impl<'e> Session<'e> {
             .with_n_threads(threads)
             .with_n_threads_batch(threads)
             .with_kv_unified(size.unified);
-        let state = Box::<UnsafeCell<State>>::default();
+        let state = Box::<UnsafeCell<HookState>>::default();
         let interrupt = Arc::clone(engine.interrupt());
         let raw = std::ptr::from_mut(&mut params).cast::<sys::llama_context_params>();
         // SAFETY: same size and alignment (asserted above), and LlamaContextParams documents that
@@ -107,15 +110,15 @@ impl<'e> Session<'e> {
         }
         let context = engine.model().new_context(backend()?, params);
         let mut context =
-            context.map_err(|_| Error::Context { n_ctx: cells, said: log::last_words() })?;
-        engine.equip(&mut context)?;
+            context.map_err(|_| Error::Context { n_ctx: cells, said: log::last_errors() })?;
+        engine.apply_adapter(&mut context)?;
         let batch = LlamaBatch::new(size.n_batch as usize, 1);
         Ok(Session { engine, context, batch, state, interrupt, size })
     }
 
     /// What the callback works with. llama.cpp calls it inside `decode` alone, on this thread, so
     /// that no one else looks while the session does.
-    fn state(&mut self) -> &mut State {
+    fn state(&mut self) -> &mut HookState {
         self.state.get_mut()
     }
 
@@ -143,8 +146,8 @@ impl<'e> Session<'e> {
     }
 
     fn run(&mut self, inputs: &[Input]) -> Result<()> {
-        log::forget();
-        let failed = || Error::Decode { n_tokens: inputs.len(), said: log::last_words() };
+        log::clear();
+        let failed = || Error::Decode { n_tokens: inputs.len(), said: log::last_errors() };
         self.batch.clear();
         for input in inputs {
             if input.sequence >= self.size.n_seq {
@@ -156,7 +159,7 @@ impl<'e> Session<'e> {
         }
         let wanted = inputs.iter().enumerate().filter(|(_, input)| input.logits);
         let outputs = wanted.map(|(row, _)| row).collect();
-        self.state().shape = Shape { n_tokens: inputs.len(), outputs };
+        self.state().shape = BatchShape { n_tokens: inputs.len(), outputs };
         if self.interrupted() {
             return Err(Error::Interrupted);
         }

@@ -11,7 +11,7 @@ mod low_rank;
 mod product;
 mod sweep;
 
-pub use dot::{dot, length};
+pub use dot::{dot, length, relative_error};
 pub use factor::{Factor, NotPositive};
 pub use gram::{Cross, Gram};
 pub use low_rank::low_rank;

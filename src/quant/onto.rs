@@ -35,11 +35,11 @@ pub enum Mask<'a> {
     /// Those that are zero in this matrix, [n_rows, dim].
     Zeros(&'a [f32]),
     /// Those that matter least when a run of columns is reached.
-    Least(&'a dyn Least),
+    Least(&'a dyn ZeroChooser),
 }
 
 /// Chooses what becomes zero of a run of columns.
-pub trait Least: Sync {
+pub trait ZeroChooser: Sync {
     /// Columns that are chosen among together.
     fn run_len(&self) -> usize;
     /// Zeroes what matters least of a run of one row, which begins at column `first`; `scores` say
@@ -62,13 +62,13 @@ pub fn onto(weights: &mut [f32], factor: &Factor, constraint: Onto<'_>) -> Resul
     tasks.enumerate().try_for_each(|(i, (weights, bytes))| {
         let row = |(row, out)| {
             let zeros = match constraint.mask {
-                Mask::Zeros(all) => Zeros::Given(&all[(i * BAND + row) * dim..][..dim]),
-                Mask::Least(least) => Zeros::Least(least, &inverse, vec![false; dim]),
-                Mask::Free => Zeros::None,
+                Mask::Zeros(all) => RowZeros::Given(&all[(i * BAND + row) * dim..][..dim]),
+                Mask::Least(least) => RowZeros::Least(least, &inverse, vec![false; dim]),
+                Mask::Free => RowZeros::None,
             };
-            Row::new(constraint, zeros, out)
+            SweptRow::new(constraint, zeros, out)
         };
-        let mut rows: Vec<Row<'_>> =
+        let mut rows: Vec<SweptRow<'_>> =
             bytes.chunks_exact_mut(row_bytes).enumerate().map(row).collect();
         sweep(weights, factor, &mut rows);
         rows.into_iter().try_for_each(|row| row.failed.map_or(Ok(()), Err))
@@ -80,12 +80,12 @@ pub fn onto(weights: &mut [f32], factor: &Factor, constraint: Onto<'_>) -> Resul
 }
 
 /// The columns of one row that become zero.
-enum Zeros<'a> {
+enum RowZeros<'a> {
     None,
     /// Where this row is zero.
     Given(&'a [f32]),
     /// M_jj of each column, and those chosen so far.
-    Least(&'a dyn Least, &'a [f32], Vec<bool>),
+    Least(&'a dyn ZeroChooser, &'a [f32], Vec<bool>),
 }
 
 /// The least number that both divide.
@@ -98,9 +98,9 @@ fn common_multiple(a: usize, b: usize) -> usize {
 }
 
 /// One row under way.
-struct Row<'a> {
+struct SweptRow<'a> {
     constraint: Onto<'a>,
-    zeros: Zeros<'a>,
+    zeros: RowZeros<'a>,
     /// Its bytes; written block by block, none for floats.
     out: &'a mut [u8],
     block_len: usize,
@@ -113,20 +113,20 @@ struct Row<'a> {
     failed: Option<Error>,
 }
 
-impl<'a> Row<'a> {
-    fn new(constraint: Onto<'a>, zeros: Zeros<'a>, out: &'a mut [u8]) -> Row<'a> {
+impl<'a> SweptRow<'a> {
+    fn new(constraint: Onto<'a>, zeros: RowZeros<'a>, out: &'a mut [u8]) -> SweptRow<'a> {
         let layout = constraint.ty.layout();
         let (block_len, block_bytes) = (layout.block_len as usize, layout.block_bytes as usize);
         let (codes, rounded) = (vec![0; block_len], vec![0.0; block_len]);
         let (levels, failed) = (None, None);
-        Row { constraint, zeros, out, block_len, block_bytes, levels, codes, rounded, failed }
+        SweptRow { constraint, zeros, out, block_len, block_bytes, levels, codes, rounded, failed }
     }
 
     fn is_zero(&self, j: usize) -> bool {
         match &self.zeros {
-            Zeros::None => false,
-            Zeros::Given(zeros) => zeros[j] == 0.0,
-            Zeros::Least(.., mask) => mask[j],
+            RowZeros::None => false,
+            RowZeros::Given(zeros) => zeros[j] == 0.0,
+            RowZeros::Least(.., mask) => mask[j],
         }
     }
 
@@ -134,7 +134,7 @@ impl<'a> Row<'a> {
     /// what costs least, `(w_j / M_jj)^2`, when the columns before it make up for it (SparseGPT,
     /// arXiv 2301.00774, equation 5). A type's block is of one run, as its scale is chosen once.
     fn choose(&mut self, j: usize, weights: &[f32]) {
-        let Zeros::Least(least, inverse, mask) = &mut self.zeros else { return };
+        let RowZeros::Least(least, inverse, mask) = &mut self.zeros else { return };
         let run = least.run_len();
         let len = common_multiple(run, self.block_len);
         if !(j + 1).is_multiple_of(len) && j + 1 != weights.len() {
@@ -179,7 +179,7 @@ impl<'a> Row<'a> {
     }
 }
 
-impl Projection for Row<'_> {
+impl Projection for SweptRow<'_> {
     fn project(&mut self, j: usize, weights: &[f32]) -> f32 {
         self.choose(j, weights);
         if !self.constraint.ty.is_quantized() {
@@ -306,7 +306,7 @@ mod tests {
     /// The two of each four that score lowest.
     struct TwoOfFour;
 
-    impl Least for TwoOfFour {
+    impl ZeroChooser for TwoOfFour {
         fn run_len(&self) -> usize {
             4
         }

@@ -104,20 +104,20 @@ pub fn strengthen(
     assert_eq!(lens, (n_rows, n_rows), "an element of u and of v for every row");
     let n_cols = tensor.info.n_cols() as usize;
     let (from, bytes) = (tensor.info.ty, tensor.rows(rows));
-    let matrix = Matrix { from, to: ty, n_cols, bytes, along, alpha };
+    let matrix = EditedMatrix { from, to: ty, n_cols, bytes, along, alpha };
     let starts = (0..n_cols).step_by(CHUNK);
     let chunks: Vec<Range<usize>> = starts.map(|at| at..n_cols.min(at + CHUNK)).collect();
     let surveys = chunks.par_iter().map(|cols| matrix.survey(cols));
-    let mut sums = Sums::default();
-    surveys.collect::<Result<Vec<Sums>>>()?.iter().for_each(|part| sums.add(part));
-    let order = Order::new(along, matrix.keepable_square(&sums));
+    let mut sums = NoiseSums::default();
+    surveys.collect::<Result<Vec<NoiseSums>>>()?.iter().for_each(|part| sums.add(part));
+    let order = RowOrder::new(along, matrix.keepable_square(&sums));
     let keeps_zeros = zeros == Zeros::Keep && sums.is_pruned();
     let row_bytes = ty.bytes_for(n_cols as u64).unwrap_or(0) as usize;
     let mut bytes = vec![0; n_rows * row_bytes];
     let mut at = 0;
     for chunks in chunks.chunks(CHUNKS_AT_ONCE) {
         let parts = chunks.par_iter().map(|cols| matrix.round(cols, &order, keeps_zeros));
-        for part in parts.collect::<Result<Vec<Part>>>()? {
+        for part in parts.collect::<Result<Vec<RoundedChunk>>>()? {
             let len = part.bytes.len() / n_rows.max(1);
             let rows =
                 bytes.chunks_exact_mut(row_bytes.max(1)).zip(part.bytes.chunks_exact(len.max(1)));
@@ -139,7 +139,7 @@ pub fn strengthen(
 }
 
 /// Rows by ascending `|u_i|`.
-struct Order {
+struct RowOrder {
     /// Row numbers.
     rows: Vec<usize>,
     /// Sum of u^2 from each of them on.
@@ -148,9 +148,9 @@ struct Order {
     n_kept: usize,
 }
 
-impl Order {
+impl RowOrder {
     /// Rows with v^2 of no more than `keepable` may keep their bytes.
-    fn new(Along { read, write }: &Along, keepable: f64) -> Order {
+    fn new(Along { read, write }: &Along, keepable: f64) -> RowOrder {
         let mut rows: Vec<usize> = (0..read.len()).collect();
         rows.sort_by(|&a, &b| read[a].abs().total_cmp(&read[b].abs()).then(a.cmp(&b)));
         let square = |x: f32| f64::from(x).powi(2);
@@ -167,11 +167,11 @@ impl Order {
             square(write[**row]) <= keepable && share <= KEPT_SHARE
         };
         let n_kept = rows.iter().take_while(is_kept).count();
-        Order { rows, left, n_kept }
+        RowOrder { rows, left, n_kept }
     }
 }
 
-struct Matrix<'a> {
+struct EditedMatrix<'a> {
     from: GgmlType,
     to: GgmlType,
     n_cols: usize,
@@ -182,7 +182,7 @@ struct Matrix<'a> {
 
 /// Sums over elements.
 #[derive(Debug, Clone, Copy, Default)]
-struct Sums {
+struct NoiseSums {
     /// `<u^T dW, g>`.
     along: f64,
     /// `|g|^2`.
@@ -199,14 +199,14 @@ struct Sums {
     elements: [f64; 2],
 }
 
-impl Sums {
+impl NoiseSums {
     /// True if more of the matrix is zero than rounding made zero.
     fn is_pruned(&self) -> bool {
         let [part, rounded] = [0, 1].map(|i| self.zeros[i] / self.elements[i].max(1.0));
         part - rounded > PRUNED_SHARE
     }
 
-    fn add(&mut self, other: &Sums) {
+    fn add(&mut self, other: &NoiseSums) {
         self.along += other.along;
         self.gg += other.gg;
         self.ww += other.ww;
@@ -231,17 +231,17 @@ struct Columns {
 }
 
 /// A chunk of columns, all rows of it.
-struct Part {
+struct RoundedChunk {
     /// Row by row.
     bytes: Vec<u8>,
-    sums: Sums,
+    sums: NoiseSums,
 }
 
-impl Matrix<'_> {
+impl EditedMatrix<'_> {
     /// `|W|^2`, `|g|^2` and the type's own noise, of some columns.
-    fn survey(&self, cols: &Range<usize>) -> Result<Sums> {
+    fn survey(&self, cols: &Range<usize>) -> Result<NoiseSums> {
         let (weights, Columns { g, .. }) = self.weights(cols)?;
-        let mut sums = Sums { gg: g.iter().map(|g| g * g).sum(), ..Sums::default() };
+        let mut sums = NoiseSums { gg: g.iter().map(|g| g * g).sum(), ..NoiseSums::default() };
         let mut squares = vec![0f64; cols.len()];
         for row in weights.chunks_exact(cols.len()) {
             squares.iter_mut().zip(row).for_each(|(square, w)| *square += f64::from(*w).powi(2));
@@ -254,7 +254,7 @@ impl Matrix<'_> {
 
     /// v^2 of rows that change by less than what rounding them anew would; below 0 if none may keep
     /// their bytes.
-    fn keepable_square(&self, sums: &Sums) -> f64 {
+    fn keepable_square(&self, sums: &NoiseSums) -> f64 {
         if self.from != self.to || !self.to.is_quantized() || sums.sampled <= 0.0 {
             return -1.0;
         }
@@ -280,7 +280,12 @@ impl Matrix<'_> {
         Ok((weights, Columns { g, support }))
     }
 
-    fn round(&self, cols: &Range<usize>, order: &Order, keeps_zeros: bool) -> Result<Part> {
+    fn round(
+        &self,
+        cols: &Range<usize>,
+        order: &RowOrder,
+        keeps_zeros: bool,
+    ) -> Result<RoundedChunk> {
         let (n_rows, width) = (self.along.read.len(), cols.len());
         let (weights, Columns { g, support }) = self.weights(cols)?;
         // How much a weight that stays must take of the edit, and whether one stays.
@@ -290,7 +295,7 @@ impl Matrix<'_> {
         };
         let stays = |w: f32| !keeps_zeros || w != 0.0;
         let len = self.to.bytes_for(width as u64).unwrap_or(0) as usize;
-        let mut part = Part { bytes: vec![0; n_rows * len], sums: Sums::default() };
+        let mut part = RoundedChunk { bytes: vec![0; n_rows * len], sums: NoiseSums::default() };
         let (mut error, mut targets) = (vec![0f64; width], vec![0f64; width]);
         let (mut wanted, mut found) = (vec![0f32; width], vec![0f32; width]);
         // Sums by column, which compilers can do side by side.
@@ -336,7 +341,7 @@ impl Matrix<'_> {
     }
 
     /// Rounds the mean of two rows here and there: as large as a row, and on no grid.
-    fn sample(&self, weights: &[f32], width: usize, sums: &mut Sums) -> Result<()> {
+    fn sample(&self, weights: &[f32], width: usize, sums: &mut NoiseSums) -> Result<()> {
         let mut bytes = vec![0; self.to.bytes_for(width as u64).unwrap_or(0) as usize];
         let (mut mixed, mut back) = (vec![0f32; width], vec![0f32; width]);
         for rows in weights.chunks_exact(2 * width).step_by(SAMPLED / 2) {

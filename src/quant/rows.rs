@@ -56,6 +56,17 @@ pub fn encode_rows(
     Ok(tasks.try_for_each(|(rows, out)| llama::encode(ty, rows, n_cols, importance, out))?)
 }
 
+/// The bytes of `ty` that rows of `n_cols` elements, [n_rows, n_cols], are.
+///
+/// # Errors
+/// See [`encode_rows`].
+pub fn encoded(ty: GgmlType, rows: &[f32], n_cols: usize) -> Result<Vec<u8>> {
+    let row_bytes = ty.bytes_for(n_cols as u64).unwrap_or(0) as usize;
+    let mut bytes = vec![0; row_bytes * (rows.len() / n_cols)];
+    encode_rows(ty, rows, n_cols, None, &mut bytes)?;
+    Ok(bytes)
+}
+
 /// Elements and bytes of the whole rows that a task takes; 0 bytes where rows are no blocks.
 fn task_size(ty: GgmlType, n_cols: usize) -> Result<(usize, usize)> {
     let n_rows = (ELEMENTS_PER_TASK / n_cols.max(1)).max(1);

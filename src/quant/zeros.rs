@@ -85,13 +85,13 @@ fn bits(ty: GgmlType) -> Option<u32> {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Grid {
+struct ZeroGrid {
     step: f32,
     zero: f32,
     most: f32,
 }
 
-impl Grid {
+impl ZeroGrid {
     fn integer(self, w: f32) -> f32 {
         ((w / self.step).round_ties_even() + self.zero).clamp(0.0, self.most)
     }
@@ -110,7 +110,7 @@ fn encode_block(bits: u32, weights: &[f32; BLOCK], importance: Option<&[f32]>, b
     let least = weights.iter().copied().fold(0.0, f32::min);
     let greatest = weights.iter().copied().fold(0.0, f32::max);
     let (range, most) = (greatest - least, ((1u32 << bits) - 1) as f32);
-    let mut best: Option<(f32, Grid)> = None;
+    let mut best: Option<(f32, ZeroGrid)> = None;
     let about = (-least / range * most).round_ties_even();
     for zero in [about, about - 1.0, about + 1.0] {
         // NaN is in no range: a block of zeros, which ggml keeps, or of what is no number.
@@ -122,7 +122,7 @@ fn encode_block(bits: u32, weights: &[f32; BLOCK], importance: Option<&[f32]>, b
         let above = if zero < most { greatest / (most - zero) } else { 0.0 };
         for part in RANGES {
             let step = shortened(below.max(above) * part, F16_BITS - bits);
-            let grid = Grid { step, zero, most };
+            let grid = ZeroGrid { step, zero, most };
             let error = grid.error(weights, importance);
             if step > 0.0 && f16::from_f32(zero * step).is_finite() && error.is_finite() {
                 let better = best.is_none_or(|(least, _)| error < least);

@@ -5,39 +5,10 @@
 //! ```
 
 use super::error::Result;
-use super::fit::encoded;
 use super::sums::WriterSums;
 use crate::gguf::{GgmlType, Tensor};
 use crate::numeric::products;
-use crate::quant::{decode_rows, decoded};
-
-/// Sums over the tokens that a writer is fitted to.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Totals {
-    /// Of squared weights.
-    total: f64,
-    /// Of Y, [n_out], each times its squared weight.
-    wanted: Vec<f64>,
-    /// Of X_c, [dim], likewise.
-    inputs: Vec<f64>,
-}
-
-impl Totals {
-    /// Adds rows that are weighted already: `wanted`, [n, n_out], and `inputs`, [n, dim].
-    pub fn add(&mut self, wanted: &[f32], inputs: &[f32], weights: Option<&[f32]>, n: usize) {
-        let weight = |row: usize| weights.map_or(1.0, |weights| f64::from(weights[row]));
-        let add = |sums: &mut Vec<f64>, rows: &[f32]| {
-            let width = rows.len() / n.max(1);
-            sums.resize(width, 0.0);
-            for (i, row) in rows.chunks_exact(width.max(1)).enumerate() {
-                sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += weight(i) * f64::from(*x));
-            }
-        };
-        add(&mut self.wanted, wanted);
-        add(&mut self.inputs, inputs);
-        self.total += (0..n).map(|row| weight(row).powi(2)).sum::<f64>();
-    }
-}
+use crate::quant::{decode_rows, decoded, encoded};
 
 /// A bias with new numbers.
 #[derive(Debug)]
@@ -88,28 +59,4 @@ pub(super) fn fit_bias(
     let error = [missed(&beyond(&old)), missed(&beyond(&new))]
         .map(|m| (m / all.max(f64::MIN_POSITIVE)).sqrt());
     Ok((error[1] < error[0]).then_some(FittedBias { bytes, error: (error[0], error[1]) }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::numeric::dot;
-    use crate::numeric::testing::random;
-
-    #[test]
-    fn totals_are_of_weighted_rows() {
-        let (n, dim) = (7, 5);
-        let (rows, weights) = (random(1, n * dim), random(2, n));
-        let weighted: Vec<f32> =
-            rows.iter().enumerate().map(|(i, x)| x * weights[i / dim]).collect();
-        let mut totals = Totals::default();
-        totals.add(&weighted[..3 * dim], &weighted[..3 * dim], Some(&weights[..3]), 3);
-        totals.add(&weighted[3 * dim..], &weighted[3 * dim..], Some(&weights[3..]), 4);
-        assert!((totals.total - dot(&weights, &weights)).abs() < 1e-6);
-        for j in 0..dim {
-            let of_row = |i: usize| f64::from(weights[i]).powi(2) * f64::from(rows[i * dim + j]);
-            let expected: f64 = (0..n).map(of_row).sum();
-            assert!((totals.wanted[j] - expected).abs() < 1e-5);
-        }
-    }
 }

@@ -8,23 +8,23 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::beside::Factors;
 use super::error::Result;
+use super::factors::Factors;
 use crate::gguf::{self, Array, Builder, GgmlType, Model, Tensor, Value, block_of, within_block};
 
 /// Tokens of the vocabulary.
 const N_VOCAB: u64 = 32;
 
 /// What takes the place of tensors, by their names in the model.
-pub(super) type Replaced = HashMap<String, New>;
+pub(super) type NewTensors = HashMap<String, NewTensor>;
 
 /// What takes the place of a tensor.
 #[derive(Debug, Clone)]
-pub(super) struct New {
+pub(super) struct NewTensor {
     pub ty: GgmlType,
     pub bytes: Vec<u8>,
     /// The factors beside the tensor, where it stays itself: `bytes` are their sum then.
-    pub beside: Option<Factors>,
+    pub factors: Option<Factors>,
 }
 
 /// The name of a tensor of block `block` in the file of that block alone, or the other way round.
@@ -39,7 +39,7 @@ pub(super) fn renamed(name: &str, block: u32) -> String {
 pub(super) fn write_block(
     model: &Model,
     block: u32,
-    replaced: &Replaced,
+    replaced: &NewTensors,
     path: &Path,
 ) -> Result<()> {
     let mut file = Builder::new();

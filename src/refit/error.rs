@@ -27,5 +27,5 @@ pub enum Error {
     )]
     NotFiniteInput { name: String, channel: usize },
     #[error("{name} row {row}: the refitted numbers are NaN or infinite")]
-    Astray { name: String, row: u64 },
+    NotFinite { name: String, row: u64 },
 }

@@ -4,23 +4,19 @@
 //! what they make of it cannot be compared, and only tokens count that reach the same one in both.
 //! Where these are fewer than [`ENOUGH`] times the inputs, the ridge is larger by the same factor.
 
-use std::path::Path;
-
-use super::beside::Factors;
-use super::block::{New, renamed};
+use super::block::{NewTensor, renamed};
+use super::block_work::BlockWork;
 use super::error::Result;
-use super::fit::{Fitted, FittedTo, Ground, Matrix, Missed, fit, kept};
-use super::forward::{Forward, Wants};
-use super::groups::{BlockWork, left_alone, work};
-use super::job::{Job, Towards};
-use super::lane::{Lane, Place};
-use super::record::{Record, writer_of};
+use super::expert_inputs::ExpertInputs;
+use super::factors::Factors;
+use super::fit::{FitTarget, Fitted, HeldOutError, Matrix, NormalMatrix, fit, unchanged};
+use super::forward::{Forward, ReadRequest};
+use super::job::{Job, Towards, job_of};
+use super::model_pass::{BlockPosition, ModelPass};
+use super::record::{BlockRecord, writer_of};
 use super::report::{ExpertsReport, Outcome, TensorReport};
-use super::rows::Rows;
 use super::targets::Targets;
-use super::texts::Batch;
 use crate::gguf::{Model, Tensor};
-use crate::llama::Use;
 use crate::llama::graph::Structure;
 use crate::numeric::{Cross, Gram};
 
@@ -28,63 +24,6 @@ use crate::numeric::{Cross, Gram};
 const ENOUGH: f64 = 2.0;
 /// Rows gathered at once.
 const CHUNK: usize = 512;
-
-/// What experts multiply in one batch.
-#[derive(Debug)]
-pub(super) struct SeenRouted {
-    pub rows: Vec<f32>,
-    pub uses: Vec<Use>,
-}
-
-/// What experts multiply, of all texts.
-pub(super) struct Routed {
-    rows: Rows,
-    /// By expert, the tokens that reach it in their order, each with its row.
-    reached: Vec<Vec<(usize, usize)>>,
-}
-
-impl Routed {
-    /// Adds a batch to what was `kept`; all texts have `n_tokens`.
-    pub fn add(
-        kept: &mut Option<Routed>,
-        seen: SeenRouted,
-        (batch, n_tokens): (&Batch, usize),
-        folder: &Path,
-    ) -> Result<()> {
-        let SeenRouted { rows, uses } = seen;
-        let n = batch.rows.len().max(1);
-        let n_rows = uses.iter().map(|u| u.row + 1).max().unwrap_or(0).next_multiple_of(n);
-        let (per_token, width) = (n_rows / n, rows.len() / n_rows.max(1));
-        let routed = match kept {
-            Some(routed) => routed,
-            None => kept.insert(Routed {
-                rows: Rows::new(n_tokens * per_token, width, folder)?,
-                reached: Vec::new(),
-            }),
-        };
-        let first = batch.rows.start * per_token;
-        routed.rows.write(first, &rows)?;
-        for used in uses {
-            let n_expert = routed.reached.len().max(used.expert + 1);
-            routed.reached.resize(n_expert, Vec::new());
-            routed.reached[used.expert].push((batch.rows.start + used.place, first + used.row));
-        }
-        Ok(())
-    }
-
-    fn reached(&self, expert: usize) -> &[(usize, usize)] {
-        self.reached.get(expert).map_or(&[], Vec::as_slice)
-    }
-
-    /// Rows one after the other, each times its weight.
-    fn gather(&mut self, rows: &[(usize, f32)]) -> Result<Vec<f32>> {
-        let mut all = Vec::new();
-        for (row, weight) in rows {
-            all.extend(self.rows.read(*row..row + 1)?.into_iter().map(|x| x * weight));
-        }
-        Ok(all)
-    }
-}
 
 /// A token that reaches the same expert in both models: the rows there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +45,7 @@ fn pairs(theirs: &[(usize, usize)], ours: &[(usize, usize)]) -> Vec<Pair> {
 }
 
 /// What an expert is fitted to, beside `X_c^T X_c`.
-struct Reached {
+struct ExpertSums {
     /// Tokens that it is fitted to.
     n: usize,
     /// `X_o^T X_c`.
@@ -123,7 +62,7 @@ struct Stack<'a> {
     theirs: Tensor<'a>,
     bytes: Vec<u8>,
     factors: Factors,
-    missed: Missed,
+    error: HeldOutError,
     keeps_zeros: bool,
     refitted: usize,
     unreached: Vec<usize>,
@@ -133,12 +72,12 @@ impl BlockWork<'_> {
     /// Refits stacks that multiply the same rows.
     pub fn refit_experts(
         &self,
-        (structure, place): (&Structure, &Place),
+        (structure, position): (&Structure, &BlockPosition),
         names: &[&str],
-        record: &mut Record,
-        (original, ours): (&Model, &mut Lane<'_>),
+        record: &mut BlockRecord,
+        (original, ours): (&Model, &mut ModelPass<'_>),
     ) -> Result<Vec<TensorReport>> {
-        let Some(mut routed) = self.routed(names[0], ours, place)? else {
+        let Some(mut routed) = self.expert_inputs(names[0], ours, position)? else {
             return Ok(self.unread(names, ours.model));
         };
         let weights = self.weights(writer_of(structure, names[0]), record)?;
@@ -158,7 +97,7 @@ impl BlockWork<'_> {
         let Some(first) = stacks.first() else { return Ok(Vec::new()) };
         let (n_expert, dim) = (n_matrices(first.ours), first.ours.info.n_cols() as usize);
         for expert in 0..n_expert {
-            self.means.check_interrupt()?;
+            self.engines.check_interrupt()?;
             let name = renamed(names[0], self.block);
             self.report(&format!("{name}, expert {expert} of {n_expert}"));
             let ours = routed.reached(expert);
@@ -167,16 +106,16 @@ impl BlockWork<'_> {
                 None => pairs(ours, ours),
             };
             let both = (theirs.as_mut(), &mut routed);
-            let (gram, reached) = self.reached(&pairs, both, weights.as_deref(), dim)?;
+            let (gram, reached) = self.expert_sums(&pairs, both, weights.as_deref(), dim)?;
             let towards_original = matches!(self.towards, Towards::Original { .. });
             if towards_original && (reached.n == 0 || reached.held_out.1.is_empty()) {
                 stacks.iter_mut().try_for_each(|stack| stack.keep(expert))?;
                 continue;
             }
             let more = (ENOUGH * dim as f64 / reached.n.max(1) as f64).max(1.0);
-            let ground = self.ground(gram, (names[0], more))?;
+            let normal = self.normal_matrix(gram, (names[0], more))?;
             for stack in &mut stacks {
-                stack.fit(expert, &reached, &ground, self.towards)?;
+                stack.fit(expert, &reached, &normal, self.towards)?;
             }
         }
         let mut reports = Vec::new();
@@ -184,8 +123,8 @@ impl BlockWork<'_> {
             reports.push(stack.report());
             if stack.refitted > 0 {
                 let ty = stack.job.ty();
-                let beside = matches!(stack.job, Job::Beside { .. }).then_some(stack.factors);
-                ours.replaced.insert(stack.name, New { ty, bytes: stack.bytes, beside });
+                let factors = matches!(stack.job, Job::Beside { .. }).then_some(stack.factors);
+                ours.replaced.insert(stack.name, NewTensor { ty, bytes: stack.bytes, factors });
             }
         }
         Ok(reports)
@@ -194,25 +133,30 @@ impl BlockWork<'_> {
     /// Stacks whose inputs llama.cpp does not show.
     fn unread(&self, names: &[&str], model: &Model) -> Vec<TensorReport> {
         let own = names.iter().filter_map(|name| model.tensor(&renamed(name, self.block)));
-        own.map(|tensor| left_alone(tensor.info, Outcome::Stacked)).collect()
+        own.map(|tensor| TensorReport::of(tensor.info, Outcome::Stacked)).collect()
     }
 
     /// Lets all texts through `ours` up to these experts.
-    fn routed(&self, leader: &str, ours: &mut Lane<'_>, place: &Place) -> Result<Option<Routed>> {
-        let wants = Wants {
+    fn expert_inputs(
+        &self,
+        leader: &str,
+        ours: &mut ModelPass<'_>,
+        position: &BlockPosition,
+    ) -> Result<Option<ExpertInputs>> {
+        let request = ReadRequest {
             routed: vec![leader.to_owned()],
             last: Some(leader.to_owned()),
-            ..Wants::default()
+            ..ReadRequest::default()
         };
-        let engine = ours.open(self.means, self.way, self.block)?;
-        let mut forward = Forward::new(&engine, place.entry)?;
+        let engine = ours.open(self.engines, self.mode, self.block)?;
+        let mut forward = Forward::new(&engine, position.entry)?;
         let mut routed = None;
         for batch in &self.texts.batches {
             let entering = ours.rows.read(batch.rows.clone())?;
-            let mut seen = forward.read(batch, &entering, &wants)?;
+            let mut seen = forward.read(batch, &entering, &request)?;
             if let Some(seen) = seen.routed.remove(leader) {
                 let all = (batch, self.texts.n_rows());
-                Routed::add(&mut routed, seen, all, self.means.folder())?;
+                ExpertInputs::add(&mut routed, seen, all, self.engines.folder())?;
             }
         }
         Ok(routed)
@@ -221,8 +165,8 @@ impl BlockWork<'_> {
     /// How much each token matters to what writes into the residual stream.
     fn weights(
         &self,
-        writer: Option<super::record::Writer>,
-        record: &mut Record,
+        writer: Option<super::record::WriterSite>,
+        record: &mut BlockRecord,
     ) -> Result<Option<Vec<f32>>> {
         let Some(writer) = writer else { return Ok(None) };
         let mut weights = Vec::new();
@@ -232,16 +176,16 @@ impl BlockWork<'_> {
         Ok(Some(weights))
     }
 
-    fn reached(
+    fn expert_sums(
         &self,
         pairs: &[Pair],
-        (mut theirs, ours): (Option<&mut Routed>, &mut Routed),
+        (mut theirs, ours): (Option<&mut ExpertInputs>, &mut ExpertInputs),
         weights: Option<&[f32]>,
         dim: usize,
-    ) -> Result<(Gram, Reached)> {
+    ) -> Result<(Gram, ExpertSums)> {
         let (n_y, mut gram) = (if theirs.is_some() { dim } else { 0 }, Gram::new(dim));
         let products = Cross::new(n_y, dim);
-        let mut reached = Reached { n: 0, products, held_out: Default::default() };
+        let mut reached = ExpertSums { n: 0, products, held_out: Default::default() };
         let (fitted, held_out): (Vec<Pair>, Vec<Pair>) =
             pairs.iter().partition(|pair| pair.token < self.texts.n_fitted);
         for (pairs, is_held_out) in [(fitted, false), (held_out, true)] {
@@ -276,7 +220,7 @@ impl<'a> Stack<'a> {
         job: super::job::Jobs<'_>,
     ) -> Option<Stack<'a>> {
         let (ours, theirs) = (ours.tensor(&name)?, theirs.tensor(&name)?);
-        let job = work(ours.info, job).ok()?;
+        let job = job_of(ours.info, job).ok()?;
         Some(Stack {
             name,
             job,
@@ -284,7 +228,7 @@ impl<'a> Stack<'a> {
             theirs,
             bytes: Vec::new(),
             factors: Factors::default(),
-            missed: Missed::default(),
+            error: HeldOutError::default(),
             keeps_zeros: false,
             refitted: 0,
             unreached: Vec::new(),
@@ -301,7 +245,7 @@ impl<'a> Stack<'a> {
     fn keep(&mut self, expert: usize) -> Result<()> {
         self.unreached.push(expert);
         let (matrix, n_out) = self.matrix(expert);
-        self.bytes.extend(kept(&matrix, self.job.ty())?);
+        self.bytes.extend(unchanged(&matrix, self.job.ty())?);
         if let Job::Beside { rank } = self.job {
             let dim = self.ours.info.n_cols() as usize;
             self.factors.append(&Factors::none(rank.min(n_out).min(dim), n_out, dim)?);
@@ -313,15 +257,15 @@ impl<'a> Stack<'a> {
     fn fit(
         &mut self,
         expert: usize,
-        reached: &Reached,
-        ground: &Ground,
+        reached: &ExpertSums,
+        normal: &NormalMatrix,
         towards: Towards,
     ) -> Result<()> {
         let (matrix, n_out) = self.matrix(expert);
         let held_out = (&reached.held_out.0[..], &reached.held_out.1[..]);
         let to = match towards {
-            Towards::Itself { .. } => FittedTo::Itself(held_out.1),
-            Towards::Original { .. } => FittedTo::Original(
+            Towards::Itself { .. } => FitTarget::Itself(held_out.1),
+            Towards::Original { .. } => FitTarget::Original(
                 self.theirs,
                 Targets::Reader { inputs: &reached.products, held_out },
             ),
@@ -329,14 +273,14 @@ impl<'a> Stack<'a> {
         if reached.n == 0 {
             self.unreached.push(expert);
         }
-        let Fitted { bytes, factors, missed, keeps_zeros } = fit(&matrix, &to, ground, &self.job)?;
-        let is_taken = to.takes(&missed);
-        self.missed.add(&if is_taken { missed } else { missed.unfitted() });
+        let Fitted { bytes, factors, error, keeps_zeros } = fit(&matrix, &to, normal, &self.job)?;
+        let is_taken = to.accepts(&error);
+        self.error.add(&if is_taken { error } else { error.unfitted() });
         self.refitted += usize::from(is_taken);
         self.keeps_zeros |= keeps_zeros && is_taken;
         match is_taken {
             true => self.bytes.extend(bytes),
-            false => self.bytes.extend(kept(&matrix, self.job.ty())?),
+            false => self.bytes.extend(unchanged(&matrix, self.job.ty())?),
         }
         if let Some(fitted) = factors {
             let dim = self.ours.info.n_cols() as usize;
@@ -353,14 +297,14 @@ impl<'a> Stack<'a> {
         let outcome = if refitted { Outcome::Refitted } else { Outcome::NoBetter };
         TensorReport {
             ty: ty.name().to_lowercase(),
-            error: Some(self.missed.errors()),
+            error: Some(self.error.relative()),
             zeros_kept: self.keeps_zeros,
             experts: Some(ExpertsReport {
                 n: n_matrices(self.ours),
                 refitted: self.refitted,
                 without_tokens: self.unreached.clone(),
             }),
-            ..left_alone(self.ours.info, outcome)
+            ..TensorReport::of(self.ours.info, outcome)
         }
     }
 }

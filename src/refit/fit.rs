@@ -13,15 +13,15 @@
 
 use std::ops::Range;
 
-use super::beside::{self, Factors};
-use super::block::New;
+use super::block::NewTensor;
 use super::error::{Error, Result};
+use super::factors::{self, Factors};
 use super::job::{Job, Zeros};
 use super::targets::Targets;
 use crate::gguf::{GgmlType, Tensor};
 use crate::llama::is_encodable;
 use crate::numeric::{BAND, Factor, products};
-use crate::quant::{Mask, Onto, PRUNED_SHARE, decode_rows, decoded, encode_rows, onto};
+use crate::quant::{Mask, Onto, PRUNED_SHARE, decode_rows, decoded, encoded, onto};
 
 /// Elements of a matrix worked on at once.
 const SLAB: usize = 8 << 20;
@@ -45,14 +45,14 @@ pub(super) struct Fitted {
     pub bytes: Vec<u8>,
     /// The factors beside it, where the job asks for them.
     pub factors: Option<Factors>,
-    pub missed: Missed,
+    pub error: HeldOutError,
     /// True if its zeros were kept.
     pub keeps_zeros: bool,
 }
 
 /// Squares over held-out tokens.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Missed {
+pub(super) struct HeldOutError {
     /// `|Y - X_c W^T|^2` of the matrix as it was.
     before: f64,
     /// As it is fitted.
@@ -61,27 +61,27 @@ pub(super) struct Missed {
     all: f64,
 }
 
-impl Missed {
+impl HeldOutError {
     /// The same without the fitted matrix.
-    pub fn unfitted(&self) -> Missed {
-        Missed { after: self.before, ..*self }
+    pub fn unfitted(&self) -> HeldOutError {
+        HeldOutError { after: self.before, ..*self }
     }
 
-    pub fn add(&mut self, other: &Missed) {
+    pub fn add(&mut self, other: &HeldOutError) {
         self.before += other.before;
         self.after += other.after;
         self.all += other.all;
     }
 
     /// `|Y - X_c W^T| / |Y|`, before and after.
-    pub fn errors(&self) -> (f64, f64) {
+    pub fn relative(&self) -> (f64, f64) {
         let part = |missed: f64| if self.all > 0.0 { (missed / self.all).sqrt() } else { 0.0 };
         (part(self.before), part(self.after))
     }
 }
 
 /// What all matrices of a group share: the factor and what matters.
-pub(super) struct Ground {
+pub(super) struct NormalMatrix {
     pub factor: Factor,
     /// p.
     pub ridge: f32,
@@ -90,25 +90,25 @@ pub(super) struct Ground {
 }
 
 /// What a matrix is fitted to.
-pub(super) enum FittedTo<'a> {
+pub(super) enum FitTarget<'a> {
     /// What its original says.
     Original(Tensor<'a>, Targets<'a>),
     /// What it says itself, of these held-out inputs, [n, dim].
     Itself(&'a [f32]),
 }
 
-impl FittedTo<'_> {
+impl FitTarget<'_> {
     /// True if a matrix that misses so much takes the place of the old one: of an original it must
     /// come nearer to it.
-    pub fn takes(&self, missed: &Missed) -> bool {
-        matches!(self, FittedTo::Itself(_)) || missed.after < missed.before
+    pub fn accepts(&self, error: &HeldOutError) -> bool {
+        matches!(self, FitTarget::Itself(_)) || error.after < error.before
     }
 
     /// Held-out inputs, [n, dim].
     fn inputs(&self) -> &[f32] {
         match self {
-            FittedTo::Original(_, targets) => targets.held_out_inputs(),
-            FittedTo::Itself(inputs) => inputs,
+            FitTarget::Original(_, targets) => targets.held_out_inputs(),
+            FitTarget::Itself(inputs) => inputs,
         }
     }
 }
@@ -127,7 +127,7 @@ struct Slab<'a> {
 impl<'a> Slab<'a> {
     fn all(
         matrix: &'a Matrix<'a>,
-        towards: &'a FittedTo<'_>,
+        towards: &'a FitTarget<'_>,
     ) -> impl Iterator<Item = Result<Slab<'a>>> {
         let dim = matrix.tensor.info.n_cols() as usize;
         let n = (SLAB / dim).max(BAND) / BAND * BAND;
@@ -137,8 +137,8 @@ impl<'a> Slab<'a> {
             let at = first + rows.start as u64..first + rows.end as u64;
             let ours = decoded(matrix.tensor, at.clone())?;
             let theirs = match towards {
-                FittedTo::Original(original, _) => decoded(*original, at)?,
-                FittedTo::Itself(_) => Vec::new(),
+                FitTarget::Original(original, _) => decoded(*original, at)?,
+                FitTarget::Itself(_) => Vec::new(),
             };
             Ok(Slab { matrix, rows, ours, theirs })
         })
@@ -149,35 +149,35 @@ impl<'a> Slab<'a> {
     }
 
     /// W*, [n, dim].
-    fn wished(&self, towards: &FittedTo<'_>, ground: &Ground) -> Result<Vec<f32>> {
-        let FittedTo::Original(_, targets) = towards else { return Ok(self.ours.clone()) };
+    fn wished(&self, towards: &FitTarget<'_>, normal: &NormalMatrix) -> Result<Vec<f32>> {
+        let FitTarget::Original(_, targets) = towards else { return Ok(self.ours.clone()) };
         let mut weights = targets.times_inputs(&self.theirs, self.rows.clone(), self.dim());
-        weights.iter_mut().zip(&self.theirs).for_each(|(t, w)| *t += ground.ridge * w);
-        solve(&mut weights, &ground.factor);
+        weights.iter_mut().zip(&self.theirs).for_each(|(t, w)| *t += normal.ridge * w);
+        solve(&mut weights, &normal.factor);
         match weights.iter().position(|w| !w.is_finite()) {
             None => Ok(weights),
             Some(i) => {
                 let row = self.matrix.rows.start + (self.rows.start + i / self.dim()) as u64;
-                Err(Error::Astray { name: self.matrix.tensor.info.name.clone(), row })
+                Err(Error::NotFinite { name: self.matrix.tensor.info.name.clone(), row })
             }
         }
     }
 
     /// What held-out tokens miss with `new` in its place.
-    fn missed(&self, new: &[f32], towards: &FittedTo<'_>) -> Missed {
+    fn error(&self, new: &[f32], towards: &FitTarget<'_>) -> HeldOutError {
         let (dim, inputs) = (self.dim(), towards.inputs());
         let wanted = match towards {
-            FittedTo::Original(_, targets) => {
+            FitTarget::Original(_, targets) => {
                 targets.held_out(&self.theirs, self.rows.clone(), dim)
             }
-            FittedTo::Itself(inputs) => products(inputs, &self.ours, dim),
+            FitTarget::Itself(inputs) => products(inputs, &self.ours, dim),
         };
         let missed = |weights: &[f32]| -> f64 {
             let found = products(inputs, weights, dim);
             found.iter().zip(&wanted).map(|(a, b)| f64::from(a - b).powi(2)).sum()
         };
         let all = wanted.iter().map(|y| f64::from(*y).powi(2)).sum();
-        Missed { before: missed(&self.ours), after: missed(new), all }
+        HeldOutError { before: missed(&self.ours), after: missed(new), all }
     }
 }
 
@@ -187,24 +187,24 @@ impl<'a> Slab<'a> {
 /// A type that ggml does not write; a NaN or an infinity.
 pub(super) fn fit(
     matrix: &Matrix<'_>,
-    towards: &FittedTo<'_>,
-    ground: &Ground,
+    towards: &FitTarget<'_>,
+    normal: &NormalMatrix,
     job: &Job,
 ) -> Result<Fitted> {
-    let (ty, dim) = (job.ty(), ground.factor.dim());
+    let (ty, dim) = (job.ty(), normal.factor.dim());
     let original = match towards {
-        FittedTo::Original(original, _) => Some(*original),
-        FittedTo::Itself(_) => None,
+        FitTarget::Original(original, _) => Some(*original),
+        FitTarget::Itself(_) => None,
     };
     let keeps_zeros = match job {
         Job::Swept { zeros: Zeros::Own, .. } => is_pruned(matrix, original)?,
         Job::Swept { .. } | Job::Beside { .. } => false,
     };
     let factors = match job {
-        Job::Beside { rank } => Some(lacking(matrix, towards, ground, *rank)?),
+        Job::Beside { rank } => Some(lacking(matrix, towards, normal, *rank)?),
         Job::Swept { .. } => None,
     };
-    let (mut bytes, mut missed) = (Vec::new(), Missed::default());
+    let (mut bytes, mut error) = (Vec::new(), HeldOutError::default());
     for slab in Slab::all(matrix, towards) {
         let slab = slab?;
         let mask = match job {
@@ -213,7 +213,7 @@ pub(super) fn fit(
             _ => Mask::Free,
         };
         let new = match &factors {
-            None => swept(&slab, towards, ground, (ty, mask))?,
+            None => swept(&slab, towards, normal, (ty, mask))?,
             Some(factors) => {
                 let mut weights = slab.ours.clone();
                 factors.add(slab.rows.clone(), &mut weights)?;
@@ -222,42 +222,42 @@ pub(super) fn fit(
         };
         let mut weights = vec![0.0; slab.ours.len()];
         decode_rows(ty, &new, dim, &mut weights)?;
-        missed.add(&slab.missed(&weights, towards));
+        error.add(&slab.error(&weights, towards));
         bytes.extend_from_slice(&new);
     }
-    Ok(Fitted { bytes, factors, missed, keeps_zeros })
+    Ok(Fitted { bytes, factors, error, keeps_zeros })
 }
 
 fn swept(
     slab: &Slab<'_>,
-    towards: &FittedTo<'_>,
-    ground: &Ground,
+    towards: &FitTarget<'_>,
+    normal: &NormalMatrix,
     (ty, mask): (GgmlType, Mask<'_>),
 ) -> Result<Vec<u8>> {
-    let mut weights = slab.wished(towards, ground)?;
-    let constraint = Onto { ty, importance: &ground.importance, mask };
-    Ok(onto(&mut weights, &ground.factor, constraint)?)
+    let mut weights = slab.wished(towards, normal)?;
+    let constraint = Onto { ty, importance: &normal.importance, mask };
+    Ok(onto(&mut weights, &normal.factor, constraint)?)
 }
 
 /// The factors that make up for what the matrix lacks.
 fn lacking(
     matrix: &Matrix<'_>,
-    towards: &FittedTo<'_>,
-    ground: &Ground,
+    towards: &FitTarget<'_>,
+    normal: &NormalMatrix,
     rank: usize,
 ) -> Result<Factors> {
     let mut lacking = Vec::new();
     for slab in Slab::all(matrix, towards) {
         let slab = slab?;
-        let wished = slab.wished(towards, ground)?;
+        let wished = slab.wished(towards, normal)?;
         lacking.extend(wished.iter().zip(&slab.ours).map(|(w, ours)| w - ours));
     }
-    Factors::of(lacking, &ground.factor, rank)
+    Factors::of(lacking, &normal.factor, rank)
 }
 
 /// What `tensor` and the factors beside it come to.
-pub(super) fn with_factors(tensor: Tensor<'_>, factors: Factors) -> Result<New> {
-    let (dim, ty) = (tensor.info.n_cols() as usize, beside::TYPE);
+pub(super) fn with_factors(tensor: Tensor<'_>, factors: Factors) -> Result<NewTensor> {
+    let (dim, ty) = (tensor.info.n_cols() as usize, factors::TYPE);
     let n_out = tensor.info.shape.get(1).map_or(1, |n| *n as usize);
     let n_matrices = tensor.info.n_rows() as usize / n_out.max(1);
     let mut bytes = Vec::new();
@@ -267,22 +267,19 @@ pub(super) fn with_factors(tensor: Tensor<'_>, factors: Factors) -> Result<New> 
         factors.of_stack(i, n_out, dim).add(0..n_out, &mut weights)?;
         bytes.extend(encoded(ty, &weights, dim)?);
     }
-    Ok(New { ty, bytes, beside: Some(factors) })
+    Ok(NewTensor { ty, bytes, factors: Some(factors) })
 }
 
 /// What `matrix` holds, in another type where that is not its own.
-pub(super) fn kept(matrix: &Matrix<'_>, ty: GgmlType) -> Result<Vec<u8>> {
+pub(super) fn unchanged(matrix: &Matrix<'_>, ty: GgmlType) -> Result<Vec<u8>> {
     let tensor = matrix.tensor;
     match tensor.info.ty == ty {
         true => Ok(tensor.rows(matrix.rows.clone()).to_vec()),
-        false => encoded(ty, &decoded(tensor, matrix.rows.clone())?, tensor.info.n_cols() as usize),
+        false => {
+            let weights = decoded(tensor, matrix.rows.clone())?;
+            Ok(encoded(ty, &weights, tensor.info.n_cols() as usize)?)
+        }
     }
-}
-
-pub(super) fn encoded(ty: GgmlType, weights: &[f32], dim: usize) -> Result<Vec<u8>> {
-    let mut bytes = vec![0; ty.bytes_for(dim as u64).unwrap_or(0) as usize * (weights.len() / dim)];
-    encode_rows(ty, weights, dim, None, &mut bytes)?;
-    Ok(bytes)
 }
 
 /// `B H^-1`, many rows in parallel.

@@ -3,15 +3,15 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 
 use super::error::Result;
-use super::experts::SeenRouted;
 use super::texts::{Batch, MAX_PARALLEL, N_BATCH};
-use crate::llama::{Engine, Error as LlamaError, Go, Hooks, LinearInput, Session, Site, Size};
+use crate::llama::{Engine, Error as LlamaError, Hooks, LinearInput, RowUse, Session, Site, Size};
 
 /// What is read on the way.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Wants {
+pub(super) struct ReadRequest {
     /// What these matrices multiply.
     pub inputs: Vec<String>,
     /// What these stacks of experts multiply, and which expert what.
@@ -26,15 +26,22 @@ pub(super) struct Wants {
 
 /// What was read: rows of the batch, one after the other.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct Activations {
     /// By matrix.
     pub inputs: HashMap<String, Vec<f32>>,
     /// By stack of experts.
-    pub routed: HashMap<String, SeenRouted>,
+    pub routed: HashMap<String, ExpertRows>,
     /// By writer.
     pub outputs: HashMap<usize, Vec<f32>>,
     /// By point.
     pub points: HashMap<usize, Vec<f32>>,
+}
+
+/// What experts multiply in one batch.
+#[derive(Debug)]
+pub(super) struct ExpertRows {
+    pub rows: Vec<f32>,
+    pub uses: Vec<RowUse>,
 }
 
 /// A model that reads batches.
@@ -57,22 +64,27 @@ impl<'e> Forward<'e> {
     ///
     /// # Errors
     /// llama.cpp cannot, or what was asked for is not there.
-    pub fn read(&mut self, batch: &Batch, rows: &[f32], wants: &Wants) -> Result<Seen> {
+    pub fn read(
+        &mut self,
+        batch: &Batch,
+        rows: &[f32],
+        request: &ReadRequest,
+    ) -> Result<Activations> {
         self.session.clear();
         let mut inputs = batch.inputs.clone();
         if self.entry.is_some() {
             // Any token will do: its embedding is overwritten.
             inputs.iter_mut().for_each(|input| input.token = 0);
         }
-        let (seen, mut next) = (RefCell::new(Seen::default()), 0);
+        let (seen, mut next) = (RefCell::new(Activations::default()), 0);
         let entry = self.entry;
         let enter = |_: Site, row: &mut [f32]| {
             row.copy_from_slice(&rows[next..next + row.len()]);
             next += row.len();
         };
         let at = |site: Site| match site {
-            Site::Point(point) => wants.points.contains(&point),
-            Site::Output(writer) => wants.outputs.contains(&writer),
+            Site::Point(point) => request.points.contains(&point),
+            Site::Output(writer) => request.outputs.contains(&writer),
         };
         let read = |site: Site, _: usize, row: &[f32]| {
             let mut seen = seen.borrow_mut();
@@ -86,23 +98,23 @@ impl<'e> Forward<'e> {
         let take = |input: &LinearInput<'_>| {
             let mut seen = seen.borrow_mut();
             let rows = input.rows.to_vec();
-            if wants.routed.iter().any(|n| n == input.weight) {
+            if request.routed.iter().any(|n| n == input.weight) {
                 let uses = input.uses.to_vec();
-                seen.routed.insert(input.weight.into(), SeenRouted { rows, uses });
+                seen.routed.insert(input.weight.into(), ExpertRows { rows, uses });
             } else {
                 seen.inputs.insert(input.weight.into(), rows);
             }
-            Ok(match wants.last.as_deref() == Some(input.weight) {
-                true => Go::Home,
-                false => Go::On,
+            Ok(match request.last.as_deref() == Some(input.weight) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
             })
         };
         let of = |name: &str| {
-            let all = wants.inputs.iter().chain(&wants.routed).chain(&wants.last);
+            let all = request.inputs.iter().chain(&request.routed).chain(&request.last);
             all.clone().any(|n| n == name)
         };
         let mut hooks = Hooks::new().inputs(of, take);
-        if !wants.points.is_empty() || !wants.outputs.is_empty() {
+        if !request.points.is_empty() || !request.outputs.is_empty() {
             hooks = hooks.read(at, read);
         }
         if entry.is_some() {

@@ -1,58 +1,40 @@
 //! One block: the original's activations recorded once, then its groups of matrices refitted in
 //! order.
 
-use super::bias::{FittedBias, Totals, fit_bias};
-use super::block::{New, renamed};
-use super::error::{Error, Result};
-use super::fit::{Fitted, FittedTo, Ground, Matrix, fit};
-use super::forward::{Forward, Wants};
-use super::job::{Job, Jobs, Towards};
-use super::lane::{Lane, Means, Place, Way};
-use super::record::{Record, writer_of};
+use super::bias::{FittedBias, fit_bias};
+use super::block::{NewTensor, renamed};
+use super::block_work::BlockWork;
+use super::error::Result;
+use super::fit::{FitTarget, Fitted, Matrix, fit};
+use super::forward::{Forward, ReadRequest};
+use super::job::{Job, Towards, job_of};
+use super::model_pass::{BlockPosition, ModelPass};
+use super::record::{BlockRecord, writer_of};
 use super::report::{Outcome, TensorReport};
-use super::sums::{Readers, Sums, WriterSums};
+use super::sums::{Readers, Sums, Totals, WriterSums};
 use super::targets::Targets;
-use super::texts::Texts;
-use crate::gguf::{Model, TensorInfo, Watch};
+use crate::gguf::{Model, TensorInfo};
+use crate::llama::Engine;
 use crate::llama::graph::{Group, Link, Structure};
-use crate::llama::{Engine, is_encodable};
-use crate::numeric::{Cross, Factor, Gram};
-use crate::quant::is_block_matrix;
-
-/// A block to be refitted.
-pub(super) struct BlockWork<'a> {
-    pub means: &'a Means<'a>,
-    pub way: Way,
-    pub block: u32,
-    pub n_block: u32,
-    pub texts: &'a Texts,
-    pub towards: Towards,
-    pub job: Jobs<'a>,
-    pub watch: &'a dyn Watch,
-}
+use crate::numeric::{Cross, Gram};
 
 impl BlockWork<'_> {
-    /// Reports what is worked on.
-    pub fn report(&self, what: &str) {
-        self.watch.part(what, self.block as usize, self.n_block as usize);
-    }
-
     /// Refits the block's matrices in `ours`, and lets the original's rows through it; `engine`
     /// runs the original's block.
     pub fn run(
         &self,
         engine: Engine,
-        original: &mut Lane<'_>,
-        ours: &mut Lane<'_>,
+        original: &mut ModelPass<'_>,
+        ours: &mut ModelPass<'_>,
     ) -> Result<Vec<TensorReport>> {
         let structure = &engine.structure()?.clone();
-        let place = Place::new(structure, self.way, self.block);
-        let of_block = |group: &&Group| group.block == place.block;
+        let position = BlockPosition::new(structure, self.mode, self.block);
+        let of_block = |group: &&Group| group.block == position.block;
         let groups: Vec<&Group> = structure.groups.iter().filter(of_block).collect();
-        let (at, folder) = ((&place, &groups[..]), self.means.folder());
+        let (at, folder) = ((&position, &groups[..]), self.engines.folder());
         let rows = &mut original.rows;
         let to = (self.towards, folder);
-        let mut record = Record::new((&engine, structure), at, self.texts, rows, to)?;
+        let mut record = BlockRecord::new((&engine, structure), at, self.texts, rows, to)?;
         // It may hold a whole model, and those of `ours` come one after the other now.
         drop(engine);
         let mut reports = Vec::new();
@@ -62,21 +44,21 @@ impl BlockWork<'_> {
                 let own = renamed(&matrix.tensor, self.block);
                 let Some(info) = ours.model.tensor(&own).map(|t| t.info) else { continue };
                 let stacked = info.shape.iter().skip(2).any(|n| *n > 1);
-                match work(info, self.job) {
+                match job_of(info, self.job) {
                     Ok(_) if matrix.experts => experts.push(matrix.tensor.as_str()),
-                    Ok(_) if stacked => reports.push(left_alone(info, Outcome::Stacked)),
+                    Ok(_) if stacked => reports.push(TensorReport::of(info, Outcome::Stacked)),
                     Ok(_) => names.push(matrix.tensor.as_str()),
-                    Err(other) => reports.push(left_alone(info, other)),
+                    Err(other) => reports.push(TensorReport::of(info, other)),
                 }
             }
             if let Some(first) = names.first() {
                 self.report(&renamed(first, self.block));
-                let sums = self.sums(structure, &names, &mut record, ours, &place)?;
+                let sums = self.sums(structure, &names, &mut record, ours, &position)?;
                 self.refit(sums, &names, (original.model, ours), &mut reports)?;
             }
             if let Some(first) = experts.first() {
                 self.report(&renamed(first, self.block));
-                let (at, both) = ((structure, &place), (original.model, &mut *ours));
+                let (at, both) = ((structure, &position), (original.model, &mut *ours));
                 reports.extend(self.refit_experts(at, &experts, &mut record, both)?);
             }
         }
@@ -88,23 +70,23 @@ impl BlockWork<'_> {
         &self,
         structure: &Structure,
         names: &[&str],
-        record: &mut Record,
-        ours: &mut Lane<'_>,
-        place: &Place,
+        record: &mut BlockRecord,
+        ours: &mut ModelPass<'_>,
+        position: &BlockPosition,
     ) -> Result<Sums> {
         let mut sums = self.no_sums(structure, names, record, ours.model);
         let leader = names[0].to_owned();
-        let wants = Wants {
+        let request = ReadRequest {
             points: sums.writers.iter().map(|w| w.writer.before).collect(),
             inputs: vec![leader.clone()],
             last: Some(leader.clone()),
-            ..Wants::default()
+            ..ReadRequest::default()
         };
-        let engine = ours.open(self.means, self.way, self.block)?;
-        let mut forward = Forward::new(&engine, place.entry)?;
+        let engine = ours.open(self.engines, self.mode, self.block)?;
+        let mut forward = Forward::new(&engine, position.entry)?;
         for batch in &self.texts.batches {
             let entering = ours.rows.read(batch.rows.clone())?;
-            let mut seen = forward.read(batch, &entering, &wants)?;
+            let mut seen = forward.read(batch, &entering, &request)?;
             let inputs = seen.inputs.remove(&leader).unwrap_or_default();
             sums.add(batch, inputs, &seen, record)?;
         }
@@ -115,7 +97,7 @@ impl BlockWork<'_> {
         &self,
         structure: &Structure,
         names: &[&str],
-        record: &Record,
+        record: &BlockRecord,
         model: &Model,
     ) -> Sums {
         let info = |name: &str| model.tensor(&renamed(name, self.block)).map(|t| t.info);
@@ -154,27 +136,27 @@ impl BlockWork<'_> {
         &self,
         sums: Sums,
         names: &[&str],
-        (original, ours): (&Model, &mut Lane<'_>),
+        (original, ours): (&Model, &mut ModelPass<'_>),
         reports: &mut Vec<TensorReport>,
     ) -> Result<()> {
         let Sums { gram, readers, writers, held_out, weights, .. } = sums;
-        let ground = self.ground(gram, (names[0], 1.0))?;
+        let normal = self.normal_matrix(gram, (names[0], 1.0))?;
         for name in names {
-            self.means.check_interrupt()?;
+            self.engines.check_interrupt()?;
             let own = renamed(name, self.block);
             let both = (ours.model.tensor(&own), original.tensor(&own));
             let (Some(compressed), Some(theirs)) = both else { continue };
             let writer = writers.iter().find(|w| w.name == *name);
             let Some(job) = (self.job)(compressed.info) else { continue };
             let towards = match (writer, &readers, self.towards) {
-                (.., Towards::Itself { .. }) => FittedTo::Itself(&held_out),
+                (.., Towards::Itself { .. }) => FitTarget::Itself(&held_out),
                 (Some(w), ..) => {
                     let held_out = (&w.held_out[..], &held_out[..]);
-                    FittedTo::Original(theirs, Targets::Writer { products: &w.products, held_out })
+                    FitTarget::Original(theirs, Targets::Writer { products: &w.products, held_out })
                 }
                 (None, Some(readers), _) => {
                     let held_out = (&readers.held_out[..], &held_out[..]);
-                    FittedTo::Original(
+                    FitTarget::Original(
                         theirs,
                         Targets::Reader { inputs: &readers.products, held_out },
                     )
@@ -182,12 +164,12 @@ impl BlockWork<'_> {
                 (None, None, _) => continue,
             };
             let matrix = Matrix { tensor: compressed, rows: 0..compressed.info.n_rows() };
-            let fitted = fit(&matrix, &towards, &ground, &job)?;
-            let is_taken = towards.takes(&fitted.missed);
+            let fitted = fit(&matrix, &towards, &normal, &job)?;
+            let is_taken = towards.accepts(&fitted.error);
             reports.push(report(compressed.info, &job, &fitted, is_taken));
             if is_taken {
-                let Fitted { bytes, factors: beside, .. } = fitted;
-                ours.replaced.insert(own.clone(), New { ty: job.ty(), bytes, beside });
+                let Fitted { bytes, factors, .. } = fitted;
+                ours.replaced.insert(own.clone(), NewTensor { ty: job.ty(), bytes, factors });
             }
             if let (Some(sums), Job::Swept { .. }) = (writer, job) {
                 let held_out = (&held_out[..], &weights[..]);
@@ -203,7 +185,7 @@ impl BlockWork<'_> {
         sums: &WriterSums,
         matrix: &str,
         held_out: (&[f32], &[f32]),
-        (original, ours): (&Model, &mut Lane<'_>),
+        (original, ours): (&Model, &mut ModelPass<'_>),
     ) -> Result<Option<TensorReport>> {
         let Some(bias) = sums.bias.as_ref().map(|bias| renamed(bias, self.block)) else {
             return Ok(None);
@@ -215,52 +197,15 @@ impl BlockWork<'_> {
             None => (kept.data(), kept.info.ty),
         };
         let fitted = fit_bias((compressed, theirs), now, sums, held_out)?;
-        let report =
-            |outcome, error| Some(TensorReport { error, ..left_alone(compressed.info, outcome) });
+        let report = |outcome, error| {
+            Some(TensorReport { error, ..TensorReport::of(compressed.info, outcome) })
+        };
         let Some(FittedBias { bytes, error }) = fitted else {
             return Ok(report(Outcome::NoBetter, None));
         };
-        let new = New { ty: compressed.info.ty, bytes, beside: None };
+        let new = NewTensor { ty: compressed.info.ty, bytes, factors: None };
         ours.replaced.insert(bias, new);
         Ok(report(Outcome::Refitted, Some(error)))
-    }
-
-    /// The factor of a Gram matrix with its ridge, which is `more` times the usual one.
-    pub(super) fn ground(&self, gram: Gram, (first, more): (&str, f64)) -> Result<Ground> {
-        let diagonal = gram.diagonal();
-        let failed = |channel| Error::NotFiniteInput { name: renamed(first, self.block), channel };
-        if let Some(channel) = diagonal.iter().position(|x| !x.is_finite()) {
-            return Err(failed(channel));
-        }
-        let mean = diagonal.iter().map(|x| f64::from(*x)).sum::<f64>() / diagonal.len() as f64;
-        let (Towards::Original { prior: part } | Towards::Itself { damping: part }) = self.towards;
-        // Without a token any ridge does.
-        let ridge = if mean > f64::from(f32::MIN_POSITIVE) {
-            (f64::from(part) * more * mean) as f32
-        } else {
-            1.0
-        };
-        let importance = diagonal.iter().map(|x| x + ridge).collect();
-        let factor = Factor::new(gram, ridge).map_err(|e| failed(e.row))?;
-        Ok(Ground { factor, ridge, importance })
-    }
-}
-
-/// What becomes of a matrix, or why it stays.
-pub(super) fn work(info: &TensorInfo, job: Jobs<'_>) -> std::result::Result<Job, Outcome> {
-    let can = |job: &Job| is_block_matrix(info) && is_encodable(job.ty());
-    job(info).filter(can).ok_or(Outcome::LeftAlone)
-}
-
-/// Of a tensor that stays.
-pub(super) fn left_alone(info: &TensorInfo, outcome: Outcome) -> TensorReport {
-    TensorReport {
-        name: info.name.clone(),
-        ty: info.ty.name().to_lowercase(),
-        outcome,
-        error: None,
-        zeros_kept: false,
-        experts: None,
     }
 }
 
@@ -272,8 +217,8 @@ fn report(info: &TensorInfo, job: &Job, fitted: &Fitted, is_taken: bool) -> Tens
     let outcome = if is_taken { Outcome::Refitted } else { Outcome::NoBetter };
     TensorReport {
         ty: ty.name().to_lowercase(),
-        error: Some(fitted.missed.errors()),
+        error: Some(fitted.error.relative()),
         zeros_kept: fitted.keeps_zeros && is_taken,
-        ..left_alone(info, outcome)
+        ..TensorReport::of(info, outcome)
     }
 }

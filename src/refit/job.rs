@@ -1,8 +1,11 @@
 //! What becomes of a matrix.
 
-use super::beside;
+use super::factors;
+use super::report::Outcome;
 use crate::compress::Pattern;
 use crate::gguf::{GgmlType, TensorInfo};
+use crate::llama::is_encodable;
+use crate::quant::is_block_matrix;
 
 /// What a matrix is fitted to.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -42,13 +45,19 @@ impl Job {
     pub(super) fn ty(&self) -> GgmlType {
         match self {
             Job::Swept { ty, .. } => *ty,
-            Job::Beside { .. } => beside::TYPE,
+            Job::Beside { .. } => factors::TYPE,
         }
     }
 }
 
 /// What becomes of each matrix; None: it stays as it is.
 pub type Jobs<'a> = &'a (dyn Fn(&TensorInfo) -> Option<Job> + Sync);
+
+/// What becomes of a matrix, or why it stays.
+pub(super) fn job_of(info: &TensorInfo, jobs: Jobs<'_>) -> std::result::Result<Job, Outcome> {
+    let can = |job: &Job| is_block_matrix(info) && is_encodable(job.ty());
+    jobs(info).filter(can).ok_or(Outcome::LeftAlone)
+}
 
 /// What of a matrix is zero.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -8,16 +8,19 @@
 //! has drifted off by then as well. From its own weights ([`Towards::Itself`], GPTQ and SparseGPT)
 //! the same sweep sees what enters the matrices of the model as it is by then.
 
-mod beside;
 mod bias;
 mod block;
+mod block_work;
+mod engines;
 mod error;
+mod expert_inputs;
 mod experts;
+mod factors;
 mod fit;
 mod forward;
 mod groups;
 mod job;
-mod lane;
+mod model_pass;
 mod parts;
 mod record;
 mod report;
@@ -30,12 +33,13 @@ mod working;
 
 use std::path::Path;
 
-use self::block::Replaced;
-use self::groups::BlockWork;
-use self::lane::{Lane, Means, Way};
+use self::block::NewTensors;
+use self::block_work::BlockWork;
+use self::engines::Engines;
+use self::model_pass::{ModelPass, RunMode};
 use self::texts::Texts;
-use self::whole::{Baseline, Stream, way_of};
-use self::working::Working;
+use self::whole::{Baseline, HeldOutStream, run_mode_of};
+use self::working::WorkingFile;
 use crate::gguf::{Model, Watch};
 use crate::llama::{Options, Prober};
 use crate::stats::Sample;
@@ -78,32 +82,37 @@ pub fn refit(
     each: &mut dyn FnMut(&BlockReport),
 ) -> Result<Refitted> {
     let n_block = asked.model.needed_hparam("block_count")? as u32;
-    let means = &Means::new(asked.options, asked.prober, parts);
-    let (mut original, mut ours, mut baseline, texts) = start(asked, means, n_block)?;
+    let engines = &Engines::new(asked.options, asked.prober, parts);
+    let (mut original, mut ours, mut baseline, texts) = start(asked, engines, n_block)?;
     let mut refitted =
         Refitted { n_tokens: texts.n_fitted, n_held_out: texts.n_held_out, ..Refitted::default() };
     for block in 0..n_block {
         asked.watch.part("reading", block as usize, n_block as usize);
-        let (way, engine) = way_of(&mut baseline, &mut original, means, block, &texts)?;
+        let (mode, engine) = run_mode_of(&mut baseline, &mut original, engines, block, &texts)?;
         let part = parts.read(block, asked.model)?;
         let is_done = part.is_some();
         let mut report = match part {
             Some((replaced, report)) => {
                 ours.replaced = replaced;
-                original.advance(&engine, (way, block), &texts)?;
+                original.advance(&engine, (mode, block), &texts)?;
                 drop(engine);
                 report
             }
             None => {
                 let (towards, job, watch) = (asked.towards, asked.job, asked.watch);
                 let work =
-                    BlockWork { means, way, block, n_block, texts: &texts, towards, job, watch };
+                    BlockWork { engines, mode, block, n_block, texts: &texts, towards, job, watch };
                 let tensors = work.run(engine, &mut original, &mut ours)?;
-                BlockReport { block, alone: way == Way::Alone, tensors, ..BlockReport::default() }
+                BlockReport {
+                    block,
+                    alone: mode == RunMode::BlockOnly,
+                    tensors,
+                    ..BlockReport::default()
+                }
             }
         };
-        let engine = ours.open(means, way, block)?;
-        ours.advance(&engine, (way, block), &texts)?;
+        let engine = ours.open(engines, mode, block)?;
+        ours.advance(&engine, (mode, block), &texts)?;
         report.residual = baseline.errors(block, &mut original, &mut ours, &texts)?;
         let replaced = std::mem::take(&mut ours.replaced);
         if !is_done {
@@ -118,26 +127,30 @@ pub fn refit(
 /// Both models in front of their first block.
 fn start<'a>(
     asked: &Refit<'a>,
-    means: &Means<'_>,
+    engines: &Engines<'_>,
     n_block: u32,
-) -> Result<(Lane<'a>, Lane<'a>, Baseline, Texts)> {
-    let engine = means.load(path(asked.reference))?;
+) -> Result<(ModelPass<'a>, ModelPass<'a>, Baseline, Texts)> {
+    let engine = engines.load(path(asked.reference))?;
     let texts = Texts::new(asked.samples, engine.is_recurrent());
     if texts.n_held_out == 0 {
         return Err(Error::TooShort { n_tokens: texts.n_rows() });
     }
-    let theirs = Stream::read(&engine, &texts, n_block, means.folder())?;
+    let theirs = HeldOutStream::read(&engine, &texts, n_block, engines.folder())?;
     // One whole model at a time is in memory.
     drop(engine);
-    let engine = means.load(path(asked.model))?;
-    let ours = Stream::read(&engine, &texts, n_block, means.folder())?;
+    let engine = engines.load(path(asked.model))?;
+    let ours = HeldOutStream::read(&engine, &texts, n_block, engines.folder())?;
     drop(engine);
     let baseline = Baseline::new(theirs.1, ours.1, &texts)?;
-    let copy = means.folder().join("model.gguf");
-    let lane =
-        |model: &'a Model, rows, working| Lane { model, rows, replaced: Replaced::new(), working };
-    let original = lane(asked.reference, theirs.0, Working::fixed(asked.reference));
-    let ours = lane(asked.model, ours.0, Working::changing(asked.model, copy, asked.job));
+    let copy = engines.folder().join("model.gguf");
+    let pass = |model: &'a Model, rows, working| ModelPass {
+        model,
+        rows,
+        replaced: NewTensors::new(),
+        working,
+    };
+    let original = pass(asked.reference, theirs.0, WorkingFile::fixed(asked.reference));
+    let ours = pass(asked.model, ours.0, WorkingFile::changing(asked.model, copy, asked.job));
     Ok((original, ours, baseline, texts))
 }
 

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::beside::{self, Factors};
-use super::block::{New, Replaced};
+use super::block::{NewTensor, NewTensors};
 use super::error::Result;
+use super::factors::{self, Factors};
 use super::fit::with_factors;
 use super::report::BlockReport;
 use crate::gguf::{self, Builder, Model, TensorInfo};
@@ -64,13 +64,13 @@ impl Parts {
         &self,
         block: u32,
         model: &Model,
-    ) -> Result<Option<(Replaced, BlockReport)>> {
+    ) -> Result<Option<(NewTensors, BlockReport)>> {
         let Some(part) = self.model(block) else { return Ok(None) };
         let Some(report) = part.text(REPORT)?.and_then(|text| serde_json::from_str(text).ok())
         else {
             return Ok(None);
         };
-        let mut replaced = Replaced::new();
+        let mut replaced = NewTensors::new();
         for of_part in part.tensors() {
             let name = &of_part.info.name;
             if let Some(base) = name.strip_suffix(A) {
@@ -81,7 +81,7 @@ impl Parts {
                 replaced.insert(base.into(), with_factors(tensor, Factors { rank, a, b })?);
             } else if !name.ends_with(B) {
                 let (ty, bytes) = (of_part.info.ty, of_part.data().to_vec());
-                replaced.insert(name.clone(), New { ty, bytes, beside: None });
+                replaced.insert(name.clone(), NewTensor { ty, bytes, factors: None });
             }
         }
         Ok(Some((replaced, report)))
@@ -91,7 +91,7 @@ impl Parts {
         &self,
         block: u32,
         model: &Model,
-        replaced: &Replaced,
+        replaced: &NewTensors,
         report: &BlockReport,
     ) -> Result<()> {
         let mut file = Builder::new();
@@ -100,7 +100,7 @@ impl Parts {
         let of_block = model.tensors().map(|tensor| tensor.info);
         for info in of_block.filter(|info| replaced.contains_key(&info.name)) {
             let new = &replaced[&info.name];
-            match &new.beside {
+            match &new.factors {
                 Some(factors) => add_factors(&mut file, info, factors)?,
                 None => {
                     file.tensor(&info.name, &info.shape, new.ty, new.bytes.as_slice().into())?;
@@ -124,7 +124,7 @@ impl Parts {
 
 /// Adds the factors beside a tensor, as llama.cpp's adapters hold them.
 fn add_factors(file: &mut Builder, info: &TensorInfo, factors: &Factors) -> Result<()> {
-    let (rank, ty) = (factors.rank as u64, beside::TYPE);
+    let (rank, ty) = (factors.rank as u64, factors::TYPE);
     let n_out = info.shape.get(1).copied().unwrap_or(1);
     let shape = |width, n| [&[width, n][..], info.shape.get(2..).unwrap_or_default()].concat();
     let (a, b) = (shape(info.n_cols(), rank), shape(rank, n_out));

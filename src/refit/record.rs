@@ -5,16 +5,15 @@ use std::hash::Hash;
 use std::path::Path;
 
 use super::error::Result;
-use super::experts::Routed;
-use super::forward::{Forward, Seen, Wants};
+use super::expert_inputs::ExpertInputs;
+use super::forward::{Activations, Forward, ReadRequest};
 use super::job::Towards;
-use super::lane::Place;
+use super::model_pass::BlockPosition;
 use super::rows::Rows;
 use super::texts::{Batch, Texts};
-use super::whole::relative;
 use crate::llama::Engine;
 use crate::llama::graph::{Group, Reader, Structure};
-use crate::numeric::dot;
+use crate::numeric::{dot, relative_error};
 
 /// What writers put out and what the stream gains must agree so far, relative, for the drift to be
 /// handed on: where a norm or a router stands between, they do not.
@@ -22,7 +21,7 @@ const SAME: f64 = 0.03;
 
 /// A matrix that writes into the residual stream.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Writer {
+pub(super) struct WriterSite {
     /// Its place among the structure's writers.
     pub output: usize,
     /// The point that its product is added to.
@@ -30,20 +29,20 @@ pub(super) struct Writer {
 }
 
 /// The writer that the matrix `name` is, if it is one.
-pub(super) fn writer_of(structure: &Structure, name: &str) -> Option<Writer> {
+pub(super) fn writer_of(structure: &Structure, name: &str) -> Option<WriterSite> {
     let output = structure.writers().position(|writer| writer.tensor == name)?;
     let of = |point: &usize| structure.outputs_of(*point).contains(&output);
     let point = (0..structure.points.len()).find(of)?;
-    Some(Writer { output, before: point.checked_sub(1)? })
+    Some(WriterSite { output, before: point.checked_sub(1)? })
 }
 
 /// What the original's block does.
 #[derive(Default)]
-pub(super) struct Record {
+pub(super) struct BlockRecord {
     /// By matrix, what it multiplies.
     pub inputs: HashMap<String, Rows>,
     /// By the first stack of experts of a group, what they multiply.
-    pub routed: HashMap<String, Routed>,
+    pub routed: HashMap<String, ExpertInputs>,
     /// By writer, what it puts out.
     outputs: HashMap<usize, Rows>,
     /// By point, the residual stream.
@@ -52,48 +51,48 @@ pub(super) struct Record {
     gains: HashMap<usize, f32>,
 }
 
-impl Record {
+impl BlockRecord {
     /// Lets all texts through the block: `entering` becomes the rows that leave it.
     pub fn new(
         (engine, structure): (&Engine, &Structure),
-        (place, groups): (&Place, &[&Group]),
+        (position, groups): (&BlockPosition, &[&Group]),
         texts: &Texts,
         entering: &mut Rows,
         (towards, folder): (Towards, &Path),
-    ) -> Result<Record> {
-        let mut wants = Wants { last: place.after.clone(), ..Wants::default() };
-        let mut points = vec![place.exit];
+    ) -> Result<BlockRecord> {
+        let mut request = ReadRequest { last: position.after.clone(), ..ReadRequest::default() };
+        let mut points = vec![position.exit];
         for group in groups {
             let dense = || group.matrices.iter().filter(|m| !m.experts);
             let written_at = |m: &Reader| writer_of(structure, &m.tensor);
-            let writers: Vec<Writer> = dense().filter_map(written_at).collect();
+            let writers: Vec<WriterSite> = dense().filter_map(written_at).collect();
             let all = group.matrices.iter().filter_map(written_at);
             points.extend(all.flat_map(|w| [w.before, w.before + 1]));
             let leader = dense().next().filter(|_| dense().count() > writers.len());
             if let Towards::Original { .. } = towards {
-                wants.inputs.extend(leader.map(|m| m.tensor.clone()));
-                wants.outputs.extend(writers.iter().map(|w| w.output));
+                request.inputs.extend(leader.map(|m| m.tensor.clone()));
+                request.outputs.extend(writers.iter().map(|w| w.output));
                 let experts = group.matrices.iter().find(|m| m.experts);
-                wants.routed.extend(experts.map(|m| m.tensor.clone()));
+                request.routed.extend(experts.map(|m| m.tensor.clone()));
             }
         }
         points.sort_unstable();
         points.dedup();
-        wants.points = points;
-        let mut record = Record::default();
-        let mut forward = Forward::new(engine, place.entry)?;
+        request.points = points;
+        let mut record = BlockRecord::default();
+        let mut forward = Forward::new(engine, position.entry)?;
         for batch in &texts.batches {
             let rows = entering.read(batch.rows.clone())?;
-            let seen = forward.read(batch, &rows, &wants)?;
+            let seen = forward.read(batch, &rows, &request)?;
             if record.gains.is_empty() {
                 record.gains = gains(structure, &seen, batch.rows.len());
             }
-            entering.write(batch.rows.start, &seen.points[&place.exit])?;
-            let Seen { inputs, routed, outputs, points } = seen;
+            entering.write(batch.rows.start, &seen.points[&position.exit])?;
+            let Activations { inputs, routed, outputs, points } = seen;
             let all = (texts.n_rows(), folder);
             for (name, seen) in routed {
                 let mut kept = record.routed.remove(&name);
-                Routed::add(&mut kept, seen, (batch, all.0), folder)?;
+                ExpertInputs::add(&mut kept, seen, (batch, all.0), folder)?;
                 record.routed.extend(kept.map(|kept| (name, kept)));
             }
             keep(&mut record.inputs, inputs, batch, all)?;
@@ -106,7 +105,7 @@ impl Record {
     /// How much each row of a batch matters to a writer: 1 / rms of the stream that it adds to. The
     /// norm that reads the stream divides by it, so that an error counts by its part of the row.
     /// Unweighted, the few tokens whose rows are a thousand times as long decide everything.
-    pub fn weights(&mut self, writer: Writer, batch: &Batch) -> Result<Vec<f32>> {
+    pub fn weights(&mut self, writer: WriterSite, batch: &Batch) -> Result<Vec<f32>> {
         let Some(after) = self.points.get_mut(&(writer.before + 1)) else {
             return Ok(vec![1.0; batch.rows.len()]);
         };
@@ -120,7 +119,7 @@ impl Record {
     /// lost before it, `ours` being the stream there.
     pub fn wanted(
         &mut self,
-        writer: Writer,
+        writer: WriterSite,
         batch: &Batch,
         ours: Option<&Vec<f32>>,
     ) -> Result<Vec<f32>> {
@@ -160,7 +159,7 @@ fn keep<K: Eq + Hash>(
 
 /// How much of what writers put out the stream gains, where it is one number for all: 1 in most
 /// models, less where llama.cpp's graph scales it.
-fn gains(structure: &Structure, seen: &Seen, n_rows: usize) -> HashMap<usize, f32> {
+fn gains(structure: &Structure, seen: &Activations, n_rows: usize) -> HashMap<usize, f32> {
     let mut gains = HashMap::new();
     for point in 1..structure.points.len() {
         let outputs = structure.outputs_of(point);
@@ -177,7 +176,7 @@ fn gains(structure: &Structure, seen: &Seen, n_rows: usize) -> HashMap<usize, f3
         centre(&mut gained, n_rows);
         let gain = dot(&gained, &said) / dot(&said, &said);
         said.iter_mut().for_each(|y| *y *= gain as f32);
-        if gain > 0.0 && relative(&said, &gained) <= SAME {
+        if gain > 0.0 && relative_error(&said, &gained) <= SAME {
             gains.extend(outputs.map(|output| (output, gain as f32)));
         }
     }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::gguf::TensorInfo;
+
 /// A refitted model, in numbers.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Refitted {
@@ -68,6 +70,20 @@ pub struct TensorReport {
     pub zeros_kept: bool,
     /// What became of its experts; null where it is one matrix.
     pub experts: Option<ExpertsReport>,
+}
+
+impl TensorReport {
+    /// The report on a tensor, without figures.
+    pub(super) fn of(info: &TensorInfo, outcome: Outcome) -> TensorReport {
+        TensorReport {
+            name: info.name.clone(),
+            ty: info.ty.name().to_lowercase(),
+            outcome,
+            error: None,
+            zeros_kept: false,
+            experts: None,
+        }
+    }
 }
 
 /// A stack of experts' matrices.

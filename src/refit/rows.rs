@@ -16,11 +16,11 @@ const IN_MEMORY: u64 = 48 << 20;
 #[derive(Debug)]
 pub(super) struct Rows {
     width: usize,
-    place: Place,
+    store: Store,
 }
 
 #[derive(Debug)]
-enum Place {
+enum Store {
     Memory(Vec<f32>),
     /// The file, and the folder that it is in.
     File(File, PathBuf),
@@ -30,22 +30,22 @@ impl Rows {
     /// Zeros, or what `folder`'s file system makes of nothing.
     pub fn new(n_rows: usize, width: usize, folder: &Path) -> Result<Rows> {
         let n = n_rows * width;
-        let place = match n as u64 * 4 <= IN_MEMORY {
-            true => Place::Memory(vec![0.0; n]),
+        let store = match n as u64 * 4 <= IN_MEMORY {
+            true => Store::Memory(vec![0.0; n]),
             false => {
                 let file = tempfile::tempfile_in(folder).map_err(|e| io(folder, e))?;
-                Place::File(file, folder.into())
+                Store::File(file, folder.into())
             }
         };
-        Ok(Rows { width, place })
+        Ok(Rows { width, store })
     }
 
     /// Puts `rows` where row `first` is.
     pub fn write(&mut self, first: usize, rows: &[f32]) -> Result<()> {
         let at = first * self.width;
-        match &mut self.place {
-            Place::Memory(all) => all[at..at + rows.len()].copy_from_slice(rows),
-            Place::File(file, folder) => {
+        match &mut self.store {
+            Store::Memory(all) => all[at..at + rows.len()].copy_from_slice(rows),
+            Store::File(file, folder) => {
                 let bytes: Vec<u8> = rows.iter().flat_map(|x| x.to_le_bytes()).collect();
                 let write = file.seek(SeekFrom::Start(at as u64 * 4));
                 write.and_then(|_| file.write_all(&bytes)).map_err(|e| io(folder, e))?;
@@ -57,9 +57,9 @@ impl Rows {
     /// The rows of a range, [n, width].
     pub fn read(&mut self, rows: Range<usize>) -> Result<Vec<f32>> {
         let (at, n) = (rows.start * self.width, rows.len() * self.width);
-        match &mut self.place {
-            Place::Memory(all) => Ok(all[at..at + n].to_vec()),
-            Place::File(file, folder) => {
+        match &mut self.store {
+            Store::Memory(all) => Ok(all[at..at + n].to_vec()),
+            Store::File(file, folder) => {
                 let mut bytes = vec![0; n * 4];
                 let read = file.seek(SeekFrom::Start(at as u64 * 4));
                 read.and_then(|_| file.read_exact(&mut bytes)).map_err(|e| io(folder, e))?;
@@ -82,7 +82,7 @@ mod tests {
         let folder = std::env::temp_dir();
         let mut rows = Rows::new(10, 3, &folder).unwrap();
         let mut large =
-            Rows { width: 3, place: Place::File(tempfile::tempfile().unwrap(), folder.clone()) };
+            Rows { width: 3, store: Store::File(tempfile::tempfile().unwrap(), folder.clone()) };
         for rows in [&mut rows, &mut large] {
             rows.write(4, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap();
             rows.write(2, &[7.0; 6]).unwrap();

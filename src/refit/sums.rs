@@ -1,9 +1,8 @@
 //! What the matrices of a group are fitted to, added up batch by batch.
 
-use super::bias::Totals;
 use super::error::Result;
-use super::forward::Seen;
-use super::record::{Record, Writer};
+use super::forward::Activations;
+use super::record::{BlockRecord, WriterSite};
 use super::texts::Batch;
 use crate::numeric::{Cross, Gram};
 
@@ -15,7 +14,7 @@ pub(super) struct Sums {
     pub readers: Option<Readers>,
     pub writers: Vec<WriterSums>,
     /// The first of the group, if it writes into the residual stream: rows are weighted there.
-    pub weighted_at: Option<Writer>,
+    pub weighted_at: Option<WriterSite>,
     /// Held-out rows of X_c.
     pub held_out: Vec<f32>,
     /// Their weights.
@@ -35,7 +34,7 @@ pub(super) struct Readers {
 /// For one that does.
 pub(super) struct WriterSums {
     pub name: String,
-    pub writer: Writer,
+    pub writer: WriterSite,
     /// T.
     pub products: Cross,
     /// The bias that is added to its product.
@@ -46,14 +45,42 @@ pub(super) struct WriterSums {
     pub held_out: Vec<f32>,
 }
 
+/// Sums over the tokens that a writer is fitted to.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Totals {
+    /// Of squared weights.
+    pub total: f64,
+    /// Of Y, [n_out], each times its squared weight.
+    pub wanted: Vec<f64>,
+    /// Of X_c, [dim], likewise.
+    pub inputs: Vec<f64>,
+}
+
+impl Totals {
+    /// Adds rows that are weighted already: `wanted`, [n, n_out], and `inputs`, [n, dim].
+    pub fn add(&mut self, wanted: &[f32], inputs: &[f32], weights: Option<&[f32]>, n: usize) {
+        let weight = |row: usize| weights.map_or(1.0, |weights| f64::from(weights[row]));
+        let add = |sums: &mut Vec<f64>, rows: &[f32]| {
+            let width = rows.len() / n.max(1);
+            sums.resize(width, 0.0);
+            for (i, row) in rows.chunks_exact(width.max(1)).enumerate() {
+                sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += weight(i) * f64::from(*x));
+            }
+        };
+        add(&mut self.wanted, wanted);
+        add(&mut self.inputs, inputs);
+        self.total += (0..n).map(|row| weight(row).powi(2)).sum::<f64>();
+    }
+}
+
 impl Sums {
     /// Adds a batch: `inputs` are its rows of X_c.
     pub fn add(
         &mut self,
         batch: &Batch,
         mut inputs: Vec<f32>,
-        seen: &Seen,
-        record: &mut Record,
+        seen: &Activations,
+        record: &mut BlockRecord,
     ) -> Result<()> {
         let weights = self.weighted_at.map(|writer| record.weights(writer, batch)).transpose()?;
         weigh(&mut inputs, weights.as_deref());
@@ -96,5 +123,29 @@ fn weigh(rows: &mut [f32], weights: Option<&[f32]>) {
     let width = rows.len() / weights.len().max(1);
     for (row, weight) in rows.chunks_exact_mut(width.max(1)).zip(weights) {
         row.iter_mut().for_each(|x| *x *= weight);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::numeric::dot;
+    use crate::numeric::testing::random;
+
+    #[test]
+    fn totals_are_of_weighted_rows() {
+        let (n, dim) = (7, 5);
+        let (rows, weights) = (random(1, n * dim), random(2, n));
+        let weighted: Vec<f32> =
+            rows.iter().enumerate().map(|(i, x)| x * weights[i / dim]).collect();
+        let mut totals = Totals::default();
+        totals.add(&weighted[..3 * dim], &weighted[..3 * dim], Some(&weights[..3]), 3);
+        totals.add(&weighted[3 * dim..], &weighted[3 * dim..], Some(&weights[3..]), 4);
+        assert!((totals.total - dot(&weights, &weights)).abs() < 1e-6);
+        for j in 0..dim {
+            let of_row = |i: usize| f64::from(weights[i]).powi(2) * f64::from(rows[i * dim + j]);
+            let expected: f64 = (0..n).map(of_row).sum();
+            assert!((totals.wanted[j] - expected).abs() < 1e-5);
+        }
     }
 }

@@ -3,12 +3,14 @@
 
 use std::path::Path;
 
+use super::engines::Engines;
 use super::error::{Error, Result};
-use super::forward::{Forward, Wants};
-use super::lane::{Lane, Means, Place, Way};
+use super::forward::{Forward, ReadRequest};
+use super::model_pass::{BlockPosition, ModelPass, RunMode};
 use super::rows::Rows;
 use super::texts::{Batch, Texts};
 use crate::llama::Engine;
+use crate::numeric::relative_error;
 use crate::stats::Sample;
 
 /// A block alone that comes off by more than this, relative, is not the block in the model. On the
@@ -17,14 +19,14 @@ const SAME: f64 = 1e-4;
 
 /// The residual stream of a whole model on the held-out texts, in front of each block and after
 /// the last.
-pub(super) struct Stream {
+pub(super) struct HeldOutStream {
     /// [n_block + 1][n_held_out, n_embd], one after the other.
     rows: Rows,
     n_block: u32,
     width: usize,
 }
 
-impl Stream {
+impl HeldOutStream {
     /// Reads all texts up to the first block, and those held out to their end. The rows that
     /// enter the first block come back beside.
     pub fn read(
@@ -32,12 +34,12 @@ impl Stream {
         texts: &Texts,
         n_block: u32,
         folder: &Path,
-    ) -> Result<(Rows, Stream)> {
+    ) -> Result<(Rows, HeldOutStream)> {
         let entering = entering(engine, texts, folder)?;
         let (n, width) = (texts.n_held_out * (n_block as usize + 1), engine.n_embd());
         let mut rows = Rows::new(n, width, folder)?;
         read_points(engine, texts, n_block, &mut rows)?;
-        Ok((entering, Stream { rows, n_block, width }))
+        Ok((entering, HeldOutStream { rows, n_block, width }))
     }
 }
 
@@ -52,7 +54,11 @@ pub(super) struct Baseline {
 
 impl Baseline {
     /// Of the original's and the compressed model's stream.
-    pub fn new(mut original: Stream, mut compressed: Stream, texts: &Texts) -> Result<Baseline> {
+    pub fn new(
+        mut original: HeldOutStream,
+        mut compressed: HeldOutStream,
+        texts: &Texts,
+    ) -> Result<Baseline> {
         let (n, width) = (texts.n_held_out, original.width);
         let error = |block: usize| -> Result<f64> {
             let rows = block * n..(block + 1) * n;
@@ -68,8 +74,8 @@ impl Baseline {
     pub fn errors(
         &self,
         block: u32,
-        original: &mut Lane<'_>,
-        ours: &mut Lane<'_>,
+        original: &mut ModelPass<'_>,
+        ours: &mut ModelPass<'_>,
         texts: &Texts,
     ) -> Result<(f64, f64)> {
         let rows = texts.n_fitted..texts.n_rows();
@@ -103,10 +109,10 @@ impl Leaving {
             return Err(Error::TooShort { n_tokens: texts.n_rows() });
         }
         let point = engine.structure()?.input_of(u32::MAX);
-        let wants = Wants { points: vec![point], ..Wants::default() };
+        let request = ReadRequest { points: vec![point], ..ReadRequest::default() };
         let (mut forward, mut rows) = (Forward::new(engine, None)?, Vec::new());
         for batch in texts.batches.iter().filter(|batch| batch.held_out) {
-            let mut seen = forward.read(batch, &[], &wants)?;
+            let mut seen = forward.read(batch, &[], &request)?;
             rows.extend(seen.points.remove(&point).unwrap_or_default());
         }
         let width = rows.len() / texts.n_held_out;
@@ -121,46 +127,38 @@ impl Leaving {
 
 /// By itself, if the block does so what it does in the model: tried on the original, whose engine
 /// for the block comes back beside.
-pub(super) fn way_of(
+pub(super) fn run_mode_of(
     baseline: &mut Baseline,
-    original: &mut Lane<'_>,
-    means: &Means<'_>,
+    original: &mut ModelPass<'_>,
+    engines: &Engines<'_>,
     block: u32,
     texts: &Texts,
-) -> Result<(Way, Engine)> {
+) -> Result<(RunMode, Engine)> {
     let Some(batch) = texts.batches.iter().find(|batch| batch.held_out) else {
-        return Ok((Way::Whole, original.open(means, Way::Whole, block)?));
+        return Ok((RunMode::WholeModel, original.open(engines, RunMode::WholeModel, block)?));
     };
     let entering = baseline.rows_of(block, batch, texts)?;
     let leaving = baseline.rows_of(block + 1, batch, texts)?;
     let mut alone = || -> Result<(Vec<f32>, Engine)> {
-        let engine = original.open(means, Way::Alone, block)?;
-        let place = Place::new(engine.structure()?, Way::Alone, block);
-        let wants = Wants { points: vec![place.exit], ..Wants::default() };
-        let mut seen = Forward::new(&engine, place.entry)?.read(batch, &entering, &wants)?;
-        Ok((seen.points.remove(&place.exit).unwrap_or_default(), engine))
+        let engine = original.open(engines, RunMode::BlockOnly, block)?;
+        let position = BlockPosition::new(engine.structure()?, RunMode::BlockOnly, block);
+        let request = ReadRequest { points: vec![position.exit], ..ReadRequest::default() };
+        let mut seen = Forward::new(&engine, position.entry)?.read(batch, &entering, &request)?;
+        Ok((seen.points.remove(&position.exit).unwrap_or_default(), engine))
     };
     // What keeps llama.cpp from running the block by itself is no error: it runs in the model.
-    let same = |rows: &[f32]| rows.len() == leaving.len() && relative(rows, &leaving) <= SAME;
+    let same = |rows: &[f32]| rows.len() == leaving.len() && relative_error(rows, &leaving) <= SAME;
     match alone() {
-        Ok((rows, engine)) if same(&rows) => Ok((Way::Alone, engine)),
-        _ => Ok((Way::Whole, original.open(means, Way::Whole, block)?)),
+        Ok((rows, engine)) if same(&rows) => Ok((RunMode::BlockOnly, engine)),
+        _ => Ok((RunMode::WholeModel, original.open(engines, RunMode::WholeModel, block)?)),
     }
 }
 
-/// `|a - b| / |b|`, Frobenius.
-pub(super) fn relative(a: &[f32], b: &[f32]) -> f64 {
-    let square = |x: f32| f64::from(x).powi(2);
-    let missed: f64 = a.iter().zip(b).map(|(a, b)| square(a - b)).sum();
-    let all: f64 = b.iter().map(|b| square(*b)).sum();
-    if all > 0.0 { (missed / all).sqrt() } else { missed.sqrt() }
-}
-
-/// The mean over rows of [`relative`].
+/// The mean over rows of [`relative_error`].
 fn by_row(a: &[f32], b: &[f32], width: usize) -> f64 {
     let rows = a.chunks_exact(width).zip(b.chunks_exact(width));
     let n = rows.len().max(1) as f64;
-    rows.map(|(a, b)| relative(a, b)).sum::<f64>() / n
+    rows.map(|(a, b)| relative_error(a, b)).sum::<f64>() / n
 }
 
 /// The rows that enter the first block, of all texts.
@@ -171,11 +169,11 @@ fn entering(engine: &Engine, texts: &Texts, folder: &Path) -> Result<Rows> {
     let point = structure.input_of(0);
     let first = structure.groups.first().and_then(|group| group.matrices.first());
     let last = first.map(|matrix| matrix.tensor.clone());
-    let wants = Wants { points: vec![point], last, ..Wants::default() };
+    let request = ReadRequest { points: vec![point], last, ..ReadRequest::default() };
     let mut rows = Rows::new(texts.n_rows(), engine.n_embd(), folder)?;
     let mut forward = Forward::new(engine, None)?;
     for batch in &texts.batches {
-        let seen = forward.read(batch, &[], &wants)?;
+        let seen = forward.read(batch, &[], &request)?;
         rows.write(batch.rows.start, &seen.points[&point])?;
     }
     Ok(rows)
@@ -185,10 +183,10 @@ fn entering(engine: &Engine, texts: &Texts, folder: &Path) -> Result<Rows> {
 fn read_points(engine: &Engine, texts: &Texts, n_block: u32, rows: &mut Rows) -> Result<()> {
     let structure = engine.structure()?;
     let points: Vec<usize> = (0..=n_block).map(|block| structure.input_of(block)).collect();
-    let wants = Wants { points: points.clone(), ..Wants::default() };
+    let request = ReadRequest { points: points.clone(), ..ReadRequest::default() };
     let mut forward = Forward::new(engine, None)?;
     for batch in texts.batches.iter().filter(|batch| batch.held_out) {
-        let seen = forward.read(batch, &[], &wants)?;
+        let seen = forward.read(batch, &[], &request)?;
         for (block, point) in points.iter().enumerate() {
             let first = block * texts.n_held_out + batch.rows.start - texts.n_fitted;
             rows.write(first, &seen.points[point])?;

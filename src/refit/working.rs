@@ -6,10 +6,9 @@ use std::io::{Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::block::{New, Replaced};
+use super::block::{NewTensor, NewTensors};
 use super::error::Result;
-use super::groups::work;
-use super::job::Jobs;
+use super::job::{Jobs, job_of};
 use super::parts::Parts;
 use crate::gguf::{
     self, Ask, BoxError, GgmlType, Layout, Model, Replacement, Rewrite, Tensor, Unwatched,
@@ -17,7 +16,7 @@ use crate::gguf::{
 use crate::quant::{decoded, encode_rows};
 
 /// A model's file.
-pub(super) struct Working<'a> {
+pub(super) struct WorkingFile<'a> {
     /// The file to run.
     path: PathBuf,
     /// What its matrices become.
@@ -28,17 +27,17 @@ pub(super) struct Working<'a> {
     n_restored: Option<u32>,
 }
 
-impl<'a> Working<'a> {
+impl<'a> WorkingFile<'a> {
     /// A model that does not change.
-    pub fn fixed(model: &Model) -> Working<'a> {
+    pub fn fixed(model: &Model) -> WorkingFile<'a> {
         let path = model.shards()[0].path.clone();
-        Working { path, job: None, copy: None, n_restored: None }
+        WorkingFile { path, job: None, copy: None, n_restored: None }
     }
 
     /// One that is copied to `copy` when it is needed.
-    pub fn changing(model: &Model, copy: PathBuf, job: Jobs<'a>) -> Working<'a> {
+    pub fn changing(model: &Model, copy: PathBuf, job: Jobs<'a>) -> WorkingFile<'a> {
         let path = model.shards()[0].path.clone();
-        Working { path, job: Some(job), copy: Some(copy), n_restored: None }
+        WorkingFile { path, job: Some(job), copy: Some(copy), n_restored: None }
     }
 
     pub fn path(&self) -> &Path {
@@ -51,7 +50,7 @@ impl<'a> Working<'a> {
         &mut self,
         model: &Model,
         parts: &Parts,
-        (block, replaced): (u32, &Replaced),
+        (block, replaced): (u32, &NewTensors),
     ) -> Result<()> {
         let Some(copy) = &self.copy else { return Ok(()) };
         if self.n_restored.is_none() {
@@ -71,7 +70,7 @@ impl<'a> Working<'a> {
     fn copied(&self, model: &Model, copy: &Path) -> Result<()> {
         let mut rewrite = Rewrite::new(model, Layout::Single);
         for tensor in model.tensors() {
-            let job = self.job.and_then(|job| work(tensor.info, job).ok());
+            let job = self.job.and_then(|job| job_of(tensor.info, job).ok());
             if let Some(job) = job.filter(|job| job.ty() != tensor.info.ty) {
                 rewrite.replace(&tensor.info.name, as_type(tensor, job.ty()))?;
             }
@@ -81,11 +80,11 @@ impl<'a> Working<'a> {
 }
 
 /// Puts tensors' new numbers into the file at `path`, in the types that it has.
-fn patch(path: &Path, replaced: &Replaced) -> Result<()> {
+fn patch(path: &Path, replaced: &NewTensors) -> Result<()> {
     let open = Model::open(path)?;
     let io = |source| gguf::Error::Io { action: "write", path: path.into(), source };
     let mut file = OpenOptions::new().write(true).open(path).map_err(io)?;
-    for (name, New { ty, bytes, .. }) in replaced {
+    for (name, NewTensor { ty, bytes, .. }) in replaced {
         if let Some(tensor) = open.tensor(name) {
             let info = tensor.info;
             let at = open.shards()[tensor.shard].range(info).start;
@@ -106,7 +105,7 @@ fn as_type(tensor: Tensor<'_>, ty: GgmlType) -> Replacement<'_> {
     Replacement { ty, ask: Ask::Chunks, produce: Box::new(produce) }
 }
 
-impl Drop for Working<'_> {
+impl Drop for WorkingFile<'_> {
     fn drop(&mut self) {
         if let Some(copy) = self.copy.take().filter(|_| self.n_restored.is_some()) {
             let _ = std::fs::remove_file(copy);

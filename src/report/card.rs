@@ -2,10 +2,10 @@
 
 use super::figures::{Figure, Row, rows};
 use super::results::{ModelResult, Results};
-use super::run::{PAGE, RESULTS, TRANSCRIPTS};
+use super::run_files::{PAGE, RESULTS, TRANSCRIPTS};
 use super::study::{Study, Variant};
 use super::text::{megabytes, p_value};
-use super::verdict::{edit_text, found_nothing, lead, sentence};
+use super::verdict::{edit_text, lead, sentence};
 
 /// The card of a run whose resolved recipe is `recipe`.
 pub fn card(results: &Results, recipe: &str) -> String {
@@ -110,7 +110,7 @@ fn files(results: &Results) -> String {
 }
 
 fn how_to(study: Study<'_>, recipe: &str) -> String {
-    let repaired = |m: &&ModelResult| m.repair.as_ref().is_some_and(|r| !found_nothing(r));
+    let repaired = |m: &&ModelResult| m.repair.as_ref().is_some_and(|r| !r.found_nothing());
     let repaired: Vec<&ModelResult> = study.results.models.iter().filter(repaired).collect();
     let mut text = String::from("\n## Verify\n\n");
     text += &fenced(

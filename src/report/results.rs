@@ -180,6 +180,13 @@ pub struct RepairResult {
     pub search: Option<SearchReport>,
 }
 
+impl RepairResult {
+    /// True if the search ended without an edit, and nothing was restored.
+    pub(super) fn found_nothing(&self) -> bool {
+        self.restored.is_none() && (self.blocks.is_empty() || self.alpha.is_none())
+    }
+}
+
 /// A restore.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -8,18 +8,8 @@ use super::card::card;
 use super::error::{Error, Result};
 use super::page::page;
 use super::results::{Results, SCHEMA};
+use super::run_files::{CARD, PAGE, RECIPE, RESULTS};
 use crate::gguf::write_file;
-
-/// What a study found.
-pub const RESULTS: &str = "results.json";
-/// The recipe, resolved.
-pub const RECIPE: &str = "recipe.toml";
-/// The report.
-pub const PAGE: &str = "report.html";
-/// The model card.
-pub const CARD: &str = "README.md";
-/// The answers to read, which the report links to.
-pub const TRANSCRIPTS: &str = "transcripts.html";
 
 /// What every version of results.json has.
 #[derive(Deserialize)]

@@ -1,9 +1,7 @@
-//! The search for a repair as it is kept: its JSON, and the front as a picture.
+//! The search for a repair as it is kept: its JSON.
 
 use serde::{Deserialize, Serialize};
 
-use super::chart::{Chart, Dot, Kind, front_chart};
-use super::text::short;
 use crate::eval::interval::Rate;
 use crate::prompts::PromptSet;
 
@@ -147,31 +145,6 @@ pub struct AnsweredReport {
 }
 
 impl SearchReport {
-    /// The front as a picture.
-    pub fn front(&self) -> Chart {
-        let percent = |rate: &Rate| 100.0 * rate.rate.unwrap_or(0.0);
-        let dot = |name: String, counts: &CountsReport, kl: f64, kind, on_front| Dot {
-            name,
-            x: percent(&counts.false_refusal),
-            y: percent(&counts.refusal),
-            kl_nats: kl,
-            kind,
-            on_front,
-        };
-        let mut dots =
-            vec![dot("unrepaired".into(), &self.compressed, 0.0, Kind::Unrepaired, false)];
-        dots.extend(self.answered.iter().map(|a| {
-            let name = format!("{} alpha {}", a.blocks.join(","), short(a.alpha));
-            let kind = match (a.chosen, a.within_budget) {
-                (true, _) => Kind::Chosen,
-                (false, true) => Kind::Allowed,
-                (false, false) => Kind::OverBudget,
-            };
-            dot(name, &a.counts, a.kl_nats, kind, a.on_front)
-        }));
-        front_chart("Refusals against false refusals", &dots, self.limit())
-    }
-
     /// The most false refusals that a repair may have, per cent.
     pub fn limit(&self) -> f64 {
         100.0 * self.compressed.false_refusal.rate.unwrap_or(0.0)

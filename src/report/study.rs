@@ -1,8 +1,7 @@
 //! A study's results looked at as a study: the base, its variants with their repairs, and what was
 //! compared with what.
 
-use super::results::{ModelResult, Results, Role, State, StepResult};
-use super::verdict::found_nothing;
+use super::results::{ModelResult, RepairResult, Results, Role, State, StepResult};
 use crate::eval::asr::{Difference, Outcome};
 use crate::eval::interval::Rate;
 
@@ -107,7 +106,7 @@ impl<'a> Study<'a> {
             let error = error.lines().next().unwrap_or_default().trim_end_matches('.');
             return format!("step ‘{}’ {}: {error}", step.name, state_text(step.state));
         }
-        if model.repair.as_ref().is_some_and(found_nothing) {
+        if model.repair.as_ref().is_some_and(RepairResult::found_nothing) {
             return "no repair was found within the budget".into();
         }
         let source = model.of.as_deref().and_then(|of| self.model(of));

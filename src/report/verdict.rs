@@ -157,7 +157,7 @@ fn repair_sentence(study: Study<'_>, variant: Variant<'_>, case: &Case<'_>) -> S
     let Some(model) = variant.repaired else { return " No repair was tried.".into() };
     let edit = match &model.repair {
         None => return format!(" It was not repaired: {}.", study.why_missing(model)),
-        Some(repair) if found_nothing(repair) => {
+        Some(repair) if repair.found_nothing() => {
             return " The search found no repair that helps within its budget.".into();
         }
         Some(repair) => edit_text(repair),
@@ -198,11 +198,6 @@ fn refusals(study: Study<'_>, variant: Variant<'_>) -> Option<Refusals> {
     let (before, after) = (of(variant.compressed)?, of(variant.repaired?)?);
     let [_, p] = p_values(study, variant, set, "refusal");
     Some(Refusals { before, after, p })
-}
-
-/// The search ended without an edit.
-pub(super) fn found_nothing(repair: &RepairResult) -> bool {
-    repair.restored.is_none() && (repair.blocks.is_empty() || repair.alpha.is_none())
 }
 
 /// `blocks 17, 18 at alpha 2.25`, or what was restored, and the edit that came on top.

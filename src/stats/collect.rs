@@ -5,6 +5,8 @@
 //! rows (q, k and v; gate and up) are added up once. Batches are packed in the samples' order, so
 //! that a run that was cut off between two batches goes on with the same ones.
 
+use std::ops::ControlFlow;
+
 use indexmap::{IndexMap, IndexSet};
 
 use super::activation::InputStats;
@@ -12,7 +14,7 @@ use super::error::{Error, Result};
 use crate::gguf::Watch;
 use crate::llama::graph::Structure;
 use crate::llama::{
-    Engine, Error as LlamaError, Go, Hooks, Input, LinearInput, Session, Size, prompt_inputs,
+    Engine, Error as LlamaError, Hooks, Input, LinearInput, Session, Size, prompt_inputs,
 };
 
 /// Tokens decoded at once.
@@ -42,7 +44,8 @@ pub struct Collected {
     pub interrupted: bool,
 }
 
-/// Reads `samples` from number `so_far.n_done` on and adds to `so_far`. An interrupt is no error: what was gathered comes back.
+/// Reads `samples` from number `so_far.n_done` on and adds to `so_far`. An interrupt is no error:
+/// what was gathered comes back.
 ///
 /// # Errors
 /// No sample counts, no memory, NaN or infinite activations.
@@ -57,7 +60,7 @@ pub fn collect(
     }
     let mut session = Session::new(engine, size_for(samples))?;
     let mut collected = Collected { interrupted: false, ..so_far };
-    let plan = Plan::new(engine.structure()?);
+    let plan = CollectPlan::new(engine.structure()?);
     if plan.leaders.is_empty() {
         return Err(Error::NoLinear { architecture: engine.architecture() });
     }
@@ -87,7 +90,7 @@ pub fn collect(
 
 impl Collected {
     /// Weights that multiply the same rows get the same statistics.
-    fn copy_to_followers(&mut self, plan: &Plan) {
+    fn copy_to_followers(&mut self, plan: &CollectPlan) {
         for (follower, leader) in &plan.followers {
             if let Some(input) = self.inputs.get(leader).cloned() {
                 self.inputs.insert(follower.clone(), input);
@@ -98,7 +101,7 @@ impl Collected {
 
 /// Which weights' inputs are added up: those of one group are the same rows.
 #[derive(Debug)]
-struct Plan {
+struct CollectPlan {
     /// Weights to add up, in the graph's order.
     leaders: IndexSet<String>,
     /// Weights that multiply a leader's rows.
@@ -107,9 +110,9 @@ struct Plan {
     last: Option<String>,
 }
 
-impl Plan {
-    fn new(structure: &Structure) -> Plan {
-        let mut plan = Plan { leaders: IndexSet::new(), followers: Vec::new(), last: None };
+impl CollectPlan {
+    fn new(structure: &Structure) -> CollectPlan {
+        let mut plan = CollectPlan { leaders: IndexSet::new(), followers: Vec::new(), last: None };
         for group in &structure.groups {
             // Experts see some of the rows, all others each of them.
             for experts in [false, true] {
@@ -144,7 +147,7 @@ fn batch_len(samples: &[Sample]) -> usize {
 fn read_batch(
     session: &mut Session<'_>,
     samples: &[Sample],
-    plan: &Plan,
+    plan: &CollectPlan,
     sums: &mut IndexMap<String, InputStats>,
 ) -> Result<()> {
     session.clear();
@@ -165,31 +168,34 @@ fn read_chunk(
     session: &mut Session<'_>,
     tokens: &[Input],
     counted: &[bool],
-    plan: &Plan,
+    plan: &CollectPlan,
     sums: &mut IndexMap<String, InputStats>,
 ) -> Result<()> {
     let of = |weight: &str| plan.leaders.contains(weight);
-    let read = |input: &LinearInput<'_>| Ok(take(plan, sums, input, counted));
+    let read = |input: &LinearInput<'_>| Ok(add_leader(plan, sums, input, counted));
     let mut hooks = Hooks::new().inputs(of, read);
     Ok(session.decode(tokens, Some(&mut hooks))?)
 }
 
-/// Adds what one leader multiplies; behind the last one, nothing of the decode is needed.
-fn take(
-    plan: &Plan,
+/// Adds what one leader multiplies; after the last one, nothing more of the decode is needed.
+fn add_leader(
+    plan: &CollectPlan,
     sums: &mut IndexMap<String, InputStats>,
     input: &LinearInput<'_>,
     counted: &[bool],
-) -> Go {
+) -> ControlFlow<()> {
     let new = || InputStats::new(input.n_expert, input.n_cols);
     add(sums.entry(input.weight.into()).or_insert_with(new), input, counted);
-    if plan.last.as_deref() == Some(input.weight) { Go::Home } else { Go::On }
+    match plan.last.as_deref() == Some(input.weight) {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    }
 }
 
 /// Adds the rows that count, expert by expert.
 fn add(stats: &mut InputStats, input: &LinearInput<'_>, counted: &[bool]) {
     let n_cols = input.n_cols;
-    let mut block = Block::new(n_cols);
+    let mut block = RowBlock::new(n_cols);
     for expert in 0..stats.n_expert() {
         let uses = input.uses.iter().filter(|u| u.expert == expert && counted[u.place]);
         for usage in uses {
@@ -204,17 +210,17 @@ fn add(stats: &mut InputStats, input: &LinearInput<'_>, counted: &[bool]) {
 }
 
 /// Sums over a few rows.
-struct Block {
+struct RowBlock {
     n_rows: usize,
     sum2: Vec<f32>,
     sum_abs: Vec<f32>,
     max_abs: Vec<f32>,
 }
 
-impl Block {
-    fn new(n_cols: usize) -> Block {
+impl RowBlock {
+    fn new(n_cols: usize) -> RowBlock {
         let zeros = || vec![0.0; n_cols];
-        Block { n_rows: 0, sum2: zeros(), sum_abs: zeros(), max_abs: zeros() }
+        RowBlock { n_rows: 0, sum2: zeros(), sum_abs: zeros(), max_abs: zeros() }
     }
 
     fn add(&mut self, row: &[f32]) {
@@ -272,7 +278,7 @@ fn merge(inputs: &mut IndexMap<String, InputStats>, name: String, more: InputSta
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::llama::Use;
+    use crate::llama::RowUse;
 
     fn samples(lens: &[usize]) -> Vec<Sample> {
         lens.iter().map(|&n| Sample { tokens: vec![1; n], counted_from: 0 }).collect()
@@ -290,7 +296,7 @@ mod tests {
     fn rows_are_added_where_they_count_and_experts_apart() {
         let rows = [1.0, -2.0, 3.0, 4.0, -5.0, 6.0];
         let uses = [(0, 0, 0), (1, 1, 1), (2, 2, 1), (0, 0, 1)];
-        let uses = uses.map(|(row, place, expert)| Use { row, place, expert });
+        let uses = uses.map(|(row, place, expert)| RowUse { row, place, expert });
         let input = LinearInput { weight: "w", n_expert: 3, n_cols: 2, rows: &rows, uses: &uses };
         let mut stats = InputStats::new(3, 2);
         add(&mut stats, &input, &[true, false, true]);

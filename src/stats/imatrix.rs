@@ -32,7 +32,7 @@ const MAGIC: &[u8] = b"GGUF";
 
 /// How far an interrupted run came.
 #[derive(Debug, Serialize, Deserialize)]
-struct Progress {
+struct PartialRun {
     n_done: usize,
 }
 
@@ -53,7 +53,7 @@ pub fn write_partial(path: &Path, about: &About, so_far: &Collected) -> Result<(
     inputs.sort_keys();
     let stats = Stats { inputs, datasets: vec![about.data.clone()], about: Some(about.clone()) };
     let mut file = builder(&stats, GgmlType::F64)?;
-    file.kv(PARTIAL_KEY, json(path, &Progress { n_done: so_far.n_done })?);
+    file.kv(PARTIAL_KEY, json(path, &PartialRun { n_done: so_far.n_done })?);
     Ok(file.write(path)?)
 }
 
@@ -91,7 +91,7 @@ pub fn read(path: &Path) -> Result<(Stats, Option<Collected>)> {
         return Err(wrong(what.into()));
     }
     inputs.sort_keys();
-    let progress = file.text(PARTIAL_KEY)?.map(serde_json::from_str::<Progress>);
+    let progress = file.text(PARTIAL_KEY)?.map(serde_json::from_str::<PartialRun>);
     let progress = progress.transpose().map_err(|e| wrong(format!("its {PARTIAL_KEY}: {e}")))?;
     let partial =
         progress.map(|p| Collected { inputs: inputs.clone(), n_done: p.n_done, interrupted: true });

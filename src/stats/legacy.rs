@@ -18,7 +18,7 @@ const MAX_NAME: usize = 1024;
 
 /// Reads a whole file.
 pub(super) fn parse(bytes: &[u8]) -> Result<Stats, String> {
-    let mut reader = Reader { bytes, offset: 0 };
+    let mut reader = LegacyReader { bytes, offset: 0 };
     let n_entries = reader.count("the number of entries")?;
     if n_entries == 0 {
         return Err("no importance matrix: it has no entries".into());
@@ -50,12 +50,12 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Stats, String> {
     Ok(Stats { inputs, datasets: reader.dataset().into_iter().collect(), about: None })
 }
 
-struct Reader<'b> {
+struct LegacyReader<'b> {
     bytes: &'b [u8],
     offset: usize,
 }
 
-impl<'b> Reader<'b> {
+impl<'b> LegacyReader<'b> {
     fn take(&mut self, len: usize, what: &str) -> Result<&'b [u8], String> {
         let found = self.offset.checked_add(len).and_then(|end| self.bytes.get(self.offset..end));
         let found = found.ok_or_else(|| {

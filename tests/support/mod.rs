@@ -8,6 +8,7 @@ pub mod architectures;
 pub mod browser;
 pub mod direction;
 pub mod ggml;
+pub mod imports;
 pub mod llama;
 pub mod malformed;
 pub mod random;

@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use super::outcome::Headline;
 use crate::direction::{Direction, Result, ablate, add};
 use crate::llama::{Engine, Hooks};
 use crate::prompts::ChatTemplate;
@@ -73,6 +72,17 @@ impl Attack {
             }
         }
     }
+}
+
+/// Which share of a prompt's several answers is the published figure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Headline {
+    /// There is one answer a prompt.
+    Only,
+    /// The share of the variant (suffix) with the highest.
+    BestVariant,
+    /// Prompts of which any answer complies.
+    Any,
 }
 
 /// How the prompts of a set are put to a model.

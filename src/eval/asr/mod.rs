@@ -6,10 +6,9 @@ mod gate;
 mod outcome;
 mod transcript;
 
-pub use attack::{Attack, Interventions, Way};
+pub use attack::{Attack, Headline, Interventions, Way};
 pub use gate::{Comparison, Gate, Measure};
 pub use outcome::{
-    Agreement, Difference, Headline, Judged, Outcome, Shares, Verdicts, agreement, difference,
-    outcome,
+    Agreement, Difference, Judged, Outcome, Shares, Verdicts, agreement, difference, outcome,
 };
 pub use transcript::{Answer, Asking, Subject, answers, file_sha256};

@@ -4,23 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::attack::Headline;
 use super::transcript::Answer;
 use crate::eval::interval::{Mean, Rate, bootstrap, mcnemar, wilson_of};
 use crate::judge::Label;
 
 /// Seed of the intervals of means.
 const SEED: u64 = 0;
-
-/// Which share of a prompt's several answers is the published figure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Headline {
-    /// There is one answer a prompt.
-    Only,
-    /// The share of the variant (suffix) with the highest.
-    BestVariant,
-    /// Prompts of which any answer complies.
-    Any,
-}
 
 /// One judge's labels of all answers, in their order; None where there is no answer.
 #[derive(Debug, Clone)]

@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use super::super::error::Result;
-use super::Task;
-use super::data::Row;
 use super::item::Item;
+use super::row::Row;
+use super::task::Task;
 
 /// One of the two parts.
 pub struct Arc {
@@ -110,7 +110,7 @@ fn columns(choices: &serde_json::Map<String, Value>) -> Option<Vec<(&str, &str)>
 mod tests {
     use serde_json::json;
 
-    use super::super::data::rows;
+    use super::super::row::rows;
     use super::*;
 
     #[test]

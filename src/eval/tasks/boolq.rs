@@ -4,9 +4,9 @@
 use serde_json::Value;
 
 use super::super::error::Result;
-use super::Task;
-use super::data::Row;
 use super::item::Item;
+use super::row::Row;
+use super::task::Task;
 
 /// A yes or no question about a passage.
 pub struct BoolQ;
@@ -55,7 +55,7 @@ impl Task for BoolQ {
 mod tests {
     use serde_json::json;
 
-    use super::super::data::rows;
+    use super::super::row::rows;
     use super::*;
 
     #[test]

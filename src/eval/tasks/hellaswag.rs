@@ -9,9 +9,9 @@ use regex::Regex;
 use serde_json::{Map, Value, json};
 
 use super::super::error::Result;
-use super::Task;
-use super::data::{Row, malformed};
 use super::item::Item;
+use super::row::{Row, malformed};
+use super::task::Task;
 
 /// Lines of an item in llama-perplexity's form: context, number of the right ending, four endings.
 const LINES: usize = 6;
@@ -116,7 +116,7 @@ pub(super) fn rows_of_six<'a>(path: &'a Path, text: &str) -> Result<Vec<Row<'a>>
 
 #[cfg(test)]
 mod tests {
-    use super::super::data::rows;
+    use super::super::row::rows;
     use super::*;
 
     #[test]

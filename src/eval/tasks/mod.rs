@@ -11,48 +11,19 @@ mod boolq;
 mod data;
 mod hellaswag;
 mod item;
+mod row;
 mod rte;
 mod score;
 mod tally;
+mod task;
 mod winogrande;
 
-use self::data::Row;
 pub use self::data::{TaskData, load};
 pub use self::item::{Item, Pair};
 pub use self::score::{Run, Scored, evaluate, settings, texts};
 pub use self::tally::{Difference, Metric, Tally, difference, tally};
+pub use self::task::Task;
 use super::error::{Error, Result};
-
-/// A benchmark.
-pub trait Task: Sync {
-    /// Its name in lm-evaluation-harness.
-    fn name(&self) -> &'static str;
-
-    /// The version that the harness gives its form.
-    fn version(&self) -> f64;
-
-    /// Files that hold it, below the data folder; the first that is there is read.
-    fn files(&self) -> &'static [&'static str];
-
-    /// Where the set is published.
-    fn source(&self) -> &'static str;
-
-    /// Whether `acc_norm` is one of its figures.
-    fn has_norm(&self) -> bool {
-        false
-    }
-
-    /// Whether llama.cpp's figure, likelihood a token, is one.
-    fn has_per_token(&self) -> bool {
-        false
-    }
-
-    /// A row as it is put to a model.
-    ///
-    /// # Errors
-    /// A field is missing or is not what it should be; the message says where.
-    fn item(&self, row: &Row<'_>) -> Result<Item>;
-}
 
 /// Every task, in the order in which they are shown.
 pub const TASKS: [&dyn Task; 6] = [

@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use super::super::error::Result;
-use super::Task;
-use super::data::Row;
 use super::item::Item;
+use super::row::Row;
+use super::task::Task;
 
 /// Whether one sentence follows from another.
 pub struct Rte;
@@ -50,7 +50,7 @@ impl Task for Rte {
 mod tests {
     use serde_json::json;
 
-    use super::super::data::rows;
+    use super::super::row::rows;
     use super::*;
 
     #[test]

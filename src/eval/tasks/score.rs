@@ -79,7 +79,8 @@ pub fn settings(run: &Run<'_>, data: &TaskData) -> Result<Value> {
     }))
 }
 
-/// Scores `data`'s items, kept in `results` and taken from there where they are whole. Returns them with the number of tokens that were decoded.
+/// Scores `data`'s items, kept in `results` and taken from there where they are whole. Returns them
+/// with the number of tokens that were decoded.
 ///
 /// # Errors
 /// The results were made with other settings; scores that are no numbers; the engine's.

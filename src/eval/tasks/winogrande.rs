@@ -4,9 +4,9 @@
 //! rest of the sentence, the same behind both.
 
 use super::super::error::Result;
-use super::Task;
-use super::data::Row;
 use super::item::{Item, Pair};
+use super::row::Row;
+use super::task::Task;
 
 /// Which of two a sentence speaks of.
 pub struct Winogrande;
@@ -67,7 +67,7 @@ impl Task for Winogrande {
 mod tests {
     use serde_json::json;
 
-    use super::super::data::rows;
+    use super::super::row::rows;
     use super::*;
 
     #[test]

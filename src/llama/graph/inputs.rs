@@ -8,7 +8,7 @@ use llama_cpp_sys_2 as sys;
 
 use super::record::{Graph, Id, Node, is_view};
 use super::structure::{Group, Input, Reader, Rows, Span};
-use super::writers::weight_behind;
+use super::writers::source_weight;
 use crate::gguf::block_of;
 
 /// The groups of the blocks' matrices, in order of evaluation.
@@ -25,7 +25,7 @@ pub(super) fn groups(graph: &Graph) -> Vec<Group> {
         }
     }
     let group = |((block, n_in, input), matrices): ((u32, i64, Id), Vec<Reader>)| {
-        let made = Maker { graph, matrices: &matrices, n_in }.of(input);
+        let made = InputTracer { graph, matrices: &matrices, n_in }.of(input);
         Group { block, matrices, input: made.unwrap_or(Input::Other) }
     };
     by_input.into_iter().map(group).collect()
@@ -40,12 +40,12 @@ pub(super) fn loops(graph: &Graph) -> bool {
 
 /// The weight of a product, and where its input is made, shape apart.
 fn product_of<'g>(graph: &'g Graph, node: &Node) -> Option<(&'g Node, Id)> {
-    Some((graph.matrix_of(node)?, shapeless(graph, node.src[1]?)))
+    Some((graph.matrix_of(node)?, past_reshapes(graph, node.src[1]?)))
 }
 
 /// Back through operations that change the shape alone, or choose rows: the last block goes on with
 /// the tokens whose logits are asked for, and of a parallel block only the MLP does.
-fn shapeless(graph: &Graph, mut id: Id) -> Id {
+fn past_reshapes(graph: &Graph, mut id: Id) -> Id {
     loop {
         let node = &graph.nodes[id];
         if node.carries.is_some() {
@@ -66,13 +66,13 @@ fn shapeless(graph: &Graph, mut id: Id) -> Id {
 }
 
 /// Looks for what makes the input of some matrices.
-struct Maker<'g> {
+struct InputTracer<'g> {
     graph: &'g Graph,
     matrices: &'g [Reader],
     n_in: i64,
 }
 
-impl Maker<'_> {
+impl InputTracer<'_> {
     fn of(&self, id: Id) -> Option<Input> {
         let node = &self.graph.nodes[id];
         if node.carries.is_some() {
@@ -192,7 +192,7 @@ impl Maker<'_> {
                     return (whole && once).then_some(Rows { matrix, biases, len });
                 }
                 sys::GGML_OP_ADD | sys::GGML_OP_ADD_ID => {
-                    let bias = weight_behind(self.graph, node.src[1]?)?;
+                    let bias = source_weight(self.graph, node.src[1]?)?;
                     if !only() {
                         return None;
                     }
@@ -242,14 +242,14 @@ impl Maker<'_> {
                 sys::GGML_OP_MUL_MAT if self.graph.leaf(node.src[0]?).is_none() => {
                     break (node.src[1]?, node.src[0]?);
                 }
-                sys::GGML_OP_MUL_MAT if self.cache_behind(node.src[0]?).is_some() => {
+                sys::GGML_OP_MUL_MAT if self.cache_of(node.src[0]?).is_some() => {
                     break (node.src[1]?, node.src[0]?);
                 }
                 sys::GGML_OP_CONT | sys::GGML_OP_RESHAPE => id = node.src[0]?,
                 sys::GGML_OP_PERMUTE => id = node.src[0]?,
                 sys::GGML_OP_MUL => {
                     let gate = |id: Id| {
-                        let inner = &self.graph.nodes[shapeless(self.graph, id)];
+                        let inner = &self.graph.nodes[past_reshapes(self.graph, id)];
                         inner.op == sys::GGML_OP_UNARY
                     };
                     let [a, b] = [node.src[0]?, node.src[1]?];
@@ -275,7 +275,7 @@ impl Maker<'_> {
 
     /// What is stored as the values that attention reads: past a cache, or directly.
     fn stored(&self, value: Id) -> Option<Id> {
-        let Some(cache) = self.cache_behind(value) else {
+        let Some(cache) = self.cache_of(value) else {
             let mut id = value;
             loop {
                 let node = &self.graph.nodes[id];
@@ -294,14 +294,14 @@ impl Maker<'_> {
         // More than one reader: other blocks attend to the same values.
         let reads = |node: &&Node| {
             let attends = node.op == sys::GGML_OP_FLASH_ATTN_EXT || node.is_product();
-            attends && node.src.iter().flatten().any(|s| self.cache_behind(*s) == Some(cache))
+            attends && node.src.iter().flatten().any(|s| self.cache_of(*s) == Some(cache))
         };
         let n_readers = self.graph.nodes.iter().filter(reads).count();
         (n_readers == 1).then_some(store.src[0]).flatten()
     }
 
     /// The cache whose memory a node shows.
-    fn cache_behind(&self, mut id: Id) -> Option<Id> {
+    fn cache_of(&self, mut id: Id) -> Option<Id> {
         loop {
             let node = &self.graph.nodes[id];
             match node.op {

@@ -6,13 +6,14 @@
 //! walk back from its sums and from the matrices, `structure` is what they find.
 
 mod inputs;
+mod names;
 mod record;
 mod stream;
 mod structure;
 mod trace;
 mod writers;
 
-pub(super) use record::{name_of, plain_name};
+pub(super) use names::{name_of, plain_name};
 pub(super) use stream::Stream;
 pub use structure::{
     Group, Input, Link, Obstacle, Part, Point, PointKind, Reader, Rows, Span, Structure, Writer,

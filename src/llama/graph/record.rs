@@ -6,14 +6,15 @@
 //! the weights.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CString, c_char};
 use std::path::Path;
 
 use llama_cpp_sys_2 as sys;
 
+use super::names::name_of;
 use super::stream::{Root, Stream};
 use crate::gguf::{Model, Value};
-use crate::llama::engine::backend;
+use crate::llama::backend::backend;
 use crate::llama::error::{Error, Result};
 use crate::llama::log;
 
@@ -192,26 +193,6 @@ pub(super) fn is_view(op: u32) -> bool {
     )
 }
 
-/// ggml's name of an operation, as `MUL_MAT`.
-pub(super) fn op_name(op: u32) -> String {
-    // SAFETY: a static string for every operation that ggml has.
-    unsafe { CStr::from_ptr(sys::ggml_op_name(op)) }.to_string_lossy().into_owned()
-}
-
-/// A node's name.
-pub(in crate::llama) fn name_of(node: &sys::ggml_tensor) -> String {
-    // SAFETY: ggml keeps names NUL-terminated in a fixed array.
-    unsafe { CStr::from_ptr(node.name.as_ptr()) }.to_string_lossy().into_owned()
-}
-
-/// A node's own name: the scheduler wraps copies between devices as `CUDA0#name#0`.
-pub(in crate::llama) fn plain_name(name: &str) -> &str {
-    match name.split('#').collect::<Vec<_>>()[..] {
-        [_, name, _] => name,
-        _ => name,
-    }
-}
-
 fn is_embedding(node: &sys::ggml_tensor) -> bool {
     // SAFETY: the sources of a node of a live graph are live, or null.
     let table = unsafe { node.src[0].as_ref() };
@@ -284,8 +265,8 @@ unsafe extern "C" {
 impl Skeleton {
     fn load(path: &Path, overrides: &[sys::llama_model_kv_override]) -> Result<Skeleton> {
         backend()?;
-        log::forget();
-        let failed = || Error::Load { path: path.into(), said: log::last_words() };
+        log::clear();
+        let failed = || Error::Load { path: path.into(), said: log::last_errors() };
         let file = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| failed())?;
         // SAFETY: `file` and `overrides` outlive the load; the defaults are llama.cpp's own.
         let model = unsafe {
@@ -310,7 +291,7 @@ impl Skeleton {
             sys::llama_init_from_model(model, params)
         };
         match skeleton.context.is_null() {
-            true => Err(Error::Context { n_ctx: N_CTX, said: log::last_words() }),
+            true => Err(Error::Context { n_ctx: N_CTX, said: log::last_errors() }),
             false => Ok(skeleton),
         }
     }
@@ -327,7 +308,7 @@ impl Skeleton {
         unsafe {
             let graph = llama_graph_reserve(self.context, N_TOKENS, 1, 1);
             if graph.is_null() {
-                return Err(Error::Load { path: path.into(), said: log::last_words() });
+                return Err(Error::Load { path: path.into(), said: log::last_errors() });
             }
             let node = |i| sys::ggml_graph_node(graph, i).as_ref();
             Ok((0..sys::ggml_graph_n_nodes(graph)).filter_map(node).collect())

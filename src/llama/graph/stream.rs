@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use llama_cpp_sys_2 as sys;
 use serde::{Deserialize, Serialize};
 
-use super::record::{name_of, plain_name};
+use super::names::{name_of, plain_name};
 
 /// Follows the stream through one graph after the other.
 #[derive(Debug, Clone)]

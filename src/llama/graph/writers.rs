@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use llama_cpp_sys_2 as sys;
 
-use super::record::{Graph, Id, Node, is_view, op_name};
+use super::names::op_name;
+use super::record::{Graph, Id, Node, is_view};
 use super::structure::{Link, Obstacle, Part, Writer};
 use crate::gguf::block_of;
 
@@ -44,14 +45,14 @@ impl Walk<'_> {
             sys::GGML_OP_NONE => Ok(()),
             sys::GGML_OP_ADD | sys::GGML_OP_SUB => self.sum(node),
             sys::GGML_OP_ADD_ID => {
-                let bias = self.weight_behind(node.src[1]);
+                let bias = self.source_weight(node.src[1]);
                 let bias = bias.ok_or_else(|| obstacle(node))?;
                 self.through(Link::Bias(bias), node.src[0])
             }
             sys::GGML_OP_MUL => self.product(node),
             sys::GGML_OP_RMS_NORM => self.through(Link::RmsNorm, node.src[0]),
             // Rows of a table by position or token.
-            sys::GGML_OP_GET_ROWS if self.weight_behind(node.src[0]).is_some() => Ok(()),
+            sys::GGML_OP_GET_ROWS if self.source_weight(node.src[0]).is_some() => Ok(()),
             op if is_view(op) || keeps_channels(op) => match node.src[0] {
                 Some(source) => self.back(source),
                 None => Ok(()),
@@ -71,10 +72,10 @@ impl Walk<'_> {
 
     fn sum(&mut self, node: &Node) -> Result<(), Obstacle> {
         let [a, b, ..] = node.src;
-        if let Some(bias) = self.weight_behind(b) {
+        if let Some(bias) = self.source_weight(b) {
             return self.through(Link::Bias(bias), a);
         }
-        if let Some(bias) = self.weight_behind(a) {
+        if let Some(bias) = self.source_weight(a) {
             return self.through(Link::Bias(bias), b);
         }
         for operand in [a, b].into_iter().flatten() {
@@ -87,7 +88,7 @@ impl Walk<'_> {
         let [Some(a), Some(b), ..] = node.src else { return Err(obstacle(node)) };
         for (value, factor) in [(a, b), (b, a)] {
             let is_one = self.graph.nodes[factor].ne[0] == 1;
-            if let Some(weight) = self.weight_behind(Some(factor)) {
+            if let Some(weight) = self.source_weight(Some(factor)) {
                 let link = if is_one { Link::Scale } else { Link::Gains };
                 return self.through(link(weight), Some(value));
             }
@@ -111,13 +112,13 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn weight_behind(&self, id: Option<Id>) -> Option<String> {
-        weight_behind(self.graph, id?)
+    fn source_weight(&self, id: Option<Id>) -> Option<String> {
+        source_weight(self.graph, id?)
     }
 }
 
 /// The weight whose numbers, repeated or chosen by row, are a node's.
-pub(super) fn weight_behind(graph: &Graph, mut id: Id) -> Option<String> {
+pub(super) fn source_weight(graph: &Graph, mut id: Id) -> Option<String> {
     loop {
         let node = &graph.nodes[id];
         match node.op {

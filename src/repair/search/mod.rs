@@ -9,6 +9,7 @@ mod front;
 mod opening;
 mod rank;
 mod screen;
+mod settings;
 mod trials;
 mod tries;
 
@@ -16,6 +17,7 @@ pub use answers::{Counts, Questions};
 pub use front::{Answered, Budget};
 pub use rank::Ranked;
 pub use screen::{Candidate, Screened};
+pub use settings::Search;
 
 use answers::Answering;
 use front::{mark_front, pick};
@@ -26,37 +28,12 @@ use trials::Trials;
 use tries::Bounds;
 
 use super::error::Result;
-use super::half::Half;
 use super::live::Live;
 use crate::gguf::{Model, Watch};
 use crate::llama::{Engine, Prefill};
 
 /// Candidates whose whole answers are read.
 const N_ANSWERED: usize = 8;
-
-/// What to search, and by what.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Search {
-    /// r, [n_embd], of length 1.
-    pub unit: Vec<f32>,
-    /// What is asked.
-    pub questions: Questions,
-    /// The unrepaired model's answers to it, where they were read already.
-    pub before: Option<Counts>,
-    /// Harmful prompts refused that are enough: the weakest edit that reaches them is looked for.
-    /// None: the more the better.
-    pub enough: Option<usize>,
-    /// Halves to choose from.
-    pub halves: Vec<Half>,
-    /// Take all of `halves` together instead of choosing.
-    pub all_halves: bool,
-    /// The strength, where it is given.
-    pub alpha: Option<f64>,
-    /// Blocks that may be edited together.
-    pub max_blocks: usize,
-    /// What a repair may cost.
-    pub budget: Budget,
-}
 
 /// What came of a search.
 #[derive(Debug, Clone, PartialEq)]

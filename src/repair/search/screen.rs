@@ -3,7 +3,7 @@
 use super::super::half::Half;
 use super::super::live::Live;
 use super::opening::{Openings, Seen};
-use crate::llama::{Behind, Hooks, Prefill, kl_divergence};
+use crate::llama::{Hooks, LogitsReader, Prefill, kl_divergence};
 use crate::repair::Result;
 
 /// Beginnings less likely than this are not read on.
@@ -136,7 +136,7 @@ struct Reader<'a> {
     first: &'a mut dyn FnMut(usize, &[f32]),
 }
 
-impl Behind for Reader<'_> {
+impl LogitsReader for Reader<'_> {
     fn logits(&mut self, i: usize, so_far: &[i32], values: &[f32]) -> crate::llama::Result<()> {
         self.seen[i].note(self.openings, so_far, values);
         if so_far.is_empty() {

@@ -4,9 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Search;
 use super::rank::Ranked;
 use super::screen::{Candidate, Screen, Screened};
+use super::settings::Search;
 use crate::gguf::Watch;
 use crate::llama::Prefill;
 use crate::repair::Result;

@@ -5,7 +5,6 @@ use crate::report::figures::Shift;
 use crate::report::results::{ModelResult, Role};
 use crate::report::study::{SIGNIFICANT, Study, Variant};
 use crate::report::text::{change, escaped};
-use crate::report::verdict::found_nothing;
 
 pub fn before_after(study: Study<'_>) -> String {
     let mut html = String::new();
@@ -50,7 +49,7 @@ fn variant_html(study: Study<'_>, variant: Variant<'_>) -> String {
         }
     }
     let none = match &repaired.repair {
-        Some(repair) if found_nothing(repair) => {
+        Some(repair) if repair.found_nothing() => {
             "The search found nothing that helps within its budget: there is no repaired model."
                 .to_owned()
         }

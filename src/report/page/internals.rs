@@ -9,7 +9,7 @@ use crate::report::results::{ModelResult, RepairResult, WeightChange};
 use crate::report::search::{AnsweredReport, CountsReport, SearchReport};
 use crate::report::study::{Study, Variant};
 use crate::report::text::{counts, escaped, plural, short, three};
-use crate::report::verdict::{edit_text, found_nothing};
+use crate::report::verdict::edit_text;
 
 pub fn internals(study: Study<'_>) -> String {
     let mut html = paragraph(
@@ -32,7 +32,7 @@ fn repair_html(study: Study<'_>, model: &ModelResult, i: usize) -> String {
     let Some(repair) = &model.repair else {
         return note(&format!("Nothing is known of its repair: {}.", study.why_missing(model)));
     };
-    let mut html = match found_nothing(repair) {
+    let mut html = match repair.found_nothing() {
         true => paragraph(
             "Nothing that was tried helps within the budget: nothing was edited, and no repaired \
              model was written.",

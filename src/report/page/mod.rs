@@ -13,7 +13,7 @@ mod utility;
 
 use super::chart::{STYLE as CHARTS, Tone};
 use super::results::Results;
-use super::run::{RESULTS, TRANSCRIPTS};
+use super::run_files::{RESULTS, TRANSCRIPTS};
 use super::study::Study;
 use super::text::{escaped, plural, short_hash};
 use html::mark;

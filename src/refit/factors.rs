@@ -11,10 +11,9 @@
 use std::ops::Range;
 
 use super::error::Result;
-use super::fit::encoded;
 use crate::gguf::GgmlType;
 use crate::numeric::{Factor, length, low_rank, products};
-use crate::quant::decode_rows;
+use crate::quant::{decode_rows, encoded};
 
 /// The type of factors, and of a matrix with them while the model is run.
 pub(super) const TYPE: GgmlType = GgmlType::F16;

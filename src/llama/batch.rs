@@ -1,0 +1,22 @@
+//! The batch under way, as far as the rows of a node need it.
+
+/// How many tokens a batch has, and which of them have logits.
+#[derive(Default)]
+pub(super) struct BatchShape {
+    /// Tokens in the batch.
+    pub n_tokens: usize,
+    /// Batch rows whose logits are asked for, ascending: all that the last block keeps.
+    pub outputs: Vec<usize>,
+}
+
+impl BatchShape {
+    /// The batch row of row `row` of a node with `n_rows`: the last block keeps output rows alone.
+    /// None where rows are no tokens of the batch as it was given: llama.cpp cut it.
+    pub fn place(&self, row: usize, n_rows: usize) -> Option<usize> {
+        match n_rows {
+            n if n == self.n_tokens => Some(row),
+            n if n == self.outputs.len() => self.outputs.get(row).copied(),
+            _ => None,
+        }
+    }
+}

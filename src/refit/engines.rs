@@ -1,0 +1,65 @@
+//! How engines are started.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::error::Result;
+use super::parts::Parts;
+use crate::gguf::Model;
+use crate::llama::{Engine, Error as LlamaError, Options, Prober, Trial};
+
+/// How engines are started.
+pub(super) struct Engines<'a> {
+    options: Options,
+    prober: &'a Prober,
+    /// Finished blocks; beside them lie the files that are run meanwhile.
+    parts: &'a Parts,
+    /// Headers of single blocks that llama.cpp was seen to run.
+    known: RefCell<HashSet<String>>,
+}
+
+impl<'a> Engines<'a> {
+    pub fn new(options: Options, prober: &'a Prober, parts: &'a Parts) -> Engines<'a> {
+        Engines { options, prober, parts, known: RefCell::default() }
+    }
+
+    /// Finished blocks.
+    pub fn parts(&self) -> &'a Parts {
+        self.parts
+    }
+
+    /// Where files are put.
+    pub fn folder(&self) -> &'a Path {
+        self.parts.folder()
+    }
+
+    /// Fails if llama.cpp does not run the block alone that lies at `path`: tried in a process of
+    /// its own, as it aborts on some. What it aborts on is in the header, so that one block of
+    /// each kind is tried.
+    pub fn try_alone(&self, path: &Path) -> Result<()> {
+        let alone = Model::open(path)?;
+        let infos: Vec<_> =
+            alone.tensors().map(|t| (&t.info.name, &t.info.shape, t.info.ty)).collect();
+        let header = format!("{:?} {infos:?}", alone.kv());
+        if !self.known.borrow().contains(&header) {
+            self.prober.first_token(&Trial { model: path, lora: None, options: self.options })?;
+            self.known.borrow_mut().insert(header);
+        }
+        Ok(())
+    }
+
+    /// Fails once the work is interrupted: decodes see it by themselves, algebra does not.
+    pub fn check_interrupt(&self) -> Result<()> {
+        match self.prober.interrupt.load(Ordering::Relaxed) {
+            true => Err(LlamaError::Interrupted.into()),
+            false => Ok(()),
+        }
+    }
+
+    pub fn load(&self, path: &Path) -> Result<Engine> {
+        Ok(Engine::load_interruptible(path, self.options, Arc::clone(&self.prober.interrupt))?)
+    }
+}

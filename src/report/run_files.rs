@@ -1,0 +1,12 @@
+//! Names of the files in a study's run folder.
+
+/// What a study found.
+pub const RESULTS: &str = "results.json";
+/// The recipe, resolved.
+pub const RECIPE: &str = "recipe.toml";
+/// The report.
+pub const PAGE: &str = "report.html";
+/// The model card.
+pub const CARD: &str = "README.md";
+/// The answers to read, which the report links to.
+pub const TRANSCRIPTS: &str = "transcripts.html";
