@@ -1,16 +1,12 @@
 //! Arguments that several verbs share.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::Result;
 use clap::Args;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 
-use super::ui::Ui;
-use crate::gguf::Model;
-use crate::llama::{Engine, Options};
+use crate::llama::Options;
 pub use crate::verbs::file_name;
-use crate::verbs::{load, load_with_adapter};
 
 /// ggml's own limit on the threads of a graph, `GGML_MAX_N_THREADS`; with more it crashes.
 const MAX_THREADS: i64 = 512;
@@ -31,17 +27,6 @@ impl EngineArgs {
     /// As the engine wants them.
     pub fn options(&self) -> Options {
         Options { threads: self.threads, gpu_layers: self.gpu_layers }
-    }
-
-    /// Loads `model`, which was tried in a process of its own first; Ctrl-C ends the load and what
-    /// is then decoded.
-    pub fn load(&self, ui: &Ui, model: &Model) -> Result<Engine> {
-        Ok(load(ui, model, self.options())?)
-    }
-
-    /// As [`EngineArgs::load`], with an adapter set.
-    pub fn load_with(&self, ui: &Ui, model: &Model, lora: Option<&Path>) -> Result<Engine> {
-        Ok(load_with_adapter(ui, model, self.options(), lora)?)
     }
 }
 

@@ -1,11 +1,9 @@
-//! Arguments and steps that verbs share which put prompts to a model.
+//! How prompts are put to a model, as the command line has it.
 
-use anyhow::Result;
 use clap::Args;
 
 use super::paths::Paths;
-use crate::gguf::Model;
-pub use crate::verbs::{Chat, ChatSetup, Template};
+use crate::verbs::{ChatSetup, Template};
 
 /// How prompts are put to the model.
 #[derive(Debug, Clone, Args)]
@@ -32,10 +30,5 @@ impl ChatArgs {
             Some(file) => Template::File(file.into()),
         };
         ChatSetup { template, system: self.system.clone() }
-    }
-
-    /// The template that `model` is asked through.
-    pub fn chat(&self, model: &Model) -> Result<Chat> {
-        Ok(self.setup().chat(model)?)
     }
 }

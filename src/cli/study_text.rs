@@ -1,87 +1,25 @@
 //! A study as people read it on a terminal: the plan before, the table of before and after.
 
-use serde::Serialize;
-
 use super::text::{bytes_text, counted, table};
 use crate::eval::interval::Rate;
 use crate::report::results::{ModelResult, RepairResult, Results, Role};
-use crate::study::{Estimate, Keys, Plan, Rates, Recipe, Settled};
-
-/// What `aird study --dry-run --json` prints.
-#[derive(Debug, Serialize)]
-pub struct PlanReport {
-    /// The study's name.
-    pub name: String,
-    /// Files that the recipe names and that are not there.
-    pub missing: Vec<String>,
-    /// What the user should know of the recipe.
-    pub notes: Vec<String>,
-    /// Tokens a second that the base reads here; null where it is not there, or nothing is to do.
-    pub read_per_second: Option<f64>,
-    /// Tokens a second that it writes.
-    pub written_per_second: Option<f64>,
-    /// In the order in which they run.
-    pub steps: Vec<PlannedStep>,
-}
-
-/// A step before it runs.
-#[derive(Debug, Serialize)]
-pub struct PlannedStep {
-    /// Its name.
-    pub name: String,
-    /// The verb and its arguments, files by their names alone.
-    pub command: String,
-    /// What it is kept by; null where it depends on a file that is missing.
-    pub key: Option<String>,
-    /// `done`, `open`, or `skipped`.
-    pub state: &'static str,
-    /// About so many bytes of models; null where they are not known.
-    pub bytes: Option<u64>,
-    /// About so many seconds; null where they are not known.
-    pub seconds: Option<f64>,
-}
+use crate::study::{PlanReport, PlannedState, PlannedStep};
 
 impl PlanReport {
-    /// Of a plan that was looked at.
-    pub fn new(
-        (recipe, plan, keys): (&Recipe, &Plan, &Keys),
-        (settled, due): (&[Settled], &[bool]),
-        estimate: &Estimate,
-        rates: Option<Rates>,
-    ) -> PlanReport {
-        let step = |(i, step): (usize, &crate::study::Step)| PlannedStep {
-            name: step.name.clone(),
-            command: step.shown(&|_| true),
-            key: keys.steps[i].clone(),
-            state: match (&settled[i], due[i]) {
-                (Settled::Skipped(_), _) => "skipped",
-                (_, true) => "open",
-                _ => "done",
-            },
-            bytes: estimate.bytes[i],
-            seconds: estimate.seconds[i],
-        };
-        PlanReport {
-            name: recipe.name.clone(),
-            missing: plan.missing().iter().map(|path| path.display().to_string()).collect(),
-            notes: recipe.notes.clone(),
-            read_per_second: rates.map(|rates| rates.read),
-            written_per_second: rates.map(|rates| rates.written),
-            steps: plan.steps.iter().enumerate().map(step).collect(),
-        }
-    }
-
     /// A step a row, its command below.
     pub fn text(&self) -> String {
-        let n_done = self.steps.iter().filter(|step| step.state != "open").count();
+        let n_done = self.steps.iter().filter(|step| step.state != PlannedState::Open).count();
         let n_steps = counted(self.steps.len(), "step");
         let mut text = format!("{}: {n_steps}, {n_done} done\n", self.name);
         for (number, step) in (1..).zip(&self.steps) {
             let mut about = match step.state {
-                "open" => step.seconds.map(seconds_text),
-                state => Some(state.to_owned()),
+                PlannedState::Open => step.seconds.map(seconds_text),
+                PlannedState::Done => Some("done".into()),
+                PlannedState::Skipped => Some("skipped".into()),
             };
-            if let (Some(bytes), "open") = (step.bytes.filter(|bytes| *bytes > 0), step.state) {
+            if let (Some(bytes), PlannedState::Open) =
+                (step.bytes.filter(|bytes| *bytes > 0), step.state)
+            {
                 let bytes = format!("about {}", bytes_text(bytes));
                 about = Some(about.map_or(bytes.clone(), |about| format!("{bytes}, {about}")));
             }
@@ -101,7 +39,7 @@ impl PlanReport {
 
     fn sum_text(&self) -> String {
         let open: Vec<&PlannedStep> =
-            self.steps.iter().filter(|step| step.state == "open").collect();
+            self.steps.iter().filter(|step| step.state == PlannedState::Open).collect();
         let bytes: Option<u64> = open.iter().map(|step| step.bytes).sum();
         let seconds: Option<f64> = open.iter().map(|step| step.seconds).sum();
         let bytes = bytes.map_or("an unknown number of bytes".into(), |bytes| {
@@ -116,26 +54,6 @@ impl PlanReport {
         };
         format!("in all {bytes} of models, {time}{rates}\n")
     }
-}
-
-/// What is to be done, in few lines: a model's steps one after another.
-pub fn plan_lines(plan: &Plan, due: &[bool]) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    let mut model = None;
-    for (step, _) in plan.steps.iter().zip(due).filter(|(_, due)| **due) {
-        match step.name.split_once(": ") {
-            Some((name, what)) if model == Some(name) => {
-                if let Some(line) = lines.last_mut() {
-                    *line += &format!(", {what}");
-                }
-            }
-            other => {
-                model = other.map(|(name, _)| name);
-                lines.push(step.name.clone());
-            }
-        }
-    }
-    lines
 }
 
 fn seconds_text(seconds: f64) -> String {

@@ -164,7 +164,7 @@ pub struct Intervention {
 }
 
 /// A repair.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RepairResult {
     /// What was restored before the edit; None where nothing was.

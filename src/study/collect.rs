@@ -1,10 +1,6 @@
 //! `results.json` from what the steps printed.
 
-use std::fmt;
-use std::marker::PhantomData;
-
-use serde::de::{DeserializeOwned, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use super::error::{Error, Result};
@@ -16,133 +12,17 @@ use super::recipe::Recipe;
 use super::step::Arg;
 use super::sums::Sums;
 use super::toml_text::toml_text;
-use crate::direction::{About, Comparison, Direction};
-use crate::eval::asr::{Agreement, Difference, Outcome};
-use crate::eval::tasks::Tally;
-use crate::eval::text::{Kl, Perplexity};
+use crate::direction::{About, Direction};
+use crate::eval::asr::Difference;
 use crate::gguf::{Model, block_of, hex};
 use crate::llama::LLAMA_CPP;
 use crate::refit::{BlockReport, Outcome as Refitting};
 use crate::report::results::{
-    EditedTensor, Intervention, ModelResult, Origin, RepairResult, RestoreResult, Results, SCHEMA,
-    SetResult, State, StepResult, TaskDifference, TaskResult, WeightChange,
+    Intervention, ModelResult, Origin, RepairResult, RestoreResult, Results, SCHEMA, SetResult,
+    State, StepResult, TaskDifference, TaskResult, WeightChange,
 };
-use crate::report::search::SearchReport;
-
-/// What is needed of `aird asr --json`.
-#[derive(Debug, Deserialize)]
-struct Answers {
-    judge: String,
-    models: Vec<ModelAnswers>,
-    differences: Vec<Difference>,
-}
-
-#[derive(Debug, Deserialize)]
-struct ModelAnswers {
-    name: String,
-    attacks: InOrder<Outcome>,
-    benign: InOrder<Outcome>,
-    agreement: Agreement,
-}
-
-/// What is needed of `aird tasks --json`.
-#[derive(Debug, Deserialize)]
-struct Tasks {
-    models: Vec<ModelTasks>,
-    differences: Vec<TaskDifference>,
-}
-
-#[derive(Debug, Deserialize)]
-struct ModelTasks {
-    name: String,
-    tasks: InOrder<Tally>,
-    perplexity: Option<Perplexity>,
-    kl: Option<Kl>,
-}
-
-/// What is needed of `aird compare --json`.
-#[derive(Debug, Deserialize)]
-struct Compared {
-    others: Vec<Comparison>,
-}
-
-/// What is needed of `aird repair --json`, by either method.
-#[derive(Debug, Deserialize)]
-#[serde(try_from = "serde_json::Value")]
-enum Repaired {
-    /// Restored first.
-    Restored(Restored),
-    /// Edited alone.
-    Edited(Edit),
-}
-
-#[derive(Debug, Deserialize)]
-struct Restored {
-    n_tokens: usize,
-    blocks: Vec<BlockReport>,
-    aim: Option<Edit>,
-}
-
-impl TryFrom<serde_json::Value> for Repaired {
-    type Error = serde_json::Error;
-
-    fn try_from(report: serde_json::Value) -> std::result::Result<Repaired, serde_json::Error> {
-        match report.get("n_tokens") {
-            Some(_) => serde_json::from_value(report).map(Repaired::Restored),
-            None => serde_json::from_value(report).map(Repaired::Edited),
-        }
-    }
-}
-
-/// An edit along the direction.
-#[derive(Debug, Default, Deserialize)]
-struct Edit {
-    tensors: Vec<EditedTensor>,
-    blocks: Vec<String>,
-    alpha: Option<f64>,
-    search: Option<SearchReport>,
-}
-
-/// What is needed of `aird diff --json`.
-#[derive(Debug, Deserialize)]
-struct Changes {
-    changed: Vec<Change>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Change {
-    name: String,
-    relative_change: Option<f64>,
-}
-
-/// A map's entries in the order that they were written in.
-#[derive(Debug)]
-struct InOrder<T>(Vec<(String, T)>);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for InOrder<T> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<InOrder<T>, D::Error> {
-        struct Entries<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
-            type Value = InOrder<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(
-                self,
-                mut map: A,
-            ) -> std::result::Result<InOrder<T>, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(InOrder(entries))
-            }
-        }
-        from.deserialize_map(Entries(PhantomData))
-    }
-}
+use crate::verbs::repair::{AimReport, EditReport, Report as Repaired};
+use crate::verbs::{asr, compare, diff, direction, tasks};
 
 /// Everything that a run found.
 ///
@@ -238,15 +118,15 @@ impl Collector<'_> {
         if let Some((found, of)) = answers {
             *judge = found;
             for (attack, outcomes) in [(true, of.attacks), (false, of.benign)] {
-                let all = outcomes.0.into_iter();
+                let all = outcomes.into_iter();
                 sets.extend(all.map(|(set, outcome)| SetResult { set, attack, outcome }));
             }
             agreement = Some(of.agreement);
         }
-        let text: Option<Tasks> = self.printed(model.text)?;
+        let text: Option<tasks::Report> = self.printed(model.text)?;
         let text = text.and_then(|text| text.models.into_iter().next());
         let (perplexity, kl) = text.map_or((None, None), |text| (text.perplexity, text.kl));
-        let compared: Option<Compared> = self.printed(model.comparison)?;
+        let compared: Option<compare::Report> = self.printed(model.comparison)?;
         Ok(ModelResult {
             name: model.name.clone(),
             role: model.role,
@@ -286,9 +166,9 @@ impl Collector<'_> {
     }
 
     /// The judge, and the model's answers.
-    fn answers(&self, model: &PlannedModel) -> Result<Option<(String, ModelAnswers)>> {
+    fn answers(&self, model: &PlannedModel) -> Result<Option<(String, asr::ModelOutcomes)>> {
         for several in &model.answers {
-            let printed: Option<Answers> = self.printed(Some(several.step))?;
+            let printed: Option<asr::Report> = self.printed(Some(several.step))?;
             let place = several.names.iter().position(|name| *name == model.name);
             if let (Some(answers), Some(place)) = (printed, place) {
                 let of = answers.models.into_iter().nth(place);
@@ -301,7 +181,10 @@ impl Collector<'_> {
     fn direction(&self, model: &PlannedModel) -> Result<Option<About>> {
         match &model.direction {
             Some(Arg::Made { step, .. }) => match &self.settled[*step] {
-                Settled::Done(record) if record.found => self.printed(Some(*step)),
+                Settled::Done(record) if record.found => {
+                    let printed: Option<direction::Report> = self.printed(Some(*step))?;
+                    Ok(printed.map(|report| report.about))
+                }
                 _ => Ok(None),
             },
             // A file that does not read failed the steps that read it, and they say so.
@@ -316,9 +199,9 @@ impl Collector<'_> {
         step: Option<usize>,
         plain: &[SetResult],
     ) -> Result<Option<Intervention>> {
-        let Some(answers) = self.printed::<Answers>(step)? else { return Ok(None) };
+        let Some(answers) = self.printed::<asr::Report>(step)? else { return Ok(None) };
         let of = answers.models.into_iter().next();
-        let after = of.and_then(|of| of.attacks.0.into_iter().chain(of.benign.0).next());
+        let after = of.and_then(|of| of.attacks.into_iter().chain(of.benign).next());
         let Some((set, after)) = after else { return Ok(None) };
         let before = plain.iter().find(|other| other.set == set).map(|set| set.outcome.clone());
         let direction_of = model.name.clone();
@@ -328,22 +211,31 @@ impl Collector<'_> {
     fn repair(&self, model: &PlannedModel) -> Result<Option<RepairResult>> {
         let printed: Option<Repaired> = self.printed(model.repair)?;
         let Some(printed) = printed else { return Ok(None) };
-        let (restored, edit) = match printed {
-            Repaired::Edited(edit) => (None, edit),
-            Repaired::Restored(Restored { n_tokens, blocks, aim }) => {
-                let tensors = blocks.iter().flat_map(|block| &block.tensors);
-                let n_matrices = tensors.filter(|t| t.outcome == Refitting::Refitted).count();
-                (Some(RestoreResult { n_matrices, n_tokens }), aim.unwrap_or_default())
-            }
+        let of_restore = |n_tokens, blocks: &[BlockReport]| {
+            let tensors = blocks.iter().flat_map(|block| &block.tensors);
+            let n_matrices = tensors.filter(|t| t.outcome == Refitting::Refitted).count();
+            RestoreResult { n_matrices, n_tokens }
         };
-        let Edit { tensors, blocks, alpha, search } = edit;
-        Ok(Some(RepairResult { restored, blocks, alpha, tensors, search }))
+        Ok(Some(match printed {
+            Repaired::Edited(EditReport { blocks, alpha, tensors, search, .. }) => {
+                RepairResult { restored: None, blocks, alpha, tensors, search }
+            }
+            Repaired::Restored(report) => {
+                let restored = Some(of_restore(report.n_tokens, &report.blocks));
+                match report.aim {
+                    None => RepairResult { restored, ..RepairResult::default() },
+                    Some(AimReport { blocks, alpha, tensors, search, .. }) => {
+                        RepairResult { restored, blocks, alpha, tensors, search }
+                    }
+                }
+            }
+        }))
     }
 
     fn weights(&self, model: &PlannedModel) -> Result<Vec<WeightChange>> {
-        let printed: Option<Changes> = self.printed(model.weights)?;
+        let printed: Option<diff::Report> = self.printed(model.weights)?;
         let changed = printed.map(|changes| changes.changed).unwrap_or_default();
-        let change = |change: Change| {
+        let change = |change: diff::ChangedTensor| {
             let relative = change.relative_change?;
             Some(WeightChange { block: block_of(&change.name), tensor: change.name, relative })
         };
@@ -352,10 +244,10 @@ impl Collector<'_> {
 
     fn tasks(&self, model: &PlannedModel) -> Result<Vec<TaskResult>> {
         for several in &model.tasks {
-            let printed: Option<Tasks> = self.printed(Some(several.step))?;
+            let printed: Option<tasks::Report> = self.printed(Some(several.step))?;
             let place = several.names.iter().position(|name| *name == model.name);
             if let (Some(tasks), Some(place)) = (printed, place) {
-                let of = tasks.models.into_iter().nth(place).map(|of| of.tasks.0);
+                let of = tasks.models.into_iter().nth(place).map(|of| of.tasks);
                 let result = |(task, tally)| TaskResult { task, tally };
                 return Ok(of.unwrap_or_default().into_iter().map(result).collect());
             }
@@ -366,7 +258,7 @@ impl Collector<'_> {
     fn attack_differences(&self, model: &PlannedModel) -> Result<Vec<Difference>> {
         let mut all = Vec::new();
         for several in &model.answers {
-            let Some(answers) = self.printed::<Answers>(Some(several.step))? else { continue };
+            let Some(answers) = self.printed::<asr::Report>(Some(several.step))? else { continue };
             let names: Vec<String> = answers.models.into_iter().map(|m| m.name).collect();
             for mut d in answers.differences {
                 d.base = renamed(&d.base, &names, &several.names);
@@ -380,9 +272,9 @@ impl Collector<'_> {
     fn task_differences(&self, model: &PlannedModel) -> Result<Vec<TaskDifference>> {
         let mut all = Vec::new();
         for several in &model.tasks {
-            let Some(tasks) = self.printed::<Tasks>(Some(several.step))? else { continue };
-            let names: Vec<String> = tasks.models.into_iter().map(|m| m.name).collect();
-            for mut d in tasks.differences {
+            let Some(report) = self.printed::<tasks::Report>(Some(several.step))? else { continue };
+            let names: Vec<String> = report.models.into_iter().map(|m| m.name).collect();
+            for mut d in report.differences {
                 d.against = renamed(&d.against, &names, &several.names);
                 d.model = renamed(&d.model, &names, &several.names);
                 all.push(d);
@@ -433,12 +325,6 @@ pub fn sha256_sums(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn maps_keep_their_order() {
-        let map: InOrder<u8> = serde_json::from_str("{\"b\": 1, \"a\": 2}").unwrap();
-        assert_eq!(map.0, [("b".to_owned(), 1), ("a".to_owned(), 2)]);
-    }
 
     #[test]
     fn blocks_are_read_off_names() {

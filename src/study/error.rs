@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{gguf, llama, prompts};
+use crate::{gguf, llama, prompts, report, verbs};
 
 /// A result of this folder.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -17,6 +17,10 @@ pub enum Error {
     Llama(#[from] llama::Error),
     #[error("{0}")]
     Prompts(#[from] prompts::Error),
+    #[error("{0}")]
+    Report(#[from] report::Error),
+    #[error("{0}")]
+    Verb(#[from] verbs::Error),
 
     #[error("{}: cannot {verb}: {source}", path.display())]
     Disk { path: PathBuf, verb: &'static str, source: std::io::Error },
@@ -48,6 +52,16 @@ pub enum Error {
         path.display()
     )]
     OtherFolder { path: PathBuf },
+    #[error("there is no folder for the run")]
+    NoFolder,
+    #[error("a study runs aird as other processes, and no program is given for them")]
+    NoProgram,
+    #[error(
+        "{} is the input itself, and would be written over\n\
+         hint: run a copy of it that lies outside the run's folder",
+        path.display()
+    )]
+    RecipeInRun { path: PathBuf },
     #[error("{}: {what}", path.display())]
     File { path: PathBuf, what: String },
 }

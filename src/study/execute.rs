@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::de::DeserializeOwned;
+
 use super::child::{Children, Ended, Streams};
 use super::error::{Result, disk};
 use super::folder::{Folder, Keep, MadeFile, Record};
@@ -11,10 +13,8 @@ use super::options::Verbs;
 use super::plan::Plan;
 use super::step::{Arg, Step};
 use super::sums::Sums;
-
-/// What verbs say where a model has no direction of its own: then its candidates are captured.
-const NOT_FOUND: [&str; 3] =
-    ["hardly refuses", "too few prompts are left for a direction", "no candidate passes"];
+use crate::verbs::repair::EditReport;
+use crate::verbs::{Host, StopReport};
 
 /// What becomes of a step.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,16 +27,6 @@ pub enum Settled {
     Failed(String),
     /// Something that it needs failed or was not found.
     Skipped(String),
-}
-
-/// Hears how it goes.
-pub trait Listener {
-    /// Step `number` of the plan begins.
-    fn begins(&mut self, number: usize, step: &Step);
-    /// It says something.
-    fn says(&mut self, line: &str);
-    /// It ended.
-    fn ended(&mut self, number: usize, step: &Step, settled: &Settled, took: Duration);
 }
 
 /// What carries a plan out.
@@ -55,6 +45,8 @@ pub struct Execution<'a> {
     pub engine: Vec<String>,
     /// Models that are to be there in the end.
     pub keep: Keep,
+    /// Hears how it goes, a line a step.
+    pub host: &'a dyn Host,
 }
 
 impl Plan {
@@ -153,11 +145,7 @@ fn missing_input(step: &Step, i: usize, record: &Record) -> bool {
 ///
 /// # Errors
 /// The run's folder cannot be written; an interrupt. A step that fails is no error.
-pub fn execute(
-    run: &Execution<'_>,
-    sums: &mut Sums,
-    listener: &mut dyn Listener,
-) -> Result<Vec<Settled>> {
+pub fn execute(run: &Execution<'_>, sums: &mut Sums) -> Result<Vec<Settled>> {
     let before = run.plan.settled(run.keys, run.folder);
     let due = run.plan.due(&before, run.folder, run.keep, sums)?;
     let mut settled: Vec<Settled> = Vec::new();
@@ -170,11 +158,11 @@ pub fn execute(
                 match run.folder.record(&key).filter(|_| !due[i]) {
                     Some(record) => Settled::Done(record),
                     None => {
-                        listener.begins(i, step);
+                        run.note_begin(i, step);
                         let start = Instant::now();
                         let command = step.command(&done);
-                        let one = run.one(step, &command, &key, sums, listener)?;
-                        listener.ended(i, step, &one, start.elapsed());
+                        let one = run.one(step, &command, &key, sums)?;
+                        run.note_end(step, &one, start.elapsed());
                         one
                     }
                 }
@@ -186,28 +174,49 @@ pub fn execute(
 }
 
 impl Execution<'_> {
-    fn one(
-        &self,
-        step: &Step,
-        command: &[Arg],
-        key: &str,
-        sums: &mut Sums,
-        listener: &mut dyn Listener,
-    ) -> Result<Settled> {
+    fn note_begin(&self, number: usize, step: &Step) {
+        let n = self.plan.steps.len();
+        let width = n.to_string().len();
+        self.host.say(format_args!("[{:>width$}/{n}] {}", number + 1, step.name));
+        self.host.detail(format_args!("    aird {}", step.shown(&|_| true)));
+    }
+
+    /// Passes on a line of a step's own.
+    fn note_line(&self, line: &str) {
+        match line.strip_prefix("warning: ") {
+            Some(warning) => self.host.warn(warning),
+            None => self.host.detail(format_args!("    {line}")),
+        }
+    }
+
+    fn note_end(&self, step: &Step, settled: &Settled, took: Duration) {
+        match settled {
+            Settled::Failed(why) => self.host.warn(format_args!("'{}' failed: {why}", step.name)),
+            Settled::Done(record) if !record.found => {
+                self.host.say(format_args!("    {}", record.why.as_deref().unwrap_or("not found")));
+            }
+            _ => {}
+        }
+        self.host.detail(format_args!("    {:.1} s", took.as_secs_f64()));
+    }
+
+    fn one(&self, step: &Step, command: &[Arg], key: &str, sums: &mut Sums) -> Result<Settled> {
         self.prepare(step)?;
         let log = self.folder.step_file(key, "log");
-        let mut ended = self.start(command, key, listener)?;
+        let mut ended = self.start(command, key)?;
         let mut why = None;
-        if let (Ended::Failed(_), Some(fallback)) = (&ended, &step.fallback) {
-            let said = last_words(&read(&log));
-            if said.as_ref().is_some_and(|said| NOT_FOUND.iter().any(|n| said.contains(n))) {
-                why = said;
-                ended = self.start(fallback, key, listener)?;
-            }
+        if let (Ended::Failed(_), Some(fallback)) = (&ended, &step.fallback)
+            && let Some(StopReport { stopped }) = self.printed(key)
+        {
+            why = Some(stopped.message);
+            ended = self.start(fallback, key)?;
         }
         match ended {
             Ended::Done => {}
-            Ended::Gate if step.may_find_nothing => why = last_words(&read(&log)),
+            Ended::Gate if step.may_find_nothing => {
+                let report: Option<EditReport> = self.printed(key);
+                why = Some(report.unwrap_or_default().nothing_helps_text());
+            }
             Ended::Gate => return Ok(self.failed(step, &log, "it ended with exit code 3")),
             Ended::Failed(how) => return Ok(self.failed(step, &log, &how)),
         }
@@ -247,7 +256,7 @@ impl Execution<'_> {
         self.folder.claim(&claims.collect::<Vec<_>>())
     }
 
-    fn start(&self, command: &[Arg], key: &str, listener: &mut dyn Listener) -> Result<Ended> {
+    fn start(&self, command: &[Arg], key: &str) -> Result<Ended> {
         let mut words: Vec<String> =
             command.iter().map(|arg| arg.word(&self.folder.path)).collect();
         let verb = words.first().cloned().unwrap_or_default();
@@ -258,7 +267,13 @@ impl Execution<'_> {
         let (printed, log) =
             (self.folder.step_file(key, "part"), self.folder.step_file(key, "log"));
         let streams = Streams { stdin: self.folder.lock()?, stdout: &printed, stderr: &log };
-        self.children.run(&words, streams, &mut |line| listener.says(line))
+        self.children.run(&words, streams, &mut |line| self.note_line(line))
+    }
+
+    /// What a step that has just ended printed, if it is such a report.
+    fn printed<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
+        let printed = std::fs::read(self.folder.step_file(key, "part")).ok()?;
+        serde_json::from_slice(&printed).ok()
     }
 
     fn failed(&self, step: &Step, log: &std::path::Path, how: &str) -> Settled {

@@ -2,18 +2,18 @@
 
 use sha2::{Digest, Sha256};
 
-use super::error::{Error, Result};
-use super::model::{Model, Shard};
-use super::watch::Watch;
+use crate::error::{Error, Result};
+use crate::model::{Model, Shard};
+use crate::watch::Watch;
 
-/// Bytes between two looks at the watch.
+/// Bytes hashed between two calls of the watch.
 const STEP: usize = 16 << 20;
 
-/// sha256 of `bytes`.
+/// sha256 of `bytes`, with progress.
 ///
 /// # Errors
-/// [`Error::Interrupted`] alone.
-pub(super) fn digest(bytes: &[u8], watch: &dyn Watch) -> Result<[u8; 32]> {
+/// Only [`Error::Interrupted`].
+pub(crate) fn digest(bytes: &[u8], watch: &dyn Watch) -> Result<[u8; 32]> {
     let mut digest = Sha256::new();
     for chunk in bytes.chunks(STEP) {
         if watch.interrupted() {
@@ -25,18 +25,19 @@ pub(super) fn digest(bytes: &[u8], watch: &dyn Watch) -> Result<[u8; 32]> {
     Ok(digest.finalize().into())
 }
 
-/// sha256 of a whole file, in hexadecimal.
+/// sha256 of a whole file, in lower-case hexadecimal. Reports the file's bytes to `watch`.
 ///
 /// # Errors
-/// [`Error::Interrupted`] alone: the file is mapped already.
+/// Only [`Error::Interrupted`], since the file is mapped already.
 pub fn sha256(shard: &Shard, watch: &dyn Watch) -> Result<String> {
     Ok(hex(&digest(shard.bytes(), watch)?))
 }
 
-/// sha256 of a model: of its file, or of its shards' sums one after another.
+/// sha256 of a model, in lower-case hexadecimal: that of its file, or, for a split model, that of
+/// the concatenated hexadecimal sums of its shards, in order.
 ///
 /// # Errors
-/// See [`sha256`].
+/// Only [`Error::Interrupted`].
 pub fn model_sha256(model: &Model, watch: &dyn Watch) -> Result<String> {
     let sums = model.shards().iter().map(|s| sha256(s, watch)).collect::<Result<Vec<_>>>()?;
     match sums.as_slice() {
@@ -45,7 +46,8 @@ pub fn model_sha256(model: &Model, watch: &dyn Watch) -> Result<String> {
     }
 }
 
-/// Lower-case hexadecimal.
+/// `bytes` in lower-case hexadecimal, two digits a byte.
+#[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -1,5 +1,5 @@
-//! What a patch and its undo do to the disk, one operation after another: behind a trait, so that
-//! tests can stop them at each and look at what is left.
+//! The disk as a patch and its undo see it: a trait of single operations, so that tests can stop
+//! the work after each of them and inspect what is left.
 
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
@@ -8,37 +8,37 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::checksum::hex;
-use super::copy::write_at;
-use super::error::{Error, Result, io_error};
+use crate::checksum::hex;
+use crate::copy::{read_at, write_at};
+use crate::error::{Error, Result, io_error};
 
-/// Bytes in memory at once.
+/// Bytes of a file in memory at once.
 const CHUNK_BYTES: u64 = 4 << 20;
 
-/// The operations that change something, each of which may be the last.
-pub(super) trait Disk {
+/// The operations that change something. A crash or a power loss may come after any of them.
+pub(crate) trait Disk {
     /// Makes a new file with the permissions of `like`; it is an error if one is there.
     fn create(&self, path: &Path, like: &Metadata) -> io::Result<Handle>;
     /// Writes all of `bytes` at `offset`.
     fn write_at(&self, handle: &Handle, bytes: &[u8], offset: u64) -> io::Result<()>;
-    /// Forces a file's bytes to the disk.
+    /// Waits until a file's bytes are on the disk.
     fn sync(&self, handle: &Handle) -> io::Result<()>;
     /// Gives a file another name in its folder.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Takes a file away.
+    /// Removes a file's name.
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Forces the names in the folder of `path` to the disk.
+    /// As [`sync_folder`].
     fn sync_folder(&self, path: &Path) -> io::Result<()>;
 }
 
-/// The disk itself.
-pub(super) struct Real;
+/// The file system, with nothing in between.
+pub(crate) struct Real;
 
 impl Disk for Real {
     fn create(&self, path: &Path, like: &Metadata) -> io::Result<Handle> {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
-        // A part of the weights is in it: whom the model is hidden from, it is hidden from too.
+        // The journal holds weights: who may not read the model must not read them there either.
         #[cfg(unix)]
         {
             use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -66,28 +66,35 @@ impl Disk for Real {
     }
 
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
-        // Where a folder cannot be opened or synced as a file its names need no such help, or
-        // get none. A failing disk is no such place.
-        let Ok(folder) = File::open(folder_of(path)) else { return Ok(()) };
-        match folder.sync_all() {
-            Err(e) if !matches!(e.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
-                Err(e)
-            }
-            _ => Ok(()),
-        }
+        sync_folder(path)
+    }
+}
+
+/// Waits until the names in the folder of `path` are on the disk: a rename, a new file or a removed
+/// one can otherwise be lost in a power loss, even if the file's bytes were synced.
+///
+/// # Errors
+/// Only what a failing or full disk reports. A folder that cannot be opened as a file (Windows; no
+/// read permission) or a file system that syncs no folders is no error: nothing can be done there,
+/// and the files are whole under their old or their new names.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+    let Ok(folder) = File::open(folder_of(path)) else { return Ok(()) };
+    match folder.sync_all() {
+        Err(e) if !matches!(e.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Err(e),
+        _ => Ok(()),
     }
 }
 
 /// The folder that `path` lies in.
-pub(super) fn folder_of(path: &Path) -> &Path {
+pub(crate) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     }
 }
 
-/// A link that leads nowhere exists too.
-pub(super) fn exists(path: &Path) -> Result<bool> {
+/// True if there is anything of that name, even a link that leads nowhere.
+pub(crate) fn exists(path: &Path) -> Result<bool> {
     match path.symlink_metadata() {
         Ok(_) => Ok(true),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
@@ -95,20 +102,20 @@ pub(super) fn exists(path: &Path) -> Result<bool> {
     }
 }
 
-/// An open file that knows its name.
+/// An open file with its path, for messages and for the journal beside it.
 #[derive(Debug)]
-pub(super) struct Handle {
-    pub path: PathBuf,
-    pub file: File,
+pub(crate) struct Handle {
+    pub(crate) path: PathBuf,
+    pub(crate) file: File,
 }
 
 impl Handle {
-    /// Opens a model's file to be changed in place: the file behind all links, and by one process
-    /// at a time.
-    pub fn open_to_change(path: &Path) -> Result<Handle> {
+    /// Opens a model's file to change it in place: the file that all links lead to. It is locked,
+    /// so that one process changes it at a time.
+    pub(crate) fn open_to_change(path: &Path) -> Result<Handle> {
         let path = path.canonicalize().map_err(io_error("cannot open", path))?;
         let metadata = path.metadata().map_err(io_error("cannot read", &path))?;
-        // Asked for, not tried: root may write what its owner protects.
+        // Its permissions decide, not an attempt: root could write what its owner protected.
         if metadata.permissions().readonly() {
             return Err(Error::ReadOnly { path });
         }
@@ -118,37 +125,39 @@ impl Handle {
             ErrorKind::ReadOnlyFilesystem => Error::ReadOnlyDisk { path: path.clone() },
             _ => io_error("cannot open", &path)(e),
         })?;
-        // The lock goes with the process, however it ends. Some file systems have none.
+        // The system releases the lock when the process ends, however it ends. File systems without
+        // locks return another error: there the user must see to it.
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => Err(Error::Busy { path }),
             Ok(()) | Err(TryLockError::Error(_)) => Ok(Handle { path, file }),
         }
     }
 
-    /// Opens a file to be read.
-    pub fn open(path: PathBuf) -> Result<Handle> {
+    /// Opens a file for reading only.
+    pub(crate) fn open(path: PathBuf) -> Result<Handle> {
         let file = File::open(&path).map_err(io_error("cannot open", &path))?;
         Ok(Handle { path, file })
     }
 
-    pub fn bytes(&self) -> Result<u64> {
+    /// Length of the file.
+    pub(crate) fn bytes(&self) -> Result<u64> {
         Ok(self.metadata()?.len())
     }
 
-    pub fn metadata(&self) -> Result<Metadata> {
+    pub(crate) fn metadata(&self) -> Result<Metadata> {
         self.file.metadata().map_err(io_error("cannot read", &self.path))
     }
 
-    /// All bytes of `range`: for what is small.
-    pub fn read(&self, range: Range<u64>) -> Result<Vec<u8>> {
+    /// All bytes of `range`, in memory at once: for headers and indices.
+    pub(crate) fn read(&self, range: Range<u64>) -> Result<Vec<u8>> {
         let mut bytes = vec![0; range.end.saturating_sub(range.start) as usize];
         read_at(&self.file, &mut bytes, range.start)
             .map_err(io_error("cannot read", &self.path))?;
         Ok(bytes)
     }
 
-    /// Shows `act` the bytes of `range` by ascending offset in the file, some at a time.
-    pub fn each_chunk(
+    /// Calls `act` with each chunk of `range` and its offset in the file, by ascending offset.
+    pub(crate) fn each_chunk(
         &self,
         range: Range<u64>,
         mut act: impl FnMut(u64, &[u8]) -> Result<()>,
@@ -165,7 +174,7 @@ impl Handle {
     }
 
     /// sha256 of the bytes of `range`, in hexadecimal.
-    pub fn sha256(&self, range: Range<u64>) -> Result<String> {
+    pub(crate) fn sha256(&self, range: Range<u64>) -> Result<String> {
         let mut digest = Sha256::new();
         self.each_chunk(range, |_, bytes| {
             digest.update(bytes);
@@ -174,8 +183,8 @@ impl Handle {
         Ok(hex(&digest.finalize()))
     }
 
-    /// Writes what `from` holds in `range` to `at` and on.
-    pub fn copy_from(
+    /// Copies `range` of the file `from` to offset `at` of this one.
+    pub(crate) fn copy_from(
         &self,
         disk: &dyn Disk,
         from: &Handle,
@@ -190,20 +199,8 @@ impl Handle {
     }
 }
 
-#[cfg(unix)]
-fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
-}
-
-#[cfg(not(unix))]
-fn read_at(mut file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-    use std::io::{Read, Seek, SeekFrom};
-    file.seek(SeekFrom::Start(offset))?;
-    file.read_exact(bytes)
-}
-
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     //! Disks that end early, and one whose power fails.
 
     use std::cell::{Cell, RefCell};
@@ -211,17 +208,17 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// The files of a folder.
-    pub type Files = BTreeMap<String, Vec<u8>>;
+    /// The files of a folder: names and bytes.
+    pub(crate) type Files = BTreeMap<String, Vec<u8>>;
 
-    /// A disk that does not wait, and that tells what was done.
+    /// A disk that skips the waits for syncs, and records what was done.
     #[derive(Default)]
-    pub struct Recorder {
-        pub ops: RefCell<Vec<Op>>,
+    pub(crate) struct Recorder {
+        pub(crate) ops: RefCell<Vec<Op>>,
     }
 
     #[derive(Debug, Clone)]
-    pub enum Op {
+    pub(crate) enum Op {
         Create(String),
         Write(String, u64, Vec<u8>),
         Sync(String),
@@ -278,15 +275,15 @@ pub(super) mod tests {
 
     /// A disk that fails once it has done so much: each operation costs one, and a write one more
     /// for each few bytes; of the write that fails a part is done.
-    pub struct Stopping {
+    pub(crate) struct Stopping {
         left: Cell<usize>,
         /// Whether it fails ever after, as for a process that was killed, or just once.
         for_good: bool,
-        pub failed: Cell<bool>,
+        pub(crate) failed: Cell<bool>,
     }
 
     impl Stopping {
-        pub fn after(cost: usize, for_good: bool) -> Stopping {
+        pub(crate) fn after(cost: usize, for_good: bool) -> Stopping {
             Stopping { left: Cell::new(cost), for_good, failed: Cell::new(false) }
         }
 
@@ -382,9 +379,21 @@ pub(super) mod tests {
         names.extend(new.clone());
     }
 
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_folder_that_cannot_be_opened_or_synced_is_no_error() {
+        for path in ["/proc/x", "/missing/x", "x"] {
+            sync_folder(Path::new(path)).unwrap();
+        }
+    }
+
     /// What the disk may hold if the power fails after `ops`: everything that was synced, and of
     /// the rest any sectors, and any first part of the changes of names.
-    pub fn after_power_loss(before: &Files, ops: &[Op], random: &mut dyn FnMut() -> u64) -> Files {
+    pub(crate) fn after_power_loss(
+        before: &Files,
+        ops: &[Op],
+        random: &mut dyn FnMut() -> u64,
+    ) -> Files {
         let inode = |bytes: &Vec<u8>| Inode { durable: bytes.clone(), pending: Vec::new() };
         let mut inodes: Vec<Inode> = before.values().map(inode).collect();
         let mut seen: Names = before.keys().cloned().zip(0..).collect();

@@ -1,25 +1,27 @@
 //! Edits of a header's keys that keep the order of all others.
 
-use super::error::{Error, Result};
-use super::header::KvMap;
-use super::value::{Array, Value};
+use crate::error::{Error, Result};
+use crate::header::KvMap;
+use crate::value::{Array, Value};
 
-/// One edit of one key.
+/// A change of one key, all others keeping their bytes and their order.
+#[non_exhaustive]
 #[derive(Debug, Clone, PartialEq)]
 pub enum KvEdit {
-    /// Puts a value in the key's place, or at the end if the key is new.
+    /// Gives the key a value of any type. A known key keeps its place, a new one comes last.
     Set(String, Value),
-    /// Adds an element to an array; makes the array if the key is new.
+    /// Adds one element to the end of an array; makes the array if the key is new.
     Append(String, Value),
-    /// Takes the key out; nothing happens if it is not there.
+    /// Removes the key; nothing happens if it is not there.
     Remove(String),
 }
 
 impl KvEdit {
-    /// Applies the edit.
+    /// Changes `kv` in place.
     ///
     /// # Errors
-    /// [`Error::WrongValue`]: what should grow is no array, or one of another type.
+    /// [`Error::WrongValue`] of [`KvEdit::Append`]: the key is no array, or one of another type, or
+    /// the new element is an array itself. `kv` is then as it was.
     pub fn apply(&self, kv: &mut KvMap) -> Result<()> {
         match self {
             KvEdit::Set(key, value) => {
@@ -28,7 +30,13 @@ impl KvEdit {
             KvEdit::Remove(key) => {
                 kv.shift_remove(key);
             }
-            KvEdit::Append(key, Value::Array(_)) => return Err(cannot_grow(key, "added an array")),
+            KvEdit::Append(key, Value::Array(_)) => {
+                return Err(Error::WrongValue {
+                    key: key.clone(),
+                    found: "given an array as an element".into(),
+                    expected: "a single value",
+                });
+            }
             KvEdit::Append(key, value) => {
                 let empty = || Value::Array(Array::new(value.value_type()));
                 let slot = kv.entry(key.clone()).or_insert_with(empty);

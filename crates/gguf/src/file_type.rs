@@ -1,13 +1,14 @@
 //! `general.file_type`: which type most matrices of a file have.
 
-use super::edit::KvEdit;
-use super::ggml_type::GgmlType;
-use super::value::Value;
+use crate::edit::KvEdit;
+use crate::ggml_type::GgmlType;
+use crate::value::Value;
 
 const KEY: &str = "general.file_type";
 
-/// The edit that says that a file's matrices are mostly of `ty` (`enum llama_ftype` of llama.cpp's
-/// `include/llama.h`); None for a type that no whole file has.
+/// The edit that sets `general.file_type` to "mostly `ty`" (`enum llama_ftype` of llama.cpp's
+/// `include/llama.h`); None for types that have no number there, such as integers and Q8_K.
+#[must_use]
 pub fn file_type_edit(ty: GgmlType) -> Option<KvEdit> {
     use GgmlType as T;
     let ftype = match ty {

@@ -12,22 +12,23 @@
 
 use indexmap::IndexMap;
 
-use super::cursor::Cursor;
-use super::error::{Error, Result};
-use super::tensor::{TensorInfo, utf8};
-use super::value::Value;
+use crate::cursor::Cursor;
+use crate::error::{Error, Result};
+use crate::tensor::{TensorInfo, utf8};
+use crate::value::Value;
 
-/// `GGUF_DEFAULT_ALIGNMENT`.
+/// Bytes that tensors are aligned to where [`ALIGNMENT_KEY`] is absent: `GGUF_DEFAULT_ALIGNMENT` of
+/// llama.cpp's `gguf.h`.
 pub const DEFAULT_ALIGNMENT: u64 = 32;
-/// The key that sets another.
+/// The key of another alignment: a u32, a power of two.
 pub const ALIGNMENT_KEY: &str = "general.alignment";
 
 const MAGIC: &[u8; 4] = b"GGUF";
-/// Version 2 brought 64-bit counts; version 3 only big-endian files.
+/// Version 1 had 32-bit counts. Versions 2 and 3 differ only in that 3 may be big-endian.
 const VERSIONS: std::ops::RangeInclusive<u32> = 2..=3;
-/// The least that a key-value takes: a one-letter key and a byte.
+/// Bytes of the smallest key-value: length and letter of its key, type, a value of one byte.
 const MIN_KV_BYTES: u64 = 8 + 1 + 4 + 1;
-/// The least that a tensor info takes: no name, no dimensions.
+/// Bytes of the smallest tensor info: length of an empty name, no dimensions, type, offset.
 const MIN_TENSOR_BYTES: u64 = 8 + 4 + 4 + 8;
 
 /// Key-values by key, in the file's order.
@@ -35,29 +36,34 @@ pub type KvMap = IndexMap<String, Value>;
 /// Tensor infos by name, in the file's order.
 pub type TensorMap = IndexMap<String, TensorInfo>;
 
-/// A file's header.
+/// Everything before the tensors' bytes. What [`Header::parse`] read, [`Header::encode`] writes
+/// back to the byte.
+///
+/// `==` compares keys and tensors whatever their order is; to compare the order as well, compare
+/// [`Header::encode`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Header {
-    /// 2 or 3.
+    /// The format's version, 2 or 3.
     pub version: u32,
-    /// Keys in order.
+    /// The keys, in the file's order.
     pub kv: KvMap,
-    /// Tensors in order.
+    /// The tensors' entries, in the file's order, which is also that of their bytes.
     pub tensors: TensorMap,
 }
 
 impl Header {
-    /// An empty header of version 3.
+    /// A header of version 3 without keys and tensors.
+    #[must_use]
     pub fn new() -> Header {
         Header { version: 3, kv: KvMap::new(), tensors: TensorMap::new() }
     }
 
-    /// Parses the header at the beginning of `bytes`, which may go on with the data: returns it
-    /// and the offset where the tensors' bytes begin.
+    /// Parses the header at the beginning of `bytes`, which may go on with the data. Returns it and
+    /// the offset where the tensors' bytes begin.
     ///
     /// # Errors
-    /// Whatever llama.cpp's reader refuses. The tensors' bytes themselves are not looked for:
-    /// see [`Header::check_data`].
+    /// Whatever llama.cpp's reader refuses, and keys or names that are not UTF-8. Whether the
+    /// tensors' bytes are there is not checked: see [`Header::check_data`].
     pub fn parse(bytes: &[u8]) -> Result<(Header, u64)> {
         let mut cursor = Cursor::new(bytes);
         let version = parse_preamble(&mut cursor)?;
@@ -70,10 +76,11 @@ impl Header {
         Ok((Header { version, kv, tensors }, data_offset))
     }
 
-    /// Checks that every tensor ends within a file of `file_bytes`.
+    /// Checks that every tensor ends within a file of `file_bytes`, whose data begins at
+    /// `data_offset`.
     ///
     /// # Errors
-    /// [`Error::TensorPastEnd`] with the first that does not.
+    /// [`Error::TensorPastEnd`] names the first that does not.
     pub fn check_data(&self, data_offset: u64, file_bytes: u64) -> Result<()> {
         for tensor in self.tensors.values() {
             // No overflow: parse_tensors added up the same numbers.
@@ -85,7 +92,8 @@ impl Header {
         Ok(())
     }
 
-    /// The header's bytes, padded to the alignment: the tensors' bytes follow.
+    /// The header's bytes, padded with zeros to the alignment: the tensors' bytes follow.
+    #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         out.extend(MAGIC);
@@ -105,12 +113,15 @@ impl Header {
         out
     }
 
-    /// Bytes that every tensor is padded to.
+    /// The bytes that the offset of every tensor is a multiple of: [`ALIGNMENT_KEY`], or
+    /// [`DEFAULT_ALIGNMENT`] if it is absent or no power of two.
+    #[must_use]
     pub fn alignment(&self) -> u64 {
         alignment_of(&self.kv).unwrap_or(DEFAULT_ALIGNMENT)
     }
 
-    /// Sets each tensor's offset to the running sum of padded sizes, as the format asks.
+    /// Sets each tensor's offset to the padded sizes of all tensors before it: the only layout that
+    /// llama.cpp takes. Call it after any change of a tensor's shape, type or place.
     pub fn lay_out(&mut self) {
         let alignment = self.alignment();
         let mut offset = 0;
@@ -127,6 +138,7 @@ impl Default for Header {
     }
 }
 
+/// Reads magic and version; returns the version.
 fn parse_preamble(cursor: &mut Cursor<'_>) -> Result<u32> {
     let magic = cursor.take(MAGIC.len() as u64)?;
     if magic != MAGIC {
@@ -142,7 +154,8 @@ fn parse_preamble(cursor: &mut Cursor<'_>) -> Result<u32> {
     Ok(version)
 }
 
-/// A count, refused at once if the file could not hold so many.
+/// A count. It is refused if the file could not hold as many, so that no loop and no allocation is
+/// larger than the file explains.
 fn parse_count(
     cursor: &mut Cursor<'_>,
     what: &'static str,
@@ -183,6 +196,7 @@ fn parse_tensors(cursor: &mut Cursor<'_>, n_tensors: u64, alignment: u64) -> Res
         if info.offset != expected {
             return Err(Error::WrongOffset { name: info.name, found: info.offset, expected });
         }
+        // ggml counts sizes in an i64: so does this, and no sum below can overflow a u64.
         let padded = info.n_bytes().checked_next_multiple_of(alignment);
         let end = padded.and_then(|n| n.checked_add(expected)).filter(|&n| n <= i64::MAX as u64);
         let Some(end) = end else {

@@ -1,36 +1,54 @@
-//! What aird did to a file, kept inside it: `aird.history`, an array of JSON strings, one a
-//! step. No paths and no clock, so that the same inputs give the same bytes.
+//! A record inside the file of what was done to it, and its format.
+//!
+//! ```text
+//! aird.history: str[]    one JSON object a step (Step), oldest first; perhaps spaces after it
+//! aird.version: str      the program that wrote last: Step::version of the last step
+//! ```
+//! A step holds no paths and no time, so that the same inputs give the same bytes. The spaces are
+//! room for a later step: a patch in place may not make the header longer.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
-use super::edit::KvEdit;
-use super::header::KvMap;
-use super::tensor::within_block;
-use super::value::Value;
+use crate::edit::KvEdit;
+use crate::header::KvMap;
+use crate::tensor::within_block;
+use crate::value::Value;
 
-/// Array of JSON strings, oldest first.
+/// The key of the history: an array of strings, one JSON object each, oldest first.
 pub const HISTORY_KEY: &str = "aird.history";
-/// The version of aird that wrote last.
+/// The key of the version of the program that recorded the last step.
 pub const VERSION_KEY: &str = "aird.version";
 
-/// One step.
+/// One entry of a file's history: what was done, by which program, with which inputs.
+///
+/// Recording is optional: a [`Rewrite`](crate::Rewrite), a [`Patch`](crate::Patch) or a
+/// [`Builder`](crate::Builder) without a step adds no keys. [`history`] reads the steps again.
+///
+/// ```
+/// use aird_gguf::Step;
+///
+/// let step = Step::new("scale", "1.2.0")
+///     .parameter("factor", 0.5)
+///     .changed(["blk.0.ffn_up.weight", "blk.1.ffn_up.weight"]);
+/// assert_eq!(step.tensors["blk.*.ffn_up.weight"], 2);
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Step {
-    /// The verb: `merge`, `prune`, `repair`.
+    /// What was done, in a word: `merge`, `prune`, `repair`.
     pub verb: String,
-    /// aird's version.
+    /// The version of the program that did it.
     pub version: String,
     /// Everything that decided the result, by name.
     pub parameters: Map<String, Json>,
-    /// sha256 of each file that was read, by role: `model`, `adapter`, `direction`.
+    /// sha256 of each file that was read, by role: `model`, `adapter`.
     pub sources: Map<String, Json>,
-    /// Tensors whose values changed: how many, and of which names with the block left out.
+    /// How many tensors changed, by their names [`without_block`].
     pub tensors: Map<String, Json>,
 }
 
 impl Step {
-    /// A step of `verb`, as done by that version of the program.
+    /// A step without parameters, sources and tensors.
     #[must_use]
     pub fn new(verb: &str, version: &str) -> Step {
         Step {
@@ -42,19 +60,23 @@ impl Step {
         }
     }
 
-    /// Adds a parameter.
+    /// Adds a parameter: anything that becomes a JSON value.
+    #[must_use]
     pub fn parameter(mut self, name: &str, value: impl Into<Json>) -> Step {
         self.parameters.insert(name.into(), value.into());
         self
     }
 
-    /// Adds a source's sha256.
+    /// Adds a file that was read, by the role it had: see [`sha256`](crate::sha256) and
+    /// [`model_sha256`](crate::model_sha256).
+    #[must_use]
     pub fn source(mut self, role: &str, sha256: &str) -> Step {
         self.sources.insert(role.into(), sha256.into());
         self
     }
 
-    /// Counts `names` by what is left of them without their block's number.
+    /// Counts the tensors `names` as changed, by their names [`without_block`].
+    #[must_use]
     pub fn changed<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Step {
         for name in names {
             let key = without_block(name);
@@ -64,8 +86,8 @@ impl Step {
         self
     }
 
-    /// Bytes of its line.
-    pub(super) fn width(&self) -> u64 {
+    /// Bytes of the step as JSON, without spaces after it.
+    pub(crate) fn width(&self) -> u64 {
         self.line().len() as u64
     }
 
@@ -73,9 +95,9 @@ impl Step {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// The edits that record this step. JSON may end in spaces: a line of at least `width` bytes
-    /// lets the header end where the rewriter wants it to.
-    pub(super) fn edits(&self, width: u64) -> [KvEdit; 2] {
+    /// The edits that record this step. JSON may end in spaces: they fill the line up to `width`
+    /// bytes, so that the header ends where the rewriter wants it to.
+    pub(crate) fn edits(&self, width: u64) -> [KvEdit; 2] {
         let mut line = self.line();
         line.extend(std::iter::repeat_n(' ', (width as usize).saturating_sub(line.len())));
         [
@@ -85,7 +107,9 @@ impl Step {
     }
 }
 
-/// `blk.3.attn_v.weight` -> `blk.*.attn_v.weight`.
+/// The name with its block's number replaced: `blk.3.attn_v.weight` becomes `blk.*.attn_v.weight`,
+/// names outside blocks stay.
+#[must_use]
 pub fn without_block(name: &str) -> String {
     match within_block(name) {
         Some(rest) => format!("blk.*.{rest}"),
@@ -93,8 +117,9 @@ pub fn without_block(name: &str) -> String {
     }
 }
 
-/// The steps of a file, oldest first, each as the JSON it is, or as a JSON string of what
-/// stands there if it is none.
+/// The steps of a file's history, oldest first. Each is the JSON object of a [`Step`]; a line that
+/// is not valid JSON comes as a JSON string. Empty if the file has no history.
+#[must_use]
 pub fn history(kv: &KvMap) -> Vec<Json> {
     let Some(Value::Array(steps)) = kv.get(HISTORY_KEY) else { return Vec::new() };
     let parse = |step: Value| {

@@ -6,14 +6,14 @@
 //! index: JSON                       (Index)
 //! bytes of the index: u64 | sha256 of everything but the old bytes: 32 bytes
 //! ```
-//! The index holds a sha256 of each stretch, so that the last sum covers every byte. Numbers are
-//! little-endian.
+//! The index holds a sha256 of each stretch's old bytes, so that the last sum covers every byte of
+//! the journal. It is at the end because those sums are known only then. Numbers are little-endian.
 //!
 //! A journal is written as `MODEL.aird-undo.part`, synced, and renamed to `MODEL.aird-undo`; only
-//! then is the model touched. So a `.part`, whole or torn, says that the model was not touched,
-//! and a damaged journal under its own name was damaged later: it is refused, never removed.
+//! then is the model written. So a `.part`, complete or not, means that the model was not written,
+//! and a damaged journal under its final name was damaged later: it is refused, never removed.
 //!
-//! Of a name that leaves no room for these endings the beginning is kept, with a hash of all of it.
+//! A model's name that leaves no room for these endings is cut, and a hash of all of it is added.
 
 use std::iter::once;
 use std::ops::Range;
@@ -23,41 +23,42 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
-use super::checksum::hex;
-use super::disk::{Disk, Handle, exists};
-use super::error::{Error, Result, io_error};
+use crate::checksum::hex;
+use crate::disk::{Disk, Handle, exists};
+use crate::error::{Error, Result, io_error};
 
 const MAGIC: &[u8; 8] = b"AIRDUNDO";
 const VERSION: u32 = 1;
 const PREAMBLE_BYTES: u64 = 8 + 4;
 const SUM_BYTES: u64 = 32;
 const TRAILER_BYTES: u64 = 8 + SUM_BYTES;
-/// How much around each stretch tells one model from another.
+/// Bytes on each side of a stretch that identify the model: see [`Index::identity_of`].
 const AROUND_BYTES: u64 = 4096;
-/// `NAME_MAX` of Linux's file systems, and as much as those of macOS and Windows take.
+/// `NAME_MAX` of Linux's file systems; macOS and Windows allow 255 as well.
 const MAX_NAME_BYTES: usize = 255;
-/// Bytes that are kept of a longer name: few enough that a temp file's name fits as well.
+/// Bytes that are kept of a longer name: few enough that the name of a temp file beside it fits.
 const CUT_NAME_BYTES: usize = 180;
-/// Tells apart two long names that begin alike.
+/// Digits of the hash that keeps two long names apart whose beginnings are equal.
 const HASH_CHARS: usize = 12;
 
-/// How the name of a journal ends.
-pub(super) const JOURNAL_SUFFIX: &str = ".aird-undo";
+/// The ending of a journal's name, after the model's whole name.
+pub(crate) const JOURNAL_SUFFIX: &str = ".aird-undo";
 
-/// Where the journal of the file at `model` is: beside the file that its links lead to. A name that
-/// would be too long for a file is cut.
+/// Where the undo journal of the file at `model` is or would be: `MODEL.aird-undo`, beside the file
+/// that its symbolic links lead to. A name that would be too long is cut.
+#[must_use]
 pub fn journal_path(model: &Path) -> PathBuf {
     beside(model, JOURNAL_SUFFIX)
 }
 
-/// The journal until it is whole.
-pub(super) fn part_path(model: &Path) -> PathBuf {
+/// Where a journal is while it is written.
+pub(crate) fn part_path(model: &Path) -> PathBuf {
     beside(model, ".aird-undo.part")
 }
 
-/// The path of `model`, which all links lead to, with `suffix`; of a long name the beginning, and
-/// a hash of all of it.
-pub(super) fn beside(model: &Path, suffix: &str) -> PathBuf {
+/// The path that all symbolic links of `model` lead to, with `suffix` added; a name that would be
+/// too long is cut, and a hash of all of it added.
+pub(crate) fn beside(model: &Path, suffix: &str) -> PathBuf {
     let model = model.canonicalize().unwrap_or_else(|_| model.to_owned());
     let name = model.file_name().unwrap_or_default();
     if name.len() + suffix.len() <= MAX_NAME_BYTES {
@@ -73,51 +74,54 @@ pub(super) fn beside(model: &Path, suffix: &str) -> PathBuf {
     model.with_file_name(format!("{stem}-{hash}{suffix}"))
 }
 
-/// Bytes of a file that a patch changes.
+/// Adjacent bytes of a file that a patch changes: a tensor, or a part of the header.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Stretch {
-    /// None for the header.
-    pub tensor: Option<String>,
+pub(crate) struct Stretch {
+    /// The tensor's name; None for the header.
+    pub(crate) tensor: Option<String>,
     /// Offset in the file.
-    pub start: u64,
-    pub bytes: u64,
-    /// Filled in as the journal is written.
-    pub old_sha256: String,
-    pub new_sha256: String,
+    pub(crate) start: u64,
+    /// How many bytes there are.
+    pub(crate) bytes: u64,
+    /// Of the bytes before the patch; empty until [`write`] has copied them.
+    pub(crate) old_sha256: String,
+    /// Of the bytes after the patch.
+    pub(crate) new_sha256: String,
 }
 
 impl Stretch {
-    /// No overflow: of an index that was checked or made from a model.
-    pub fn range(&self) -> Range<u64> {
+    /// Where the bytes are in the file. No overflow: an index is either made from a model or
+    /// checked by [`Index::old_bytes`].
+    pub(crate) fn range(&self) -> Range<u64> {
         self.start..self.start + self.bytes
     }
 
-    /// For messages.
-    pub fn name(&self) -> &str {
+    /// The tensor's name, or "the header", for messages.
+    pub(crate) fn name(&self) -> &str {
         self.tensor.as_deref().unwrap_or("the header")
     }
 }
 
-/// What a journal says about its file.
+/// The journal's table of contents, and what identifies its file.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Index {
-    /// Length of the file.
-    pub file_bytes: u64,
-    /// Length of its header.
-    pub header_bytes: u64,
+pub(crate) struct Index {
+    /// Length of the file; a patch does not change it.
+    pub(crate) file_bytes: u64,
+    /// Length of its header with padding; a patch does not change it.
+    pub(crate) header_bytes: u64,
     /// See [`Index::identity_of`].
-    pub identity_sha256: String,
-    /// The step that is taken back.
-    pub step: Option<Json>,
+    pub(crate) identity_sha256: String,
+    /// The patch as a step of the history, as JSON, whether the header had room for it or not.
+    pub(crate) step: Option<Json>,
     /// By ascending offset; they do not overlap.
-    pub stretches: Vec<Stretch>,
+    pub(crate) stretches: Vec<Stretch>,
 }
 
 impl Index {
-    /// sha256 of what the patch leaves alone: lengths, the header, and what lies around each
-    /// stretch. It is the same before, after and in the middle of a patch, and another for another
-    /// model, even one of the same shape; and it does not read the whole file.
-    pub fn identity_of(&self, model: &Handle) -> Result<String> {
+    /// sha256 of bytes that the patch does not change: the lengths, the header, and
+    /// [`AROUND_BYTES`] on each side of each stretch. It is equal before, during and after a patch,
+    /// and differs for another model, even one of the same shape. It does not read the whole file.
+    pub(crate) fn identity_of(&self, model: &Handle) -> Result<String> {
         let mut digest = Sha256::new();
         digest.update(self.file_bytes.to_le_bytes());
         digest.update(self.header_bytes.to_le_bytes());
@@ -128,6 +132,7 @@ impl Index {
         });
         for window in once(0..self.header_bytes).chain(around) {
             let mut bytes = model.read(window.clone())?;
+            // A window may reach into another stretch: those bytes change, so they count as zeros.
             for stretch in self.stretches.iter().map(Stretch::range) {
                 let start = stretch.start.clamp(window.start, window.end) - window.start;
                 let end = stretch.end.clamp(window.start, window.end) - window.start;
@@ -138,9 +143,10 @@ impl Index {
         Ok(hex(&digest.finalize()))
     }
 
-    /// Bytes of all stretches; None if they are not as the format asks.
+    /// Bytes of all stretches; None if these overlap, are not in order, or lie outside the file.
     fn old_bytes(&self) -> Option<u64> {
-        let (mut end, mut sum) = (0, 0u64);
+        let mut end = 0;
+        let mut sum = 0u64;
         for stretch in &self.stretches {
             if stretch.start < end {
                 return None;
@@ -151,7 +157,7 @@ impl Index {
         (end <= self.file_bytes && self.header_bytes <= self.file_bytes).then_some(sum)
     }
 
-    /// The index's bytes with what stands behind them.
+    /// The index's bytes with its length and the sum after them.
     fn encode(&self) -> Vec<u8> {
         let mut bytes = serde_json::to_vec(self).unwrap_or_default();
         bytes.extend((bytes.len() as u64).to_le_bytes());
@@ -160,21 +166,22 @@ impl Index {
     }
 }
 
+/// The first bytes of a journal: magic and version.
 fn preamble() -> Vec<u8> {
     [&MAGIC[..], &VERSION.to_le_bytes()].concat()
 }
 
-/// Over everything that no stretch's own sum covers.
+/// sha256 of everything in a journal but the old bytes, whose sums are in the index.
 fn sum(preamble: &[u8], index: &[u8]) -> [u8; SUM_BYTES as usize] {
     Sha256::new().chain_update(preamble).chain_update(index).finalize().into()
 }
 
-/// Writes the journal of `model` under its first name, and syncs it. The old bytes' sums are
-/// filled in.
-pub(super) fn write(disk: &dyn Disk, model: &Handle, index: &mut Index) -> Result<()> {
+/// Writes the journal of `model` as [`part_path`] and syncs it; fills in the sums of the old bytes.
+/// The caller renames it, once the journals of all shards are written.
+pub(crate) fn write(disk: &dyn Disk, model: &Handle, index: &mut Index) -> Result<()> {
     let path = part_path(&model.path);
     let failed = || io_error("cannot write", &path);
-    // Left by a patch that ended early, for nobody else is at work on this file.
+    // Left by a patch that was cut off: the lock on the model excludes a second one at work.
     if exists(&path)? {
         disk.remove(&path).map_err(failed())?;
     }
@@ -195,19 +202,20 @@ pub(super) fn write(disk: &dyn Disk, model: &Handle, index: &mut Index) -> Resul
     disk.sync(&journal).map_err(failed())
 }
 
-/// A journal that is whole, but for the old bytes: they are looked at when they are needed.
+/// An open journal whose index is checked. Its old bytes are checked when they are needed, since
+/// that reads all of them.
 #[derive(Debug)]
-pub(super) struct Journal {
-    pub handle: Handle,
-    pub index: Index,
+pub(crate) struct Journal {
+    pub(crate) handle: Handle,
+    pub(crate) index: Index,
 }
 
 impl Journal {
     /// Opens the journal at `path`.
     ///
     /// # Errors
-    /// It is damaged, or of a version that is not known.
-    pub fn open(path: PathBuf) -> Result<Journal> {
+    /// It cannot be read, is damaged, or is of an unknown version.
+    pub(crate) fn open(path: PathBuf) -> Result<Journal> {
         let handle = Handle::open(path)?;
         let damaged = |what| Error::DamagedJournal { path: handle.path.clone(), what };
         let bytes = handle.bytes()?;
@@ -216,7 +224,7 @@ impl Journal {
         }
         let first = handle.read(0..PREAMBLE_BYTES)?;
         if first[..MAGIC.len()] != MAGIC[..] {
-            return Err(damaged("it does not begin as one"));
+            return Err(damaged("it does not begin with AIRDUNDO"));
         }
         if first != preamble() {
             return Err(Error::JournalVersion { path: handle.path.clone() });
@@ -239,7 +247,7 @@ impl Journal {
     }
 
     /// Where the old bytes of stretch `i` are in the journal.
-    pub fn old(&self, i: usize) -> Range<u64> {
+    pub(crate) fn old(&self, i: usize) -> Range<u64> {
         let before = self.index.stretches[..i].iter().map(|s| s.bytes).sum::<u64>();
         let start = PREAMBLE_BYTES + before;
         start..start + self.index.stretches[i].bytes

@@ -1,8 +1,8 @@
-//! A patch that is kept for good. One rename decides it: `MODEL.aird-undo` of the first file
-//! becomes `MODEL.aird-undo.kept`. From then on there is nothing to take back, however many shards
-//! still have their journals; whoever comes next finishes what was cut off.
+//! Keeps a patch for good. One rename decides it: `MODEL.aird-undo` of the first file becomes
+//! `MODEL.aird-undo.kept`. From then on there is nothing to undo, however many shards still have
+//! their journals: a run that finds a `.kept` finishes what was cut off.
 //!
-//! A step that a file's header had no room for stood in the journal alone: it goes into
+//! A step that a file's header had no room for was recorded only in the journal: it goes into
 //! `MODEL.aird-history.json`, a list of steps as `aird.history` holds them.
 
 use std::io::{self, ErrorKind};
@@ -10,23 +10,27 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
 
-use super::disk::{Disk, exists};
-use super::error::{Result, io_error};
-use super::journal::{Journal, beside, journal_path, part_path};
-use super::output::write_file;
+use crate::disk::{Disk, exists};
+use crate::error::{Result, io_error};
+use crate::journal::{Journal, beside, journal_path, part_path};
+use crate::output::write_file;
 
-/// Where a journal goes that is not needed any more.
-pub(super) fn kept_path(model: &Path) -> PathBuf {
+/// Where the journal of the first file goes once the patch is kept.
+pub(crate) fn kept_path(model: &Path) -> PathBuf {
     beside(model, ".aird-undo.kept")
 }
 
-/// Where the steps are that a file's own history lacks.
+/// Where [`Pending::forget`](crate::Pending::forget) records a step that the file's own history had
+/// no room for: `MODEL.aird-history.json`, a JSON list, beside the file that symbolic links lead
+/// to.
+#[must_use]
 pub fn history_path(model: &Path) -> PathBuf {
     beside(model, ".aird-history.json")
 }
 
-/// Keeps what was patched in `files`, each of which has a journal, and which are whole and synced.
-pub(super) fn keep(disk: &dyn Disk, files: &[PathBuf]) -> Result<()> {
+/// Keeps the patch of `files`. Each must have its journal and hold the whole patch, synced: from
+/// here on it cannot be undone.
+pub(crate) fn keep(disk: &dyn Disk, files: &[PathBuf]) -> Result<()> {
     let Some(first) = files.first() else { return Ok(()) };
     let journal = journal_path(first);
     let renamed = disk.rename(&journal, &kept_path(first));
@@ -36,12 +40,12 @@ pub(super) fn keep(disk: &dyn Disk, files: &[PathBuf]) -> Result<()> {
 }
 
 /// True if a [`keep`] of `model` was cut off.
-pub(super) fn is_kept(model: &Path) -> Result<bool> {
+pub(crate) fn is_kept(model: &Path) -> Result<bool> {
     exists(&kept_path(model))
 }
 
 /// Finishes a [`keep`] of `files` that was cut off; false if there was none.
-pub(super) fn finish(disk: &dyn Disk, files: &[PathBuf]) -> Result<bool> {
+pub(crate) fn finish(disk: &dyn Disk, files: &[PathBuf]) -> Result<bool> {
     let mut kept = None;
     for file in files {
         if is_kept(file)? {
@@ -49,7 +53,7 @@ pub(super) fn finish(disk: &dyn Disk, files: &[PathBuf]) -> Result<bool> {
         }
     }
     let Some(kept) = kept else { return Ok(false) };
-    tell(kept)?;
+    record_step(kept)?;
     for file in files {
         for path in [journal_path(file), part_path(file)] {
             remove(disk, &path)?;
@@ -58,21 +62,23 @@ pub(super) fn finish(disk: &dyn Disk, files: &[PathBuf]) -> Result<bool> {
     for file in files {
         disk.sync_folder(file).map_err(io_error("cannot write beside", file))?;
     }
-    // Last: as long as it is there, no journal counts.
+    // Last, and after the other removals are on the disk: as long as it is there no journal counts,
+    // and a power loss that brought one back would let an undo run.
     remove(disk, &kept_path(kept))?;
     disk.sync_folder(kept).map_err(io_error("cannot write beside", kept))?;
     Ok(true)
 }
 
+/// Removes a file if it is there.
 fn remove(disk: &dyn Disk, path: &Path) -> Result<()> {
-    match exists(path)? {
-        true => disk.remove(path).map_err(io_error("cannot remove", path)),
-        false => Ok(()),
+    if exists(path)? {
+        disk.remove(path).map_err(io_error("cannot remove", path))?;
     }
+    Ok(())
 }
 
-/// Writes the step down that the file's own history lacks.
-fn tell(model: &Path) -> Result<()> {
+/// Adds the step to [`history_path`], unless the file's own history has it.
+fn record_step(model: &Path) -> Result<()> {
     let index = Journal::open(kept_path(model))?.index;
     let in_history = index.stretches.iter().any(|stretch| stretch.tensor.is_none());
     let Some(step) = index.step.filter(|_| !in_history) else { return Ok(()) };
@@ -81,10 +87,10 @@ fn tell(model: &Path) -> Result<()> {
         Err(e) if e.kind() == ErrorKind::NotFound => b"[]".to_vec(),
         read => read.map_err(io_error("cannot read", &path))?,
     };
-    let no_list = |e: serde_json::Error| io::Error::new(ErrorKind::InvalidData, e);
-    let steps = serde_json::from_slice::<Vec<Json>>(&bytes).map_err(no_list);
-    let mut steps = steps.map_err(io_error("cannot add to", &path))?;
-    // Cut off right behind this, it is told already.
+    let mut steps = serde_json::from_slice::<Vec<Json>>(&bytes)
+        .map_err(|e| io::Error::new(ErrorKind::InvalidData, e))
+        .map_err(io_error("cannot add to", &path))?;
+    // A run that was cut off after this write recorded it already.
     if steps.last() == Some(&step) {
         return Ok(());
     }

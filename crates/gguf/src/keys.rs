@@ -1,30 +1,31 @@
-//! Keys by the type that they must have. A key that is absent is `None`; one of another type is an
-//! error, so that nothing that a file says is taken for something it does not say.
+//! Keys read as the type that they must have. An absent key is `None`. A key of another type is an
+//! error and not a default, so that a wrong file is not read as a different model.
 
-use super::error::{Error, Result};
-use super::header::KvMap;
-use super::history::HISTORY_KEY;
-use super::value::{Array, Value, ValueType};
+use crate::error::{Error, Result};
+use crate::header::KvMap;
+use crate::history::HISTORY_KEY;
+use crate::value::{Array, Value, ValueType};
 
-/// Keys that a model's file need not have, but of this type where it has them: llama.cpp refuses
-/// most of these with another type, and aborts at some.
+/// Keys that must be of this type where a file has them: llama.cpp refuses most of them with
+/// another type, and aborts at some.
 const TEXTS: [&str; 3] = ["general.architecture", "general.type", "general.name"];
 const TEXT_LISTS: [&str; 2] = ["tokenizer.ggml.tokens", HISTORY_KEY];
-/// Indices into the tokens; one that points nowhere, as -1, stands for no token.
+/// Indices of tokens. One outside the vocabulary, e.g. -1, means that there is no such token, so
+/// any integer is allowed.
 const TOKENS: [&str; 4] = [
     "tokenizer.ggml.bos_token_id",
     "tokenizer.ggml.eos_token_id",
     "tokenizer.ggml.unknown_token_id",
     "tokenizer.ggml.padding_token_id",
 ];
-/// The same under `{architecture}.`.
+/// Counts that must be whole numbers, after `{architecture}.`.
 const HPARAMS: [&str; 3] = ["block_count", "embedding_length", "context_length"];
 
-/// Checks the types of all keys above.
+/// Checks the types of all keys that are listed above.
 ///
 /// # Errors
-/// [`Error::WrongValue`] with the first that has another.
-pub(super) fn check(kv: &KvMap) -> Result<()> {
+/// [`Error::WrongValue`] with the first that has another type.
+pub(crate) fn check(kv: &KvMap) -> Result<()> {
     for key in TEXTS {
         text(kv, key)?;
     }
@@ -42,11 +43,11 @@ pub(super) fn check(kv: &KvMap) -> Result<()> {
     Ok(())
 }
 
-/// A text.
+/// The key as UTF-8 text.
 ///
 /// # Errors
 /// The key is something else, or not UTF-8.
-pub(super) fn text<'k>(kv: &'k KvMap, key: &str) -> Result<Option<&'k str>> {
+pub(crate) fn text<'k>(kv: &'k KvMap, key: &str) -> Result<Option<&'k str>> {
     let Some(value) = kv.get(key) else { return Ok(None) };
     match value {
         Value::String(bytes) => {
@@ -57,20 +58,20 @@ pub(super) fn text<'k>(kv: &'k KvMap, key: &str) -> Result<Option<&'k str>> {
     }
 }
 
-/// A whole number that is not negative, of any width.
+/// The key as a whole number, 0 or more, of any width.
 ///
 /// # Errors
 /// The key is something else.
-pub(super) fn count(kv: &KvMap, key: &str) -> Result<Option<u64>> {
+pub(crate) fn count(kv: &KvMap, key: &str) -> Result<Option<u64>> {
     let Some(value) = kv.get(key) else { return Ok(None) };
     value.as_u64().map(Some).ok_or_else(|| wrong(key, value, "a whole number, 0 or more"))
 }
 
-/// A count of the whole model, or the one of block `block` where the key lists one for each.
+/// The key as a count of the whole model, or that of block `block` where it lists one for each.
 ///
 /// # Errors
 /// The key is something else, or lists too few.
-pub(super) fn count_of_block(kv: &KvMap, key: &str, block: u32) -> Result<Option<u64>> {
+pub(crate) fn count_of_block(kv: &KvMap, key: &str, block: u32) -> Result<Option<u64>> {
     let Some(Value::Array(array)) = kv.get(key) else { return count(kv, key) };
     let found = array.iter().nth(block as usize).and_then(|value| value.as_u64());
     let expected = "a whole number, 0 or more, or one for each block";
@@ -82,28 +83,28 @@ pub(super) fn count_of_block(kv: &KvMap, key: &str, block: u32) -> Result<Option
     found.map(Some).ok_or_else(wrong)
 }
 
-/// A finite number: a float, or an integer that a float holds exactly.
+/// The key as a finite number: a float, or an integer that an f64 holds exactly.
 ///
 /// # Errors
 /// The key is something else.
-pub(super) fn number(kv: &KvMap, key: &str) -> Result<Option<f64>> {
+pub(crate) fn number(kv: &KvMap, key: &str) -> Result<Option<f64>> {
     let Some(value) = kv.get(key) else { return Ok(None) };
     let number = value.as_f64().or_else(|| value.as_exact_f64()).filter(|x| x.is_finite());
     number.map(Some).ok_or_else(|| wrong(key, value, "a finite number"))
 }
 
-/// A list of texts, as bytes: tokens need not be UTF-8.
+/// The key as a list of texts. These are bytes: tokens need not be UTF-8.
 ///
 /// # Errors
 /// The key is something else.
-pub(super) fn texts<'k>(kv: &'k KvMap, key: &str) -> Result<Option<&'k Array>> {
+pub(crate) fn texts<'k>(kv: &'k KvMap, key: &str) -> Result<Option<&'k Array>> {
     let Some(value) = kv.get(key) else { return Ok(None) };
     let array = value.as_array().filter(|array| array.element() == ValueType::String);
     array.map(Some).ok_or_else(|| wrong(key, value, "a list of texts"))
 }
 
-/// The error of a key that must be there and is not.
-pub(super) fn missing(key: &str, expected: &'static str) -> Error {
+/// The error of a required key that is absent.
+pub(crate) fn missing(key: &str, expected: &'static str) -> Error {
     Error::WrongValue { key: key.into(), found: "missing".into(), expected }
 }
 

@@ -1,5 +1,5 @@
-//! The file: a header parsed without loss, tensors mapped, and rewrites that change what they
-//! mean to change and not a byte more. Nothing above this folder touches a model file's bytes.
+//! GGUF model files, read and edited without loss.
+#![doc = include_str!("../README.md")]
 
 mod build;
 mod checksum;

@@ -6,38 +6,38 @@ use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 
-use super::error::{Error, Result, io_error};
-use super::header::{Header, KvMap};
-use super::keys;
-use super::shards::{self, ShardName};
-use super::tensor::TensorInfo;
-use super::value::Array;
+use crate::error::{Error, Result, io_error};
+use crate::header::{Header, KvMap};
+use crate::keys;
+use crate::shards::{self, ShardName};
+use crate::tensor::TensorInfo;
+use crate::value::Array;
 
-/// One file of a model.
+/// One file of a model, mapped into memory: its only file, or one of several.
 #[derive(Debug)]
 pub struct Shard {
-    /// Where it is.
+    /// The path that it was opened by.
     pub path: PathBuf,
-    /// Its own header.
+    /// The header of this file. The model's own keys are in the first shard only.
     pub header: Header,
-    /// Where the tensors' bytes begin.
+    /// File offset where the tensors' bytes begin.
     pub data_offset: u64,
-    pub(super) file: File,
+    pub(crate) file: File,
     map: Mmap,
 }
 
 impl Shard {
-    /// Opens, maps and checks a single file, whatever `split.*` says.
+    /// Opens, maps and checks a single file, and ignores its `split.*` keys.
     ///
     /// # Errors
-    /// The file cannot be read, or is not what llama.cpp's reader would take.
+    /// The file cannot be read or is no regular file, or llama.cpp's reader would refuse it.
     pub fn open(path: &Path) -> Result<Shard> {
-        // Before it is opened: that alone would wait for the writer of a pipe.
+        // Before it is opened: to open a pipe would wait for its writer, maybe for ever.
         check_regular(path)?;
         let file = File::open(path).map_err(io_error("cannot open", path))?;
         // SAFETY: the map is read-only and private to us. Another process that shortens the
-        // file while we read could still end ours (SIGBUS); nobody can be protected from that
-        // without reading whole models into memory, and llama.cpp maps them just so.
+        // file while we read could still end ours (SIGBUS). Only reading whole models into memory
+        // would protect from that, and llama.cpp maps them in the same way.
         let map = unsafe { Mmap::map(&file) }.map_err(io_error("cannot map", path))?;
         let parsed = Header::parse(&map).and_then(|(header, data_offset)| {
             header.check_data(data_offset, map.len() as u64)?;
@@ -47,12 +47,14 @@ impl Shard {
         Ok(Shard { path: path.to_owned(), header, data_offset, file, map })
     }
 
-    /// Bytes of the file.
+    /// Length of the file in bytes.
+    #[must_use]
     pub fn file_bytes(&self) -> u64 {
         self.map.len() as u64
     }
 
-    /// The whole file.
+    /// The bytes of the whole file, header and padding included.
+    #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.map
     }
@@ -60,92 +62,104 @@ impl Shard {
     /// The text of a key; None if there is no such key.
     ///
     /// # Errors
-    /// It is something else.
+    /// [`Error::WrongValue`]: the key is no text, or not UTF-8.
     pub fn text(&self, key: &str) -> Result<Option<&str>> {
         self.named(keys::text(&self.header.kv, key))
     }
 
-    /// The texts of a key; None if there is no such key.
+    /// The array of strings of a key; None if there is no such key. Its elements are bytes, since
+    /// tokens need not be UTF-8.
     ///
     /// # Errors
-    /// It is something else.
+    /// [`Error::WrongValue`]: the key is something else.
     pub fn texts(&self, key: &str) -> Result<Option<&Array>> {
         self.named(keys::texts(&self.header.kv, key))
     }
 
-    /// A key's whole number that is not negative; None if there is no such key.
+    /// The whole number, 0 or more, of a key of any integer type; None if there is no such key.
     ///
     /// # Errors
-    /// It is something else.
+    /// [`Error::WrongValue`]: the key is something else.
     pub fn count(&self, key: &str) -> Result<Option<u64>> {
         self.named(keys::count(&self.header.kv, key))
     }
 
-    /// A key's finite number, an integer among them; None if there is no such key.
+    /// The finite number of a key: a float, or an integer that an f64 holds exactly; None if there
+    /// is no such key.
     ///
     /// # Errors
-    /// It is something else.
+    /// [`Error::WrongValue`]: the key is something else.
     pub fn number(&self, key: &str) -> Result<Option<f64>> {
         self.named(keys::number(&self.header.kv, key))
     }
 
+    /// Adds the file to an error.
     fn named<T>(&self, found: Result<T>) -> Result<T> {
         found.map_err(|error| error.in_file(&self.path))
     }
 
-    /// Where the bytes of `tensor` lie in the file. It must be one of this shard's.
+    /// The file offsets of the bytes of `tensor`, without padding. It must be one of this shard's.
+    #[must_use]
     pub fn range(&self, tensor: &TensorInfo) -> Range<u64> {
         let start = self.data_offset + tensor.offset;
         start..start + tensor.n_bytes()
     }
 }
 
-/// Checks that `path` leads to a file that can be read more than once.
+/// Checks that `path` leads to a regular file: one that can be mapped, and read more than once.
 ///
 /// # Errors
-/// There is nothing, or a folder, a pipe or a device.
+/// There is nothing, or [`Error::NotRegular`]: a folder, a pipe or a device.
 pub fn check_regular(path: &Path) -> Result<()> {
-    match path.metadata().map_err(io_error("cannot open", path))?.is_file() {
-        true => Ok(()),
-        false => Err(Error::NotRegular { path: path.into() }),
+    if path.metadata().map_err(io_error("cannot open", path))?.is_file() {
+        return Ok(());
     }
+    Err(Error::NotRegular { path: path.into() })
 }
 
-/// A tensor with the shard it lies in.
+/// A tensor of an open model: its entry in the header, and its bytes in the map.
 #[derive(Debug, Clone, Copy)]
 pub struct Tensor<'m> {
-    /// Name, shape, type.
+    /// Its name, shape, type and offset.
     pub info: &'m TensorInfo,
-    /// Index into [`Model::shards`].
+    /// The file that it lies in: an index into [`Model::shards`].
     pub shard: usize,
     data: &'m [u8],
 }
 
 impl<'m> Tensor<'m> {
-    /// All of its bytes, without padding.
+    /// The encoded bytes of all rows, without padding.
+    #[must_use]
     pub fn data(&self) -> &'m [u8] {
         self.data
     }
 
-    /// The bytes of `rows`.
+    /// The encoded bytes of `rows`, counted from 0 over all dimensions after the first.
+    ///
+    /// # Panics
+    /// If there are fewer rows than that.
+    #[must_use]
     pub fn rows(&self, rows: Range<u64>) -> &'m [u8] {
         let row = self.info.row_bytes();
         &self.data[(rows.start * row) as usize..(rows.end * row) as usize]
     }
 }
 
-/// A whole model.
+/// A whole model opened for reading, in one file or several. Files are mapped: what is not read
+/// costs no memory.
 #[derive(Debug)]
 pub struct Model {
     shards: Vec<Shard>,
 }
 
 impl Model {
-    /// Opens the model that `path` names: a file, or any shard of a split model.
+    /// Opens the model that `path` names: a file, or any shard of a split model, whose other shards
+    /// lie beside it under the names that llama.cpp gives them.
     ///
     /// # Errors
-    /// Any shard is missing or malformed, or they do not belong together; or a key that is known
-    /// here is of another type.
+    /// A shard is missing or malformed, or the shards do not belong together; or a common key of
+    /// models (e.g. `general.architecture`, `tokenizer.ggml.tokens`) has another type than
+    /// llama.cpp takes. [`Shard::open`] does not check the keys.
     pub fn open(path: &Path) -> Result<Model> {
         let model = Model::open_shards(path)?;
         let first = &model.shards[0];
@@ -179,34 +193,39 @@ impl Model {
         Ok(model)
     }
 
-    /// The files, in order.
+    /// The model's files, in the order of their numbers; one if it is not split.
+    #[must_use]
     pub fn shards(&self) -> &[Shard] {
         &self.shards
     }
 
     /// The model's keys: those of the first shard.
+    #[must_use]
     pub fn kv(&self) -> &KvMap {
         &self.shards[0].header.kv
     }
 
-    /// Bytes of all files.
+    /// Length of all files together, in bytes.
+    #[must_use]
     pub fn file_bytes(&self) -> u64 {
         self.shards.iter().map(Shard::file_bytes).sum()
     }
 
-    /// Every tensor, in the files' order.
+    /// Every tensor, shard by shard, in the files' order.
     pub fn tensors(&self) -> impl Iterator<Item = Tensor<'_>> {
         self.shards.iter().enumerate().flat_map(|(i, shard)| {
             shard.header.tensors.values().map(move |info| tensor_of(shard, i, info))
         })
     }
 
-    /// Number of tensors.
+    /// How many tensors all shards have together.
+    #[must_use]
     pub fn n_tensors(&self) -> usize {
         self.shards.iter().map(|s| s.header.tensors.len()).sum()
     }
 
-    /// The tensor of that name.
+    /// The tensor of that name; None if no shard has it.
+    #[must_use]
     pub fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
         self.shards.iter().enumerate().find_map(|(i, shard)| {
             shard.header.tensors.get(name).map(|info| tensor_of(shard, i, info))
@@ -245,29 +264,32 @@ impl Model {
         self.shards[0].number(key)
     }
 
-    /// `general.architecture`; empty if the file does not say. [`Model::open`] refused whatever is
-    /// no text.
+    /// `general.architecture`; empty if there is no such key. That it is text was checked by
+    /// [`Model::open`].
+    #[must_use]
     pub fn architecture(&self) -> &str {
         self.text("general.architecture").ok().flatten().unwrap_or_default()
     }
 
-    /// A count that llama.cpp keeps under `{architecture}.{name}`; None if there is no such key.
+    /// A count that llama.cpp keeps under `{architecture}.{name}`, e.g. `block_count`; None if
+    /// there is no such key.
     ///
     /// # Errors
-    /// It is something else.
+    /// The key is something else.
     pub fn hparam(&self, name: &str) -> Result<Option<u64>> {
         self.count(&self.hparam_key(name))
     }
 
-    /// As [`Model::hparam`], of a count that may be listed block by block.
+    /// As [`Model::hparam`], for a count that is one for the whole model or an array with one for
+    /// each block, e.g. `feed_forward_length`.
     ///
     /// # Errors
-    /// The key is something else.
+    /// The key is something else, or lists fewer blocks.
     pub fn hparam_of_block(&self, name: &str, block: u32) -> Result<Option<u64>> {
         self.shards[0].named(keys::count_of_block(self.kv(), &self.hparam_key(name), block))
     }
 
-    /// As [`Model::hparam`], of a count that must be there.
+    /// As [`Model::hparam`], for a count without which the model cannot be used.
     ///
     /// # Errors
     /// It is missing, or something else.
@@ -280,6 +302,7 @@ impl Model {
         format!("{}.{name}", self.architecture())
     }
 
+    /// Checks that the shards are of one model: no tensor twice, and as many as the first one says.
     fn check_together(&self) -> Result<()> {
         let first = &self.shards[0];
         let mut seen = std::collections::HashSet::new();
@@ -307,6 +330,7 @@ fn tensor_of<'m>(shard: &'m Shard, index: usize, info: &'m TensorInfo) -> Tensor
     Tensor { info, shard: index, data }
 }
 
+/// Opens shard `index` of `count`, and checks by its keys that it is that one.
 fn open_sibling(path: &Path, index: u64, count: u64) -> Result<Shard> {
     if !path.exists() {
         return Err(Error::MissingShard { path: path.into(), count });
@@ -319,7 +343,7 @@ fn open_sibling(path: &Path, index: u64, count: u64) -> Result<Shard> {
     Ok(shard)
 }
 
-/// What the keys and the name say, each as number (from 0) and count.
+/// The error of keys and a name that disagree, each as number (from 0) and count.
 fn wrong_shard(by_keys: Option<(u64, u64)>, by_name: Option<(u64, u64)>) -> Error {
     let text = |shard: Option<(u64, u64)>| match shard {
         Some((no, count)) => format!("shard {} of {count}", no.saturating_add(1)),

@@ -1,4 +1,9 @@
-//! A file that appears whole or not at all: written beside its place, synced, then renamed.
+//! Files that appear whole or not at all.
+//!
+//! An output is written under a hidden name in the folder where it will be, synced, and renamed;
+//! then the folder is synced. The order matters: a rename that reached the disk before the bytes
+//! would leave an empty file after a power loss. It is the same folder because a rename does not
+//! cross file systems.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -11,39 +16,43 @@ use std::time::Duration;
 
 use tempfile::{Builder, NamedTempFile, TempDir};
 
-use super::copy::write_at;
-use super::disk::folder_of;
-use super::error::{Error, Result, io_error};
-use super::journal::JOURNAL_SUFFIX;
+use crate::copy::write_at;
+use crate::disk::{folder_of, sync_folder};
+use crate::error::{Error, Result, io_error};
+use crate::journal::JOURNAL_SUFFIX;
 
-/// Starts a thread in `scope`. Unlike `scope.spawn` it does not panic where there can be none.
-pub(super) fn spawn_in<'scope, T: Send + 'scope>(
+/// Starts a thread in `scope`. Unlike `scope.spawn`, which panics, it returns an error if the
+/// system has no thread left.
+pub(crate) fn spawn_in<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     work: impl FnOnce() -> T + Send + 'scope,
 ) -> Result<ScopedJoinHandle<'scope, T>> {
     std::thread::Builder::new().spawn_scoped(scope, work).map_err(Error::NoThread)
 }
 
-/// What every file system that we know takes as a name, in bytes; less what a temp name adds.
+/// Bytes of an output's name that a temp name keeps: the 255 that common file systems take, less
+/// what the temp name adds.
 const MAX_STEM_BYTES: usize = 255 - 32;
-/// Between two flushes of a file under way.
+/// Between two flushes of a file that is being written.
 const FLUSH_PAUSE: Duration = Duration::from_millis(20);
 
-/// An output under way. Dropped before [`Output::commit`], it leaves nothing behind.
+/// An output that is being written. If it is dropped before [`Output::commit`], its temp file is
+/// removed.
 #[derive(Debug)]
-pub struct Output {
+pub(crate) struct Output {
     temp: NamedTempFile,
-    /// The path of `temp`, as the output's was given: tempfile makes it absolute, and the folders
-    /// above may have names that no other program takes.
+    /// The path of `temp`, relative if the output's is: tempfile makes it absolute, and folders
+    /// above may have names that other programs, which a check may start, do not take.
     temp_path: PathBuf,
     path: PathBuf,
 }
 
-/// Checks that `path` may be written, before any work is done.
+/// Checks that `path` may be written, before any work is done. `force` allows to replace an
+/// existing file.
 ///
 /// # Errors
-/// It exists and `force` is not set, is one of `inputs`, or is something else than a file; or its
-/// folder does not exist.
+/// [`Error::OutputExists`] unless `force`; it is one of `inputs`, by whatever name; it is something
+/// else than a file, or has the name of an undo journal; its folder does not exist.
 pub fn check_output(path: &Path, force: bool, inputs: &[&Path]) -> Result<()> {
     let text = path.as_os_str().to_string_lossy();
     if text.ends_with(['/', std::path::MAIN_SEPARATOR]) || text.ends_with("/.") || text.is_empty() {
@@ -55,10 +64,10 @@ pub fn check_output(path: &Path, force: bool, inputs: &[&Path]) -> Result<()> {
     let metadata = match path.metadata() {
         Ok(metadata) => metadata,
         Err(e) if e.kind() == ErrorKind::NotFound => {
-            return match folder_of(path).is_dir() {
-                true => Ok(()),
-                false => Err(Error::NoFolder { path: path.into() }),
-            };
+            if folder_of(path).is_dir() {
+                return Ok(());
+            }
+            return Err(Error::NoFolder { path: path.into() });
         }
         // A name too long, a folder that is a file, a loop of links.
         Err(e) => return Err(io_error("cannot write", path)(e)),
@@ -75,7 +84,9 @@ pub fn check_output(path: &Path, force: bool, inputs: &[&Path]) -> Result<()> {
     Ok(())
 }
 
-/// True if both paths lead to one file: by links of either kind, or by another spelling.
+/// True if both paths lead to one file that exists: through symbolic or hard links, or by another
+/// spelling.
+#[must_use]
 pub fn same_file(a: &Path, b: &Path) -> bool {
     #[cfg(unix)]
     {
@@ -90,11 +101,12 @@ pub fn same_file(a: &Path, b: &Path) -> bool {
     }
 }
 
-/// Checks that a file of `bytes` can be made at `path`: makes one beside it, asks the system to
-/// reserve as much where it can, and removes it again.
+/// Checks that a file of `bytes` can be made at `path`: makes a temp file beside it, reserves the
+/// blocks where the system can (Linux), and removes it again. Another process may take the room
+/// later.
 ///
 /// # Errors
-/// The folder may not be written, or holds no room for it.
+/// The folder cannot be written, or [`Error::NoRoom`].
 pub fn check_room(path: &Path, bytes: u64) -> Result<()> {
     let output = Output::create(path)?;
     let reserved = reserve(output.file(), bytes);
@@ -106,7 +118,8 @@ pub fn check_room(path: &Path, bytes: u64) -> Result<()> {
     })
 }
 
-/// Reserves blocks, as writing would; where that is not known, writes one.
+/// Reserves blocks as writing would. A file system that cannot reserve gets one page written, which
+/// finds a full disk at least.
 fn reserve(file: &File, bytes: u64) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
@@ -121,8 +134,8 @@ fn reserve(file: &File, bytes: u64) -> io::Result<()> {
     write_at(file, &[0; 4096], 0)
 }
 
-/// A hidden name beside `name` for a file or folder under way, before its random letters. A long
-/// name is cut: the temp name must not be too long where the name itself is not.
+/// How the hidden name of a temp file or folder begins, before its random letters: `.NAME.`. A long
+/// name is cut, so that the temp name is not too long where the name itself is not.
 fn temp_prefix(name: &OsStr) -> OsString {
     let mut prefix = OsString::from(".");
     match name.to_str() {
@@ -130,41 +143,42 @@ fn temp_prefix(name: &OsStr) -> OsString {
             let ends = name.char_indices().map(|(at, c)| at + c.len_utf8());
             prefix.push(&name[..ends.take_while(|end| *end <= MAX_STEM_BYTES).last().unwrap_or(0)]);
         }
-        // Cut anywhere it may be no name at all; it need not tell.
+        // A name in an unknown encoding might be cut inside a letter.
         None => prefix.push("aird"),
     }
     prefix.push(".");
     prefix
 }
 
-/// Through a link the file it points to is replaced, not the link. Other paths stay as they were
-/// given: the folders above may have any names.
+/// The file that a symbolic link leads to, so that this file is replaced and not the link. Other
+/// paths stay as they were given.
 fn behind_link(path: &Path) -> PathBuf {
     if !path.is_symlink() {
         return path.to_owned();
     }
-    // A link that leads nowhere yet has a target all the same.
+    // The target of a link need not exist yet.
     let target = || Some(folder_of(path).join(path.read_link().ok()?));
     path.canonicalize().ok().or_else(target).unwrap_or_else(|| path.to_owned())
 }
 
-/// tempfile adds the temp name to the system's error, which tells a user nothing.
+/// The system's error without the temp name that tempfile adds, which is not the user's name.
 fn without_temp_name(error: io::Error) -> io::Error {
     let inner = error.get_ref().and_then(|wrapper| wrapper.source());
     let code = inner.and_then(|e| e.downcast_ref::<io::Error>()).and_then(io::Error::raw_os_error);
     code.map_or(error, io::Error::from_raw_os_error)
 }
 
-/// What any new file gets, the umask taken off: model files are shared.
+/// Gives a temp file the permissions of any new file, less the umask: tempfile makes it readable
+/// for its owner only, and model files are shared.
 fn as_new_files<'a, 'b>(builder: &'a mut Builder<'b, 'b>) -> &'a mut Builder<'b, 'b> {
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     builder
 }
 
-/// A hidden folder beside an output, for several files that know each other by their names. It is
-/// removed with what is left in it.
-pub(super) fn temp_folder(beside: &Path) -> Result<TempDir> {
+/// A hidden folder beside an output, for shards: they find each other by their final names, so
+/// these cannot change until all are checked. It is removed with whatever is left in it.
+pub(crate) fn temp_folder(beside: &Path) -> Result<TempDir> {
     let folder = folder_of(beside);
     let prefix = temp_prefix(beside.file_name().unwrap_or_default());
     let made = Builder::new().prefix(&prefix).suffix(".part").tempdir_in(folder);
@@ -172,11 +186,11 @@ pub(super) fn temp_folder(beside: &Path) -> Result<TempDir> {
 }
 
 impl Output {
-    /// Opens a temp file in the folder of `path`; nothing is at `path` yet.
+    /// Opens a temp file in the folder of `path`. What is at `path` stays until [`Output::commit`].
     ///
     /// # Errors
-    /// The folder is missing or may not be written.
-    pub fn create(path: &Path) -> Result<Output> {
+    /// The folder is missing or cannot be written.
+    pub(crate) fn create(path: &Path) -> Result<Output> {
         let path = behind_link(path);
         let folder = folder_of(&path);
         let prefix = temp_prefix(path.file_name().unwrap_or_default());
@@ -188,11 +202,11 @@ impl Output {
         Ok(Output { temp, temp_path, path })
     }
 
-    /// As [`Output::create`], in `folder` and under the name of `path`.
+    /// As [`Output::create`], but the temp file has the final name, in the temp folder `folder`.
     ///
     /// # Errors
     /// As [`Output::create`].
-    pub(super) fn create_in(folder: &TempDir, path: &Path) -> Result<Output> {
+    pub(crate) fn create_in(folder: &TempDir, path: &Path) -> Result<Output> {
         let path = behind_link(path);
         let mut builder = Builder::new();
         builder.prefix(path.file_name().unwrap_or_default()).rand_bytes(0);
@@ -203,32 +217,32 @@ impl Output {
         Ok(Output { temp, temp_path, path })
     }
 
-    /// The file to write into.
-    pub fn file(&self) -> &File {
+    /// The temp file, open for reading and writing.
+    pub(crate) fn file(&self) -> &File {
         self.temp.as_file()
     }
 
     /// Where the bytes are until [`Output::commit`].
-    pub fn temp_path(&self) -> &Path {
+    pub(crate) fn temp_path(&self) -> &Path {
         &self.temp_path
     }
 
     /// Where the file will be.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Runs `write` while what it has written is already on its way to the disk, so that the
-    /// sync at the end has little left to wait for.
+    /// Runs `write` while another thread syncs what is written, so that the sync at the end has
+    /// little left to wait for.
     ///
     /// # Errors
-    /// `write`'s own, or the disk's.
-    pub(super) fn flushing<T>(&self, write: impl FnOnce() -> Result<T>) -> Result<T> {
+    /// Those of `write`, or of the disk.
+    pub(crate) fn flushing<T>(&self, write: impl FnOnce() -> Result<T>) -> Result<T> {
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let flusher = spawn_in(scope, || {
                 while !done.load(Ordering::Relaxed) {
-                    // The kernel reports an error to one sync alone: it must not be lost here.
+                    // The kernel reports a write error to one sync only: it must not be lost here.
                     self.file().sync_data()?;
                     std::thread::park_timeout(FLUSH_PAUSE);
                 }
@@ -244,47 +258,43 @@ impl Output {
         })
     }
 
-    /// Forces the bytes to the disk.
+    /// Waits until the bytes are on the disk.
     ///
     /// # Errors
-    /// The disk's own.
-    pub fn sync(&self) -> Result<()> {
+    /// Those of the disk.
+    pub(crate) fn sync(&self) -> Result<()> {
         self.file().sync_all().map_err(io_error("cannot write", &self.path))
     }
 
-    /// Gives the synced file its name. A file that had it is replaced in the same instant.
+    /// Gives the synced file its name, and waits until that is on the disk too. A file that had the
+    /// name is replaced in the same instant.
     ///
     /// # Errors
-    /// The rename fails: whatever was at the path is still there.
-    pub fn commit(self) -> Result<()> {
+    /// The rename fails: whatever was at the path is still there. Or the disk fails after it, see
+    /// [`sync_folder`]: the new file is there, but after a power loss the old one may be.
+    pub(crate) fn commit(self) -> Result<()> {
         let path = self.path;
         self.temp.persist(&path).map_err(|e| io_error("cannot write", &path)(e.error))?;
-        sync_folder(&path);
-        Ok(())
+        sync_folder(&path).map_err(io_error("cannot write beside", &path))
     }
 }
 
-/// The rename itself reaches the disk with the folder. Not every file system can sync one, and
-/// the file is whole either way: an error here is none.
-fn sync_folder(path: &Path) {
-    if let Ok(folder) = File::open(folder_of(path)) {
-        let _ = folder.sync_all();
-    }
-}
-
-/// Writes a small file whole or not at all.
+/// Writes `bytes` to a file whole or not at all: under a temp name in the same folder, synced,
+/// renamed. A file that is there is replaced; a symbolic link stays, and the file it leads to is
+/// replaced.
 ///
 /// # Errors
-/// See [`Output::create`] and [`Output::commit`].
+/// The folder is missing or cannot be written, or the disk is full or fails. What was at `path` is
+/// then still there, unless the disk failed after the rename.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     write_file_if(path, bytes, |_| Ok(()))
 }
 
-/// As [`write_file`]. `check` reads the file under its temp name; if it fails, whatever is at
-/// `path` stays.
+/// As [`write_file`], with a check before the rename: `check` gets the path of the temp file, whose
+/// bytes are synced.
 ///
 /// # Errors
-/// As [`write_file`], and `check`'s own.
+/// As [`write_file`], and those of `check`: what is at `path` then stays.
 pub fn write_file_if<E: From<Error>>(
     path: &Path,
     bytes: &[u8],

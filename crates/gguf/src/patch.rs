@@ -1,9 +1,13 @@
 //! The patch: some tensors of a model get new bytes of the same type, in place. What it costs
 //! depends on those tensors, not on the model: nothing else is read, hashed or copied.
 //!
-//! Order of events: all new bytes are made and kept in a file without a name; what they will
-//! overwrite goes into a journal beside each file, synced; then the model is written, synced and
-//! read back. So whatever happens, [`Pending::undo`] gives back what was there.
+//! 1. All new bytes are produced into a file without a name; the model can still be read.
+//! 2. The bytes that they will overwrite go into a journal beside each file, synced.
+//! 3. The journals get their final names, and the folder is synced.
+//! 4. The model is written, synced and read back.
+//!
+//! A crash before the end of 3 leaves the model as it was, one after it leaves whole journals. So
+//! [`Pending::undo`] restores the model whenever it stopped.
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -11,40 +15,41 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::checksum::hex;
-use super::copy::write_at;
-use super::disk::{Disk, Handle, Real, exists, folder_of};
-use super::error::{Error, Result, io_error};
-use super::header::Header;
-use super::history::{HISTORY_KEY, Step};
-use super::journal::{self, Index, Stretch, journal_path, part_path};
-use super::keep;
-use super::links::{self, is_same};
-use super::model::{Model, Shard};
-use super::rewrite::{Ask, Replacement};
-use super::undo::Pending;
-use super::value::Value;
-use super::watch::Watch;
+use crate::checksum::hex;
+use crate::copy::write_at;
+use crate::disk::{Disk, Handle, Real, exists, folder_of};
+use crate::error::{Error, Result, io_error};
+use crate::header::Header;
+use crate::history::{HISTORY_KEY, Step};
+use crate::journal::{self, Index, Stretch, journal_path, part_path};
+use crate::keep;
+use crate::links::{self, is_same};
+use crate::model::{Model, Shard, Tensor};
+use crate::rewrite::Replacement;
+use crate::undo::{Found, Pending};
+use crate::value::Value;
+use crate::watch::Watch;
 
-/// Bytes of rows asked of a producer at once, unless a row is longer.
-const CHUNK_BYTES: u64 = 2 << 20;
-
-/// A patch being put together.
+/// New bytes for some tensors of a model, to be written in place. Use a [`Rewrite`](crate::Rewrite)
+/// to change types or keys, or to keep the original.
+///
+/// [`Patch::produce`], then [`Ready::apply`] write it; [`Pending`] undoes it or keeps it for good.
 pub struct Patch<'m> {
     model: &'m Model,
     replacements: HashMap<String, Replacement<'m>>,
 }
 
-/// A patch whose bytes are all made; the model is still as it was. Dropped, it leaves nothing
-/// behind. It holds no part of the model that it was made from: let go of that before
-/// [`Ready::apply`], since a memory map changes with its file.
+/// A patch whose bytes are all produced; the model is still as it was. If it is dropped, nothing
+/// changes. It holds locks on the model's files, but no part of the [`Model`]: drop that before
+/// [`Ready::apply`], since its memory map changes with the file.
 #[derive(Debug)]
+#[must_use = "the model changes only in `apply`"]
 pub struct Ready {
     files: Vec<Changing>,
     spool: Spool,
 }
 
-/// A file of the model, locked, with what will change in it.
+/// A file of the model, locked, with the bytes that will change in it.
 #[derive(Debug)]
 struct Changing {
     model: Handle,
@@ -52,65 +57,71 @@ struct Changing {
     stretches: Vec<New>,
 }
 
-/// A stretch whose new bytes are made.
+/// A stretch whose new bytes are produced.
 #[derive(Debug)]
 struct New {
     stretch: Stretch,
-    /// Where they are in the spool.
+    /// The offset of the new bytes in the spool.
     spooled: u64,
 }
 
-/// What was patched.
+/// What [`Ready::apply`] wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Patched {
-    /// The files that changed; none if the new bytes are the old ones.
+    /// The files that changed; empty if the new bytes are equal to the old ones.
     pub files: Vec<PathBuf>,
-    /// Their journals.
+    /// The undo journal of each of `files`, in the same order.
     pub journals: Vec<PathBuf>,
-    /// The tensors that changed.
+    /// The tensors that changed, in the files' order.
     pub tensors: Vec<String>,
-    /// Bytes that were written, the header's among them.
+    /// Bytes that were written, those of the header included.
     pub bytes: u64,
-    /// Whether the step is in the model's `aird.history`. If the header has no room for it, it is
-    /// in the journal alone.
+    /// Whether the step is in the model's history. If the header had no room for it, it is only in
+    /// the journal.
     pub in_history: bool,
 }
 
 /// Checks that `model` can be patched, before any work is done.
 ///
 /// # Errors
-/// A file or its folder is read-only; it is in use by another aird, replaced since it was opened,
-/// or was patched before, by whichever name in its folder, and has its journal.
+/// A file or its folder cannot be written; another patch or undo is at work on it
+/// ([`Error::Busy`]); it was replaced since it was opened; or the journal of an earlier patch is
+/// still there, beside any of its names in its folder ([`Error::JournalExists`]).
 pub fn check_patch(model: &Model) -> Result<()> {
     open_all(model).map(drop)
 }
 
 impl<'m> Patch<'m> {
-    /// Changes nothing, until told otherwise.
+    /// A patch that changes nothing yet.
+    #[must_use]
     pub fn new(model: &'m Model) -> Patch<'m> {
         Patch { model, replacements: HashMap::new() }
     }
 
-    /// Gives tensor `name` new bytes of the type it has.
+    /// Gives tensor `name` new bytes of the type that it has. A later call for the same tensor
+    /// replaces an earlier one.
     ///
     /// # Errors
-    /// No such tensor, or it has another type.
+    /// [`Error::NoTensor`], or [`Error::TypeInPlace`]: the tensor is of another type.
     pub fn replace(&mut self, name: &str, new: Replacement<'m>) -> Result<()> {
         let tensor = self.model.tensor(name);
         let info = tensor.ok_or_else(|| Error::NoTensor { name: name.into() })?.info;
         if info.ty != new.ty {
-            let (from, to) = (info.ty.name(), new.ty.name());
-            return Err(Error::TypeInPlace { name: name.into(), from, to });
+            return Err(Error::TypeInPlace {
+                name: name.into(),
+                from: info.ty.name(),
+                to: new.ty.name(),
+            });
         }
         self.replacements.insert(name.into(), new);
         Ok(())
     }
 
-    /// Makes all new bytes. The producers are done then: what they measured can be judged, and
-    /// the patch dropped.
+    /// Calls all producers, and keeps the new bytes in a temporary file on the model's disk. The
+    /// caller can then judge what the producers measured, and drop the patch.
     ///
     /// # Errors
-    /// See [`check_patch`]; a producer's own; the disk's, for as many bytes are kept there.
+    /// See [`check_patch`]; [`Error::Producer`]; [`Error::Interrupted`]; the disk is full or fails.
     pub fn produce(mut self, watch: &dyn Watch) -> Result<Ready> {
         let mut files = open_all(self.model)?;
         let mut spool = Spool::beside(&files[0].model.path)?;
@@ -120,11 +131,10 @@ impl<'m> Patch<'m> {
             let Some(new) = self.replacements.get_mut(&tensor.info.name) else { continue };
             let start = self.model.shards()[tensor.shard].range(tensor.info).start;
             if let Some((spooled, new_sha256)) = spool.fill(tensor, new, watch)? {
-                let (name, bytes) = (tensor.info.name.clone(), tensor.info.n_bytes());
                 let stretch = Stretch {
-                    tensor: Some(name),
+                    tensor: Some(tensor.info.name.clone()),
                     start,
-                    bytes,
+                    bytes: tensor.info.n_bytes(),
                     old_sha256: String::new(),
                     new_sha256,
                 };
@@ -135,26 +145,29 @@ impl<'m> Patch<'m> {
     }
 }
 
+/// Opens and locks every file of `model`, and checks that it can be patched.
 fn open_all(model: &Model) -> Result<Vec<Changing>> {
     let open = |shard: &Shard| Handle::open_to_change(&shard.path);
     let handles = model.shards().iter().map(open).collect::<Result<Vec<Handle>>>()?;
     handles.iter().try_for_each(|handle| check_folder(&handle.path))?;
-    // What was kept for good has no journal, even if that was cut off.
+    // A patch that was kept for good must not block this one, even if the keeping was cut off.
     let home = |handle: &Handle| links::home(&handle.path);
     keep::finish(&Real, &handles.iter().map(home).collect::<Result<Vec<PathBuf>>>()?)?;
     let changing = handles.into_iter().zip(model.shards());
     changing.map(|(handle, shard)| Changing::new(handle, shard)).collect()
 }
 
-/// Checks that files can be made beside `model`: the journal, and the new bytes until then.
+/// Checks that files can be made beside `model`: its journal, and the new bytes until they are
+/// written.
 fn check_folder(model: &Path) -> Result<()> {
     let folder = folder_of(model);
     let metadata = folder.metadata().map_err(io_error("cannot read", folder))?;
-    // Asked for, not tried: root may write what its owner protects. Elsewhere it says nothing.
+    // Its permissions decide, not an attempt: root could write what its owner protected. Outside
+    // Unix they mean something else for folders.
     if cfg!(unix) && metadata.permissions().readonly() {
         return Err(Error::ReadOnlyFolder { path: folder.into() });
     }
-    // Names that are too long for this disk are seen as well.
+    // An error if the journal's name is too long for this disk.
     exists(&part_path(model))?;
     Spool::beside(model).map(drop)
 }
@@ -172,6 +185,7 @@ impl Changing {
         Ok(Changing { model, header_bytes: shard.data_offset, stretches: Vec::new() })
     }
 
+    /// The journal's index of what will change, with the sums of the old bytes still missing.
     fn index(&self, step: Option<&Step>) -> Result<Index> {
         let mut index = Index {
             file_bytes: self.model.bytes()?,
@@ -184,6 +198,7 @@ impl Changing {
         Ok(index)
     }
 
+    /// Writes and syncs the new bytes. The journal must be on the disk already.
     fn write(&self, disk: &dyn Disk, spool: &Spool) -> Result<()> {
         for New { stretch, spooled } in &self.stretches {
             let range = *spooled..spooled + stretch.bytes;
@@ -192,11 +207,12 @@ impl Changing {
         disk.sync(&self.model).map_err(io_error("cannot write", &self.model.path))
     }
 
+    /// Checks that the file now holds the new bytes.
     fn read_back(&self) -> Result<()> {
         for New { stretch, .. } in &self.stretches {
             if self.model.sha256(stretch.range())? != stretch.new_sha256 {
-                let (path, what) = (self.model.path.clone(), stretch.name().into());
-                return Err(Error::WrittenWrong { path, what });
+                let path = self.model.path.clone();
+                return Err(Error::WrittenWrong { path, what: stretch.name().into() });
             }
         }
         Ok(())
@@ -204,8 +220,8 @@ impl Changing {
 }
 
 impl Ready {
-    /// The most names that one of the files has: what changes under one, changes under all of
-    /// them. One for most files.
+    /// How many names (hard links) the model's files have, the most of any file: 1 for most models.
+    /// What changes under one name changes under all of them.
     ///
     /// # Errors
     /// A file cannot be read.
@@ -215,13 +231,13 @@ impl Ready {
         Ok(counts.into_iter().max().unwrap_or(1))
     }
 
-    /// Writes the journals, then the new bytes; `step` goes into the history if the header has
-    /// room for it. Nothing is asked of the user any more: it takes as long as a disk needs for
-    /// twice the bytes.
+    /// Writes the journals, then the new bytes, and reads them back. Adds `step` to the history if
+    /// the header has room for it. `watch` is asked only once, at the beginning: from then on the
+    /// work cannot be interrupted, and takes as long as the disk needs for twice the bytes.
     ///
     /// # Errors
-    /// The disk's own: then everything is as it was, or, in [`Error::HalfPatched`], the journal is
-    /// there to make it so.
+    /// Those of the disk. The model is then as it was; or, for [`Error::HalfPatched`] only, its
+    /// journal is still there and [`Pending::undo`] restores it.
     pub fn apply(self, step: Option<Step>, watch: &dyn Watch) -> Result<Patched> {
         if watch.interrupted() {
             return Err(Error::Interrupted);
@@ -229,7 +245,7 @@ impl Ready {
         self.apply_on(&Real, step)
     }
 
-    pub(super) fn apply_on(mut self, disk: &dyn Disk, step: Option<Step>) -> Result<Patched> {
+    pub(crate) fn apply_on(mut self, disk: &dyn Disk, step: Option<Step>) -> Result<Patched> {
         let nothing = self.files.iter().all(|file| file.stretches.is_empty());
         let in_history = match &step {
             Some(step) if !nothing => self.record(step)?,
@@ -237,7 +253,8 @@ impl Ready {
         };
         self.files.retain(|file| !file.stretches.is_empty());
         if let Err(error) = self.write_journals(disk, step.as_ref()) {
-            // No file is touched yet. What cannot be removed now does no harm.
+            // No file of the model is written yet. A journal that cannot be removed now does no
+            // harm: an undo finds nothing to do, and removes it.
             for model in self.files.iter().map(|file| &file.model.path) {
                 let _ = disk.remove(&journal_path(model));
                 let _ = disk.remove(&part_path(model));
@@ -253,14 +270,14 @@ impl Ready {
         }
     }
 
-    /// Adds what the header will become to what changes; false if it has no room.
+    /// Adds the header with `step` in it to what will change; false if it has no room.
     fn record(&mut self, step: &Step) -> Result<bool> {
         let file = &mut self.files[0];
         let old = file.model.read(0..file.header_bytes)?;
         let Some(new) = with_step(&old, step).map_err(|e| e.in_file(&file.model.path))? else {
             return Ok(false);
         };
-        // From the first byte that differs to the last.
+        // Only from the first byte that differs to the last: a header can have megabytes of tokens.
         let differs = |i: &usize| old[*i] != new[*i];
         let first = (0..old.len()).find(differs).unwrap_or(0);
         let end = (0..old.len()).rfind(differs).map_or(first, |last| last + 1);
@@ -276,6 +293,9 @@ impl Ready {
         Ok(true)
     }
 
+    /// Writes and syncs all journals, then gives them their final names, then syncs the folders.
+    /// Names come after all bytes: a journal under its final name is always whole. Folders come
+    /// before the model is written: until then a power loss may take the names back.
     fn write_journals(&self, disk: &dyn Disk, step: Option<&Step>) -> Result<()> {
         for file in &self.files {
             journal::write(disk, &file.model, &mut file.index(step)?)?;
@@ -295,18 +315,21 @@ impl Ready {
         Ok(())
     }
 
-    /// After `error` in the middle of writing: as it was, or a hint how to get there.
+    /// Undoes a patch that failed with `error` while the model was written. Returns that error, or
+    /// [`Error::HalfPatched`] if the undo failed too.
     fn take_back(self, disk: &dyn Disk, error: Error) -> Error {
         let path = self.files[0].model.path.clone();
-        let named = |file: Changing| (file.model.path.clone(), file.model);
-        let files = self.files.into_iter().map(named);
-        let found = files.map(|(home, model)| (model, home, None)).collect();
-        match Pending::of(found).and_then(|pending| pending.undo_on(disk)) {
+        let found = self.files.into_iter().map(|Changing { model, .. }| {
+            let home = model.path.clone();
+            Found { model, home, orphan: None }
+        });
+        match Pending::of(found.collect()).and_then(|pending| pending.undo_on(disk)) {
             Ok(()) => error,
             Err(_) => Error::HalfPatched { path, source: Box::new(error) },
         }
     }
 
+    /// What [`Ready::apply`] returns.
     fn patched(&self, in_history: bool) -> Patched {
         let stretches = || self.files.iter().flat_map(|f| &f.stretches).map(|new| &new.stretch);
         Patched {
@@ -319,8 +342,8 @@ impl Ready {
     }
 }
 
-/// The header `old` with `step` in its history and of the same length; None if it has no room.
-/// There is room where aird filled lines of the history up with spaces, and in the padding.
+/// The header `old` with `step` in its history, of the same length; None if it has no room. Room is
+/// in the spaces at the end of the history's lines, and in the header's padding.
 fn with_step(old: &[u8], step: &Step) -> Result<Option<Vec<u8>>> {
     let (mut header, _) = Header::parse(old)?;
     if let Some(Value::Array(lines)) = header.kv.get(HISTORY_KEY) {
@@ -339,13 +362,14 @@ fn with_step(old: &[u8], step: &Step) -> Result<Option<Vec<u8>>> {
     let tight = encode(0)?;
     match old.len().checked_sub(tight.len()) {
         None => Ok(None),
-        // Both lengths are multiples of the alignment: the line takes up what is between them.
+        // Both lengths are multiples of the alignment, so a line that is longer by their difference
+        // makes them equal.
         Some(room) => encode(step.width() + room as u64).map(Some),
     }
 }
 
-/// New bytes until they are written: in a file that has no name and goes with the process, on the
-/// model's disk, so that memory does not grow with what is patched.
+/// New bytes until they are written, in a file without a name, which disappears with the process.
+/// It is on the model's disk, so that memory does not grow with the patch.
 #[derive(Debug)]
 struct Spool {
     handle: Handle,
@@ -364,7 +388,7 @@ impl Spool {
         Ok(Spool { handle: Handle { path: folder.to_owned(), file }, bytes: 0 })
     }
 
-    /// Adds `bytes`; returns where they are.
+    /// Adds `bytes`; returns their offset.
     fn push(&mut self, bytes: &[u8]) -> Result<u64> {
         let at = self.bytes;
         let written = write_at(&self.handle.file, bytes, at);
@@ -373,21 +397,22 @@ impl Spool {
         Ok(at)
     }
 
-    /// Adds what `new` makes of `tensor`; returns where that is, and its sha256. None if it is
-    /// what the tensor holds.
+    /// Adds what `new` produces for `tensor`; returns its offset and its sha256. None if it is
+    /// equal to what the tensor holds.
     fn fill(
         &mut self,
-        tensor: super::Tensor<'_>,
+        tensor: Tensor<'_>,
         new: &mut Replacement<'_>,
         watch: &dyn Watch,
     ) -> Result<Option<(u64, String)>> {
-        let (row_bytes, n_rows) = (tensor.info.row_bytes(), tensor.info.n_rows());
-        let chunk_rows = match new.ask {
-            Ask::Whole => n_rows,
-            Ask::Chunks => (CHUNK_BYTES / row_bytes.max(1)).max(1),
-        };
-        let (mut digest, mut buffer) = (Sha256::new(), Vec::new());
-        let (start, mut first, mut changed) = (self.bytes, 0, false);
+        let row_bytes = tensor.info.row_bytes();
+        let n_rows = tensor.info.n_rows();
+        let chunk_rows = new.ask.rows_at_once(row_bytes, n_rows);
+        let mut digest = Sha256::new();
+        let mut buffer = Vec::new();
+        let start = self.bytes;
+        let mut first = 0;
+        let mut changed = false;
         while first < n_rows {
             if watch.interrupted() {
                 return Err(Error::Interrupted);
@@ -411,8 +436,8 @@ impl Spool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::history;
     use super::*;
+    use crate::history;
 
     #[test]
     fn a_step_goes_where_spaces_were_and_the_header_keeps_its_length() {

@@ -1,79 +1,84 @@
-//! What a rewrite will put where, before a byte is written: `--dry-run` prints it, the writer
-//! follows it, the read-back checks against it.
+//! What a rewrite will put where, before a byte is written: a caller can show it, the writer
+//! follows it, and the read-back checks against it.
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::copy::PAGE_BYTES;
-use super::edit::KvEdit;
-use super::error::{Error, Result};
-use super::ggml_type::GgmlType;
-use super::header::Header;
-use super::model::{Model, Shard};
-use super::shards::{self, ShardName, split_ending};
+use crate::copy::PAGE_BYTES;
+use crate::edit::KvEdit;
+use crate::error::{Error, Result};
+use crate::ggml_type::GgmlType;
+use crate::header::Header;
+use crate::model::{Model, Shard};
+use crate::shards::{self, ShardName, split_ending};
 
-/// How many files come out of a split model.
+/// How many files a rewrite makes of a split model. Of a model in one file both make one.
+#[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
-    /// One file.
+    /// One file with all tensors, without the `split.*` keys.
     Single,
-    /// As many as came in, with the same tensors in each.
+    /// As many files as the model has, with the same tensors in each.
     KeepShards,
 }
 
-/// Where a stretch of an output's bytes comes from.
+/// Adjacent bytes of an output, and where they come from.
+#[non_exhaustive]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Segment {
-    /// Bytes `from` of shard `shard`, to offset `to`.
+    /// Bytes of the model that stay as they are, of one tensor or several.
     Copy {
-        /// Index into [`Model::shards`].
+        /// The file that they come from: an index into [`Model::shards`].
         shard: usize,
-        /// Range in the shard's file.
+        /// Their offsets in that file.
         from: Range<u64>,
-        /// Offset in the output.
+        /// Their first offset in the output.
         to: u64,
     },
-    /// The new bytes of tensor `name`.
+    /// New bytes of one tensor, from its [`Replacement`](crate::Replacement).
     Produce {
-        /// A tensor of the output's header.
+        /// The tensor.
         name: String,
-        /// Offset in the output.
+        /// Its first offset in the output.
         to: u64,
-        /// Bytes of a row.
+        /// Bytes of each row in the new type.
         row_bytes: u64,
-        /// Rows in all.
+        /// How many rows it has, over all dimensions after the first.
         n_rows: u64,
     },
 }
 
-/// One output file.
+/// What one output file will hold.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlannedFile {
-    /// Where it will be.
+    /// The path that it will have.
     pub path: PathBuf,
-    /// Its header; None if the file is a copy of a whole shard.
+    /// Its header; None if nothing changes and the file is a copy of a whole shard.
     pub header: Option<Header>,
-    /// Everything behind the header, by ascending offset.
+    /// Everything after the header, by ascending offset; without a header, the whole file. Bytes
+    /// that no segment covers are padding, zeros.
     pub segments: Vec<Segment>,
-    /// Bytes of the file.
+    /// Length of the file.
     pub bytes: u64,
 }
 
-/// All output files.
+/// What a [`Rewrite`](crate::Rewrite) will write: see [`Rewrite::plan`](crate::Rewrite::plan).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// In the order of the model's shards.
+    /// The output files, in the order of their numbers.
     pub files: Vec<PlannedFile>,
 }
 
 impl Plan {
-    /// Bytes of all files.
+    /// Length of all files together, in bytes.
+    #[must_use]
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|f| f.bytes).sum()
     }
 
-    /// Bytes that come from producers.
+    /// Bytes that come from producers; all others are copied or are headers and padding.
+    #[must_use]
     pub fn produced_bytes(&self) -> u64 {
         let segments = self.files.iter().flat_map(|f| &f.segments);
         let produced = segments.map(|s| match s {
@@ -83,21 +88,23 @@ impl Plan {
         produced.sum()
     }
 
-    /// How many bytes later the longest copy would have to begin to lie in its pages as its source
-    /// does in its own: only then can the kernel share or move whole pages.
-    pub(super) fn page_shift(&self) -> u64 {
+    /// How many bytes later the longest copy would have to begin to have the offset within a page
+    /// that its source has: only then can the kernel share or move whole pages. Less than
+    /// [`PAGE_BYTES`].
+    pub(crate) fn page_shift(&self) -> u64 {
         let segments = self.files.iter().flat_map(|f| &f.segments);
         let copies = segments.filter_map(|s| match s {
             Segment::Copy { from, to, .. } => Some((from.end - from.start, from.start, *to)),
             Segment::Produce { .. } => None,
         });
-        // Of two as long the first, whatever max_by_key would do.
+        // The first of equal lengths; max_by_key would take the last.
         let longest = copies.min_by_key(|&(len, ..)| std::cmp::Reverse(len));
         longest.map_or(0, |(_, from, to)| from.wrapping_sub(to) % PAGE_BYTES)
     }
 
-    /// Lays out `model` with `edits` applied and the tensors of `types` given new bytes.
-    pub(super) fn new(
+    /// Lays out `model` with `edits` applied, and new bytes of the given types for the tensors of
+    /// `types`.
+    pub(crate) fn new(
         model: &Model,
         edits: &[KvEdit],
         types: &HashMap<String, GgmlType>,
@@ -123,7 +130,7 @@ impl Plan {
         }
         let mut files = Vec::new();
         for (i, shard) in model.shards().iter().enumerate() {
-            // The model's keys live in the first shard alone.
+            // The model's keys are in the first shard only.
             let edits = if i == 0 { edits } else { &[] };
             let path = shard_path(out, i, model.shards().len());
             files.push(plan_file(model, shard.header.clone(), edits, types, path)?);
@@ -132,7 +139,8 @@ impl Plan {
     }
 }
 
-/// Nothing changes: whole files, so that they may be shared by the file system.
+/// The plan if nothing changes: copies of whole files, so that a file system with reflinks shares
+/// all of their blocks.
 fn copies(model: &Model, out: &Path) -> Vec<PlannedFile> {
     let n = model.shards().len();
     let copy = |(i, shard): (usize, &Shard)| PlannedFile {
@@ -144,7 +152,8 @@ fn copies(model: &Model, out: &Path) -> Vec<PlannedFile> {
     model.shards().iter().enumerate().map(copy).collect()
 }
 
-/// `out` itself for one file; else its name with the shard's number in it.
+/// The path of file `index` of `count`: `out` itself if it is the only one, else `out` with the
+/// number of the shard in its name.
 fn shard_path(out: &Path, index: usize, count: usize) -> PathBuf {
     if count == 1 {
         return out.to_owned();
@@ -157,6 +166,7 @@ fn shard_path(out: &Path, index: usize, count: usize) -> PathBuf {
     ShardName { prefix, index: 0, count: count as u64 }.path(index as u64)
 }
 
+/// The plan of a file with the tensors of `header`, which are changed as `edits` and `types` say.
 fn plan_file(
     model: &Model,
     mut header: Header,
@@ -179,15 +189,20 @@ fn plan_file(
         let to = data_offset + info.offset;
         bytes = to + info.n_bytes().next_multiple_of(alignment);
         if types.contains_key(&info.name) {
-            let (row_bytes, n_rows) = (info.row_bytes(), info.n_rows());
-            segments.push(Segment::Produce { name: info.name.clone(), to, row_bytes, n_rows });
+            segments.push(Segment::Produce {
+                name: info.name.clone(),
+                to,
+                row_bytes: info.row_bytes(),
+                n_rows: info.n_rows(),
+            });
             continue;
         }
         let no_tensor = || Error::NoTensor { name: info.name.clone() };
         let tensor = model.tensor(&info.name).ok_or_else(no_tensor)?;
         let shard = &model.shards()[tensor.shard];
         let mut from = shard.range(tensor.info);
-        // With its padding, so that neighbours make one copy; a last tensor may have none.
+        // Padding is copied too, so that adjacent tensors become one long copy. After the last
+        // tensor of a file there may be none.
         if shard.header.alignment() == alignment {
             let padded = from.start + info.n_bytes().next_multiple_of(alignment);
             from.end = padded.min(shard.file_bytes());
@@ -197,7 +212,7 @@ fn plan_file(
     Ok(PlannedFile { path, header: Some(header), segments, bytes })
 }
 
-/// Adds a copy, or lets the one before reach further.
+/// Adds a copy, or extends the one before it if the new bytes follow it in both files.
 fn push_copy(segments: &mut Vec<Segment>, shard: usize, from: Range<u64>, to: u64) {
     if let Some(Segment::Copy { shard: s, from: f, to: t }) = segments.last_mut()
         && *s == shard

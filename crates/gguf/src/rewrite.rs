@@ -1,8 +1,12 @@
 //! The streaming rewriter: some tensors get new bytes, some keys new values, everything else is
 //! copied. Memory does not grow with the model.
 //!
-//! Order of events: temp files beside the outputs, written and synced; read back and compared;
-//! renamed. So whatever happens, the output's place holds what it held, or the whole new file.
+//! 1. Temp files beside the outputs are written and synced.
+//! 2. They are read back and compared with the plan and the sources.
+//! 3. They are renamed.
+//!
+//! So whatever happens, the output's path holds what it held before, or the whole new file. Shards
+//! are renamed one after another: a crash between two renames leaves some of them.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,73 +19,89 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::checksum::digest;
-use super::copy::{copy_range, write_at};
-use super::edit::KvEdit;
-use super::error::{BoxError, Error, Result, io_error};
-use super::ggml_type::GgmlType;
-use super::history::Step;
-use super::model::{Model, Shard};
-use super::output::{Output, check_output, check_room, spawn_in, temp_folder};
-use super::plan::{Layout, Plan, PlannedFile, Segment};
-use super::watch::Watch;
+use crate::checksum::digest;
+use crate::copy::{copy_range, write_at};
+use crate::edit::KvEdit;
+use crate::error::{BoxError, Error, Result, io_error};
+use crate::ggml_type::GgmlType;
+use crate::history::Step;
+use crate::model::{Model, Shard};
+use crate::output::{Output, check_output, check_room, spawn_in, temp_folder};
+use crate::plan::{Layout, Plan, PlannedFile, Segment};
+use crate::watch::Watch;
 
-/// Bytes of rows asked of a producer at once, unless a row is longer.
+/// Bytes of rows that a producer is asked for at once, unless a row is longer.
 const CHUNK_BYTES: u64 = 2 << 20;
-/// Room for a later step, so that a repair in place can be told in the history too.
+/// Spaces after a step's line: room for the step of a later patch, which cannot make the header
+/// longer.
 const ROOM_BYTES: u64 = 1 << 10;
-/// Bytes compared at once while reading back.
+/// Bytes that each thread compares at once while reading back.
 const COMPARE_BYTES: usize = 4 << 20;
 
-/// Fills the buffer with the encoded bytes of the rows: exactly `rows.len() * row_bytes`.
+/// Fills the buffer with the encoded bytes of the rows that it is asked for. The buffer has exactly
+/// their length; what it holds before is unspecified. An error ends the work as
+/// [`Error::Producer`].
 pub type Producer<'a> =
     Box<dyn FnMut(Range<u64>, &mut [u8]) -> std::result::Result<(), BoxError> + 'a>;
 
-/// Adds to a step what is known only when all tensors are made.
+/// Adds to a step what is known only when all tensors are produced.
 type Complete<'a> = Box<dyn FnOnce(Step) -> Step + 'a>;
 
-/// New bytes for a tensor; its name and shape stay.
+/// New bytes for a tensor; its name and shape stay. For a [`Rewrite`] or a [`Patch`](crate::Patch).
 pub struct Replacement<'a> {
-    /// Type of the new bytes.
+    /// The type that the new bytes are encoded in.
     pub ty: GgmlType,
-    /// How much a producer is asked for at once.
+    /// How many rows `produce` is asked for at once.
     pub ask: Ask,
-    /// Called with ascending ranges of rows that cover the tensor once.
+    /// Called with ascending ranges of rows, which cover the tensor exactly once.
     pub produce: Producer<'a>,
 }
 
-/// How much of a tensor a producer is asked for at once.
+/// How many rows of a tensor a [`Producer`] is asked for at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ask {
-    /// A few megabytes of rows.
+    /// About 2 MiB of rows, at least one: memory does not grow with the tensor.
     Chunks,
-    /// All rows: for transforms that visit them in an order of their own.
+    /// All rows at once, in memory: for transforms that do not visit rows in their order.
     Whole,
 }
 
-/// A rewrite being put together.
+impl Ask {
+    /// How many rows of `row_bytes` to ask for at once, of a tensor with `n_rows`.
+    pub(crate) fn rows_at_once(self, row_bytes: u64, n_rows: u64) -> u64 {
+        match self {
+            Ask::Whole => n_rows,
+            // Rows of an empty dimension have no bytes.
+            Ask::Chunks => (CHUNK_BYTES / row_bytes.max(1)).max(1),
+        }
+    }
+}
+
+/// A new file made of a model: some keys and tensors change, everything else is copied byte for
+/// byte, in the same order. The model itself is not changed.
 pub struct Rewrite<'m> {
     model: &'m Model,
     layout: Layout,
     edits: Vec<KvEdit>,
     step: Option<Step>,
-    /// Bytes that the step may grow by once the tensors are made.
+    /// Bytes that the step may grow by once the tensors are produced.
     reserve: u64,
     complete: Option<Complete<'m>>,
     replacements: HashMap<String, Replacement<'m>>,
 }
 
-/// What was written.
+/// What [`Rewrite::write`] wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
-    /// Each file with its bytes.
+    /// Each output file with its length in bytes, in the order of their numbers.
     pub files: Vec<(PathBuf, u64)>,
-    /// Bytes of tensors that were made anew.
+    /// Bytes that came from producers.
     pub produced_bytes: u64,
 }
 
 impl<'m> Rewrite<'m> {
-    /// Copies `model` as it is, until told otherwise.
+    /// A rewrite that changes nothing yet: a copy.
+    #[must_use]
     pub fn new(model: &'m Model, layout: Layout) -> Rewrite<'m> {
         Rewrite {
             model,
@@ -94,32 +114,36 @@ impl<'m> Rewrite<'m> {
         }
     }
 
-    /// Adds an edit of the model's keys; edits apply in the order they were added.
+    /// Adds an edit of the model's keys. Edits apply in the order in which they were added.
     pub fn edit(&mut self, edit: KvEdit) {
         self.edits.push(edit);
     }
 
-    /// Records what is done in the file's history.
+    /// Appends `step` to the file's history, as the last edit: see [`crate::history`].
     pub fn record(&mut self, step: Step) {
         self.step = Some(step);
     }
 
-    /// As [`Rewrite::record`]; when all tensors are made, `complete` adds what was measured on the
-    /// way, in at most `reserve` bytes of JSON.
+    /// As [`Rewrite::record`], for a step with measurements that producers make: when all tensors
+    /// are produced, `complete` adds them, in at most `reserve` bytes of JSON. The header is laid
+    /// out before, so its length cannot change any more.
     pub fn record_measured(
         &mut self,
         step: Step,
         reserve: u64,
         complete: impl FnOnce(Step) -> Step + 'm,
     ) {
-        (self.step, self.reserve) = (Some(step), reserve);
+        self.step = Some(step);
+        self.reserve = reserve;
         self.complete = Some(Box::new(complete));
     }
 
-    /// Gives tensor `name` new bytes.
+    /// Gives tensor `name` new bytes, of any type. A later call for the same tensor replaces an
+    /// earlier one.
     ///
     /// # Errors
-    /// No such tensor, or its rows are no whole number of the type's blocks.
+    /// [`Error::NoTensor`], or [`Error::PartialBlock`]: a row is no whole number of the type's
+    /// blocks.
     pub fn replace(&mut self, name: &str, new: Replacement<'m>) -> Result<()> {
         let tensor = self.model.tensor(name);
         let info = tensor.ok_or_else(|| Error::NoTensor { name: name.into() })?.info;
@@ -135,15 +159,17 @@ impl<'m> Rewrite<'m> {
         Ok(())
     }
 
-    /// What [`Rewrite::write`] would do.
+    /// What [`Rewrite::write`] would write, without writing.
     ///
     /// # Errors
-    /// An edit does not fit the key's type.
+    /// [`Error::WrongValue`]: an edit does not fit the type of its key.
     pub fn plan(&self, out: &Path) -> Result<Plan> {
         Ok(self.laid_out(out)?.0)
     }
 
-    /// The plan, and the width of the step's line in it.
+    /// The plan, and the width in bytes of the step's line in it. The line is made longer so that
+    /// the data begins at the same offset within a page as the source's: then whole pages can be
+    /// shared.
     fn laid_out(&self, out: &Path) -> Result<(Plan, u64)> {
         let width = self.step.as_ref().map_or(0, |step| step.width() + ROOM_BYTES) + self.reserve;
         let tight = self.plan_with(out, width)?;
@@ -155,6 +181,7 @@ impl<'m> Rewrite<'m> {
         }
     }
 
+    /// The plan with a line of `width` bytes for the step.
     fn plan_with(&self, out: &Path, width: u64) -> Result<Plan> {
         let types = self.replacements.iter().map(|(name, r)| (name.clone(), r.ty)).collect();
         let step = self.step.iter().flat_map(|step| step.edits(width));
@@ -162,19 +189,25 @@ impl<'m> Rewrite<'m> {
         Plan::new(self.model, &edits, &types, self.layout, out)
     }
 
-    /// Writes, reads back, renames.
+    /// Writes the new file, or files, to `out`; reads it back and compares it; gives it its name.
+    /// `force` allows to replace an existing file. Of several files `out` gives the folder and the
+    /// part of the name before the number.
     ///
     /// # Errors
-    /// Anything on the way: then no output was made or changed, and no temp file is left.
+    /// See [`check_output`] and [`check_room`](crate::check_room); an edit that does not fit its
+    /// key; [`Error::Producer`]; [`Error::Interrupted`]; [`Error::ReadBack`]; the disk is full or
+    /// fails. No temp file is left, and no output was made or changed, unless the disk failed while
+    /// the outputs were renamed.
     pub fn write(self, out: &Path, force: bool, watch: &dyn Watch) -> Result<Written> {
         self.write_if(out, force, watch, |_| Ok(()))
     }
 
-    /// As [`Rewrite::write`], with a final check: `check` opens the temp file, or the first of
-    /// several shards, which lie together under their own names. If it fails nothing is renamed.
+    /// As [`Rewrite::write`], with a check before the rename: `check` gets the path of the temp
+    /// file, or of the first of several shards, which lie in one folder under their final names. If
+    /// it fails nothing is renamed.
     ///
     /// # Errors
-    /// As [`Rewrite::write`], and `check`'s own.
+    /// As [`Rewrite::write`], and those of `check`.
     pub fn write_if<E: From<Error>>(
         mut self,
         out: &Path,
@@ -188,7 +221,8 @@ impl<'m> Rewrite<'m> {
             check_output(&file.path, force, &inputs)?;
         }
         check_room(out, plan.bytes())?;
-        // Shards are opened by their names; a single file needs none yet.
+        // `check` opens shards by their final names, so they need a folder; one file needs no name
+        // yet.
         let folder = if plan.files.len() > 1 { Some(temp_folder(out)?) } else { None };
         let mut outputs = Vec::new();
         watch.stage("writing", plan.bytes());
@@ -201,6 +235,7 @@ impl<'m> Rewrite<'m> {
             outputs.push((output, digests));
         }
         self.complete_step(&mut plan, out, width)?;
+        // The header is last: its history holds what the producers measured.
         for (file, (output, _)) in plan.files.iter().zip(&outputs) {
             if let Some(header) = &file.header {
                 let written = write_at(output.file(), &header.encode(), 0);
@@ -225,7 +260,8 @@ impl<'m> Rewrite<'m> {
         Ok(Written { files, produced_bytes: plan.produced_bytes() })
     }
 
-    /// Plans anew with the completed step; nothing but the text of its line may change.
+    /// Makes the plan again with the completed step. Only the text of its line may differ: the
+    /// tensors are written already.
     fn complete_step(&mut self, plan: &mut Plan, out: &Path, width: u64) -> Result<()> {
         let (Some(complete), Some(step)) = (self.complete.take(), self.step.take()) else {
             return Ok(());
@@ -240,8 +276,8 @@ impl<'m> Rewrite<'m> {
         Ok(())
     }
 
-    /// Fills one output behind its header; returns the digest of each produced tensor, in order.
-    /// Untouched bytes are copied by a thread of their own while this one produces.
+    /// Writes one output but for its header; returns the sha256 of each produced tensor, in order.
+    /// Another thread copies the unchanged bytes while this one produces.
     fn write_file(
         &mut self,
         file: &PlannedFile,
@@ -256,17 +292,18 @@ impl<'m> Rewrite<'m> {
             let produced = linked.guard(self.produce_segments(file, output, &linked));
             Ok::<_, Error>((copier.join().unwrap_or_else(|panic| resume_unwind(panic)), produced))
         })?;
-        // The one that failed first says why; the other was only told to stop.
+        // The thread that failed first has the reason; the other one was interrupted because of it.
         let digests = match (copied, produced) {
             (Ok(()), Ok(digests)) => digests,
             (Err(error), Err(Error::Interrupted)) | (Err(error), Ok(_)) => return Err(error),
             (_, Err(error)) => return Err(error),
         };
-        // The last tensor's padding, and what a hole would leave out.
+        // No segment covers the padding after the last tensor: the file gets its length here.
         output.file().set_len(file.bytes).map_err(|e| write_error(e, &file.path))?;
         Ok(digests)
     }
 
+    /// Asks for all new tensors of `file` and writes them; returns the sha256 of each.
     fn produce_segments(
         &mut self,
         file: &PlannedFile,
@@ -285,6 +322,7 @@ impl<'m> Rewrite<'m> {
     }
 }
 
+/// Copies all unchanged bytes of `file`.
 fn copy_segments(
     model: &Model,
     file: &PlannedFile,
@@ -300,13 +338,14 @@ fn copy_segments(
     Ok(())
 }
 
-/// Two threads under one watch: when either fails, both are told to stop.
+/// The watch of two threads: when one of them fails, the other one is interrupted.
 struct Linked<'a> {
     watch: &'a dyn Watch,
     failed: AtomicBool,
 }
 
 impl Linked<'_> {
+    /// Passes the result on, and interrupts the other thread if it is an error.
     fn guard<T>(&self, result: Result<T>) -> Result<T> {
         self.failed.fetch_or(result.is_err(), Ordering::Relaxed);
         result
@@ -323,10 +362,11 @@ impl Watch for Linked<'_> {
     }
 }
 
-/// Where a produced tensor goes.
+/// Where a produced tensor is written.
 struct Place<'a> {
     name: &'a str,
     output: &'a Output,
+    /// Its first offset in the output.
     to: u64,
     row_bytes: u64,
 }
@@ -340,16 +380,17 @@ impl Place<'_> {
         std::thread::scope(|scope| {
             let writer = spawn_in(scope, move || self.write_chunks(&filled, &empty, watch))?;
             let asked = self.ask_chunks(new, n_rows, watch, &full, &emptied);
-            // Without a sender the writer ends.
+            // A closed channel ends the writer's loop.
             drop(full);
             let written = writer.join().unwrap_or_else(|panic| resume_unwind(panic));
-            // A writer that fails ends the asking: its own error says why.
+            // A writer that fails makes the asking stop without an error: the writer has the
+            // reason.
             written.and_then(|digest| asked.map(|()| digest))
         })
     }
 
-    /// Asks for chunk after chunk, into a buffer of its own or one that the writer is done with,
-    /// until all are handed over or the writer is gone.
+    /// Asks for chunk after chunk, each into a buffer that the writer has finished with or a new
+    /// one, until all are sent or the writer has failed.
     fn ask_chunks(
         &self,
         new: &mut Replacement,
@@ -358,10 +399,7 @@ impl Place<'_> {
         full: &SyncSender<(u64, Vec<u8>)>,
         emptied: &Receiver<Vec<u8>>,
     ) -> Result<()> {
-        let chunk_rows = match new.ask {
-            Ask::Whole => n_rows,
-            Ask::Chunks => (CHUNK_BYTES / self.row_bytes.max(1)).max(1),
-        };
+        let chunk_rows = new.ask.rows_at_once(self.row_bytes, n_rows);
         let mut first = 0;
         while first < n_rows {
             if watch.interrupted() {
@@ -383,7 +421,7 @@ impl Place<'_> {
         Ok(())
     }
 
-    /// Hashes and writes chunks as they come, and gives their buffers back.
+    /// Hashes and writes chunks as they come, and returns their buffers.
     fn write_chunks(
         &self,
         filled: &Receiver<(u64, Vec<u8>)>,
@@ -396,13 +434,14 @@ impl Place<'_> {
             write_at(self.output.file(), &buffer, self.to + first * self.row_bytes)
                 .map_err(|e| write_error(e, self.output.path()))?;
             watch.advance(buffer.len() as u64);
-            // Nobody needs it after the last chunk.
+            // An error only means that no chunk follows.
             let _ = empty.send(buffer);
         }
         Ok(digest.finalize().into())
     }
 }
 
+/// The error of a write, where an interrupted watch came as an I/O error.
 fn write_error(error: io::Error, path: &Path) -> Error {
     match error.kind() {
         io::ErrorKind::Interrupted => Error::Interrupted,
@@ -410,8 +449,8 @@ fn write_error(error: io::Error, path: &Path) -> Error {
     }
 }
 
-/// Opens the temp file as any reader would, and compares it with the plan, the sources and the
-/// digests.
+/// Opens the temp file as any reader would, and compares it with the plan, the sources and the sums
+/// of the produced tensors.
 fn read_back(
     model: &Model,
     file: &PlannedFile,
@@ -425,7 +464,7 @@ fn read_back(
         return Err(differs("the length"));
     }
     if let Some(header) = &file.header {
-        // The bytes as well: two headers are equal in whatever order their keys stand.
+        // Also by bytes: two headers are equal if only the order of their keys differs.
         if written.header != *header || !written.bytes().starts_with(&header.encode()) {
             return Err(differs("the header"));
         }
@@ -460,6 +499,7 @@ fn read_back(
     Ok(())
 }
 
+/// Compares on all cores. The lengths must be equal too.
 fn equal(a: &[u8], b: &[u8], watch: &dyn Watch) -> Result<bool> {
     let threads = rayon::current_num_threads().max(1);
     for (a, b) in a.chunks(COMPARE_BYTES * threads).zip(b.chunks(COMPARE_BYTES * threads)) {

@@ -1,79 +1,96 @@
-//! A tensor's entry in the header: its name, shape, type and place.
+//! A tensor's entry in the header: its name, shape, type and offset.
+//!
+//! ```text
+//! entry = name: string | n_dims: u32 | n_dims x u64 | type: u32 | offset: u64
+//! ```
 
 use std::fmt;
 
-use super::cursor::Cursor;
-use super::error::{Error, Result};
-use super::ggml_type::GgmlType;
+use crate::cursor::Cursor;
+use crate::error::{Error, Result};
+use crate::ggml_type::GgmlType;
 
-/// `GGML_MAX_NAME` - 1 of llama.cpp's `ggml.h`.
+/// The longest name of a tensor, in bytes: `GGML_MAX_NAME` - 1 of llama.cpp's `ggml.h`.
 pub const MAX_NAME_BYTES: u64 = 63;
-/// `GGML_MAX_DIMS` of llama.cpp's `ggml.h`.
+/// The most dimensions of a tensor: `GGML_MAX_DIMS` of llama.cpp's `ggml.h`.
 pub const MAX_DIMS: u32 = 4;
 
 /// Name, shape, type and offset of a tensor.
 ///
-/// `shape[0]` is the contiguous dimension: the inputs of a linear layer. All further ones
-/// multiply to the rows: `W` is `[n_out, n_in]` with `shape == [n_in, n_out]`.
+/// `shape[0]` is the contiguous dimension, the columns: the inputs of a linear layer. The product
+/// of all further ones is the number of rows. A matrix `W` of `[n_out, n_in]`, as PyTorch prints
+/// it, has the shape `[n_in, n_out]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorInfo {
-    /// Unique, at most 63 bytes.
+    /// Unique in the model, at most [`MAX_NAME_BYTES`].
     pub name: String,
-    /// At most four; trailing ones are kept as they were written.
+    /// At most [`MAX_DIMS`] dimensions, as they were written: dimensions of 1 at the end are kept.
     pub shape: Vec<u64>,
-    /// Element type.
+    /// How the elements are encoded.
     pub ty: GgmlType,
-    /// Bytes from the beginning of the file's data section.
+    /// Bytes from the beginning of the tensors' data to this tensor's.
     pub offset: u64,
 }
 
 impl TensorInfo {
-    /// Elements of a row: `shape[0]`.
+    /// Elements of a row: `shape[0]`, or 1 for a scalar.
+    #[must_use]
     pub fn n_cols(&self) -> u64 {
         self.shape.first().copied().unwrap_or(1)
     }
 
-    /// Rows over all further dimensions; checked when the header was parsed.
+    /// Rows: the product of all dimensions after the first. It does not overflow in a header that
+    /// was parsed.
+    #[must_use]
     pub fn n_rows(&self) -> u64 {
         self.shape.iter().skip(1).product()
     }
 
-    /// `n_cols * n_rows`.
+    /// Elements of the tensor: `n_cols * n_rows`.
+    #[must_use]
     pub fn n_elements(&self) -> u64 {
         self.n_cols() * self.n_rows()
     }
 
-    /// Bytes of a row.
+    /// Bytes of an encoded row; 0 if a row is no whole number of blocks, which no parsed header
+    /// has.
+    #[must_use]
     pub fn row_bytes(&self) -> u64 {
         self.row_bytes_as(self.ty).unwrap_or(0)
     }
 
-    /// Bytes of a row if it were of type `ty`; None if a row is no whole number of blocks.
+    /// Bytes of a row encoded as `ty`; None if a row is no whole number of that type's blocks.
+    #[must_use]
     pub fn row_bytes_as(&self, ty: GgmlType) -> Option<u64> {
         ty.bytes_for(self.n_cols())
     }
 
     /// Bytes of all rows, without padding.
+    #[must_use]
     pub fn n_bytes(&self) -> u64 {
         self.row_bytes() * self.n_rows()
     }
 
-    /// True for weights of two dimensions and more.
+    /// True if at least two dimensions are greater than 1: a weight matrix, not a bias or a norm.
+    #[must_use]
     pub fn is_matrix(&self) -> bool {
         self.shape.iter().filter(|&&n| n > 1).count() >= 2
     }
 
-    /// The number N of `blk.N.`, for tensors that belong to a block.
+    /// As [`block_of`] its name.
+    #[must_use]
     pub fn block(&self) -> Option<u32> {
         block_of(&self.name)
     }
 
-    /// The shape as llama.cpp prints it, inputs first: `576 x 1536`.
+    /// As [`shape_text`] of its shape.
+    #[must_use]
     pub fn shape_text(&self) -> String {
         shape_text(&self.shape)
     }
 
-    pub(super) fn decode(cursor: &mut Cursor<'_>, index: u64) -> Result<TensorInfo> {
+    /// Reads and checks the entry of tensor `index`.
+    pub(crate) fn decode(cursor: &mut Cursor<'_>, index: u64) -> Result<TensorInfo> {
         let offset = cursor.offset();
         let name = cursor.string()?;
         if name.len() as u64 > MAX_NAME_BYTES {
@@ -97,8 +114,9 @@ impl TensorInfo {
         Ok(info)
     }
 
-    /// The size must be countable in an i64, as in ggml, and rows whole blocks.
-    fn validate(&self) -> Result<()> {
+    /// Checks that rows are whole blocks, and that elements and bytes fit an i64, in which ggml
+    /// counts them.
+    pub(crate) fn validate(&self) -> Result<()> {
         let overflow =
             || Error::ShapeOverflow { name: self.name.clone(), shape: self.shape_text() };
         // A dimension of 0 must not hide an overflow of the others.
@@ -127,7 +145,8 @@ impl TensorInfo {
         }
     }
 
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+    /// Appends the entry's bytes.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         out.extend((self.name.len() as u64).to_le_bytes());
         out.extend(self.name.as_bytes());
         out.extend((self.shape.len() as u32).to_le_bytes());
@@ -145,17 +164,20 @@ impl fmt::Display for TensorInfo {
     }
 }
 
-/// The number N of a tensor's name `blk.N.`.
+/// The number of the block that a tensor belongs to: N of a name `blk.N.REST`; None for others.
+#[must_use]
 pub fn block_of(name: &str) -> Option<u32> {
     name.strip_prefix("blk.")?.split('.').next()?.parse().ok()
 }
 
-/// What follows `blk.N.` in a tensor's name; None outside blocks.
+/// REST of a tensor's name `blk.N.REST`: its role in the block; None for others.
+#[must_use]
 pub fn within_block(name: &str) -> Option<&str> {
     Some(name.strip_prefix("blk.")?.split_once('.')?.1)
 }
 
-/// `576 x 1536`; a scalar is `1`.
+/// A shape as llama.cpp prints it, columns first: `576 x 1536`. A scalar is `1`.
+#[must_use]
 pub fn shape_text(shape: &[u64]) -> String {
     if shape.is_empty() {
         return "1".into();
@@ -163,7 +185,8 @@ pub fn shape_text(shape: &[u64]) -> String {
     shape.iter().map(u64::to_string).collect::<Vec<_>>().join(" x ")
 }
 
-pub(super) fn utf8<'a>(
+/// The text of `bytes`, or the error that names what is not UTF-8, and where.
+pub(crate) fn utf8<'a>(
     bytes: &'a [u8],
     what: &'static str,
     index: u64,

@@ -1,64 +1,76 @@
-//! Takes a patch back, byte for byte, from its journals; or keeps it for good.
+//! Undoes a patch, byte for byte, from its journals; or keeps it for good.
 //!
-//! Both may be cut off at any point and run again: a journal goes only when its file is whole and
-//! synced.
+//! Both may be cut off at any point and run again: a journal is removed only when its file is whole
+//! and synced. They need the files' names only, not their headers, which may be half-written.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
 
-use super::disk::{Disk, Handle, Real, exists};
-use super::error::{Error, Result, io_error};
-use super::journal::{Journal, Stretch, journal_path, part_path};
-use super::keep;
-use super::links;
-use super::shards::ShardName;
+use crate::disk::{Disk, Handle, Real, exists};
+use crate::error::{Error, Result, io_error};
+use crate::journal::{Journal, Stretch, journal_path, part_path};
+use crate::keep;
+use crate::links;
+use crate::shards::files_of;
 
-/// A patch that can be taken back. Nobody else can begin to patch or to undo while it lives.
+/// A patch that can be undone or kept for good. It holds locks on the model's files: while it
+/// exists, no other patch and no other undo can begin.
 #[derive(Debug)]
 pub struct Pending {
     files: Vec<PendingFile>,
 }
 
+/// A file of the model, locked, beside which a journal was found, or a part of one.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) model: Handle,
+    /// See [`PendingFile::home`].
+    pub(crate) home: PathBuf,
+    /// The journal, if it has the name of another file: the model was renamed.
+    pub(crate) orphan: Option<PathBuf>,
+}
+
+/// A [`Found`] whose journal is open.
 #[derive(Debug)]
 struct PendingFile {
     model: Handle,
-    /// The name of the model beside which the journal lies: another one, if it has several.
+    /// The name of the file beside which its journal lies, one of several: see `links.rs`.
     home: PathBuf,
-    /// None if the patch ended before it was whole, and so before the model was touched.
+    /// None if the patch was cut off while it wrote the journal, and so before the model.
     journal: Option<Journal>,
 }
 
-/// What was taken back, or kept.
+/// What was undone or kept, or, from [`Pending::look`], would be.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Undone {
     /// The model's files that had a journal.
     pub files: Vec<PathBuf>,
-    /// Tensors that the patch changed, or meant to.
+    /// Tensors that the patch changed, or would have changed if it had not been cut off.
     pub tensors: Vec<String>,
-    /// Bytes that the patch changed, or meant to, a few of the header among them.
+    /// Their bytes, and those of the header that the patch changed.
     pub bytes: u64,
-    /// Those of them in stretches that did not hold what they had held before: what there was to
-    /// take back. 0 if the patch ended before it began to write.
+    /// As `bytes`, without the tensors that held their old bytes: what an undo has to write. 0 if
+    /// the patch was cut off before it wrote to the model.
     pub changed_bytes: u64,
-    /// The step, as a file's history would hold it.
+    /// The step of the patch, as the history would hold it; None if it was applied without one.
     pub step: Option<Json>,
-    /// Whether the patch put the step into the model's `aird.history`.
+    /// Whether the patch wrote the step into the model's history.
     pub in_history: bool,
-    /// Where [`Pending::forget`] puts it otherwise.
+    /// The file that [`Pending::forget`] writes the step into otherwise.
     pub history_path: PathBuf,
 }
 
 impl Pending {
-    /// Finds the journals of the model that `path` names: of a file, or, if it is named as a
-    /// shard, of all shards. Of a file with several names (hard links) the journal may lie beside
-    /// any of those in its folder, also if that name is gone.
+    /// Finds the journals of the model that `path` names: of one file, or, if that has the name of
+    /// a shard, of all shards. If a file has several names (hard links), the journal may lie beside
+    /// any of those in its folder, even if that name has been removed.
     ///
     /// # Errors
-    /// There is none; one is damaged, or does not belong to the file beside it; a file may not be
-    /// written, or somebody else is at work on it. [`Error::Kept`] after a [`Pending::forget`] that
-    /// was cut off.
+    /// [`Error::NoJournal`] or [`Error::NoJournalOfLink`]; a journal is damaged, or belongs to
+    /// another file; a file cannot be written, or another process is at work on it; [`Error::Kept`]
+    /// after a [`Pending::forget`] that was cut off, which is then finished.
     pub fn find(path: &Path) -> Result<Pending> {
         let mut files = Vec::new();
         for file in files_of(path) {
@@ -73,40 +85,41 @@ impl Pending {
         let mut found = Vec::new();
         for (file, home) in files.iter().zip(&homes) {
             if links::has_traces(home)? {
-                found.push((Handle::open_to_change(file)?, home.clone(), None));
+                let model = Handle::open_to_change(file)?;
+                found.push(Found { model, home: home.clone(), orphan: None });
             } else if let Some(orphan) = links::orphan(file)? {
-                found.push((Handle::open_to_change(file)?, file.clone(), Some(orphan)));
+                let model = Handle::open_to_change(file)?;
+                found.push(Found { model, home: file.clone(), orphan: Some(orphan) });
             }
         }
         if keep::finish(&Real, &homes)? {
             return Err(Error::Kept { path: path.into() });
         }
         if found.is_empty() {
-            return Err(no_journal(path));
+            return Err(links::no_journal(path));
         }
         Pending::of(found)
     }
 
-    /// Each file with the name beside which its journal lies, and the journal if it has the name of
-    /// another file.
-    pub(super) fn of(found: Vec<(Handle, PathBuf, Option<PathBuf>)>) -> Result<Pending> {
+    /// Opens the journals of the files, and checks that they belong together.
+    pub(crate) fn of(found: Vec<Found>) -> Result<Pending> {
         let mut files = Vec::new();
-        for (model, home, orphan) in found {
+        for Found { model, home, orphan } in found {
             let path = orphan.unwrap_or_else(|| journal_path(&home));
             let journal = if exists(&path)? { Some(Journal::open(path)?) } else { None };
             if let Some(Journal { handle, index }) = &journal
                 && (model.bytes()? != index.file_bytes
                     || index.identity_of(&model)? != index.identity_sha256)
             {
-                let (path, journal) = (model.path.clone(), handle.path.clone());
-                return Err(Error::JournalOfAnother { path, journal });
+                let path = model.path.clone();
+                return Err(Error::JournalOfAnother { path, journal: handle.path.clone() });
             }
             files.push(PendingFile { model, home, journal });
         }
         Ok(Pending { files })
     }
 
-    /// What [`Pending::undo`] would do.
+    /// What [`Pending::undo`] would do, without doing it. Reads the patched tensors.
     ///
     /// # Errors
     /// A file cannot be read.
@@ -131,18 +144,21 @@ impl Pending {
         Ok(undone)
     }
 
-    /// Gives every stretch its old bytes, whatever it holds, and removes the journals.
+    /// Restores the old bytes, whatever is there now, and removes the journals.
     ///
     /// # Errors
-    /// A journal is damaged: then nothing was written. The disk's own: then it can be run again.
+    /// [`Error::DamagedJournal`]: nothing was written. Those of the disk: the journals are still
+    /// there, and the undo can be run again.
     pub fn undo(self) -> Result<Undone> {
         let undone = self.look()?;
         self.undo_on(&Real)?;
         Ok(undone)
     }
 
-    pub(super) fn undo_on(&self, disk: &dyn Disk) -> Result<()> {
+    /// As [`Pending::undo`], on any disk.
+    pub(crate) fn undo_on(&self, disk: &dyn Disk) -> Result<()> {
         let changed = self.files.iter().map(PendingFile::changed).collect::<Result<Vec<_>>>()?;
+        // All journals before any write: if one is damaged, nothing changes.
         for (file, changed) in self.files.iter().zip(&changed) {
             file.check_journal(changed)?;
         }
@@ -154,16 +170,17 @@ impl Pending {
     }
 
     /// Keeps the patch for good: removes the journals. A step that the file's own history had no
-    /// room for goes into [`super::history_path`].
+    /// room for goes into the file at [`crate::history_path`].
     ///
     /// # Errors
-    /// [`Error::NotWhole`] if a stretch holds anything but its new bytes; the disk's own: then all
-    /// of it can be taken back, or none of it.
+    /// [`Error::NotWhole`]: a tensor does not hold its new bytes. Those of the disk: the patch can
+    /// then be undone as a whole or not at all, and either can be run again.
     pub fn forget(self) -> Result<Undone> {
         self.forget_on(&Real)
     }
 
-    pub(super) fn forget_on(self, disk: &dyn Disk) -> Result<Undone> {
+    /// As [`Pending::forget`], on any disk.
+    pub(crate) fn forget_on(self, disk: &dyn Disk) -> Result<Undone> {
         let undone = self.look()?;
         for file in &self.files {
             let Some(journal) = &file.journal else {
@@ -171,11 +188,11 @@ impl Pending {
             };
             for stretch in &journal.index.stretches {
                 if file.model.sha256(stretch.range())? != stretch.new_sha256 {
-                    let (path, what) = (file.model.path.clone(), stretch.name().into());
-                    return Err(Error::NotWhole { path, what });
+                    let path = file.model.path.clone();
+                    return Err(Error::NotWhole { path, what: stretch.name().into() });
                 }
             }
-            // The patch may have been killed before it could.
+            // The patch may have been killed after its last write and before its sync.
             file.sync(disk)?;
         }
         self.name_journals(disk)?;
@@ -185,8 +202,8 @@ impl Pending {
         Ok(undone)
     }
 
-    /// A journal whose model was renamed gets its model's new name: from then on all is as if it
-    /// had lain there from the first.
+    /// Renames the journals of models that were renamed, so that a run that is cut off from here on
+    /// finds them by the new names.
     fn name_journals(&self, disk: &dyn Disk) -> Result<()> {
         for PendingFile { home, journal, .. } in &self.files {
             let Some(Journal { handle, .. }) = journal else { continue };
@@ -199,6 +216,8 @@ impl Pending {
         Ok(())
     }
 
+    /// Removes the journals, then syncs the folders: journals that came back after a power loss
+    /// would only be undone again, to the same bytes.
     fn remove_journals(&self, disk: &dyn Disk) -> Result<()> {
         for PendingFile { home, .. } in &self.files {
             for path in [journal_path(home), part_path(home)] {
@@ -215,19 +234,12 @@ impl Pending {
     }
 }
 
-fn no_journal(path: &Path) -> Error {
-    match path.metadata().map_or(1, |metadata| links::n_links(&metadata)) {
-        1 => Error::NoJournal { path: path.into() },
-        n_links => Error::NoJournalOfLink { path: path.into(), n_links },
-    }
-}
-
 impl PendingFile {
     fn history_path(&self) -> PathBuf {
         keep::history_path(&self.home)
     }
 
-    /// The stretches that do not hold their old bytes, each with its place in the journal.
+    /// The stretches that do not hold their old bytes, each with its index in the journal.
     fn changed(&self) -> Result<Vec<(usize, &Stretch)>> {
         let mut changed = Vec::new();
         let stretches = self.journal.iter().flat_map(|journal| &journal.index.stretches);
@@ -239,32 +251,31 @@ impl PendingFile {
         Ok(changed)
     }
 
-    /// Looks at the old bytes that will be needed, before any is written.
+    /// Checks the old bytes that will be needed, before any byte is written.
     fn check_journal(&self, changed: &[(usize, &Stretch)]) -> Result<()> {
         let Some(journal) = &self.journal else { return Ok(()) };
         for &(i, stretch) in changed {
             if journal.handle.sha256(journal.old(i))? != stretch.old_sha256 {
                 let path = journal.handle.path.clone();
-                return Err(Error::DamagedJournal { path, what: "old bytes are lost" });
+                return Err(Error::DamagedJournal { path, what: "old bytes lack their sha256" });
             }
         }
         Ok(())
     }
 
+    /// Writes the old bytes of the stretches `changed`, syncs, and checks all of them.
     fn restore(&self, disk: &dyn Disk, changed: &[(usize, &Stretch)]) -> Result<()> {
         let Some(journal) = &self.journal else { return Ok(()) };
         for &(i, stretch) in changed {
             self.model.copy_from(disk, &journal.handle, journal.old(i), stretch.start)?;
         }
-        // Even if nothing was left to write: an undo that was killed may not have come to it.
+        // Even if nothing was left to write: an earlier undo may have been killed before its sync.
         self.sync(disk)?;
-        match self.changed()?.first() {
-            Some((_, stretch)) => {
-                let (path, what) = (self.model.path.clone(), stretch.name().into());
-                Err(Error::WrittenWrong { path, what })
-            }
-            None => Ok(()),
+        if let Some((_, stretch)) = self.changed()?.first() {
+            let path = self.model.path.clone();
+            return Err(Error::WrittenWrong { path, what: stretch.name().into() });
         }
+        Ok(())
     }
 
     fn sync(&self, disk: &dyn Disk) -> Result<()> {
@@ -272,37 +283,30 @@ impl PendingFile {
     }
 }
 
-/// `path` itself, or by its name all shards; their keys may be torn.
-fn files_of(path: &Path) -> Vec<PathBuf> {
-    match ShardName::parse(path) {
-        Some(name) => (0..name.count).map(|index| name.path(index)).collect(),
-        None => vec![path.into()],
-    }
-}
-
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::fs;
 
-    use super::super::disk::tests::{Files, Recorder, Stopping, after_power_loss};
-    use super::super::{
+    use super::*;
+    use crate::disk::tests::{Files, Recorder, Stopping, after_power_loss};
+    use crate::shards::ShardName;
+    use crate::{
         Ask, Builder, GgmlType, HISTORY_KEY, Model, Patch, Patched, Replacement, Step, Unwatched,
         Value,
     };
-    use super::*;
 
     /// A model of one file or two, each with two tensors that are patched and two that are not.
-    pub struct Scene {
+    pub(crate) struct Scene {
         folder: tempfile::TempDir,
-        pub path: PathBuf,
-        pub before: Files,
+        pub(crate) path: PathBuf,
+        pub(crate) before: Files,
     }
 
     const SHAPE: [u64; 2] = [64, 5];
     const PATCHED: [&str; 4] = ["0.a", "0.c", "1.a", "1.c"];
 
     impl Scene {
-        pub fn new(n_files: u64) -> Scene {
+        pub(crate) fn new(n_files: u64) -> Scene {
             let folder = tempfile::tempdir().unwrap();
             let name = ShardName { prefix: folder.path().join("m"), index: 0, count: n_files };
             for i in 0..n_files {
@@ -322,11 +326,11 @@ pub(super) mod tests {
             Scene { folder, path, before }
         }
 
-        pub fn now(&self) -> Files {
+        pub(crate) fn now(&self) -> Files {
             files_in(self.folder.path())
         }
 
-        pub fn set(&self, files: &Files) {
+        pub(crate) fn set(&self, files: &Files) {
             for name in self.now().keys().filter(|name| !files.contains_key(*name)) {
                 fs::remove_file(self.folder.path().join(name)).unwrap();
             }
@@ -352,7 +356,7 @@ pub(super) mod tests {
         }
 
         /// The files with the patch applied and its journals.
-        pub fn patched(&self) -> Files {
+        pub(crate) fn patched(&self) -> Files {
             let done = self.patch(&Recorder::default()).unwrap();
             assert!(done.in_history && done.tensors == PATCHED[..done.files.len() * 2]);
             let patched = self.now();
@@ -388,7 +392,7 @@ pub(super) mod tests {
     }
 
     /// Runs `act` with disks that stop ever later, until one does not; returns how many did.
-    pub fn each_stop(for_good: bool, mut act: impl FnMut(usize, &Stopping)) -> usize {
+    pub(crate) fn each_stop(for_good: bool, mut act: impl FnMut(usize, &Stopping)) -> usize {
         for cost in 0.. {
             let disk = Stopping::after(cost, for_good);
             act(cost, &disk);
@@ -481,7 +485,7 @@ pub(super) mod tests {
 
     #[test]
     fn the_power_loss_does_find_a_missing_sync() {
-        use super::super::disk::tests::Op;
+        use crate::disk::tests::Op;
         let scene = Scene::new(1);
         let patching = Recorder::default();
         scene.patch(&patching).unwrap();

@@ -5,36 +5,49 @@
 //! string    = length: u64 | bytes          (not always UTF-8: tokens are bytes)
 //! array     = type: u32 | count: u64 | payloads, no arrays within
 //! ```
-//! A value keeps the very bits it was read from: floats by their bits, a bool by its byte, an
-//! array by its payload. So `encode(decode(x)) == x` holds by construction.
+//! A value keeps the bits that it was read from: a float its NaN payload, a bool its byte, an array
+//! its payload. So `encode(decode(x)) == x` holds by construction.
 
 use std::borrow::Cow;
 
-use super::cursor::Cursor;
-use super::error::{Error, Result};
+use crate::cursor::Cursor;
+use crate::error::{Error, Result};
 
-/// `enum gguf_type` of llama.cpp's `gguf.h`.
-#[allow(missing_docs)]
+/// The type of a value: `enum gguf_type` of llama.cpp's `gguf.h`. The format has had these thirteen
+/// since version 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum ValueType {
+    /// Unsigned, 8 bits.
     U8 = 0,
+    /// Signed, 8 bits.
     I8 = 1,
+    /// Unsigned, 16 bits.
     U16 = 2,
+    /// Signed, 16 bits.
     I16 = 3,
+    /// Unsigned, 32 bits.
     U32 = 4,
+    /// Signed, 32 bits.
     I32 = 5,
+    /// IEEE 754 binary32.
     F32 = 6,
+    /// One byte; 0 is false, and writers use 1 for true.
     Bool = 7,
+    /// Bytes with a u64 length, usually UTF-8.
     String = 8,
+    /// Values of one type, which is not an array, with a u64 count.
     Array = 9,
+    /// Unsigned, 64 bits.
     U64 = 10,
+    /// Signed, 64 bits.
     I64 = 11,
+    /// IEEE 754 binary64.
     F64 = 12,
 }
 
 impl ValueType {
-    /// All thirteen, by ascending id.
+    /// All value types, by ascending id.
     pub const ALL: [ValueType; 13] = [
         ValueType::U8,
         ValueType::I8,
@@ -51,12 +64,14 @@ impl ValueType {
         ValueType::F64,
     ];
 
-    /// The type with that id.
+    /// The type with that id in the file; None if there is no such type.
+    #[must_use]
     pub fn from_id(id: u32) -> Option<ValueType> {
         ValueType::ALL.get(id as usize).copied()
     }
 
-    /// llama.cpp's short name (`u32`, `str`, `arr`).
+    /// The short name that llama.cpp prints: `u32`, `str`, `arr`.
+    #[must_use]
     pub fn name(self) -> &'static str {
         const NAMES: [&str; 13] = [
             "u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", "str", "arr", "u64", "i64",
@@ -65,13 +80,15 @@ impl ValueType {
         NAMES[self as usize]
     }
 
-    /// True for whole numbers, with or without a sign.
+    /// True for the eight integer types; false for bools.
+    #[must_use]
     pub fn is_integer(self) -> bool {
         use ValueType as T;
         matches!(self, T::U8 | T::I8 | T::U16 | T::I16 | T::U32 | T::I32 | T::U64 | T::I64)
     }
 
-    /// Bytes of a payload of fixed size; None for strings and arrays.
+    /// Bytes of a value without its type; None for strings and arrays, which have no fixed size.
+    #[must_use]
     pub fn fixed_bytes(self) -> Option<u64> {
         match self {
             ValueType::U8 | ValueType::I8 | ValueType::Bool => Some(1),
@@ -83,8 +100,8 @@ impl ValueType {
     }
 }
 
-/// An array as it lies in the file: its elements are decoded when asked for, since a tokenizer
-/// has hundreds of thousands of them and most verbs look at none.
+/// An array, kept as the bytes that it has in the file. Elements are decoded when they are asked
+/// for: a tokenizer has hundreds of thousands of them, and most programs need none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Array {
     element: ValueType,
@@ -93,28 +110,36 @@ pub struct Array {
 }
 
 impl Array {
-    /// Type of every element.
+    /// The type that every element has.
+    #[must_use]
     pub fn element(&self) -> ValueType {
         self.element
     }
 
-    /// Number of elements.
+    /// How many elements there are.
+    #[must_use]
     pub fn len(&self) -> u64 {
         self.len
     }
 
     /// True if there is no element.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// An empty array of `element`; arrays of arrays do not exist in the format.
+    /// An array without elements.
+    ///
+    /// # Panics
+    /// If `element` is [`ValueType::Array`]: the format has no arrays of arrays.
+    #[must_use]
     pub fn new(element: ValueType) -> Array {
         assert!(element != ValueType::Array, "GGUF has no arrays of arrays");
         Array { element, len: 0, payload: Vec::new() }
     }
 
-    /// Adds `value` at the end; false, and nothing done, if its type is not the array's.
+    /// Adds `value` at the end. Returns false, and adds nothing, if it has another type than the
+    /// array's elements.
     pub fn push(&mut self, value: &Value) -> bool {
         if value.value_type() != self.element {
             return false;
@@ -124,12 +149,13 @@ impl Array {
         true
     }
 
-    /// The elements in order.
+    /// The elements, in the file's order, decoded one by one.
     pub fn iter(&self) -> impl Iterator<Item = Value> + '_ {
         let mut cursor = Cursor::new(&self.payload);
         (0..self.len).map_while(move |_| Value::decode_scalar(self.element, &mut cursor, "").ok())
     }
 
+    /// Reads element type, count and payload. `key` names the array in errors.
     fn decode(cursor: &mut Cursor<'_>, key: &str) -> Result<Array> {
         let at = cursor.offset();
         let id = cursor.u32()?;
@@ -148,7 +174,7 @@ impl Array {
         }
         let start = cursor.position();
         match element.fixed_bytes() {
-            // No overflow: len <= 2^30 and a payload has at most 8 bytes.
+            // No overflow: len <= 2^30, and an element has at most 8 bytes.
             Some(bytes) => drop(cursor.take(len * bytes)?),
             None => {
                 for _ in 0..len {
@@ -161,30 +187,52 @@ impl Array {
 }
 
 /// `GGUF_MAX_ARRAY_ELEMENTS` of llama.cpp's `gguf.cpp`.
-pub const MAX_ARRAY_LEN: u64 = 1 << 30;
+const MAX_ARRAY_LEN: u64 = 1 << 30;
 
-/// One value of a header. Strings are bytes: see [`Value::as_str`].
-#[allow(missing_docs)]
+/// The value of a key, with the exact bits that it has in the file. `From` makes one of Rust's
+/// numbers, bools and strings.
+///
+/// ```
+/// use aird_gguf::Value;
+///
+/// assert_eq!(Value::from(7u32).as_u64(), Some(7));
+/// assert_eq!(Value::from("llama").as_str(), Some("llama"));
+/// // Equal by bits: a signed zero is another value.
+/// assert_ne!(Value::from(0.0f32), Value::from(-0.0f32));
+/// ```
 #[derive(Debug, Clone)]
 pub enum Value {
+    /// Unsigned, 8 bits.
     U8(u8),
+    /// Signed, 8 bits.
     I8(i8),
+    /// Unsigned, 16 bits.
     U16(u16),
+    /// Signed, 16 bits.
     I16(i16),
+    /// Unsigned, 32 bits.
     U32(u32),
+    /// Signed, 32 bits.
     I32(i32),
+    /// IEEE 754 binary32, any NaN with its bits.
     F32(f32),
-    /// The byte of a bool; anything but 0 is true.
+    /// The byte of a bool: 0 is false, anything else is true and is kept.
     Bool(u8),
+    /// Bytes, usually UTF-8: see [`Value::as_str`].
     String(Vec<u8>),
+    /// Values of one type.
     Array(Array),
+    /// Unsigned, 64 bits.
     U64(u64),
+    /// Signed, 64 bits.
     I64(i64),
+    /// IEEE 754 binary64, any NaN with its bits.
     F64(f64),
 }
 
 impl Value {
-    /// The type as the file stores it.
+    /// The type that is stored with the value.
+    #[must_use]
     pub fn value_type(&self) -> ValueType {
         match self {
             Value::U8(_) => ValueType::U8,
@@ -203,10 +251,11 @@ impl Value {
         }
     }
 
-    /// An array of `values`, all of type `element`.
+    /// An array of `values`, which must all have the type `element`.
     ///
     /// # Panics
-    /// If a value has another type: a mistake of the caller, never of a file.
+    /// If a value has another type, or `element` is [`ValueType::Array`].
+    #[must_use]
     pub fn array(element: ValueType, values: impl IntoIterator<Item = Value>) -> Value {
         let mut array = Array::new(element);
         for value in values {
@@ -215,13 +264,15 @@ impl Value {
         Value::Array(array)
     }
 
-    /// An array of strings.
+    /// An array of strings, from texts or from bytes.
+    #[must_use]
     pub fn strings<S: AsRef<[u8]>>(values: impl IntoIterator<Item = S>) -> Value {
         let values = values.into_iter().map(|s| Value::String(s.as_ref().to_vec()));
         Value::array(ValueType::String, values)
     }
 
-    /// A string's text, if it is valid UTF-8.
+    /// The text of a string; None if it is not valid UTF-8, and for other types.
+    #[must_use]
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Value::String(bytes) => std::str::from_utf8(bytes).ok(),
@@ -229,7 +280,8 @@ impl Value {
         }
     }
 
-    /// A string's text, invalid bytes replaced: for showing only.
+    /// The text of a string with invalid UTF-8 replaced, for display only; None for other types.
+    #[must_use]
     pub fn to_text(&self) -> Option<Cow<'_, str>> {
         match self {
             Value::String(bytes) => Some(String::from_utf8_lossy(bytes)),
@@ -237,7 +289,8 @@ impl Value {
         }
     }
 
-    /// Any integer that is not negative.
+    /// The number of any integer type; None if it is negative, and for other types.
+    #[must_use]
     pub fn as_u64(&self) -> Option<u64> {
         match *self {
             Value::U8(v) => Some(v.into()),
@@ -252,7 +305,8 @@ impl Value {
         }
     }
 
-    /// Either float.
+    /// The number of an f32 or an f64; None for other types, integers too.
+    #[must_use]
     pub fn as_f64(&self) -> Option<f64> {
         match *self {
             Value::F32(v) => Some(v.into()),
@@ -261,7 +315,9 @@ impl Value {
         }
     }
 
-    /// An integer that an f64 holds to the bit.
+    /// The number of any integer type; None if an f64 does not hold it exactly, and for other
+    /// types.
+    #[must_use]
     pub fn as_exact_f64(&self) -> Option<f64> {
         let wide = match *self {
             Value::U8(v) => i128::from(v),
@@ -278,7 +334,8 @@ impl Value {
         (nearest as i128 == wide).then_some(nearest)
     }
 
-    /// A bool.
+    /// The truth of a bool; None for other types.
+    #[must_use]
     pub fn as_bool(&self) -> Option<bool> {
         match *self {
             Value::Bool(v) => Some(v != 0),
@@ -286,7 +343,8 @@ impl Value {
         }
     }
 
-    /// An array.
+    /// The array; None for other types.
+    #[must_use]
     pub fn as_array(&self) -> Option<&Array> {
         match self {
             Value::Array(array) => Some(array),
@@ -294,7 +352,8 @@ impl Value {
         }
     }
 
-    /// A number, whatever its type, in decimal; None for bools, strings and arrays.
+    /// A number of any type in decimal; None for bools, strings and arrays.
+    #[must_use]
     pub fn number_text(&self) -> Option<String> {
         Some(match self {
             Value::U8(v) => v.to_string(),
@@ -312,7 +371,7 @@ impl Value {
     }
 
     /// Type and value for a message, short whatever a file holds.
-    pub(super) fn brief(&self) -> String {
+    pub(crate) fn brief(&self) -> String {
         const MAX_CHARS: usize = 40;
         let text = match self {
             Value::Bool(v) => v.to_string(),
@@ -327,7 +386,7 @@ impl Value {
     }
 
     /// Reads the type and the payload. `key` names the value in errors.
-    pub(super) fn decode(cursor: &mut Cursor<'_>, key: &str) -> Result<Value> {
+    pub(crate) fn decode(cursor: &mut Cursor<'_>, key: &str) -> Result<Value> {
         let at = cursor.offset();
         let id = cursor.u32()?;
         match ValueType::from_id(id) {
@@ -337,6 +396,7 @@ impl Value {
         }
     }
 
+    /// Reads a value of a type that is known already.
     fn decode_scalar(ty: ValueType, cursor: &mut Cursor<'_>, key: &str) -> Result<Value> {
         Ok(match ty {
             ValueType::U8 => Value::U8(cursor.u8()?),
@@ -358,11 +418,12 @@ impl Value {
     }
 
     /// Appends the type and the payload.
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         out.extend((self.value_type() as u32).to_le_bytes());
         self.encode_payload(out);
     }
 
+    /// Appends the value without its type.
     fn encode_payload(&self, out: &mut Vec<u8>) {
         match self {
             Value::U8(v) | Value::Bool(v) => out.push(*v),
@@ -391,12 +452,13 @@ impl Value {
 /// Equal to the bit: two NaNs of the same bits are equal, 0.0 and -0.0 are not.
 impl PartialEq for Value {
     fn eq(&self, other: &Value) -> bool {
-        let (mut a, mut b) = (Vec::new(), Vec::new());
         match (self, other) {
             (Value::Array(x), Value::Array(y)) => x == y,
             (Value::String(x), Value::String(y)) => x == y,
             _ => {
+                let mut a = Vec::new();
                 self.encode(&mut a);
+                let mut b = Vec::new();
                 other.encode(&mut b);
                 a == b
             }

@@ -1,22 +1,25 @@
-//! How a long operation reports to its caller without printing.
+//! How a long operation reports its progress without printing, and learns that it should stop.
 
-/// Hears how far the work is, and is asked whether to go on; from several threads at once. Every
-/// method may be left out.
+/// What the caller of a long operation implements to show its progress, and to stop it. Methods are
+/// called from several threads at once. Each has a default that does nothing.
 pub trait Watch: Sync {
-    /// A stage begins that is counted in bytes: what it does, in a word or two, and how many there
-    /// are; 0 where that is not known.
+    /// A stage begins that is counted in bytes. `what` names it in a word or two ("reading back");
+    /// `bytes` are what it has to do, 0 if that is not known.
     fn stage(&self, _what: &str, _bytes: u64) {}
-    /// `bytes` more of the stage are done.
+    /// The stage has done `bytes` more.
     fn advance(&self, _bytes: u64) {}
-    /// A stage that is counted in parts: `done` of `of` are done. Another `what` is another stage.
+    /// Of a stage that is counted in parts, `done` of `of` are done. A new `what` is a new stage.
+    /// This crate has no such stage: it is for operations that are built on it.
     fn part(&self, _what: &str, _done: usize, _of: usize) {}
-    /// True once the caller wants the work to stop.
+    /// Whether the work should stop. It is asked every few megabytes; after a `true` the operation
+    /// ends with [`Error::Interrupted`](crate::Error::Interrupted), and its outputs are as they
+    /// were.
     fn interrupted(&self) -> bool {
         false
     }
 }
 
-/// Hears nothing and never stops the work.
+/// The watch that shows nothing and never stops the work.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Unwatched;
 

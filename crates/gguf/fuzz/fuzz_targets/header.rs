@@ -1,13 +1,14 @@
-//! Any bytes at all are parsed or refused, never a panic; and what was parsed is written back
-//! and parsed again as the same.
-//!
-//! See `fuzz/README.md` for how to run it.
+//! Any bytes are parsed or refused, with no panic; what was parsed is written and parsed again, to
+//! the same bytes.
 #![no_main]
 
-use aird::gguf::Header;
+use aird_gguf::Header;
 use libfuzzer_sys::fuzz_target;
 
-/// Above this the padding that `encode` adds would be all that is measured.
+// An overflow is a finding only where it panics.
+const _: () = assert!(cfg!(debug_assertions), "fuzz with debug assertions, as cargo fuzz does");
+
+/// With a larger alignment most of the time would go into the padding that `encode` adds.
 const MAX_ALIGNMENT: u64 = 4096;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -19,7 +20,7 @@ fuzz_target!(|bytes: &[u8]| {
     let encoded = header.encode();
     let (again, _) = Header::parse(&encoded).expect("what was parsed is parsed again");
     assert!(again.encode() == encoded);
-    // Everything but the padding, which need not be zeros, is there again.
+    // Everything is the same but the padding, which need not be zeros.
     let unpadded = (data_offset - header.alignment()) as usize;
     assert!(encoded.starts_with(&bytes[..unpadded.min(bytes.len())]));
 });

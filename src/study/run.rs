@@ -1,0 +1,232 @@
+//! A study from its recipe to its report, in a folder where nothing is done twice.
+
+use std::path::{Path, PathBuf};
+
+use super::child::Children;
+use super::collect::{collect, sha256_sums};
+use super::error::{Error, Result};
+use super::estimate::{Rates, estimate, measure};
+use super::execute::{Execution, Settled, execute};
+use super::folder::{Folder, Keep};
+use super::keys::{Keys, RunBy, keys};
+use super::options::Verbs;
+use super::overrides::Override;
+use super::plan::{Plan, plan};
+use super::planned::{PlanReport, plan_lines};
+use super::recipe::Recipe;
+use super::step::{Arg, Step};
+use super::sums::Sums;
+use super::toml_text::toml_text;
+use crate::gguf::{Model, same_file, write_file};
+use crate::llama::Options;
+use crate::report;
+use crate::report::results::{Results, State};
+use crate::verbs::{Host, load};
+
+/// What to study, and where.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The recipe, as TOML.
+    pub recipe: PathBuf,
+    /// Changes to the recipe.
+    pub set: Vec<Override>,
+    /// The run's folder; a dry run may have none.
+    pub output: Option<PathBuf>,
+    /// Models that stay in the end.
+    pub keep: Keep,
+    /// How llama.cpp runs.
+    pub engine: Options,
+}
+
+/// What came of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finished {
+    /// What was found, as `results.json` holds it.
+    pub results: Results,
+    /// `results.json` itself.
+    pub json: String,
+    /// The page to read.
+    pub page: PathBuf,
+    /// Steps that failed, if any.
+    pub failures: Option<Failures>,
+}
+
+/// Steps of a run that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failures {
+    /// How many.
+    pub n: usize,
+    /// Of how many.
+    pub of: usize,
+    /// The first one's name.
+    pub first: String,
+    /// What it said last.
+    pub why: String,
+    /// All that it said.
+    pub log: PathBuf,
+}
+
+/// A recipe with its plan and keys.
+struct Prepared {
+    recipe: Recipe,
+    plan: Plan,
+    keys: Keys,
+}
+
+/// Runs a study, or goes on with it.
+///
+/// # Errors
+/// The recipe is wrong or names files that are missing; the run's folder is another's, or cannot be
+/// written; an interrupt. A step that fails is no error.
+pub fn run(request: &Request, verbs: &dyn Verbs, host: &dyn Host) -> Result<Finished> {
+    let recipe = Recipe::read(&request.recipe, &request.set, verbs)?;
+    let plan = plan(&recipe, verbs)?;
+    let missing = plan.missing();
+    if !missing.is_empty() {
+        return Err(Error::MissingFiles { files: missing });
+    }
+    let Some(run) = &request.output else { return Err(Error::NoFolder) };
+    let wait = || {
+        host.say(format_args!(
+            "waiting: another run, or a step that outlived one, is at work in {}",
+            run.display()
+        ));
+    };
+    let interrupt = host.prober().interrupt;
+    let folder = Folder::open(run, &interrupt, wait)?;
+    let mut sums = Sums::remembered(&folder.sums(), interrupt);
+    let keys = keys(&plan, RunBy::this(request.engine.gpu_layers), &mut sums)?;
+    keep_recipe(&request.recipe, run, &recipe)?;
+    let prepared = Prepared { recipe, plan, keys };
+    let settled = prepared.execute(request, verbs, host, &folder, &mut sums)?;
+    prepared.finish(request.keep, &settled, &folder, &mut sums)
+}
+
+/// What a study would do.
+///
+/// # Errors
+/// The recipe is wrong; a file cannot be read; an interrupt.
+pub fn dry_run(request: &Request, verbs: &dyn Verbs, host: &dyn Host) -> Result<PlanReport> {
+    let recipe = Recipe::read(&request.recipe, &request.set, verbs)?;
+    let plan = plan(&recipe, verbs)?;
+    let folder = Folder::look(request.output.as_deref().unwrap_or(Path::new("RUN")));
+    let mut sums = Sums::fresh(host.prober().interrupt);
+    let keys = keys(&plan, RunBy::this(request.engine.gpu_layers), &mut sums)?;
+    let settled = plan.settled(&keys, &folder);
+    let due = plan.due(&settled, &folder, request.keep, &mut sums)?;
+    let rates = match due.contains(&true) {
+        true => rates(&plan, &folder, request.engine, host)?,
+        false => None,
+    };
+    let estimate = estimate(&plan, &due, &folder, rates);
+    Ok(PlanReport::new(&recipe, &plan, &keys, (&settled, &due), &estimate, rates))
+}
+
+/// How fast the base is here; None where it is not there.
+fn rates(plan: &Plan, folder: &Folder, engine: Options, host: &dyn Host) -> Result<Option<Rates>> {
+    let Some(base) = plan.models.first() else { return Ok(None) };
+    // Merged already, or as it comes.
+    let made = match &base.file {
+        Arg::Made { path, .. } => Some(folder.path.join(path)),
+        _ => None,
+    };
+    let given = plan.steps.iter().flat_map(Step::files).next().map(PathBuf::from);
+    let first = base.file.path().to_path_buf();
+    let all = made.into_iter().chain([first]).chain(given);
+    let Some(model) = all.filter(|p| p.is_file()).find_map(|p| Model::open(&p).ok()) else {
+        return Ok(None);
+    };
+    host.say("measuring how fast the base model is here");
+    Ok(Some(measure(&load(host, &model, engine)?)?))
+}
+
+/// Writes the whole recipe into the run's folder, unless it was read from there: a user's comments
+/// are not written over.
+fn keep_recipe(read: &Path, run: &Path, recipe: &Recipe) -> Result<()> {
+    let (kept, text) = (run.join("recipe.toml"), toml_text(recipe));
+    if !same_file(read, &kept) {
+        return Ok(write_file(&kept, text.as_bytes())?);
+    }
+    match std::fs::read_to_string(&kept).is_ok_and(|found| found == text) {
+        true => Ok(()),
+        false => Err(Error::RecipeInRun { path: kept }),
+    }
+}
+
+impl Prepared {
+    fn execute(
+        &self,
+        request: &Request,
+        verbs: &dyn Verbs,
+        host: &dyn Host,
+        folder: &Folder,
+        sums: &mut Sums,
+    ) -> Result<Vec<Settled>> {
+        let Prepared { recipe, plan, keys } = self;
+        let settled = plan.settled(keys, folder);
+        let due = plan.due(&settled, folder, request.keep, sums)?;
+        for note in &recipe.notes {
+            host.say(note);
+        }
+        let (n, n_due) = (plan.steps.len(), due.iter().filter(|due| **due).count());
+        host.say(format_args!("{}: {n} steps, {} of them done", recipe.name, n - n_due));
+        for line in plan_lines(plan, &due) {
+            host.say(format_args!("  {line}"));
+        }
+        let prober = host.prober();
+        let Some(program) = prober.program else { return Err(Error::NoProgram) };
+        let children = Children { program, interrupt: prober.interrupt };
+        let engine = engine_words(request.engine);
+        let keep = request.keep;
+        let run = Execution { plan, keys, folder, children: &children, verbs, engine, keep, host };
+        execute(&run, sums)
+    }
+
+    /// Writes what was found, and removes the models that do not stay.
+    fn finish(
+        &self,
+        keep: Keep,
+        settled: &[Settled],
+        folder: &Folder,
+        sums: &mut Sums,
+    ) -> Result<Finished> {
+        let results = collect(&self.recipe, (&self.plan, &self.keys), settled, folder, keep)?;
+        let path = folder.path.join("results.json");
+        let json = serde_json::to_string_pretty(&results)
+            .map_err(|e| Error::File { path: path.clone(), what: e.to_string() })?
+            + "\n";
+        write_file(&path, json.as_bytes())?;
+        report::write(&folder.path)?;
+        let listed = sha256_sums(settled, folder, keep, sums)?;
+        write_file(&folder.path.join("SHA256SUMS"), listed.as_bytes())?;
+        for settled in settled {
+            let Settled::Done(record) = settled else { continue };
+            for made in record.outputs.iter().filter(|made| !keep.wants(&made.path)) {
+                folder.remove(&made.path)?;
+            }
+        }
+        sums.remember()?;
+        let page = folder.path.join(report::PAGE);
+        let failures = failures(&results, folder);
+        Ok(Finished { results, json, page, failures })
+    }
+}
+
+/// Options of the engine, for the verbs that have one.
+fn engine_words(engine: Options) -> Vec<String> {
+    let options = [("--threads", engine.threads), ("--gpu-layers", engine.gpu_layers)];
+    let given = options.into_iter().filter(|(_, number)| *number > 0);
+    given.flat_map(|(name, number)| [name.to_owned(), number.to_string()]).collect()
+}
+
+fn failures(results: &Results, folder: &Folder) -> Option<Failures> {
+    let failed: Vec<_> = results.steps.iter().filter(|step| step.state == State::Failed).collect();
+    let first = failed.first()?;
+    Some(Failures {
+        n: failed.len(),
+        of: results.steps.len(),
+        first: first.name.clone(),
+        why: first.error.clone().unwrap_or_else(|| "it did not say why".into()),
+        log: folder.step_file(&first.key, "log"),
+    })
+}
