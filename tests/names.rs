@@ -85,7 +85,7 @@ fn from_another_folder_undo_finds_the_journal_or_says_by_which_name_it_goes() {
     }
     assert_eq!(output.status.code(), Some(1));
     assert!(said.contains("is one of 2 names (hard links)"), "{said}");
-    assert!(said.contains("run `aird undo` by that name"), "{said}");
+    assert!(said.contains("hint: run aird undo by that name"), "{said}");
     assert_eq!(names_in(elsewhere.path()), ["other.gguf"]);
     assert!(undo(&scene.model).status.success());
     scene.check_untouched();

@@ -2,7 +2,7 @@
 
 use crate::verbs::repair::NothingFound;
 use crate::verbs::{Error, Stopped};
-use crate::{direction, eval, judge, llama, prompts, repair};
+use crate::{direction, eval, gguf, judge, llama, prompts, repair};
 
 const ORIGINAL: &str = "of this one's original: aird direction ORIGINAL -o DIR";
 
@@ -13,6 +13,7 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
             .or_else(|| of_stop(cause.downcast_ref()?))
             .or_else(|| of_direction(cause.downcast_ref()?))
             .or_else(|| of_edit(cause.downcast_ref()?))
+            .or_else(|| of_file(cause.downcast_ref()?))
     })
 }
 
@@ -88,6 +89,26 @@ fn of_stop(stopped: &Stopped) -> Option<String> {
             "a higher --max-false-refusal, --max-kl or --max-blocks, or a milder compression"
                 .into(),
         ),
+    }
+}
+
+/// Of model files and their undo journals.
+fn of_file(error: &gguf::Error) -> Option<String> {
+    use gguf::Error as E;
+    match error {
+        E::InFile { source, .. } => of_file(source),
+        E::OutputExists { .. } => Some("--force replaces it".into()),
+        E::TypeInPlace { .. } => Some("write a new file with -o".into()),
+        E::JournalExists { .. } => {
+            Some("aird undo takes that change back; aird undo --forget keeps it for good".into())
+        }
+        E::HalfPatched { .. } => Some("aird undo takes back what was changed".into()),
+        E::NoJournal { .. } => {
+            Some("there is a journal from aird repair --in-place until aird undo".into())
+        }
+        E::NoJournalOfLink { .. } => Some("run aird undo by that name".into()),
+        E::NotWhole { .. } => Some("aird undo takes back what there is".into()),
+        _ => None,
     }
 }
 

@@ -405,10 +405,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// A [`Patch`](crate::Patch) would change a tensor's type, and with it all later offsets.
-    #[error(
-        "tensor '{name}' is {from}, which cannot become {to} in place\n\
-         hint: write a new file"
-    )]
+    #[error("tensor '{name}' is {from}, which cannot become {to} in place")]
     TypeInPlace {
         /// Name of the tensor.
         name: String,
