@@ -3,6 +3,7 @@
 use std::panic::UnwindSafe;
 
 use super::hints::hint;
+use super::signals::INTERRUPTED;
 use super::ui::print_error;
 use crate::verbs::{Stopped, is_interrupt};
 
@@ -12,8 +13,6 @@ const DONE: u8 = 0;
 const FAILED: u8 = 1;
 /// A condition of `--fail-if` holds, or nothing within the budget helps.
 const GATE: u8 = 3;
-/// Ctrl-C, or a polite kill.
-pub(super) const INTERRUPTED: u8 = 130;
 
 /// Runs the program; its exit code. An error is printed in one sentence, and so is a panic, which
 /// is a fault of ours.

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::low_level::exit;
 
-use super::exit::INTERRUPTED;
-
+/// Exit code after Ctrl-C, or a polite kill.
+pub const INTERRUPTED: u8 = 130;
 /// Time for cleaning up after SIGTERM or SIGHUP. A process that waits for what never comes, as the
 /// writer of a pipe, does not see the flag.
 const GRACE: Duration = Duration::from_secs(10);

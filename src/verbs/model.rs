@@ -7,7 +7,7 @@ use super::error::{Error, Result};
 use super::host::Host;
 use crate::adapter::Adapter;
 use crate::direction::{self, Direction};
-use crate::gguf::{Model, Value, ValueType, model_sha256};
+use crate::gguf::{Model, Value, ValueType, model_sha256, split_ending};
 use crate::llama::{self, Engine, Options, Trial, check_kind};
 
 /// A prompt and a token of its answer.
@@ -107,4 +107,9 @@ pub fn file_name(path: &Path) -> String {
 /// The name of a model's file, of the first one if there are several.
 pub fn model_name(model: &Model) -> String {
     file_name(&model.shards()[0].path)
+}
+
+/// The file's name without its ending.
+pub fn file_stem(path: &Path) -> String {
+    split_ending(&file_name(path)).0.to_owned()
 }

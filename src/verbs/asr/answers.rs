@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::super::error::Result;
 use super::super::host::Host;
-use super::super::model::{file_name, load_with_adapter, read_direction};
+use super::super::model::{file_name, file_stem, load_with_adapter, read_direction};
+use super::request::Request;
 use super::sets::EvaluationSet;
-use super::{Request, stem};
 use crate::direction::Direction;
 use crate::eval::asr::{
     Answer, Asking, Interventions, Judged, Subject, answers as ask, file_sha256,
@@ -35,7 +35,7 @@ pub(super) fn answers(
     let sha256 = model_sha256(&model, host)?;
     let engine = load_with_adapter(host, &model, request.engine, request.lora.as_deref())?;
     let interventions = interventions(request, &engine)?;
-    let name = stem(path);
+    let name = file_stem(path);
     let asking =
         Asking { max_tokens: request.max_tokens, parallel: request.parallel, seed: request.seed };
     let subject = Subject {

@@ -3,9 +3,10 @@
 mod answers;
 mod judges;
 mod report;
+mod request;
 mod sets;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use self::answers::{AnsweredModel, answers};
 pub use self::judges::{JudgeChoice, JudgeTemplate};
@@ -13,53 +14,18 @@ use self::judges::{Judges, SetToJudge};
 pub use self::report::{
     AnswerSettings, GateReport, InterventionsReport, ModelOutcomes, PromptsReport, Report,
 };
+pub use self::request::Request;
 use self::sets::EvaluationSet;
 pub use self::sets::{BenignSet, SetChoice};
-use super::chat::{ChatSetup, warn_of_date};
+use super::chat::warn_of_date;
 use super::error::{Context, Error, Result, Stopped};
 use super::host::Host;
-use super::model::file_name;
+use super::model::file_stem;
 use crate::adapter::Adapter;
 use crate::direction::{self, Direction};
-use crate::eval::asr::{Gate, file_sha256};
-use crate::gguf::{Model, split_ending, write_file};
-use crate::llama::Options;
+use crate::eval::asr::file_sha256;
+use crate::gguf::{Model, write_file};
 use crate::report::transcripts;
-
-/// Which models are asked what.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// GGUF files; any shard of a split one. Each is compared with the first, and from the third on
-    /// with the one before it as well. Their names differ.
-    pub models: Vec<PathBuf>,
-    /// Which prompts are asked.
-    pub sets: SetChoice,
-    /// Tokens of an answer, at most; at least 1.
-    pub max_tokens: usize,
-    /// Seed of the samples.
-    pub seed: u64,
-    /// Answers under way at once; at least 1. Another number may change an answer by float noise.
-    pub parallel: u32,
-    /// A direction file: its direction is taken out of the residual stream meanwhile.
-    pub ablate: Option<PathBuf>,
-    /// A direction file: its direction is added at its layer meanwhile.
-    pub add: Option<PathBuf>,
-    /// A LoRA adapter, as GGUF, to answer with.
-    pub lora: Option<PathBuf>,
-    /// Whose labels count.
-    pub judge: JudgeChoice,
-    /// The folder that keeps the answers, as `MODEL.SET.jsonl`: what is there is not made again.
-    pub transcripts: Option<PathBuf>,
-    /// Conditions that must not hold, each for every model. What has no answer, or no verdict,
-    /// counts as what is worse.
-    pub gates: Vec<Gate>,
-    /// The answers as a page to read, written into this HTML file.
-    pub page: Option<PathBuf>,
-    /// How prompts are put to the models.
-    pub chat: ChatSetup,
-    /// How llama.cpp runs.
-    pub engine: Options,
-}
 
 /// Asks every model, judges the answers and counts them. Conditions that hold are in the report.
 ///
@@ -91,7 +57,7 @@ fn check(request: &Request) -> Result<()> {
     if request.max_tokens == 0 || request.parallel == 0 {
         return Err(Error::sentence("max_tokens and parallel are at least 1"));
     }
-    let mut names: Vec<String> = request.models.iter().map(|path| stem(path)).collect();
+    let mut names: Vec<String> = request.models.iter().map(|path| file_stem(path)).collect();
     names.sort();
     match names.windows(2).find(|two| two[0] == two[1]) {
         None => Ok(()),
@@ -190,9 +156,4 @@ fn sections<'a>(
         })
     };
     models.iter().flat_map(of_model).collect()
-}
-
-/// The file's name without its ending.
-fn stem(path: &Path) -> String {
-    split_ending(&file_name(path)).0.to_owned()
 }

@@ -4,9 +4,9 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::super::pairs::compared;
-use super::Request;
 use super::answers::AnsweredModel;
 use super::judges::Judges;
+use super::request::Request;
 use super::sets::EvaluationSet;
 use crate::eval::asr::{
     Agreement, Difference, Gate, Judged, Outcome, agreement, difference, outcome,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::super::error::{Context, Error, Result};
-use super::stem;
+use super::super::model::file_stem;
 use crate::eval::asr::{Attack, Headline, Way};
 use crate::prompts::{self, ChatTemplate, Part, PromptSet, TextFile};
 
@@ -120,7 +120,7 @@ impl SetChoice {
                 BenignSet::Borderline => set("borderline", None, prompts::borderline(Part::Test)),
                 BenignSet::Harmless => set("harmless", None, prompts::harmless(Part::Test)),
                 BenignSet::File(path) => {
-                    set(&stem(path), None, prompts::load(path, self.field.as_deref())?)
+                    set(&file_stem(path), None, prompts::load(path, self.field.as_deref())?)
                 }
             });
         }
