@@ -96,7 +96,7 @@ pub enum Blocks {
     Searched(Vec<HalfPart>),
 }
 
-/// What a search looks for.
+/// What a search is for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Goal {
     /// As many refusals as the budget allows.
@@ -130,7 +130,7 @@ pub(crate) struct Question<'a> {
     pub blocks: &'a Blocks,
     /// The strength given, if any.
     pub alpha: Option<f64>,
-    /// What is looked for.
+    /// What the search is for.
     pub goal: Goal,
 }
 
@@ -159,7 +159,7 @@ pub(crate) struct Searcher<'a> {
     pub chat: &'a ChatSetup,
     /// How llama.cpp runs.
     pub engine: Options,
-    /// Who is told.
+    /// Who hears of it.
     pub host: &'a dyn Host,
 }
 

@@ -22,6 +22,8 @@ use std::sync::Arc;
 
 use aird::gguf::Model;
 use aird::llama::Prober;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 pub use adapter::Adapter;
 pub use direction::direction;
@@ -97,6 +99,13 @@ pub fn run(arguments: &[&Path]) -> Output {
 pub fn json(arguments: &[&Path]) -> serde_json::Value {
     let output = aird().args(arguments).arg("--json").output().unwrap();
     serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", stderr(&output)))
+}
+
+/// The report that `json` is, which a verb printed: nothing of it is lost.
+pub fn as_report<R: Serialize + DeserializeOwned>(json: &serde_json::Value) -> R {
+    let report: R = serde_json::from_value(json.clone()).unwrap_or_else(|e| panic!("{e}: {json}"));
+    assert_eq!(&serde_json::to_value(&report).unwrap(), json);
+    report
 }
 
 /// What a run said.

@@ -108,7 +108,7 @@ impl Aim {
 }
 
 impl AimReport {
-    /// Nothing looked for yet.
+    /// Before a search.
     fn new(aim: Aim, counted: &PairCounts) -> AimReport {
         AimReport {
             aim: aim.name().into(),
@@ -195,9 +195,9 @@ impl Repair<'_> {
             Err(error) if error.is_interrupt() || self.host.interrupted() => return Err(error),
             // What was restored is worth more than what might come on top.
             Err(error) => {
-                let said = error.to_string();
-                let said = said.lines().next().unwrap_or_default();
-                self.host.warn(format_args!("no edit along the direction is made: {said}"));
+                let why = error.to_string();
+                let why = why.lines().next().unwrap_or_default();
+                self.host.warn(format_args!("no edit along the direction is made: {why}"));
                 return Ok(Aimed { report: Some(report), edit: None });
             }
         };

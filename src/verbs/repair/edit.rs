@@ -9,7 +9,7 @@ use crate::llama::graph::{Structure, Writer};
 use crate::prompts::{self, Part};
 use crate::repair::{
     self, Arrived, Asked, Edit, Edited, Half, Proof, Storage, Zeros, arrivals, check, check_asked,
-    edit, halves_text,
+    halves_text,
 };
 use crate::report::search::SearchReport;
 use crate::verbs::error::{Error, Result, Stopped};
@@ -187,7 +187,7 @@ impl Repair<'_> {
         }
     }
 
-    /// What a search looks for.
+    /// What the search is for.
     fn goal(&self, setup: &EditSetup, model: &Model) -> Result<Goal> {
         let Some(reference) = setup.original.aimed_at() else {
             return Ok(Goal::Strongest { before: None });
@@ -198,17 +198,17 @@ impl Repair<'_> {
     }
 
     /// Edits in memory, and notes what came out otherwise than it might be expected.
-    pub(super) fn edited(&self, model: &Model, asked: Edit<'_>) -> Result<Vec<Edited>> {
+    pub(super) fn edited(&self, model: &Model, edit: Edit<'_>) -> Result<Vec<Edited>> {
         let is_in_place = self.request.destination.is_in_place();
-        let edited = edit(model, asked, self.host).map_err(|error| match error {
+        let edited = repair::edit(model, edit, self.host).map_err(|error| match error {
             repair::Error::Lost { name, ty, realised, asked: alpha, .. } if is_in_place => {
-                let blocks = halves_text(asked.halves);
+                let blocks = halves_text(edit.halves);
                 Error::LostInPlace { name, ty, realised, alpha, blocks }
             }
             error => error.into(),
         })?;
         for e in edited.iter().filter(|e| e.from != e.to) {
-            let why = match asked.storage {
+            let why = match edit.storage {
                 Storage::Auto => format!("the edit is lost or too noisy in {}", e.from),
                 Storage::Named(ty) if ty == e.to => "as asked".into(),
                 _ => "its rows do not fit the type asked for".into(),
@@ -217,7 +217,7 @@ impl Repair<'_> {
         }
         for e in edited.iter().filter(|e| is_in_place && e.from == e.to && e.is_noisy()) {
             self.host.warn(format_args!(
-                "{} gets {:.2} times the noise that {} has of its own; in a new file it would \
+                "{} gets {:.2} times the noise of {}'s own rounding; in a new file it would \
                  become a finer type",
                 e.name,
                 e.noise / e.own_noise,

@@ -77,8 +77,8 @@ impl Repair<'_> {
             (complaint, _) if !complaint.is_empty() => {
                 Err(Error::Sentence(format!("{path} is not sound: {complaint}")))
             }
-            (_, Some(said)) => {
-                Err(Error::Sentence(format!("{path} could not be run here: {said}")))
+            (_, Some(lacking)) => {
+                Err(Error::Sentence(format!("{path} could not be run here: {lacking}")))
             }
             (_, None) => Ok(()),
         }

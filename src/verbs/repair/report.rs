@@ -10,7 +10,7 @@ use crate::report::search::SearchReport;
 use crate::verbs::output::FileReport;
 use crate::verbs::search::as_original;
 
-/// What was repaired. In JSON the two kinds are told apart by their fields.
+/// What was repaired. In JSON the two kinds differ by their fields.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged, try_from = "serde_json::Value")]
 #[allow(clippy::large_enum_variant)] // a run makes one of them
@@ -177,5 +177,68 @@ impl EditReport {
                  within the budget; nothing was written"
             ),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::search::{BudgetReport, CountsReport, SettingsReport};
+    use crate::verbs::search::counts;
+
+    fn refusals(refused: usize) -> CountsReport {
+        counts(&crate::repair::search::Counts {
+            refused,
+            n_harmful: 20,
+            n_benign: 20,
+            ..Default::default()
+        })
+    }
+
+    fn found_nothing(original: Option<usize>, refused: usize) -> EditReport {
+        let search = SearchReport {
+            version: crate::VERSION.into(),
+            model: "m.gguf".into(),
+            direction_sha256: String::new(),
+            settings: SettingsReport::default(),
+            budget: BudgetReport { max_false_refusal_points: 10.0, max_kl_nats: 0.1 },
+            original: original.map(refusals),
+            compressed: refusals(refused),
+            halves: Vec::new(),
+            screened: Vec::new(),
+            answered: Vec::new(),
+        };
+        EditReport { search: Some(search), ..EditReport::default() }
+    }
+
+    #[test]
+    fn the_json_of_repair_is_its_report() {
+        let block = BlockReport { residual: (0.5, 0.25), ..BlockReport::default() };
+        let restored = RestoreReport { blocks: vec![block], ..RestoreReport::default() };
+        let edited = found_nothing(Some(20), 3);
+        for report in [Report::Restored(restored), Report::Edited(edited)] {
+            let mut json = serde_json::to_value(&report).unwrap();
+            assert_eq!(serde_json::from_value::<Report>(json.clone()).unwrap(), report);
+            json["unheard_of"] = 1.into();
+            let error = serde_json::from_value::<Report>(json).unwrap_err().to_string();
+            assert!(error.contains("unknown field `unheard_of`"), "{error}");
+        }
+    }
+
+    #[test]
+    fn why_a_search_found_nothing_depends_on_the_aim() {
+        use NothingFound as N;
+        for (original, refused, why, text) in [
+            (None, 20, N::AlreadyRefuses, "already refuses 20 of 20 harmful prompts: there"),
+            (Some(20), 19, N::AlreadyRefuses, "refuses 19 of 20 harmful prompts, its original 20:"),
+            (Some(20), 3, N::NotAsOriginal, "nothing that was tried refuses 19 of 20"),
+            (None, 3, N::NotMore, "nothing that was tried refuses clearly more than 3 of 20"),
+        ] {
+            let report = found_nothing(original, refused);
+            assert_eq!(report.nothing_found(), Some(why), "{original:?} {refused}");
+            assert!(report.nothing_helps_text().contains(text), "{}", report.nothing_helps_text());
+        }
+        let report = EditReport { alpha: Some(1.0), ..found_nothing(None, 3) };
+        assert_eq!(report.nothing_found(), None);
     }
 }

@@ -105,7 +105,7 @@ impl Repair<'_> {
         let read = {
             let engine = load(host, original, options)?;
             let mix = Mix { n_tokens: setup.n_tokens, safety_share: setup.safety_share };
-            texts(host, (&engine, &chat), setup.data.as_deref(), mix)?
+            texts(host, &engine, &chat, setup.data.as_deref(), mix)?
         };
         warn_of(host, pair, &read);
         // That the compressed one runs at all.
@@ -266,8 +266,8 @@ fn warn_of(host: &dyn Host, pair: Pair<'_>, read: &Texts) {
     let n_tokens = (read.n_safety + read.n_general) as u64;
     if n_tokens < LEAST_TOKENS * widest {
         host.warn(format_args!(
-            "the calibration texts have {}, the widest matrix has {widest} inputs: so few say \
-             little about them\nhint: {} or more, and other texts where these are too short",
+            "the calibration texts have {}, the widest matrix has {widest} inputs: so few \
+             determine little of it\nhint: {} or more, and other texts where these are too short",
             counted(n_tokens, "token"),
             counted(LEAST_TOKENS * widest, "token")
         ));
