@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use aird::gguf::{GgmlType, Model, history};
+use aird::verbs::repair::Report;
 
-use crate::support::{Refuser, aird, names_in, run, stderr, stdout, tempdir};
+use crate::support::{Refuser, aird, is_report, names_in, run, stderr, stdout, tempdir};
 
 fn repair(model: &Path, reference: &Path, more: &[&str]) -> Output {
     let mut command = aird();
@@ -14,9 +15,13 @@ fn repair(model: &Path, reference: &Path, more: &[&str]) -> Output {
     command.args(["--chat-template", "none", "--json"]).args(more).output().unwrap()
 }
 
+/// The JSON, which is the verb's report.
 fn report(output: &Output) -> serde_json::Value {
     assert!(output.status.success(), "{}", stderr(output));
-    serde_json::from_slice(&output.stdout).unwrap()
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let is_restored = matches!(is_report(json.clone()), Report::Restored(_));
+    assert_eq!(is_restored, json.get("n_tokens").is_some());
+    json
 }
 
 /// A model that refuses, and what is left of it where half of what refuses was pruned away.

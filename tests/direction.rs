@@ -4,8 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use aird::direction::Direction;
+use aird::verbs::{StopReport, Why, direction};
 
-use crate::support::{Arch, Tiny, aird, json, run, stderr, stdout, tempdir};
+use crate::support::{Arch, Tiny, aird, is_report, json, run, stderr, stdout, tempdir};
 
 /// Prompt files of a few words that the tiny vocabulary spells.
 fn prompts(folder: &Path) -> [PathBuf; 2] {
@@ -147,21 +148,27 @@ fn what_is_wrong_with_prompts_and_files_is_said() {
     // Random weights refuse nothing.
     let [harmful, harmless] = prompts(folder.path());
     let more = [Path::new("--harmful"), &harmful, Path::new("--harmless"), &harmless];
-    let output = run(&[&direction[..], &more, &[Path::new("--chat-template=none")]].concat());
+    let last = [Path::new("--chat-template=none"), Path::new("--json")];
+    let output = run(&[&direction[..], &more, &last].concat());
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("hardly refuses"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("hint: a direction needs a model"), "{}", stderr(&output));
+    let stopped = is_report::<StopReport>(serde_json::from_slice(&output.stdout).unwrap()).stopped;
+    assert_eq!(stopped.no_direction, Why::HardlyRefuses);
+    assert!(stopped.message.starts_with("this model hardly refuses: 0 of "), "{stopped:?}");
     assert!(!out.exists());
 }
 
 #[test]
-fn a_study_reads_what_direction_prints() {
+fn the_json_of_direction_is_its_report() {
     let folder = tempdir();
     let model = Tiny::new(Arch::Llama).write(folder.path());
     let out = folder.path().join("direction");
     let words = ["--capture-only", "--train", "8", "--held-out", "4", "--json", "-o"];
     let output = aird().arg("direction").arg(&model).args(words).arg(&out).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    // The report holds more than the file's metadata does.
+    is_report::<direction::Report>(serde_json::from_slice(&output.stdout).unwrap());
+    // A study reads part of it: the report holds more than the file's metadata does.
     let about: aird::direction::About = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(about.architecture, "llama");
     assert!(aird::direction::Direction::read(&out).is_ok());

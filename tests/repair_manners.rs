@@ -5,10 +5,12 @@ use std::process::Output;
 
 use aird::direction::Direction;
 use aird::gguf::{Builder, GgmlType, Model};
-use serde::Deserialize;
+use aird::verbs::repair::Report;
 
 use crate::support::direction::{about, wave};
-use crate::support::{Arch, TempDir, Tiny, aird, direction, names_in, stderr, stdout, tempdir};
+use crate::support::{
+    Arch, TempDir, Tiny, aird, direction, is_report, names_in, stderr, stdout, tempdir,
+};
 
 /// A tiny model with a direction.
 struct Scene {
@@ -53,55 +55,21 @@ fn tiny() -> Tiny {
     Tiny::new(Arch::Llama).ty(GgmlType::Q8_0).seed(4)
 }
 
-/// As `--json` promises it, and nothing else.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(dead_code)] // it is the parsing that is tested
-struct Report {
-    files: Vec<File>,
-    dry_run: bool,
-    journals: Vec<String>,
-    in_history: Option<bool>,
-    tensors: Vec<Edited>,
-    after_norms: Vec<serde_json::Value>,
-    blocks: Vec<String>,
-    alpha: Option<f64>,
-    direction_sha256: String,
-    search: Option<serde_json::Value>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    path: String,
-    bytes: u64,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(dead_code)]
-struct Edited {
-    name: String,
-    from: String,
-    to: String,
-    realised_alpha: f64,
-    worst_alpha: f64,
-    noise: f64,
-    own_noise: f64,
-}
-
 const GIVEN: [&str; 4] = ["--block", "1", "--alpha", "1"];
 
 #[test]
-fn each_way_out_reports_what_it_wrote_or_would() {
+fn the_json_of_repair_is_its_report_whatever_it_wrote_or_would() {
     for way in [&["-o", "out.gguf"][..], &["--in-place"], &["--lora", "lora.gguf"], &[]] {
         let scene = Scene::new(&tiny());
         let before = std::fs::read(&scene.model).unwrap();
         let names = names_in(scene.folder.path());
-        let run = |more: &[&str]| -> Report {
+        let run = |more: &[&str]| {
             let output = scene.repair(&[&GIVEN[..], way, more, &["--json"]].concat());
             assert!(output.status.success(), "{way:?}: {}", stderr(&output));
-            serde_json::from_slice(&output.stdout).unwrap()
+            match is_report(serde_json::from_slice(&output.stdout).unwrap()) {
+                Report::Edited(report) => report,
+                restored => panic!("{restored:?}"),
+            }
         };
         let planned = run(&["--dry-run"]);
         assert!(std::fs::read(&scene.model).unwrap() == before);
@@ -110,6 +78,8 @@ fn each_way_out_reports_what_it_wrote_or_would() {
         assert!(stdout(&plain).contains("would "), "{way:?}: {}", stdout(&plain));
         let done = run(&[]);
         assert!(planned.dry_run && !done.dry_run && planned.in_history.is_none());
+        let is_adapter = way.contains(&"--lora");
+        assert_eq!((planned.computed_bytes.is_none(), done.computed_bytes), (is_adapter, None));
         assert_eq!((planned.files.len(), done.files.len()), (1, 1), "{way:?}");
         for (planned, done) in planned.files.iter().zip(&done.files) {
             assert_eq!((&planned.path, planned.bytes), (&done.path, done.bytes), "{way:?}");

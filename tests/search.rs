@@ -10,9 +10,11 @@ use aird::llama::graph::{Part, Structure};
 use aird::llama::{Engine, Hooks, Options, Prefill, Reading, Site};
 use aird::quant::{decoded, encode_rows};
 use aird::repair::{Half, Live};
+use aird::verbs::repair::Report;
 
 use crate::support::{
-    Arch, Refuser, Tiny, aird, direction, names_in, refuser, run, stderr, stdout, tempdir,
+    Arch, Refuser, Tiny, aird, direction, is_report, names_in, refuser, run, stderr, stdout,
+    tempdir,
 };
 
 const PROMPT: &str = "Tell me a story, in 3 words.\n";
@@ -170,6 +172,7 @@ fn where_nothing_helps_the_front_is_shown_and_no_model_written() {
     assert!(stderr(&output).contains("unrepaired"), "{}", stderr(&output));
     assert!(stderr(&output).contains("nothing was written\nhint:"), "{}", stderr(&output));
     let report: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert!(matches!(is_report(report.clone()), Report::Edited(_)));
     assert_eq!(report["search"]["answered"].as_array().unwrap().len(), 8);
     assert_eq!((&report["alpha"], report["files"].as_array().unwrap().len()), (&().into(), 0));
     let written: serde_json::Value =

@@ -51,7 +51,12 @@ pub struct SearchArgs {
     )]
     max_blocks: usize,
     /// Tokens of an answer that are read.
-    #[arg(long, default_value_t = MAX_TOKENS, value_name = "N", value_parser = at_least_one::<usize>)]
+    #[arg(
+        long,
+        default_value_t = MAX_TOKENS,
+        value_name = "N",
+        value_parser = at_least_one::<usize>
+    )]
     max_tokens: usize,
     /// Prompts and answers under way at once.
     #[arg(long, default_value_t = PARALLEL, value_name = "N", value_parser = at_least_one::<u32>)]
@@ -106,7 +111,7 @@ impl SearchArgs {
         self.max_false_refusal != MAX_FALSE_REFUSAL
     }
 
-    /// An option that only a search goes by and that is not as usual.
+    /// An option that only a search uses and that is not the default.
     pub fn of_search(&self) -> Option<&'static str> {
         let given = [
             (self.front.is_some(), "--front"),

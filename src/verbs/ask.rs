@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::chat::ChatSetup;
-use super::error::{Error, Result, Stopped};
+use super::error::{Error, Result};
 use super::host::Host;
 use super::model::{load_with_adapter, read_direction};
+use super::stopped::Stopped;
 use crate::direction::{ablate, add};
 use crate::gguf::Model;
 use crate::llama::{Engine, Generation, Hooks, Listener, Options, Sampling, generate};

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::calibration::{Calibration, CalibrationSetup};
-use super::error::{Error, Result, Stopped};
+use super::error::{Error, Result};
 use super::host::Host;
 use super::model::load;
 use super::statistics::{unseen_experts, warn_of_unseen};
+use super::stopped::Stopped;
 use super::words::counted;
 use crate::gguf::Model;
 use crate::llama::Options;

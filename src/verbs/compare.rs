@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{Result, Stopped};
+use super::error::Result;
 use super::host::Host;
+use super::stopped::Stopped;
 use crate::direction::{Comparison, Direction, compare};
 use crate::gguf::write_file;
 use crate::report::{Heat, heatmap};

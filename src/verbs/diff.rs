@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{Result, Stopped};
+use super::error::Result;
 use super::host::Host;
 use super::model::model_name;
+use super::stopped::Stopped;
 use super::words::value_text;
 use crate::gguf::{KvMap, Model, Tensor, Watch};
 use crate::llama::is_decodable;

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::chat::{Chat, ChatSetup};
-use super::error::{Result, Stopped};
+use super::error::Result;
 use super::host::Host;
 use super::model::{file_name, load};
+use super::stopped::Stopped;
 use super::words::table;
 use crate::direction::{
     About, CellScores, Choice, Direction, Found, Kinds, Limits, Search, Selection, find,
@@ -134,7 +135,7 @@ impl DirectionSetup {
         let engine = load(host, &model, self.engine)?;
         let prompts = self.prompts()?;
         let found = find(&engine, &self.search(&engine, &chat, &prompts)?, host)?;
-        let about = self.about(host, (&model, &chat), &found, &prompts)?;
+        let about = self.about(host, &model, &chat, &found, &prompts)?;
         let selection = found.selection.as_ref();
         let report = Report {
             refusal_texts: about.refusal_tokens.iter().map(|t| engine.spelled(*t)).collect(),
@@ -194,7 +195,8 @@ impl DirectionSetup {
     fn about(
         &self,
         host: &dyn Host,
-        (model, chat): (&Model, &Chat),
+        model: &Model,
+        chat: &Chat,
         found: &Found,
         prompts: &PromptPair,
     ) -> Result<About> {
@@ -348,7 +350,7 @@ mod tests {
     #[test]
     fn refusals_that_stay_without_the_direction_are_told_of() {
         assert_eq!(report(-0.5).leaves_refusals(), None);
-        let said = report(1.25).leaves_refusals().unwrap();
-        assert!(said.contains("on average still refused (bypass 1.250"), "{said}");
+        let warning = report(1.25).leaves_refusals().unwrap();
+        assert!(warning.contains("on average still refused (bypass 1.250"), "{warning}");
     }
 }

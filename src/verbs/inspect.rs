@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{Result, Stopped};
+use super::error::Result;
+use super::files::FileReport;
 use super::host::Host;
-use super::output::FileReport;
+use super::stopped::Stopped;
 use super::structure::residual_writers;
 pub(crate) use super::structure::short;
 pub use super::structure::{

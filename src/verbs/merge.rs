@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{Result, Stopped};
+use super::error::Result;
+use super::files::FileReport;
 use super::host::Host;
 use super::model::sha256_of;
-use super::output::{FileReport, Output, no_sha256};
+use super::output::{Output, no_sha256};
+use super::stopped::Stopped;
 use super::words::{counted, few};
 use crate::adapter::{Adapter, MergedType, Outcome, merge, outcomes};
 use crate::gguf::{Model, Rewrite, Step, Unwatched, model_sha256};

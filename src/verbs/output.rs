@@ -3,9 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
 use super::error::{Error, Result};
+use super::files::{FileReport, Planned};
 use super::host::Host;
 use super::verify::{self, Through};
 use super::words::bytes_text;
@@ -23,32 +22,6 @@ pub struct Output {
     pub dry_run: bool,
     /// Write as many shards as the model has, not one file.
     pub keep_shards: bool,
-}
-
-/// What would be written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Planned {
-    /// The files.
-    pub files: Vec<FileReport>,
-    /// Bytes of tensors that are computed; all others are copied.
-    pub computed_bytes: u64,
-}
-
-/// One output file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FileReport {
-    /// Where it is.
-    pub path: String,
-    /// Its size.
-    pub bytes: u64,
-}
-
-impl FileReport {
-    /// Of a file of that size.
-    pub fn new(path: &Path, bytes: u64) -> FileReport {
-        FileReport { path: path.display().to_string(), bytes }
-    }
 }
 
 impl Output {

@@ -7,12 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use super::calibration::CalibrationSetup;
 use super::choice::TensorChoice;
-use super::error::{Error, Result, Stopped};
+use super::error::{Error, Result};
+use super::files::FileReport;
 use super::host::Host;
 use super::model::sha256_of;
-use super::output::{FileReport, Output, no_sha256};
+use super::output::{Output, no_sha256};
 use super::sequence::Sequence;
 use super::statistics::{Given, Statistics};
+use super::stopped::Stopped;
 use super::sweep::Sweep;
 use super::words::{by_kind, counted};
 use crate::compress::{Count, Method, Pattern, Target, owl_allocation, prune, targets};

@@ -7,11 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::calibration::CalibrationSetup;
 use super::choice::TypeFor;
-use super::error::{Error, Result, Stopped};
+use super::error::{Error, Result};
+use super::files::FileReport;
 use super::host::Host;
 use super::model::sha256_of;
-use super::output::{FileReport, Output, no_sha256};
+use super::output::{Output, no_sha256};
 use super::statistics::{Given, Statistics, unseen_experts};
+use super::stopped::Stopped;
 use super::sweep::Sweep;
 use super::words::{by_kind, counted};
 use crate::compress::faithful::Scheme;

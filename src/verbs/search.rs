@@ -14,7 +14,7 @@ use crate::llama::graph::{Part as HalfPart, Structure};
 use crate::llama::{Engine, Generation, Hooks, NoListener, Options, Sampling, generate};
 use crate::prompts::{self, Part, PromptSet};
 use crate::repair::search::{
-    Answered, Budget, Counts, Questions, Ranked, Search, Searched, search,
+    Answered, Budget, Counts, Questions, Ranked, Search, Searched, as_original, search,
 };
 use crate::repair::{Half, halves_text};
 use crate::report::search::{
@@ -42,8 +42,6 @@ const THOUGHT_TOKENS: usize = 6;
 const N_MORE: [usize; 2] = [8, 16];
 /// Prompts that a file must hold.
 const LEAST_PROMPTS: usize = 8;
-/// A model that refuses this part of what its original does is as the original.
-const AS_ORIGINAL: f64 = 0.95;
 
 /// How a search goes.
 #[derive(Debug, Clone, PartialEq)]
@@ -96,7 +94,7 @@ pub enum Blocks {
     Searched(Vec<HalfPart>),
 }
 
-/// What a search looks for.
+/// What a search is for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Goal {
     /// As many refusals as the budget allows.
@@ -113,11 +111,6 @@ pub(crate) enum Goal {
     },
 }
 
-/// Refusals that are as many as an original's, which has `refused`.
-pub(crate) fn as_original(refused: usize) -> usize {
-    (AS_ORIGINAL * refused as f64).ceil() as usize
-}
-
 /// What is left open.
 pub(crate) struct Question<'a> {
     /// The name of the model that is repaired.
@@ -130,7 +123,7 @@ pub(crate) struct Question<'a> {
     pub blocks: &'a Blocks,
     /// The strength given, if any.
     pub alpha: Option<f64>,
-    /// What is looked for.
+    /// What the search is for.
     pub goal: Goal,
 }
 
@@ -159,7 +152,7 @@ pub(crate) struct Searcher<'a> {
     pub chat: &'a ChatSetup,
     /// How llama.cpp runs.
     pub engine: Options,
-    /// Who is told.
+    /// Who hears of it.
     pub host: &'a dyn Host,
 }
 

@@ -6,10 +6,11 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::chat::warn_of_date;
-use super::error::{Context, Error, Result, Stopped};
+use super::error::{Context, Error, Result};
 use super::host::Host;
 use super::model::{load, model_name};
 use super::pairs::compared;
+use super::stopped::Stopped;
 use crate::eval::tasks::{
     self, Metric, Run, Scored, Tally, Task, TaskData, difference, evaluate, tally, task,
 };

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{Result, Stopped};
+use super::error::Result;
 use super::host::Host;
+use super::stopped::Stopped;
 use crate::gguf::Pending;
 
 /// What to do with the repair.

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{Result, Stopped};
+use super::error::Result;
 use super::host::Host;
+use super::stopped::Stopped;
 use super::words::shown;
 use crate::gguf::{Model, Watch, sha256};
 use crate::llama::{self, FirstToken, Options, Prober, Trial};

@@ -27,12 +27,12 @@ use crate::verbs::repair::run;
 ///
 /// With the original as --reference every matrix of the blocks is refitted to what the original
 /// computes, on the zeros and in the types that the file has. Where the restored model refuses less
-/// of held-out prompts than the original, aird then looks for the smallest edit along the
+/// of held-out prompts than the original, aird then searches for the smallest edit along the
 /// original's refusal direction that makes up for it. It writes MODEL-AIRD-Q4_K_M.gguf, and
 /// llama.cpp runs it as a check. It takes minutes to hours; blocks that are done lie beside the
 /// output, in OUT.aird-part, until all are.
 ///
-/// With a --direction alone, or --method aird, blocks of the model write more along the original's
+/// With only a --direction, or --method aird, blocks of the model write more along the original's
 /// refusal direction: which ones and how strongly is searched for. Where nothing helps within the
 /// budget the tries are printed, nothing is written, and the exit code is 3.
 ///
@@ -47,7 +47,7 @@ pub struct Repair {
     /// A GGUF file; any shard of a split one.
     model: PathBuf,
     /// The original model itself, from before it was compressed. Its direction is found where an
-    /// edit along it is looked for, unless --direction gives it.
+    /// edit along it is searched for, unless --direction gives it.
     #[arg(long, value_name = "MODEL")]
     reference: Option<PathBuf>,
     /// The ORIGINAL model's direction: of aird direction, run on the model before it was
@@ -93,14 +93,14 @@ pub struct Repair {
     )]
     output: Option<PathBuf>,
     /// Change the model's own file, a journal for aird undo written first. What was changed is read
-    /// anew and the edit looked for.
+    /// again and checked for the edit.
     ///
     /// A link is followed: in a download cache it is the cache's own file that changes, for all who
     /// use it. A program that has the file mapped sees the change while it runs.
     #[arg(long, conflicts_with = "lora")]
     in_place: bool,
-    /// Let llama.cpp run what was changed in place, and look at the whole file for numbers that are
-    /// none. A new file and an adapter are always run.
+    /// Let llama.cpp run what was changed in place, and check the whole file for non-finite
+    /// values. A new file and an adapter are always run.
     #[arg(long, requires = "in_place")]
     verify: bool,
     /// Write a LoRA adapter, and no model.

@@ -7,6 +7,7 @@ use crate::cli::output::print_plan;
 use crate::cli::text::{bytes_text, counted, table};
 use crate::cli::ui::Ui;
 use crate::refit::Outcome;
+use crate::verbs::FileReport;
 use crate::verbs::repair::{EditReport, PlannedRestore, Report, RestoreReport};
 use crate::verbs::search::front_text;
 
@@ -60,9 +61,7 @@ impl Repair {
 
     fn planned_text(&self, report: &RestoreReport, planned: &PlannedRestore) -> String {
         let at_most = if self.lora.is_some() { "at most " } else { "" };
-        let file = |f: &crate::verbs::FileReport| {
-            format!("  {}  {at_most}{}\n", f.path, bytes_text(f.bytes))
-        };
+        let file = |f: &FileReport| format!("  {}  {at_most}{}\n", f.path, bytes_text(f.bytes));
         format!(
             "would write\n{}  once the matrices of {} are refitted on {}, with up to {} on the \
              disk meanwhile\n",
@@ -75,7 +74,7 @@ impl Repair {
 }
 
 /// What asks for the edit without a search.
-pub(in crate::cli) fn arguments(report: &EditReport) -> String {
+fn arguments(report: &EditReport) -> String {
     format!("--block {} --alpha {}", report.blocks.join(","), report.alpha.unwrap_or_default())
 }
 

@@ -68,7 +68,7 @@ impl RestoreArgs {
         self.rank.map_or(RANK, usize::from)
     }
 
-    /// An option that a restore alone goes by and that is not as usual.
+    /// An option that only a restore uses and that is not the default.
     pub fn of_restore(&self) -> Option<&'static str> {
         let given = [
             (self.data.is_some(), "--data"),

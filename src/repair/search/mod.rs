@@ -14,7 +14,7 @@ mod trials;
 mod tries;
 
 pub use answers::{Counts, Questions};
-pub use front::{Answered, Budget};
+pub use front::{Answered, Budget, as_original};
 pub use rank::Ranked;
 pub use screen::{Candidate, Screened};
 pub use settings::Search;

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use super::Repair;
 use super::destination::Written;
+use super::request::Repair;
 use crate::adapter::Adapter;
 use crate::gguf::{Model, Step, write_file_if};
 use crate::repair::{Adapted, Edit, adapted, adapter, biases};
 use crate::verbs::error::{Error, Result};
-use crate::verbs::output::FileReport;
+use crate::verbs::files::FileReport;
 use crate::verbs::verify::Through;
 
 /// An alpha in an adapter may be off by this part of itself: sums in another order, no more.

@@ -2,72 +2,19 @@
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
-use super::Repair;
-use super::original::{DirectionSource, OriginalDirection};
-use crate::eval::interval::Rate;
+use super::original::OriginalDirection;
+use super::refitted::Pair;
+use super::report::AimReport;
+use super::request::{Aim, DirectionSource, EditAfterRestore, Repair};
 use crate::gguf::{Layout, Model, Rewrite, Step, Tensor};
 use crate::llama::graph::Part;
-use crate::repair::search::Counts;
+use crate::repair::search::{Counts, as_original};
 use crate::repair::{Edit, Edited, Proof, Storage, Zeros, halves_text};
-use crate::report::results::EditedTensor;
-use crate::report::search::{CountsReport, SearchReport};
+use crate::report::search::SearchReport;
 use crate::verbs::error::Result;
 use crate::verbs::model::file_name;
 use crate::verbs::parts::put_into;
-use crate::verbs::search::{
-    Blocks, Goal, Place, Question, SearchSetup, as_original, counts, front_text,
-};
-
-/// What an edit along the direction aims at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Aim {
-    /// 95 % of the original's refusals or more, by the least edit, and no more false ones.
-    Original,
-    /// As many refusals as the budget allows.
-    Strongest,
-}
-
-/// The edit that is made after a restore, where the restored model refuses less than is aimed at.
-#[derive(Debug, Clone, PartialEq)]
-pub struct EditAfterRestore {
-    /// How much it is to refuse.
-    pub aim: Aim,
-    /// Where the original's direction comes from.
-    pub direction: DirectionSource,
-    /// How blocks and strength are searched for.
-    pub search: SearchSetup,
-}
-
-/// What became of the aim.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AimReport {
-    /// `original` or `strongest`.
-    pub aim: String,
-    /// The original, on the search's held-out prompts.
-    pub original: CountsReport,
-    /// The restored model.
-    pub restored: CountsReport,
-    /// The edited blocks or halves of them; none where nothing was edited.
-    pub blocks: Vec<String>,
-    /// The strength; null where nothing was edited.
-    pub alpha: Option<f64>,
-    /// The edited tensors.
-    pub tensors: Vec<EditedTensor>,
-    /// What was tried; null where nothing was.
-    pub search: Option<SearchReport>,
-}
-
-/// A model that was restored, and what it is restored to.
-#[derive(Clone, Copy)]
-pub(super) struct Pair<'a> {
-    /// The compressed model.
-    pub model: &'a Model,
-    /// Its original.
-    pub original: &'a Model,
-}
+use crate::verbs::search::{Blocks, Goal, Place, Question, SearchSetup, counts, front_text};
 
 /// What became of the aim, and the edit if one is made; neither where nothing was asked.
 #[derive(Default)]
@@ -96,50 +43,6 @@ struct FoundEdit {
 pub(super) struct PairCounts {
     pub original: Counts,
     pub ours: Counts,
-}
-
-impl Aim {
-    fn name(self) -> &'static str {
-        match self {
-            Aim::Original => "original",
-            Aim::Strongest => "strongest",
-        }
-    }
-}
-
-impl AimReport {
-    /// Nothing looked for yet.
-    fn new(aim: Aim, counted: &PairCounts) -> AimReport {
-        AimReport {
-            aim: aim.name().into(),
-            original: counts(&counted.original),
-            restored: counts(&counted.ours),
-            blocks: Vec::new(),
-            alpha: None,
-            tensors: Vec::new(),
-            search: None,
-        }
-    }
-
-    /// A line for each kind of prompt.
-    pub(crate) fn text(&self) -> String {
-        let edited = self.search.iter().flat_map(|s| &s.answered).find(|a| a.chosen);
-        let line = |kind: &str, of: fn(&CountsReport) -> Rate| {
-            let (original, restored) = (of(&self.original), of(&self.restored));
-            let edited = edited.map(|a| {
-                let (blocks, alpha, k) = (a.blocks.join(","), a.alpha, of(&a.counts).k);
-                format!(", edited ({blocks}, alpha {alpha:.3}) {k}")
-            });
-            format!(
-                "refused of {} {kind} held-out prompts: original {}, restored {}{}\n",
-                original.n,
-                original.k,
-                restored.k,
-                edited.unwrap_or_default()
-            )
-        };
-        line("harmful", |c| c.refusal) + &line("harmless", |c| c.false_refusal)
-    }
 }
 
 impl Repair<'_> {
@@ -177,7 +80,8 @@ impl Repair<'_> {
             );
             return Ok(Aimed::default());
         };
-        let mut report = AimReport::new(setup.aim, &counted);
+        let mut report =
+            AimReport::new(setup.aim.name(), counts(&counted.original), counts(&counted.ours));
         let enough = as_original(counted.original.refused);
         if setup.aim == Aim::Original && counted.ours.refused >= enough {
             let keeps = matches!(setup.direction, DirectionSource::Found { keep: Some(_) });
@@ -195,9 +99,9 @@ impl Repair<'_> {
             Err(error) if error.is_interrupt() || self.host.interrupted() => return Err(error),
             // What was restored is worth more than what might come on top.
             Err(error) => {
-                let said = error.to_string();
-                let said = said.lines().next().unwrap_or_default();
-                self.host.warn(format_args!("no edit along the direction is made: {said}"));
+                let why = error.to_string();
+                let why = why.lines().next().unwrap_or_default();
+                self.host.warn(format_args!("no edit along the direction is made: {why}"));
                 return Ok(Aimed { report: Some(report), edit: None });
             }
         };

@@ -2,17 +2,16 @@
 
 use std::path::Path;
 
-use super::Repair;
-use super::aim::Pair;
+use super::refitted::{Pair, RefittedParts};
 use super::report::RestoreReport;
-use super::restore::RefittedParts;
+use super::request::Repair;
 use crate::adapter::begun;
 use crate::gguf::{Builder, Model, Step, TensorInfo, write_file_if};
 use crate::quant::is_block_matrix;
 use crate::refit::Leaving;
 use crate::verbs::error::{Error, Result};
+use crate::verbs::files::FileReport;
 use crate::verbs::model::{load, load_with_adapter};
-use crate::verbs::output::FileReport;
 use crate::verbs::parts::note_kept;
 
 impl Repair<'_> {

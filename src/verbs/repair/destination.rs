@@ -1,37 +1,12 @@
 //! Where a repair goes: a new file, the model's own file, or an adapter.
 
-use std::path::{Path, PathBuf};
-
-use super::Repair;
+use super::request::{Destination, Repair};
 use crate::gguf::{Model, Rewrite, Step, Tensor, Watch};
 use crate::repair::{Edited, Proof, apply};
 use crate::verbs::error::{Error, Result};
-use crate::verbs::output::{FileReport, Output};
+use crate::verbs::files::FileReport;
+use crate::verbs::output::Output;
 use crate::verbs::parts::put_into;
-
-/// What a repair writes. Each is read again before it is called done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Destination {
-    /// A new model file, in one shard.
-    NewFile {
-        /// The file.
-        path: PathBuf,
-        /// Replace the file if it exists.
-        force: bool,
-    },
-    /// The model's own file; a journal for undo is written first.
-    InPlace {
-        /// Check the changed file as a whole, and let llama.cpp run it.
-        verify: bool,
-    },
-    /// A LoRA adapter, and no model.
-    Adapter {
-        /// The file; it is replaced if it exists.
-        path: PathBuf,
-        /// Rank of a restore's factors, at the most. An edit's adapter has rank 1.
-        rank: usize,
-    },
-}
 
 /// What is new in a model.
 pub(super) struct Change<'a> {
@@ -54,21 +29,6 @@ pub(super) struct Written {
     pub in_history: Option<bool>,
     /// Only in a dry run.
     pub computed_bytes: Option<u64>,
-}
-
-impl Destination {
-    /// The file that is written or changed; `model` is that of the repaired one.
-    pub(super) fn path<'a>(&'a self, model: &'a Path) -> &'a Path {
-        match self {
-            Destination::NewFile { path, .. } | Destination::Adapter { path, .. } => path,
-            Destination::InPlace { .. } => model,
-        }
-    }
-
-    /// True if the model's own file is changed.
-    pub(super) fn is_in_place(&self) -> bool {
-        matches!(self, Destination::InPlace { .. })
-    }
 }
 
 impl Change<'_> {

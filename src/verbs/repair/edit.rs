@@ -1,41 +1,24 @@
 //! The paper's repair: blocks of the model write more along the original's refusal direction.
 
-use super::destination::{Change, Destination, Written};
-use super::original::{Original, OriginalDirection, check_shape};
-use super::report::EditReport;
-use super::{ArrivedReport, Repair};
+use super::destination::{Change, Written};
+use super::original::{OriginalDirection, check_shape};
+use super::report::{ArrivedReport, EditReport};
+use super::request::{Destination, EditSetup, Repair};
 use crate::gguf::{GgmlType, Model, Step, check_patch, check_room};
 use crate::llama::graph::{Structure, Writer};
 use crate::prompts::{self, Part};
 use crate::repair::{
     self, Arrived, Asked, Edit, Edited, Half, Proof, Storage, Zeros, arrivals, check, check_asked,
-    edit, halves_text,
+    halves_text,
 };
 use crate::report::search::SearchReport;
-use crate::verbs::error::{Error, Result, Stopped};
+use crate::verbs::error::{Error, Result};
 use crate::verbs::model::{file_name, load};
 use crate::verbs::search::{Blocks, Goal, Place, Question, SearchSetup, front_text};
+use crate::verbs::stopped::Stopped;
 
 /// Prompts of each kind that what norms leave is measured on.
 const N_MEASURED: usize = 8;
-
-/// How a model is edited along the direction.
-#[derive(Debug, Clone, PartialEq)]
-pub struct EditSetup {
-    /// What there is of the original.
-    pub original: Original,
-    /// Blocks to edit.
-    pub blocks: Blocks,
-    /// The strength, above 0: 1 doubles what a block writes along the direction. None: a search
-    /// finds it.
-    pub alpha: Option<f64>,
-    /// Types of the edited tensors; in place [`Storage::Auto`] keeps them.
-    pub storage: Storage,
-    /// What becomes of the zeros of pruned matrices.
-    pub zeros: Zeros,
-    /// How blocks and strength are searched for, unless both are given.
-    pub search: SearchSetup,
-}
 
 /// What an edit is made of, apart from its place.
 struct Resolved {
@@ -187,7 +170,7 @@ impl Repair<'_> {
         }
     }
 
-    /// What a search looks for.
+    /// What the search is for.
     fn goal(&self, setup: &EditSetup, model: &Model) -> Result<Goal> {
         let Some(reference) = setup.original.aimed_at() else {
             return Ok(Goal::Strongest { before: None });
@@ -198,17 +181,17 @@ impl Repair<'_> {
     }
 
     /// Edits in memory, and notes what came out otherwise than it might be expected.
-    pub(super) fn edited(&self, model: &Model, asked: Edit<'_>) -> Result<Vec<Edited>> {
+    pub(super) fn edited(&self, model: &Model, edit: Edit<'_>) -> Result<Vec<Edited>> {
         let is_in_place = self.request.destination.is_in_place();
-        let edited = edit(model, asked, self.host).map_err(|error| match error {
+        let edited = repair::edit(model, edit, self.host).map_err(|error| match error {
             repair::Error::Lost { name, ty, realised, asked: alpha, .. } if is_in_place => {
-                let blocks = halves_text(asked.halves);
+                let blocks = halves_text(edit.halves);
                 Error::LostInPlace { name, ty, realised, alpha, blocks }
             }
             error => error.into(),
         })?;
         for e in edited.iter().filter(|e| e.from != e.to) {
-            let why = match asked.storage {
+            let why = match edit.storage {
                 Storage::Auto => format!("the edit is lost or too noisy in {}", e.from),
                 Storage::Named(ty) if ty == e.to => "as asked".into(),
                 _ => "its rows do not fit the type asked for".into(),
@@ -217,7 +200,7 @@ impl Repair<'_> {
         }
         for e in edited.iter().filter(|e| is_in_place && e.from == e.to && e.is_noisy()) {
             self.host.warn(format_args!(
-                "{} gets {:.2} times the noise that {} has of its own; in a new file it would \
+                "{} gets {:.2} times the noise of {}'s own rounding; in a new file it would \
                  become a finer type",
                 e.name,
                 e.noise / e.own_noise,
@@ -265,16 +248,6 @@ impl Repair<'_> {
         let tokens: Vec<Vec<i32>> = texts.map(|text| engine.tokenize(text, true)).collect();
         let tokens: Vec<&[i32]> = tokens.iter().map(Vec::as_slice).collect();
         Ok(arrivals((model, &engine), edit, &tokens)?)
-    }
-}
-
-impl EditSetup {
-    /// The halves that are given; none where they are searched for.
-    fn given_halves(&self) -> &[Half] {
-        match &self.blocks {
-            Blocks::Given(halves) => halves,
-            Blocks::Searched(_) => &[],
-        }
     }
 }
 

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use super::Repair;
 use super::destination::{Change, Written};
+use super::request::Repair;
 use crate::gguf::{Model, Patch};
 use crate::repair::replacement as edit_replacement;
 use crate::verbs::error::{Context, Error, Result};
-use crate::verbs::output::FileReport;
+use crate::verbs::files::FileReport;
 use crate::verbs::parts::replacement;
 use crate::verbs::verify::{self, Through};
 
@@ -77,8 +77,8 @@ impl Repair<'_> {
             (complaint, _) if !complaint.is_empty() => {
                 Err(Error::Sentence(format!("{path} is not sound: {complaint}")))
             }
-            (_, Some(said)) => {
-                Err(Error::Sentence(format!("{path} could not be run here: {said}")))
+            (_, Some(lacking)) => {
+                Err(Error::Sentence(format!("{path} could not be run here: {lacking}")))
             }
             (_, None) => Ok(()),
         }

@@ -1,12 +1,10 @@
 //! What there is of the original model, and whether it is the original of this one.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::Repair;
-use super::aim::Aim;
-use super::destination::Destination;
+use super::request::{Destination, DirectionSource, Original, Repair};
 use crate::direction::Direction;
 use crate::gguf::{Model, hex, same_file, write_file};
 use crate::verbs::direction::DirectionSetup;
@@ -17,57 +15,11 @@ use crate::verbs::words::counted;
 
 const HINT: &str = "hint: the reference is the very model that was compressed";
 
-/// What there is of the original model where a compressed one is only edited.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Original {
-    /// Its direction, in a file: the aim is [`Aim::Strongest`].
-    Direction(PathBuf),
-    /// The model itself, as GGUF.
-    Model {
-        /// Its file; any shard of a split one.
-        path: PathBuf,
-        /// Where its direction comes from.
-        direction: DirectionSource,
-        /// What an edit aims at.
-        aim: Aim,
-    },
-}
-
-/// Where the direction of an original comes from whose file is there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DirectionSource {
-    /// A direction file, which was made of it before.
-    File(PathBuf),
-    /// It is found when it is needed.
-    Found {
-        /// The direction file to write, if any; not in a dry run.
-        keep: Option<PathBuf>,
-    },
-}
-
 /// An original's direction.
 pub(super) struct OriginalDirection {
     pub direction: Direction,
     /// Of its file.
     pub sha256: String,
-}
-
-impl Original {
-    /// The original's own file, if it is there.
-    pub(super) fn model(&self) -> Option<&Path> {
-        match self {
-            Original::Direction(_) => None,
-            Original::Model { path, .. } => Some(path),
-        }
-    }
-
-    /// The original's own file where its answers are the aim.
-    pub(super) fn aimed_at(&self) -> Option<&Path> {
-        match self {
-            Original::Model { path, aim: Aim::Original, .. } => Some(path),
-            _ => None,
-        }
-    }
 }
 
 impl OriginalDirection {

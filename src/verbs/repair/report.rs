@@ -2,15 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::aim::AimReport;
+use crate::eval::interval::Rate;
 use crate::refit::{BlockReport, Refitted};
 use crate::repair::Arrived;
+use crate::repair::search::as_original;
 use crate::report::results::EditedTensor;
-use crate::report::search::SearchReport;
-use crate::verbs::output::FileReport;
-use crate::verbs::search::as_original;
+use crate::report::search::{CountsReport, SearchReport};
+use crate::verbs::files::FileReport;
 
-/// What was repaired. In JSON the two kinds are told apart by their fields.
+/// What was repaired. In JSON the two kinds differ by their fields.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged, try_from = "serde_json::Value")]
 #[allow(clippy::large_enum_variant)] // a run makes one of them
@@ -128,6 +128,26 @@ impl RestoreReport {
     }
 }
 
+/// What became of the aim.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AimReport {
+    /// `original` or `strongest`.
+    pub aim: String,
+    /// The original, on the search's held-out prompts.
+    pub original: CountsReport,
+    /// The restored model.
+    pub restored: CountsReport,
+    /// The edited blocks or halves of them; none where nothing was edited.
+    pub blocks: Vec<String>,
+    /// The strength; null where nothing was edited.
+    pub alpha: Option<f64>,
+    /// The edited tensors.
+    pub tensors: Vec<EditedTensor>,
+    /// What was tried; null where nothing was.
+    pub search: Option<SearchReport>,
+}
+
 /// Why a search found nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NothingFound {
@@ -137,6 +157,41 @@ pub(crate) enum NothingFound {
     NotAsOriginal,
     /// Nothing refuses clearly more within the budget.
     NotMore,
+}
+
+impl AimReport {
+    /// Before a search.
+    pub(super) fn new(aim: &str, original: CountsReport, restored: CountsReport) -> AimReport {
+        AimReport {
+            aim: aim.into(),
+            original,
+            restored,
+            blocks: Vec::new(),
+            alpha: None,
+            tensors: Vec::new(),
+            search: None,
+        }
+    }
+
+    /// A line for each kind of prompt.
+    pub(crate) fn text(&self) -> String {
+        let edited = self.search.iter().flat_map(|s| &s.answered).find(|a| a.chosen);
+        let line = |kind: &str, of: fn(&CountsReport) -> Rate| {
+            let (original, restored) = (of(&self.original), of(&self.restored));
+            let edited = edited.map(|a| {
+                let (blocks, alpha, k) = (a.blocks.join(","), a.alpha, of(&a.counts).k);
+                format!(", edited ({blocks}, alpha {alpha:.3}) {k}")
+            });
+            format!(
+                "refused of {} {kind} held-out prompts: original {}, restored {}{}\n",
+                original.n,
+                original.k,
+                restored.k,
+                edited.unwrap_or_default()
+            )
+        };
+        line("harmful", |c| c.refusal) + &line("harmless", |c| c.false_refusal)
+    }
 }
 
 impl EditReport {
@@ -177,5 +232,68 @@ impl EditReport {
                  within the budget; nothing was written"
             ),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::search::{BudgetReport, CountsReport, SettingsReport};
+    use crate::verbs::search::counts;
+
+    fn refusals(refused: usize) -> CountsReport {
+        counts(&crate::repair::search::Counts {
+            refused,
+            n_harmful: 20,
+            n_benign: 20,
+            ..Default::default()
+        })
+    }
+
+    fn found_nothing(original: Option<usize>, refused: usize) -> EditReport {
+        let search = SearchReport {
+            version: crate::VERSION.into(),
+            model: "m.gguf".into(),
+            direction_sha256: String::new(),
+            settings: SettingsReport::default(),
+            budget: BudgetReport { max_false_refusal_points: 10.0, max_kl_nats: 0.1 },
+            original: original.map(refusals),
+            compressed: refusals(refused),
+            halves: Vec::new(),
+            screened: Vec::new(),
+            answered: Vec::new(),
+        };
+        EditReport { search: Some(search), ..EditReport::default() }
+    }
+
+    #[test]
+    fn the_json_of_repair_is_its_report() {
+        let block = BlockReport { residual: (0.5, 0.25), ..BlockReport::default() };
+        let restored = RestoreReport { blocks: vec![block], ..RestoreReport::default() };
+        let edited = found_nothing(Some(20), 3);
+        for report in [Report::Restored(restored), Report::Edited(edited)] {
+            let mut json = serde_json::to_value(&report).unwrap();
+            assert_eq!(serde_json::from_value::<Report>(json.clone()).unwrap(), report);
+            json["unheard_of"] = 1.into();
+            let error = serde_json::from_value::<Report>(json).unwrap_err().to_string();
+            assert!(error.contains("unknown field `unheard_of`"), "{error}");
+        }
+    }
+
+    #[test]
+    fn why_a_search_found_nothing_depends_on_the_aim() {
+        use NothingFound as N;
+        for (original, refused, why, text) in [
+            (None, 20, N::AlreadyRefuses, "already refuses 20 of 20 harmful prompts: there"),
+            (Some(20), 19, N::AlreadyRefuses, "refuses 19 of 20 harmful prompts, its original 20:"),
+            (Some(20), 3, N::NotAsOriginal, "nothing that was tried refuses 19 of 20"),
+            (None, 3, N::NotMore, "nothing that was tried refuses clearly more than 3 of 20"),
+        ] {
+            let report = found_nothing(original, refused);
+            assert_eq!(report.nothing_found(), Some(why), "{original:?} {refused}");
+            assert!(report.nothing_helps_text().contains(text), "{}", report.nothing_helps_text());
+        }
+        let report = EditReport { alpha: Some(1.0), ..found_nothing(None, 3) };
+        assert_eq!(report.nothing_found(), None);
     }
 }

@@ -1,82 +1,31 @@
 //! The compressed model brought back to its original, matrix by matrix.
 
-use std::path::PathBuf;
-
-use super::Repair;
-use super::aim::{AddedEdit, Aimed, EditAfterRestore, Pair};
+use super::aim::{AddedEdit, Aimed};
 use super::beside::{adapter_bytes, check_scales};
-use super::destination::{Change, Destination, Written};
-use super::original::{DirectionSource, check_alike};
+use super::destination::{Change, Written};
+use super::original::check_alike;
+use super::refitted::{Pair, RefittedParts};
 use super::report::{PlannedRestore, RestoreReport};
+use super::request::{Destination, DirectionSource, EditAfterRestore, Repair, RestoreSetup};
 use super::texts::{Mix, Texts, texts};
 use crate::direction::Direction;
 use crate::gguf::{Model, Step, Tensor, TensorInfo, check_patch};
 use crate::quant::is_block_matrix;
-use crate::refit::{Job, Parts, Refit, Refitted, Towards, Zeros, refit};
+use crate::refit::{Job, Parts, Refit, Towards, Zeros, refit};
 use crate::repair;
-use crate::stats::Sample;
 use crate::verbs::error::{Error, Result};
+use crate::verbs::files::FileReport;
 use crate::verbs::host::Host;
 use crate::verbs::model::{file_name, load, sha256_of};
-use crate::verbs::output::FileReport;
 use crate::verbs::parts::{
     check_room_for_parts, made_of, note_block, note_kept, parts_folder, warn_of_experts,
 };
 use crate::verbs::words::counted;
 
-/// Tokens that are read, by default.
-pub const N_TOKENS: usize = 20_000;
-/// Part of them that is requests, by default.
-pub const SAFETY_SHARE: f64 = 0.5;
-/// Ridge towards the original's weights, by default.
-pub const PRIOR: f64 = 0.1;
-/// Rank of an adapter, by default.
-pub const RANK: usize = 32;
-
 /// Rows as wide as the stream that are kept of a token while a block is refitted.
 const ROWS: u64 = 12;
 /// Tokens for each input of the widest matrix, at the least.
 const LEAST_TOKENS: u64 = 2;
-
-/// How a model is restored.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RestoreSetup {
-    /// The original model, as GGUF; any shard of a split one.
-    pub reference: PathBuf,
-    /// General text to read: a text, or records with a field `text`. None: aird's own.
-    pub data: Option<PathBuf>,
-    /// Tokens to read.
-    pub n_tokens: usize,
-    /// Part of them that is aird's own training requests with the original's answers, 0 to 1; the
-    /// rest is general text.
-    pub safety_share: f64,
-    /// How strongly matrices hold on to the original's weights, in means of their inputs' squares.
-    pub prior: f64,
-    /// The edit that is made after the restore, where one is needed. An adapter takes none.
-    pub edit: Option<EditAfterRestore>,
-}
-
-/// Refitted matrices, in parts beside the output, and what made them.
-pub(super) struct RefittedParts {
-    pub refitted: Refitted,
-    pub parts: Parts,
-    pub step: Step,
-    pub samples: Vec<Sample>,
-}
-
-impl RestoreSetup {
-    /// As `aird repair` restores a model to `reference`, left to itself, with no edit after it.
-    pub fn new(reference: PathBuf) -> RestoreSetup {
-        RestoreSetup {
-            reference,
-            data: None,
-            n_tokens: N_TOKENS,
-            safety_share: SAFETY_SHARE,
-            prior: PRIOR,
-            edit: None,
-        }
-    }
-}
 
 impl Repair<'_> {
     /// Restores, and writes what was restored.
@@ -105,7 +54,7 @@ impl Repair<'_> {
         let read = {
             let engine = load(host, original, options)?;
             let mix = Mix { n_tokens: setup.n_tokens, safety_share: setup.safety_share };
-            texts(host, (&engine, &chat), setup.data.as_deref(), mix)?
+            texts(host, &engine, &chat, setup.data.as_deref(), mix)?
         };
         warn_of(host, pair, &read);
         // That the compressed one runs at all.
@@ -266,8 +215,8 @@ fn warn_of(host: &dyn Host, pair: Pair<'_>, read: &Texts) {
     let n_tokens = (read.n_safety + read.n_general) as u64;
     if n_tokens < LEAST_TOKENS * widest {
         host.warn(format_args!(
-            "the calibration texts have {}, the widest matrix has {widest} inputs: so few say \
-             little about them\nhint: {} or more, and other texts where these are too short",
+            "the calibration texts have {}, the widest matrix has {widest} inputs: so few \
+             determine little of it\nhint: {} or more, and other texts where these are too short",
             counted(n_tokens, "token"),
             counted(LEAST_TOKENS * widest, "token")
         ));

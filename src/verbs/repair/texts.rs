@@ -39,11 +39,12 @@ pub(super) struct Mix {
 /// own.
 pub(super) fn texts(
     watch: &dyn Watch,
-    (engine, chat): (&Engine, &Chat),
+    engine: &Engine,
+    chat: &Chat,
     file: Option<&Path>,
     mix: Mix,
 ) -> Result<Texts> {
-    // What is wrong with the file is said before minutes of answers.
+    // What is wrong with the file is reported before minutes of answers.
     let general = match file {
         Some(path) => from_file(engine, path)?,
         None => pieces(engine, &[prompts::reading().to_owned()]),
@@ -144,7 +145,7 @@ fn from_file(engine: &Engine, path: &Path) -> Result<Vec<Sample>> {
     }
 }
 
-/// Texts cut into pieces, each behind a BOS where the model wants one.
+/// Texts cut into pieces, each after a BOS where the model wants one.
 fn pieces(engine: &Engine, texts: &[String]) -> Vec<Sample> {
     let bos = engine.bos_if_wanted();
     let mut samples = Vec::new();
