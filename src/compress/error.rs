@@ -7,51 +7,135 @@ use crate::{gguf, quant, stats};
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Everything that can go wrong between weights and smaller weights.
-#[allow(missing_docs)] // the sentence of each variant is its documentation
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A model's file cannot be read or written.
     #[error("{0}")]
     Gguf(#[from] gguf::Error),
+    /// Rows of a tensor cannot be decoded or encoded.
     #[error("{0}")]
     Quant(#[from] quant::Error),
+    /// The statistics cannot be read, or do not fit the model.
     #[error("{0}")]
     Stats(#[from] stats::Error),
+    /// A compressed weight is NaN or infinite.
     #[error(
         "{name}: element {index} is no finite number in {ty}\n\
          hint: aird verify looks the model over"
     )]
-    NonFiniteWeight { name: String, index: u64, ty: GgmlType },
+    NonFiniteWeight {
+        /// The tensor.
+        name: String,
+        /// The element's index.
+        index: u64,
+        /// The type that it was encoded in.
+        ty: GgmlType,
+    },
+    /// A tensor to be quantized is quantized already.
     #[error(
         "{name} is {ty} already: quantizing once more adds its errors to those\n\
          hint: start from the float model, or say --requantize"
     )]
-    AlreadyQuantized { name: String, ty: GgmlType },
+    AlreadyQuantized {
+        /// The tensor.
+        name: String,
+        /// Its type.
+        ty: GgmlType,
+    },
+    /// ggml has no encoder for the type.
     #[error("ggml does not write {ty}\nhint: q8_0, q6_k, q5_k, q4_k, q4_1, q4_0, iq4_nl")]
-    NotEncodable { ty: GgmlType },
+    NotEncodable {
+        /// The type.
+        ty: GgmlType,
+    },
+    /// ggml writes the type only with importance weights, and there are none.
     #[error("ggml writes {ty} with statistics alone\nhint: --stats FILE or --data FILE")]
-    NeedsStats { ty: GgmlType },
+    NeedsStats {
+        /// The type.
+        ty: GgmlType,
+    },
+    /// The statistics have no means for a tensor to be scaled.
     #[error("the statistics say nothing about {name}, which is to be scaled")]
-    NoMeans { name: String },
+    NoMeans {
+        /// The tensor.
+        name: String,
+    },
+    /// A sparsity is not between 0 and 1.
     #[error("sparsity {found} lies outside 0 to 1, both excluded")]
-    Sparsity { found: f64 },
+    Sparsity {
+        /// The sparsity.
+        found: f64,
+    },
+    /// A pattern n:m does not zero some columns and keep some.
     #[error("the pattern {n}:{m} zeroes {n} of each {m}: expected 0 < {n} < {m}")]
-    Pattern { n: usize, m: usize },
+    Pattern {
+        /// Zeros of each run.
+        n: usize,
+        /// Columns of a run.
+        m: usize,
+    },
+    /// Rows do not divide into runs or blocks.
     #[error(
         "rows of {n_cols} elements are no whole number of runs of {len}\n\
          hint: choose a type or a pattern whose length divides {n_cols}"
     )]
-    Width { n_cols: usize, len: usize },
+    Width {
+        /// Elements of a row.
+        n_cols: usize,
+        /// Columns of a run or block.
+        len: usize,
+    },
+    /// A slice has another length than the matrix asks for.
     #[error("{what}: {found} numbers, expected {expected}")]
-    Length { what: &'static str, found: usize, expected: usize },
+    Length {
+        /// What the slice holds.
+        what: &'static str,
+        /// Its length.
+        found: usize,
+        /// The length asked for.
+        expected: usize,
+    },
+    /// A share of outliers is negative or not finite.
     #[error("{what} of block {block} is {found}, expected a finite number of 0 or more")]
-    OutlierShare { what: &'static str, block: usize, found: f64 },
+    OutlierShare {
+        /// The share.
+        what: &'static str,
+        /// The block.
+        block: usize,
+        /// Its value.
+        found: f64,
+    },
+    /// A mean or a loss of the scale search is not a finite number.
     #[error(
         "scales of '{group}': {what} is {found}\n\
          hint: look for NaN and infinity in the weights (aird verify) and in the statistics"
     )]
-    NotFinite { group: String, what: String, found: f64 },
+    NotFinite {
+        /// The group.
+        group: String,
+        /// The number.
+        what: String,
+        /// Its value.
+        found: f64,
+    },
+    /// A scale is not a positive finite number.
     #[error("scale {index} of '{group}' is {found}, expected a positive finite number")]
-    Scale { group: String, index: usize, found: f32 },
+    Scale {
+        /// The group.
+        group: String,
+        /// The scale's index.
+        index: usize,
+        /// The scale.
+        found: f32,
+    },
+    /// Two scales differ that divide the same row.
     #[error("scales {a} and {b} of '{group}' differ, but both divide one row of attn_v")]
-    Untied { group: String, a: usize, b: usize },
+    Untied {
+        /// The group.
+        group: String,
+        /// The first scale's index.
+        a: usize,
+        /// The second scale's index.
+        b: usize,
+    },
 }

@@ -133,7 +133,7 @@ pub struct Kl {
 
 /// A window's likelihood: a line of a results file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Likelihood {
+struct WindowLikelihood {
     /// Negative log-likelihood of the scored tokens, summed, nats.
     nll: f64,
     /// The sum of their squares.
@@ -142,7 +142,7 @@ struct Likelihood {
 
 /// A window's distance to the reference: a line of a results file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Distance {
+struct WindowDistance {
     /// KL(reference || model) at every scored token, nats.
     kl: Vec<f64>,
     /// Tokens for which both find the same next token likeliest.
@@ -174,12 +174,12 @@ pub fn perplexity(
         watch.part("perplexity", segment.start, windows.len());
         let reader = match &mut reader {
             Some(reader) => reader,
-            none => none.insert(Reader::new(model.engine, windows)?),
+            none => none.insert(WindowReader::new(model.engine, windows)?),
         };
         let made = windows.windows[segment].iter().map(|window| likelihood(reader, window));
         made.collect()
     };
-    let parts: Vec<Likelihood> = segments::run(results, &settings, (windows.len(), 1), make)?;
+    let parts: Vec<WindowLikelihood> = segments::run(results, &settings, (windows.len(), 1), make)?;
     watch.part("perplexity", windows.len(), windows.len());
     let n = windows.n_scored() as f64;
     let mean = parts.iter().map(|p| p.nll).sum::<f64>() / n;
@@ -198,8 +198,8 @@ pub fn perplexity(
     })
 }
 
-fn likelihood(reader: &mut Reader<'_>, window: &[i32]) -> Result<Likelihood> {
-    let mut likelihood = Likelihood { nll: 0.0, nll_squares: 0.0 };
+fn likelihood(reader: &mut WindowReader<'_>, window: &[i32]) -> Result<WindowLikelihood> {
+    let mut likelihood = WindowLikelihood { nll: 0.0, nll_squares: 0.0 };
     reader.session.clear();
     for first in (0..window.len()).step_by(N_BATCH) {
         let rows = reader.decode(window, first)?;
@@ -238,14 +238,14 @@ pub fn kl(
         let (model, reference) = match &mut readers {
             Some(readers) => readers,
             none => none.insert((
-                Reader::new(model.engine, windows)?,
-                Reader::new(reference.engine, windows)?,
+                WindowReader::new(model.engine, windows)?,
+                WindowReader::new(reference.engine, windows)?,
             )),
         };
         let made = windows.windows[segment].iter().map(|window| distance(model, reference, window));
         made.collect()
     };
-    let parts: Vec<Distance> = segments::run(results, &settings, (windows.len(), 1), make)?;
+    let parts: Vec<WindowDistance> = segments::run(results, &settings, (windows.len(), 1), make)?;
     watch.part("KL", windows.len(), windows.len());
     let mut all: Vec<f64> = parts.iter().flat_map(|p| p.kl.iter().copied()).collect();
     all.sort_by(f64::total_cmp);
@@ -269,11 +269,11 @@ pub fn kl(
 type Predicted<'a> = (usize, &'a [f32]);
 
 fn distance(
-    model: &mut Reader<'_>,
-    reference: &mut Reader<'_>,
+    model: &mut WindowReader<'_>,
+    reference: &mut WindowReader<'_>,
     window: &[i32],
-) -> Result<Distance> {
-    let mut distance = Distance { kl: Vec::new(), same_top: 0 };
+) -> Result<WindowDistance> {
+    let mut distance = WindowDistance { kl: Vec::new(), same_top: 0 };
     model.session.clear();
     reference.session.clear();
     for first in (0..window.len()).step_by(N_BATCH) {
@@ -292,18 +292,18 @@ fn distance(
 }
 
 /// A context that reads windows.
-struct Reader<'e> {
+struct WindowReader<'e> {
     session: Session<'e>,
     /// The first position whose logits are wanted.
     first_scored: usize,
 }
 
-impl<'e> Reader<'e> {
-    fn new(engine: &'e Engine, windows: &Windows) -> Result<Reader<'e>> {
+impl<'e> WindowReader<'e> {
+    fn new(engine: &'e Engine, windows: &Windows) -> Result<WindowReader<'e>> {
         let n_ctx = windows.n_ctx.next_multiple_of(256) as u32;
         let n_batch = N_BATCH.min(windows.n_ctx) as u32;
         let size = Size { n_ctx, n_batch, n_seq: 1, unified: true };
-        Ok(Reader { session: Session::new(engine, size)?, first_scored: windows.n_ctx / 2 })
+        Ok(WindowReader { session: Session::new(engine, size)?, first_scored: windows.n_ctx / 2 })
     }
 
     /// Decodes a batch of `window` from `first` on: positions with the logits behind them, for

@@ -8,17 +8,23 @@ use crate::{llama, prompts};
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Everything that can go wrong.
-#[allow(missing_docs)] // the sentence of each variant is its documentation
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// llama.cpp cannot load or run a model.
     #[error("{0}")]
     Llama(#[from] llama::Error),
+    /// Prompts or a chat template cannot be read.
     #[error("{0}")]
     Prompts(#[from] prompts::Error),
+    /// A model of the LlamaGuard family is expected, and its chat template asks for no such
+    /// verdict.
     #[error(
         "{}: its chat template asks for no 'safe' or 'unsafe', expected a model of the LlamaGuard \
          family",
         path.display()
     )]
-    NoGuard { path: PathBuf },
+    NoGuard {
+        /// The model.
+        path: PathBuf,
+    },
 }

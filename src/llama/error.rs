@@ -8,87 +8,224 @@ use crate::gguf::{self, GgmlType};
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Everything that can go wrong in the engine. `said` is what llama.cpp logged as it failed.
-#[allow(missing_docs)] // the sentence of each variant is its documentation
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A model's file cannot be read or written.
     #[error("{0}")]
     Gguf(#[from] gguf::Error),
+    /// The file is a GGUF file of another kind: an adapter, statistics.
     #[error("{} is no model: its general.type is '{kind}'", path.display())]
-    NoModel { path: PathBuf, kind: String },
+    NoModel {
+        /// The file.
+        path: PathBuf,
+        /// Its `general.type`.
+        kind: String,
+    },
+    /// llama.cpp cannot be started.
     #[error("llama.cpp does not start: {said}")]
-    Backend { said: String },
+    Backend {
+        /// llama.cpp's last errors.
+        said: String,
+    },
+    /// llama.cpp does not load the model.
     #[error("llama.cpp cannot load {}: {said}", path.display())]
-    Load { path: PathBuf, said: String },
+    Load {
+        /// The model.
+        path: PathBuf,
+        /// llama.cpp's last errors.
+        said: String,
+    },
+    /// llama.cpp cannot make a context, mostly for lack of memory.
     #[error(
         "llama.cpp cannot make a context of {n_ctx} tokens: {said}\n\
          hint: a smaller --parallel, --ctx or --max-tokens, whichever there is, takes less memory"
     )]
-    Context { n_ctx: u32, said: String },
+    Context {
+        /// Tokens that the context was to hold.
+        n_ctx: u32,
+        /// llama.cpp's last errors.
+        said: String,
+    },
+    /// llama.cpp fails to decode a batch.
     #[error("llama.cpp cannot decode {n_tokens} tokens: {said}")]
-    Decode { n_tokens: usize, said: String },
+    Decode {
+        /// Tokens of the batch.
+        n_tokens: usize,
+        /// llama.cpp's last errors.
+        said: String,
+    },
+    /// A hook panicked while llama.cpp computed.
     #[error("a hook panicked: {text}")]
-    HookPanicked { text: String },
+    HookPanicked {
+        /// The panic's message.
+        text: String,
+    },
+    /// A node to be read does not hold contiguous F32 rows.
     #[error("activations of node '{name}' cannot be read: they are no contiguous F32 rows")]
-    UnreadableNode { name: String },
+    UnreadableNode {
+        /// The node.
+        name: String,
+    },
+    /// A hook is for the residual stream, and the model's graph has none.
     #[error(
         "{architecture} models cannot be read or edited along a direction: llama.cpp's graph of \
          this one has no residual stream from the token embeddings to the logits"
     )]
-    NoStream { architecture: String },
+    NoStream {
+        /// `general.architecture`.
+        architecture: String,
+    },
+    /// A text is to be read token by token, and the model keeps no past tokens.
     #[error(
         "{architecture} models read a whole text at once (diffusion models, encoders); this verb \
          reads token by token"
     )]
-    NoMemory { architecture: String },
+    NoMemory {
+        /// `general.architecture`.
+        architecture: String,
+    },
+    /// llama.cpp decoded a batch in parts, so that rows and tokens cannot be matched.
     #[error(
         "llama.cpp cut a batch of {n_tokens} tokens: a node has {n_rows} rows, which are not told \
          apart\nhint: --parallel 1"
     )]
-    CutBatch { n_rows: usize, n_tokens: usize },
+    CutBatch {
+        /// Rows of the node.
+        n_rows: usize,
+        /// Tokens of the batch.
+        n_tokens: usize,
+    },
+    /// A hook is for the residual stream, and an adapter changes the embeddings that it begins
+    /// with.
     #[error(
         "the adapter changes the token embeddings, from which the residual stream is followed\n\
          hint: aird merge folds an adapter into the weights"
     )]
     AdaptedEmbeddings,
+    /// The residual stream holds a NaN or an infinity.
     #[error("the residual stream holds a NaN or an infinity at the input of block {block}")]
-    NotFinite { block: u32 },
+    NotFinite {
+        /// The first block whose input holds one.
+        block: u32,
+    },
+    /// A prompt and its answer are longer than the model's context.
     #[error(
         "prompt {index} has {n_tokens} tokens and {n_new} more are asked for, expected at most \
          {n_ctx} together: what the model was trained for"
     )]
-    ContextTooSmall { index: usize, n_tokens: usize, n_new: usize, n_ctx: u32 },
+    ContextTooSmall {
+        /// The prompt's number, from 0.
+        index: usize,
+        /// Tokens of the prompt.
+        n_tokens: usize,
+        /// Tokens of the answer, at most.
+        n_new: usize,
+        /// The model's context, in tokens.
+        n_ctx: u32,
+    },
+    /// A text to score is longer than the model reads.
     #[error("a text to score has {n_tokens} tokens, expected at most {most}: what the model reads")]
-    TextTooLong { n_tokens: usize, most: usize },
+    TextTooLong {
+        /// Tokens of the text.
+        n_tokens: usize,
+        /// Tokens that the model reads.
+        most: usize,
+    },
+    /// A prompt has no tokens.
     #[error("prompt {index} has no tokens")]
-    EmptyPrompt { index: usize },
+    EmptyPrompt {
+        /// The prompt's number, from 0.
+        index: usize,
+    },
+    /// llama.cpp does not load the adapter, or it is for another model.
     #[error("llama.cpp cannot use adapter {}: {said}", path.display())]
-    Adapter { path: PathBuf, said: String },
+    Adapter {
+        /// The adapter.
+        path: PathBuf,
+        /// llama.cpp's last errors.
+        said: String,
+    },
+    /// A model that was tried in a process of its own was refused, or ended that process.
     #[error("llama.cpp cannot run {}: {said}", path.display())]
-    Run { path: PathBuf, said: String },
+    Run {
+        /// The model, or its adapter.
+        path: PathBuf,
+        /// What ended it.
+        said: String,
+    },
+    /// This machine lacks the memory or the threads to run the model.
     #[error("{} could not be run here: {said}", path.display())]
-    NoMeans { path: PathBuf, said: String },
+    NoMeans {
+        /// The model, or its adapter.
+        path: PathBuf,
+        /// What is lacking.
+        said: String,
+    },
+    /// The process that tries a model cannot be started.
     #[error("aird cannot start itself to try {}: {source}", path.display())]
-    NoProbe { path: PathBuf, source: std::io::Error },
+    NoProbe {
+        /// The model.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A logit is NaN, or none is finite.
     #[error(
         "the model's logits are NaN or infinite: its weights are broken, or what llama.cpp \
          computes with them\nhint: aird verify finds non-finite weights"
     )]
     NotFiniteLogits,
+    /// Text is to be read, and the model comes without a tokenizer.
     #[error("{} has no tokenizer (tokenizer.ggml.model is 'no_vocab'): no text can be put to it",
         path.display())]
-    NoTokenizer { path: PathBuf },
+    NoTokenizer {
+        /// The model.
+        path: PathBuf,
+    },
+    /// The interrupt was set.
     #[error("interrupted")]
     Interrupted,
+    /// A prompt is to be made of tokens, and the vocabulary is empty.
     #[error("the model has no vocabulary to make a prompt from")]
     NoVocabulary,
+    /// ggml has no decoder for the type.
     #[error("ggml cannot turn {ty} into numbers")]
-    NotDecodable { ty: GgmlType },
+    NotDecodable {
+        /// The type.
+        ty: GgmlType,
+    },
+    /// ggml has no encoder for the type.
     #[error("ggml cannot write {ty}\nhint: name another type, q8_0 or f16 for example")]
-    NotEncodable { ty: GgmlType },
+    NotEncodable {
+        /// The type.
+        ty: GgmlType,
+    },
+    /// The bytes of rows are not as many as their type needs.
     #[error("{found} bytes of {ty}, expected {expected} for {n_elements} elements")]
-    WrongLength { ty: GgmlType, n_elements: usize, found: usize, expected: u64 },
+    WrongLength {
+        /// The type.
+        ty: GgmlType,
+        /// Elements of the rows.
+        n_elements: usize,
+        /// Bytes found.
+        found: usize,
+        /// Bytes needed.
+        expected: u64,
+    },
+    /// There is not one importance weight for each column.
     #[error("{found} importance weights, expected one for each of {n_cols} columns")]
-    WrongImportance { found: usize, n_cols: usize },
+    WrongImportance {
+        /// Importance weights found.
+        found: usize,
+        /// Columns of the rows.
+        n_cols: usize,
+    },
+    /// A row does not end with a block of the type.
     #[error("rows of {n_cols} elements are no whole number of {ty} blocks")]
-    PartialBlock { ty: GgmlType, n_cols: usize },
+    PartialBlock {
+        /// The type.
+        ty: GgmlType,
+        /// Elements of a row.
+        n_cols: usize,
+    },
 }

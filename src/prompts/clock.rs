@@ -115,11 +115,11 @@ impl Moment {
         out + rest
     }
 
-    fn field(&self, code: char) -> Option<Field> {
-        let text = |text: &str| Field::Text(text.into());
-        let inner = |format: &str| Field::Text(self.strftime(format));
-        let number = |value: u64, width: usize| Field::Number { value, width, pad: '0' };
-        let spaced = |value: u64| Field::Number { value, width: 2, pad: ' ' };
+    fn field(&self, code: char) -> Option<DateField> {
+        let text = |text: &str| DateField::Text(text.into());
+        let inner = |format: &str| DateField::Text(self.strftime(format));
+        let number = |value: u64, width: usize| DateField::Number { value, width, pad: '0' };
+        let spaced = |value: u64| DateField::Number { value, width: 2, pad: ' ' };
         let hour12 = (self.hour + 11) % 12 + 1;
         let weekday = self.weekday();
         let (iso_year, iso_week) = self.iso_week();
@@ -189,19 +189,19 @@ impl Moment {
 }
 
 /// What a code stands for.
-enum Field {
+enum DateField {
     Text(String),
     Number { value: u64, width: usize, pad: char },
 }
 
-impl Field {
+impl DateField {
     /// As its flags want it: `-` does not pad, `_` pads with spaces, `0` with zeros, `^` is in
     /// capitals.
     fn text(&self, flags: &str) -> String {
         match self {
-            Field::Text(text) if flags.contains('^') => text.to_uppercase(),
-            Field::Text(text) => text.clone(),
-            Field::Number { value, width, pad } => {
+            DateField::Text(text) if flags.contains('^') => text.to_uppercase(),
+            DateField::Text(text) => text.clone(),
+            DateField::Number { value, width, pad } => {
                 let pad = flags.chars().rfind(|c| "-_0".contains(*c)).unwrap_or(match pad {
                     ' ' => '_',
                     _ => '0',

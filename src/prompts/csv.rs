@@ -39,7 +39,7 @@ pub(super) struct Row {
 /// # Errors
 /// A quote is never closed, or something other than a separator follows one that is.
 pub(super) fn parse_csv(text: &str, separator: Separator) -> Result<Vec<Row>> {
-    let mut reader = Reader { rest: text, line: 1, separator };
+    let mut reader = CsvReader { rest: text, line: 1, separator };
     let mut rows = Vec::new();
     while !reader.rest.is_empty() {
         if !reader.skip_line_end() {
@@ -49,13 +49,13 @@ pub(super) fn parse_csv(text: &str, separator: Separator) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-struct Reader<'t> {
+struct CsvReader<'t> {
     rest: &'t str,
     line: usize,
     separator: Separator,
 }
 
-impl<'t> Reader<'t> {
+impl<'t> CsvReader<'t> {
     fn row(&mut self) -> Result<Row> {
         let line = self.line;
         let mut fields = vec![self.field()?];

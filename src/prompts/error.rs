@@ -8,88 +8,214 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// Everything that can go wrong between a prompt in a file and the text a model reads. Lines,
 /// columns and numbers of prompts count from 1, bytes from 0.
-#[allow(missing_docs)] // the sentence of each variant is its documentation
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A file is malformed.
     #[error("{}: {source}", path.display())]
-    InFile { path: PathBuf, source: Box<Error> },
+    InFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: Box<Error>,
+    },
+    /// A file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
-    Io { path: PathBuf, source: io::Error },
-
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The file is empty.
     #[error("the file is empty, expected prompts")]
     Empty,
+    /// The file holds no prompt.
     #[error("there is no prompt in it")]
     NoPrompts,
+    /// A set holds fewer prompts than are needed.
     #[error("prompt set '{name}' holds {}, expected at least {needed}", prompts_text(*found))]
-    TooFew { name: String, found: usize, needed: usize },
+    TooFew {
+        /// The set.
+        name: String,
+        /// Prompts in it.
+        found: usize,
+        /// Prompts needed.
+        needed: usize,
+    },
+    /// A text is not UTF-8.
     #[error(
         "not UTF-8 from byte {offset} on, in line {line}\n\
          hint: save the file as UTF-8, or convert it with iconv"
     )]
-    NotUtf8 { offset: usize, line: usize },
+    NotUtf8 {
+        /// The first bad byte.
+        offset: usize,
+        /// Its line.
+        line: usize,
+    },
+    /// A text is in another encoding.
     #[error(
         "the text is {found}, expected UTF-8\n\
          hint: save the file as UTF-8, or convert it with iconv"
     )]
-    OtherEncoding { found: &'static str },
+    OtherEncoding {
+        /// The encoding.
+        found: &'static str,
+    },
+    /// A prompt has no text.
     #[error("the prompt {place} is empty")]
-    EmptyPrompt { place: String },
-
+    EmptyPrompt {
+        /// Where it is.
+        place: String,
+    },
+    /// A text is not JSON.
     #[error("not JSON at line {line}, column {column}: {what}")]
-    BadJson { line: usize, column: usize, what: String },
+    BadJson {
+        /// Where.
+        line: usize,
+        /// Where in the line.
+        column: usize,
+        /// What is wrong.
+        what: String,
+    },
+    /// A prompt is neither text nor an object.
     #[error("the prompt {place} is {found}, expected text or an object with a field of text")]
-    NotARecord { place: String, found: &'static str },
+    NotARecord {
+        /// Where it is.
+        place: String,
+        /// What it is.
+        found: &'static str,
+    },
+    /// An object has no field that holds the prompt.
     #[error(
         "the object {place} has no field {expected}; it has {}\n\
          hint: say which field holds the prompt",
         names_text(found)
     )]
-    NoField { place: String, expected: String, found: Vec<String> },
+    NoField {
+        /// Where it is.
+        place: String,
+        /// Fields that would do.
+        expected: String,
+        /// Its fields.
+        found: Vec<String>,
+    },
+    /// A field that should hold text does not.
     #[error("field '{field}' of the object {place} is {found}, expected text")]
-    FieldNotText { place: String, field: String, found: &'static str },
-
+    FieldNotText {
+        /// Where the object is.
+        place: String,
+        /// The field.
+        field: String,
+        /// What it holds.
+        found: &'static str,
+    },
+    /// A table has no column that holds the prompt.
     #[error(
         "no column is named {expected}; there are {}\n\
          hint: say which column holds the prompt",
         names_text(found)
     )]
-    NoColumn { expected: String, found: Vec<String> },
+    NoColumn {
+        /// Columns that would do.
+        expected: String,
+        /// Its columns.
+        found: Vec<String>,
+    },
+    /// Two columns have the same name.
     #[error("two columns are named '{name}', expected one")]
-    TwoColumns { name: String },
+    TwoColumns {
+        /// The name.
+        name: String,
+    },
+    /// A line has another number of fields than the first one.
     #[error("line {line} has {found} fields, expected {expected} as the first line has")]
-    WrongFieldCount { line: usize, found: usize, expected: usize },
+    WrongFieldCount {
+        /// The line.
+        line: usize,
+        /// Its fields.
+        found: usize,
+        /// Fields of the first line.
+        expected: usize,
+    },
+    /// A quote is never closed.
     #[error("the quote that opens in line {line} is never closed")]
-    OpenQuote { line: usize },
+    OpenQuote {
+        /// The line that it opens in.
+        line: usize,
+    },
+    /// A closing quote is not followed by a separator or the line's end.
     #[error(
         "line {line}: {found:?} follows a closing quote, expected {separator} or the line's end"
     )]
-    AfterQuote { line: usize, found: char, separator: &'static str },
-
+    AfterQuote {
+        /// The line.
+        line: usize,
+        /// What follows it.
+        found: char,
+        /// The separator.
+        separator: &'static str,
+    },
+    /// A heading in brackets names no part of a prompt set.
     #[error("line {line}: unknown part [{found}], expected [train], [held-out] or [test]")]
-    UnknownPart { line: usize, found: String },
+    UnknownPart {
+        /// The line.
+        line: usize,
+        /// The heading.
+        found: String,
+    },
+    /// A prompt stands before the first heading in brackets.
     #[error("line {line}: a prompt before the first part, expected [train], [held-out] or [test]")]
-    BeforeFirstPart { line: usize },
-
+    BeforeFirstPart {
+        /// The line.
+        line: usize,
+    },
+    /// The model has no chat template.
     #[error("the model brings no chat template along (tokenizer.chat_template)")]
     NoTemplate,
+    /// The chat template is empty.
     #[error("the chat template is empty, expected Jinja that renders the prompt")]
     EmptyTemplate,
+    /// The key of the chat template does not hold text.
     #[error("tokenizer.chat_template is no text, expected a Jinja template as UTF-8")]
     TemplateNotText,
+    /// The chat template does not parse.
     #[error("the chat template is no Jinja that aird knows, line {line}: {what}")]
-    TemplateSyntax { line: usize, what: String },
+    TemplateSyntax {
+        /// The line.
+        line: usize,
+        /// What is wrong.
+        what: String,
+    },
+    /// The chat template fails while it renders.
     #[error("the chat template fails in line {line}: {what}")]
-    TemplateFails { line: usize, what: String },
+    TemplateFails {
+        /// The line.
+        line: usize,
+        /// What is wrong.
+        what: String,
+    },
+    /// The chat template calls `raise_exception`.
     #[error("the chat template declines these messages: {said}")]
-    TemplateRaised { said: String },
+    TemplateRaised {
+        /// Its message.
+        said: String,
+    },
+    /// The chat template makes the Jinja engine panic.
     #[error("the chat template stops aird's Jinja engine, expected Jinja that it can render")]
     TemplatePanics,
+    /// The rendered text does not hold the whole prompt.
     #[error("the chat template leaves out the prompt or a part of it, expected all of it")]
     PromptLeftOut,
+    /// The rendered text does not hold the whole system prompt.
     #[error("the chat template leaves out the system prompt or a part of it, expected all of it")]
     SystemLeftOut,
+    /// `SOURCE_DATE_EPOCH` is not a number of seconds that a date can be made of.
     #[error("SOURCE_DATE_EPOCH is {found:?}, expected seconds since 1970, up to the year 9999")]
-    BadEpoch { found: String },
+    BadEpoch {
+        /// Its value.
+        found: String,
+    },
 }
 
 impl Error {

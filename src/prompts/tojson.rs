@@ -36,7 +36,7 @@ pub(super) fn tojson(
         Some(_) => return Err(invalid("tojson takes two separators".into())),
         None => (if indent.is_some() { "," } else { ", " }, ": "),
     };
-    let mut writer = Writer { out: String::new(), ensure_ascii, indent, item, key, sort_keys };
+    let mut writer = JsonWriter { out: String::new(), ensure_ascii, indent, item, key, sort_keys };
     writer.value(value, 0)?;
     Ok(writer.out.into())
 }
@@ -45,7 +45,7 @@ fn invalid(what: String) -> Error {
     Error::new(ErrorKind::InvalidOperation, what)
 }
 
-struct Writer<'s> {
+struct JsonWriter<'s> {
     out: String,
     ensure_ascii: bool,
     /// What a level is indented by; None for one line.
@@ -55,7 +55,7 @@ struct Writer<'s> {
     sort_keys: bool,
 }
 
-impl Writer<'_> {
+impl JsonWriter<'_> {
     fn value(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
         match value.kind() {
             ValueKind::None => self.out += "null",

@@ -6,16 +6,25 @@ use crate::{gguf, llama};
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Everything that can go wrong between bytes and numbers.
-#[allow(missing_docs)] // the sentence of each variant is its documentation
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// ggml cannot decode or encode rows.
     #[error("{0}")]
     Codec(#[from] llama::Error),
+    /// A model's file cannot be read or written.
     #[error("{0}")]
     Gguf(#[from] gguf::Error),
+    /// A weight of the input is NaN or infinite.
     #[error(
         "{name} row {row} column {column} is NaN or infinite in the input\n\
          hint: aird verify names every such tensor"
     )]
-    NonFinite { name: String, row: u64, column: u64 },
+    NonFinite {
+        /// The tensor.
+        name: String,
+        /// Its row.
+        row: u64,
+        /// Its column.
+        column: u64,
+    },
 }

@@ -35,7 +35,7 @@ pub fn adapter(model: &Model, edit: Edit<'_>, watch: &dyn Watch) -> Result<Build
     let mut file = begun(model, "AIRD", 1.0)?;
     watch.stage("reading", n_bytes(model, edit));
     for (tensor, writer) in writers(model, edit) {
-        let writer = Target::new(model, (tensor, writer), edit.unit)?;
+        let writer = AdapterTarget::new(model, (tensor, writer), edit.unit)?;
         let (mut a, mut b) = (Vec::new(), Vec::new());
         for (i, rows) in writer.matrices.iter().enumerate() {
             let g = written_along(tensor, rows.clone(), &writer.along.read, watch)?;
@@ -74,7 +74,7 @@ pub fn adapted(
     };
     watch.stage("looking again", n_bytes(model, edit));
     let of_tensor = |(tensor, writer): (Tensor<'_>, &Writer)| {
-        let writer = Target::new(model, (tensor, writer), edit.unit)?;
+        let writer = AdapterTarget::new(model, (tensor, writer), edit.unit)?;
         let (name, ty) = (tensor.info.name.clone(), tensor.info.ty);
         let (a, b) = (factor(format!("{name}.lora_a"))?, factor(format!("{name}.lora_b"))?);
         let (n_cols, n_embd) = (tensor.info.n_cols() as usize, writer.along.read.len());
@@ -109,14 +109,18 @@ fn n_bytes(model: &Model, edit: Edit<'_>) -> u64 {
 }
 
 /// A matrix to be strengthened.
-struct Target {
+struct AdapterTarget {
     along: Along,
     matrices: Vec<Range<u64>>,
     scale: Scale,
 }
 
-impl Target {
-    fn new(model: &Model, (tensor, writer): (Tensor<'_>, &Writer), unit: &[f32]) -> Result<Target> {
+impl AdapterTarget {
+    fn new(
+        model: &Model,
+        (tensor, writer): (Tensor<'_>, &Writer),
+        unit: &[f32],
+    ) -> Result<AdapterTarget> {
         let along = along(model, writer, unit)?;
         let matrices = matrices(tensor, along.read.len())?;
         let scale = Scale::of(model, writer)?;
@@ -124,6 +128,6 @@ impl Target {
         if tensor.info.ty == GgmlType::NVFP4 && scale.is_there() && scale.is_of_adapter() {
             return Err(Error::NoAdapter { name: tensor.info.name.clone() });
         }
-        Ok(Target { along, matrices, scale })
+        Ok(AdapterTarget { along, matrices, scale })
     }
 }

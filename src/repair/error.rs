@@ -7,53 +7,138 @@ use crate::{direction, gguf, llama, quant};
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Everything that can go wrong between a direction and an edited matrix.
-#[allow(missing_docs)] // the sentence of each variant is its documentation
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A model's file cannot be read or written.
     #[error("{0}")]
     Gguf(#[from] gguf::Error),
+    /// Rows of a tensor cannot be decoded or encoded.
     #[error("{0}")]
     Quant(#[from] quant::Error),
+    /// llama.cpp cannot load or run a model.
     #[error("{0}")]
     Llama(#[from] llama::Error),
+    /// A direction cannot be found or read.
     #[error("{0}")]
     Direction(#[from] direction::Error),
-
+    /// The strength is not above 0.
     #[error(
         "alpha is {alpha}, expected more than 0\n\
          hint: aird makes models refuse more; it does not remove a refusal direction"
     )]
-    Alpha { alpha: f64 },
+    Alpha {
+        /// The strength.
+        alpha: f64,
+    },
+    /// The direction is as wide as another model's residual stream.
     #[error("the direction is {found} wide, the model {expected}: it is of another model")]
-    Width { found: usize, expected: u64 },
+    Width {
+        /// Its width.
+        found: usize,
+        /// The model's width.
+        expected: u64,
+    },
+    /// A block is to be edited that the model does not have.
     #[error("there is no block {block}: the model has blocks 0 to {last}")]
-    NoBlock { block: u32, last: u32 },
+    NoBlock {
+        /// The block.
+        block: u32,
+        /// The model's last block.
+        last: u32,
+    },
+    /// A node between a matrix and the residual stream is not linear, so that no edit of the matrix
+    /// does what is asked.
     #[error(
         "block {block} cannot be edited there: between a matrix and the residual stream \
          llama.cpp's graph has node '{node}' ({op}), which is not linear\n\
          hint: aird inspect --structure MODEL shows the halves that can be edited"
     )]
-    NotLinear { block: u32, node: String, op: String },
+    NotLinear {
+        /// The block.
+        block: u32,
+        /// The node.
+        node: String,
+        /// ggml's operation.
+        op: String,
+    },
+    /// A half of a block is to be edited and writes nothing into the residual stream.
     #[error("block {block} has no matrix that writes into the residual stream")]
-    NoWriter { block: u32 },
+    NoWriter {
+        /// The block.
+        block: u32,
+    },
+    /// A matrix does not have one row for each channel of the residual stream.
     #[error("the matrix {name} has rows of {found} outputs, expected {expected}")]
-    Rows { name: String, found: u64, expected: u64 },
+    Rows {
+        /// The matrix.
+        name: String,
+        /// Its rows.
+        found: u64,
+        /// The model's width.
+        expected: u64,
+    },
+    /// Gains after a matrix are not as many as the residual stream has channels.
     #[error(
         "{name}, which what {matrix} writes is multiplied by, has {found} numbers, expected \
          {expected}"
     )]
-    Gains { name: String, matrix: String, found: usize, expected: usize },
+    Gains {
+        /// The gains.
+        name: String,
+        /// The matrix.
+        matrix: String,
+        /// Gains found.
+        found: usize,
+        /// The model's width.
+        expected: usize,
+    },
+    /// A matrix writes nothing along the direction.
     #[error("what {name} writes has nothing of the direction: there is nothing to strengthen")]
-    NothingThere { name: String },
+    NothingThere {
+        /// The matrix.
+        name: String,
+    },
+    /// An edited tensor holds a NaN or an infinity.
     #[error("{name} would hold a NaN or an infinity as {ty}")]
-    NotFinite { name: String, ty: GgmlType },
+    NotFinite {
+        /// The tensor.
+        name: String,
+        /// Its type.
+        ty: GgmlType,
+    },
+    /// Rounding takes too much of the edit back.
     #[error("{name}: an alpha of {realised:.3} comes out in {ty}, {asked} was asked for")]
-    Lost { name: String, ty: GgmlType, realised: f64, asked: f64, tried_finer: bool },
+    Lost {
+        /// The tensor.
+        name: String,
+        /// Its type.
+        ty: GgmlType,
+        /// The alpha after rounding.
+        realised: f64,
+        /// The alpha that was asked for.
+        asked: f64,
+        /// A finer type was tried, too.
+        tried_finer: bool,
+    },
+    /// The written file holds another alpha than was reported.
     #[error(
         "{name} was read back with an alpha of {found:.4}, expected {expected:.4}\n\
          hint: the disk or the memory may be failing"
     )]
-    NotThere { name: String, found: f64, expected: f64 },
-    #[error("llama.cpp takes no adapter for {name}, an NVFP4 matrix with a scale of its own")]
-    NoAdapter { name: String },
+    NotThere {
+        /// The tensor.
+        name: String,
+        /// The alpha in the file.
+        found: f64,
+        /// The alpha that was reported.
+        expected: f64,
+    },
+    /// llama.cpp would abort on an adapter for this matrix.
+    #[error(
+        "llama.cpp takes no adapter for {name}, an NVFP4 matrix with a scale of its own"
+    )]
+    NoAdapter {
+        /// The matrix.
+        name: String,
+    },
 }

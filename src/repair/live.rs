@@ -17,12 +17,12 @@ use crate::quant::{Along, decoded};
 #[derive(Debug, Clone)]
 pub struct Live {
     /// In the structure's order; None where nothing arrives.
-    writers: Vec<Option<Written>>,
+    writers: Vec<Option<WriterEdit>>,
 }
 
 /// Of one matrix.
 #[derive(Debug, Clone)]
-struct Written {
+struct WriterEdit {
     half: Half,
     along: Along,
     /// `u . b`: llama.cpp adds the bias after the product that hooks see, in its units.
@@ -52,7 +52,7 @@ impl Live {
                 Some((name, bias)) if biases.insert(name.clone()) => bias,
                 _ => 0.0,
             };
-            writers.push(Some(Written { half: Half::of(writer), along, bias }));
+            writers.push(Some(WriterEdit { half: Half::of(writer), along, bias }));
         }
         Ok(Live { writers })
     }
@@ -86,7 +86,7 @@ impl Live {
         Ok(hooks.change(
             move |site| written(site).is_some_and(|written| halves.contains(&written.half)),
             move |site, y| {
-                let Some(Written { along, bias, .. }) = written(site) else { return };
+                let Some(WriterEdit { along, bias, .. }) = written(site) else { return };
                 let more = alpha * (dot(y, &along.read) + bias);
                 y.iter_mut()
                     .zip(&along.write)

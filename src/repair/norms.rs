@@ -18,7 +18,7 @@ use crate::llama::graph::{Structure, Writer};
 use crate::llama::{Engine, Hooks, Prefill, Reading, Site};
 
 /// Rows of the residual stream by point and prompt.
-type Rows = HashMap<(usize, usize), Vec<f32>>;
+type PointRows = HashMap<(usize, usize), Vec<f32>>;
 
 /// What arrives of an edit after a norm, over tokens.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,7 +65,7 @@ pub fn arrivals(
         let (mut along, mut across) = (Ratio::default(), Ratio::default());
         let mut pairs = Vec::new();
         for prompt in 0..prompts.len() {
-            let added = |rows: &Rows| added(rows, (place, prompt), edit.unit);
+            let added = |rows: &PointRows| added(rows, (place, prompt), edit.unit);
             let (Some((old, old_along)), Some((new, new_along))) = (added(&before), added(&after))
             else {
                 continue;
@@ -103,8 +103,8 @@ fn read(
     hooks: Hooks<'_>,
     places: &HashSet<usize>,
     prompts: &[&[i32]],
-) -> Result<Rows> {
-    let rows = RefCell::new(Rows::new());
+) -> Result<PointRows> {
+    let rows = RefCell::new(PointRows::new());
     let reading = Reading {
         at: Box::new(|site| matches!(site, Site::Point(place) if places.contains(&place))),
         n_last: 1,
@@ -120,7 +120,11 @@ fn read(
 }
 
 /// What is added at a point, the part across r as a vector and the part along it.
-fn added(rows: &Rows, (place, prompt): (usize, usize), unit: &[f32]) -> Option<(Vec<f64>, f64)> {
+fn added(
+    rows: &PointRows,
+    (place, prompt): (usize, usize),
+    unit: &[f32],
+) -> Option<(Vec<f64>, f64)> {
     let (before, after) = (rows.get(&(place - 1, prompt))?, rows.get(&(place, prompt))?);
     let added = before.iter().zip(after).map(|(a, b)| f64::from(*b) - f64::from(*a));
     let mut added: Vec<f64> = added.collect();

@@ -14,12 +14,12 @@ const TOLERANCE: f64 = 1e-3;
 /// What the tensors of an edit wrote before it. It holds no part of the model.
 #[derive(Debug, Clone)]
 pub struct Proof {
-    tensors: Vec<Before>,
+    tensors: Vec<TensorBefore>,
 }
 
 /// One tensor.
 #[derive(Debug, Clone)]
-struct Before {
+struct TensorBefore {
     name: String,
     /// `u^T W` of each matrix; `u . b` of each bias.
     written: Vec<Vec<f64>>,
@@ -35,7 +35,7 @@ impl Proof {
         let before = |one: &Edited| {
             let tensor = tensor(model, &one.name)?;
             let written = written(tensor, one, watch)?;
-            Ok(Before { name: one.name.clone(), written })
+            Ok(TensorBefore { name: one.name.clone(), written })
         };
         Ok(Proof { tensors: edited.iter().map(before).collect::<Result<_>>()? })
     }

@@ -98,8 +98,8 @@ fn shift(
     less_is_better: bool,
 ) -> Option<Shift> {
     let (before, after) = (before.as_ref()?.value, after.as_ref()?.value);
-    let told = p.is_some_and(|p| p < SIGNIFICANT) && before != after;
-    let better = told.then_some((after < before) == less_is_better);
+    let is_significant = p.is_some_and(|p| p < SIGNIFICANT) && before != after;
+    let better = is_significant.then_some((after < before) == less_is_better);
     Some(Shift { text: change(before, after), better, p })
 }
 

@@ -1,6 +1,6 @@
 //! The front of a search as a picture.
 
-use super::chart::{Chart, Dot, Kind, front_chart};
+use super::chart::{Chart, Dot, DotKind, front_chart};
 use super::search::{CountsReport, SearchReport};
 use super::text::short;
 use crate::eval::interval::Rate;
@@ -18,13 +18,13 @@ impl SearchReport {
             on_front,
         };
         let mut dots =
-            vec![dot("unrepaired".into(), &self.compressed, 0.0, Kind::Unrepaired, false)];
+            vec![dot("unrepaired".into(), &self.compressed, 0.0, DotKind::Unrepaired, false)];
         dots.extend(self.answered.iter().map(|a| {
             let name = format!("{} alpha {}", a.blocks.join(","), short(a.alpha));
             let kind = match (a.chosen, a.within_budget) {
-                (true, _) => Kind::Chosen,
-                (false, true) => Kind::Allowed,
-                (false, false) => Kind::OverBudget,
+                (true, _) => DotKind::Chosen,
+                (false, true) => DotKind::Allowed,
+                (false, false) => DotKind::OverBudget,
             };
             dot(name, &a.counts, a.kl_nats, kind, a.on_front)
         }));

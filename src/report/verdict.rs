@@ -14,7 +14,7 @@ pub(super) enum Verdict {
     /// No attack works better than on the base, as far as one can tell.
     Unharmed,
     /// The repair brought attack success down.
-    Mended,
+    Repaired,
     /// It lost safety, and nothing brought it back.
     Broken,
 }
@@ -48,7 +48,7 @@ pub(super) fn verdict(study: Study<'_>, variant: Variant<'_>) -> Verdict {
             let mended = repaired.is_some_and(|r| rose(&r, &compressed, case.ps[1]));
             match rose(&base, &compressed, case.ps[0]) {
                 false => Verdict::Unharmed,
-                true if mended => Verdict::Mended,
+                true if mended => Verdict::Repaired,
                 true => Verdict::Broken,
             }
         }
@@ -64,10 +64,10 @@ pub(super) fn lead(study: Study<'_>) -> String {
     if n == 0 {
         return format!("{} was not compressed: the study has no variants.", study.base_title());
     }
-    let lost = count(Verdict::Mended) + count(Verdict::Broken);
+    let lost = count(Verdict::Repaired) + count(Verdict::Broken);
     let ways = if n == 1 { "in one way".to_owned() } else { format!("in {n} ways") };
     let mut parts = Vec::new();
-    match (lost, count(Verdict::Mended)) {
+    match (lost, count(Verdict::Repaired)) {
         (0, _) => {}
         (lost, 0) => {
             parts.push(format!(
@@ -97,8 +97,8 @@ pub(super) fn lead(study: Study<'_>) -> String {
     // A model that babbles has nothing to succeed with, and may still refuse more again.
     let refuses_more = |v| refusals(study, v).is_some_and(|r| rose(&r.before, &r.after, r.p));
     let unmended = study.variants().into_iter().zip(&verdicts);
-    let unmended = unmended.filter(|(_, verdict)| **verdict != Verdict::Mended);
-    let other = if count(Verdict::Mended) > 0 { "other " } else { "" };
+    let unmended = unmended.filter(|(_, verdict)| **verdict != Verdict::Repaired);
+    let other = if count(Verdict::Repaired) > 0 { "other " } else { "" };
     match unmended.filter(|(v, _)| refuses_more(*v)).count() {
         0 => {}
         1 => parts.push(format!("one {other}repair raised refusals")),

@@ -8,48 +8,113 @@ use crate::{gguf, llama};
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Everything that can go wrong with activation statistics.
-#[allow(missing_docs)] // the sentence of each variant is its documentation
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A model's file cannot be read or written.
     #[error("{0}")]
     Gguf(#[from] gguf::Error),
+    /// llama.cpp cannot load or run a model.
     #[error("{0}")]
     Engine(#[from] llama::Error),
-
+    /// A statistics file is malformed.
     #[error("{}: {what}", path.display())]
-    File { path: PathBuf, what: String },
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// The statistics lack a matrix.
     #[error("the statistics hold nothing about {name}'s input")]
-    NoInput { name: String },
+    NoInput {
+        /// The matrix.
+        name: String,
+    },
+    /// The statistics are of another architecture than the model.
     #[error(
         "the statistics are of architecture '{found}', the model is '{expected}'\n\
          hint: make them from this model: aird calibrate MODEL --data ... -o STATS"
     )]
-    Architecture { found: String, expected: String },
+    Architecture {
+        /// Their architecture.
+        found: String,
+        /// The model's architecture.
+        expected: String,
+    },
+    /// The model has none of the statistics' tensors.
     #[error("the statistics are of another model: it has none of their tensors, as {name}")]
-    NoTensor { name: String },
+    NoTensor {
+        /// One of those tensors.
+        name: String,
+    },
+    /// A tensor has another number of channels in the statistics.
     #[error(
         "the statistics are of another model: {name} has {found} channels there, \
          expected {expected}"
     )]
-    Width { name: String, found: u64, expected: u64 },
+    Width {
+        /// The tensor.
+        name: String,
+        /// Channels in the statistics.
+        found: u64,
+        /// Channels in the model.
+        expected: u64,
+    },
+    /// A tensor has another number of experts in the statistics.
     #[error(
         "the statistics are of another model: {name} has {found} experts there, \
          expected {expected}"
     )]
-    Experts { name: String, found: u64, expected: u64 },
+    Experts {
+        /// The tensor.
+        name: String,
+        /// Experts in the statistics.
+        found: u64,
+        /// Experts in the model.
+        expected: u64,
+    },
+    /// No row of a matrix's input was counted.
     #[error("the statistics say that {name} saw no row: there is nothing to go by")]
-    ZeroCount { name: String },
+    ZeroCount {
+        /// The matrix.
+        name: String,
+    },
+    /// All sums of a matrix's input are zero.
     #[error("the statistics of {name} are all zero: there is nothing to go by")]
-    ZeroSums { name: String },
+    ZeroSums {
+        /// The matrix.
+        name: String,
+    },
+    /// The input of a matrix holds a NaN or an infinity.
     #[error("the input of {name} holds a NaN or an infinity, in channel {channel}")]
-    NotFinite { name: String, channel: usize },
+    NotFinite {
+        /// The matrix.
+        name: String,
+        /// The first such channel.
+        channel: usize,
+    },
+    /// The calibration text is shorter than the samples asked for.
     #[error(
         "too little calibration text: {found} tokens, needed are {needed} ({n_samples} samples of \
          {n_ctx})\nhint: more text, or fewer --samples, or a shorter --ctx"
     )]
-    TooLittleText { found: usize, needed: usize, n_samples: usize, n_ctx: usize },
+    TooLittleText {
+        /// Tokens found.
+        found: usize,
+        /// Tokens needed.
+        needed: usize,
+        /// Samples.
+        n_samples: usize,
+        /// Tokens of a sample.
+        n_ctx: usize,
+    },
+    /// No token of any sample is counted.
     #[error("there is no sample with a token that counts")]
     NoSamples,
+    /// llama.cpp's graph of the model has no matrix product in a block.
     #[error("architecture '{architecture}' showed no linear layer in its blocks")]
-    NoLinear { architecture: String },
+    NoLinear {
+        /// `general.architecture`.
+        architecture: String,
+    },
 }

@@ -50,7 +50,7 @@ pub struct Shares {
 /// What came of a set. Intervals over several answers a prompt are those of as many independent
 /// cases as there are prompts: wide, never too narrow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(from = "Line")]
+#[serde(from = "OutcomeJson")]
 pub struct Outcome {
     /// The judge that counts here.
     pub judge: String,
@@ -82,7 +82,7 @@ pub struct Outcome {
 /// An [`Outcome`] as JSON holds it, read without `flatten`: that takes numbers for maps where
 /// serde_json keeps their digits (feature `arbitrary_precision`, which any crate may turn on).
 #[derive(Deserialize)]
-struct Line {
+struct OutcomeJson {
     #[serde(default)]
     judge: String,
     #[serde(default)]
@@ -104,9 +104,9 @@ struct Line {
     by_judge: BTreeMap<String, Shares>,
 }
 
-impl From<Line> for Outcome {
-    fn from(line: Line) -> Outcome {
-        let Line { refusal, compliance, degenerate, asr, .. } = line;
+impl From<OutcomeJson> for Outcome {
+    fn from(line: OutcomeJson) -> Outcome {
+        let OutcomeJson { refusal, compliance, degenerate, asr, .. } = line;
         Outcome {
             judge: line.judge,
             prompts: line.prompts,

@@ -36,8 +36,7 @@ impl Task for Winogrande {
     fn item(&self, row: &Row<'_>) -> Result<Item> {
         let sentence = row.text(&["sentence"])?;
         let parts = sentence.split_once('_');
-        let (before, behind) =
-            parts.ok_or_else(|| row.error("field 'sentence' has no blank '_'"))?;
+        let (before, rest) = parts.ok_or_else(|| row.error("field 'sentence' has no blank '_'"))?;
         let gold = match row.text(&["answer"])? {
             "1" => 0,
             "2" => 1,
@@ -45,19 +44,19 @@ impl Task for Winogrande {
                 return Err(row.error(&format!("field 'answer' is '{other}', expected 1 or 2")));
             }
         };
-        let behind = behind.trim();
-        if behind.is_empty() {
+        let rest = rest.trim();
+        if rest.is_empty() {
             return Err(row.error("field 'sentence' has nothing behind its blank"));
         }
         let pair = |option: &str| -> Result<Pair> {
             let context = format!("{before}{}", row.text(&[option])?);
-            Ok(Pair { context, choice: behind.into() })
+            Ok(Pair { context, choice: rest.into() })
         };
         Ok(Item {
             line: row.line,
             pairs: vec![pair("option1")?, pair("option2")?],
             gold,
-            target: behind.into(),
+            target: rest.into(),
             doc: row.fields.clone(),
         })
     }

@@ -65,7 +65,7 @@ impl Questions {
 }
 
 /// Who answers, and what.
-pub struct Answering<'a> {
+pub struct AnswerCounter<'a> {
     /// The compressed model.
     pub engine: &'a Engine,
     /// Its edit at run time.
@@ -74,7 +74,7 @@ pub struct Answering<'a> {
     pub questions: &'a Questions,
 }
 
-impl Answering<'_> {
+impl AnswerCounter<'_> {
     /// Lets the model answer under `candidate`, or as it is.
     ///
     /// # Errors

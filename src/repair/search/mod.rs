@@ -2,16 +2,16 @@
 //!
 //! First what each half of a block says about refusal ([`rank`]), then how answers begin
 //! under many candidates ([`trials`], [`screen`]), then whole answers under the best few
-//! ([`tries`], [`answers`]), of which the front and the pick are made ([`front`]).
+//! ([`finalists`], [`answers`]), of which the front and the pick are made ([`front`]).
 
 mod answers;
+mod finalists;
 mod front;
 mod opening;
 mod rank;
 mod screen;
 mod settings;
 mod trials;
-mod tries;
 
 pub use answers::{Counts, Questions};
 pub use front::{Answered, Budget, as_original};
@@ -19,13 +19,13 @@ pub use rank::Ranked;
 pub use screen::{Candidate, Screened};
 pub use settings::Search;
 
-use answers::Answering;
+use answers::AnswerCounter;
+use finalists::Bounds;
 use front::{mark_front, pick};
 use opening::Openings;
 use rank::rank;
 use screen::Screen;
 use trials::Trials;
-use tries::Bounds;
 
 use super::error::Result;
 use super::live::Live;
@@ -44,7 +44,7 @@ pub struct Searched {
     pub before: Counts,
     /// Candidates by their first tokens, in the order they were tried.
     pub screened: Vec<Screened>,
-    /// Those whose answers were looked at.
+    /// Those whose answers were read.
     pub answered: Vec<Answered>,
     /// The pick among those; None: nothing helps within the budget.
     pub pick: Option<usize>,
@@ -66,11 +66,11 @@ pub fn search(
     let questions = &search.questions;
     let asked = questions.harmful.iter().chain(&questions.benign);
     let longest = asked.map(Vec::len).max().unwrap_or(1);
-    let answering = Answering { engine, live: &live, questions };
+    let counter = AnswerCounter { engine, live: &live, questions };
     watch.part("reading answers", 0, 1);
     let before = match search.before {
         Some(before) => before,
-        None => answering.count(None)?,
+        None => counter.count(None)?,
     };
     if before.refused >= search.enough.unwrap_or(before.n_harmful) {
         let (ranked, screened, answered) = (Vec::new(), Vec::new(), Vec::new());
@@ -84,16 +84,16 @@ pub fn search(
     let screen = Screen::new(&mut prefill, &live, (harmful, benign), Openings::new(engine))?;
     let mut trials = Trials::new(search, &screen, &mut prefill, watch);
     trials.run(&ranked)?;
-    let mut answered = read_answers(search, &answering, &mut trials, &before)?;
+    let mut answered = read_answers(search, &counter, &mut trials, &before)?;
     mark_front(&mut answered);
     let pick = pick(&answered, &before, search.enough);
-    Ok(Searched { ranked, before, screened: trials.looks, answered, pick })
+    Ok(Searched { ranked, before, screened: trials.screened, answered, pick })
 }
 
 /// Reads whole answers, of one candidate after another, until enough were read.
 fn read_answers(
     search: &Search,
-    answering: &Answering<'_>,
+    counter: &AnswerCounter<'_>,
     trials: &mut Trials<'_, '_>,
     before: &Counts,
 ) -> Result<Vec<Answered>> {
@@ -101,13 +101,14 @@ fn read_answers(
     let mut answered: Vec<Answered> = Vec::new();
     while answered.len() < N_ANSWERED {
         let bounds = Bounds { budget: &search.budget, before, enough: search.enough };
-        let Some(candidate) = tries::next(&finalists, &answered, bounds, search.alpha.is_some())
+        let Some(candidate) =
+            finalists::next(&finalists, &answered, bounds, search.alpha.is_some())
         else {
             break;
         };
-        let kl_nats = trials.look_closer(&candidate)?.kl_nats;
+        let kl_nats = trials.try_on_all_prompts(&candidate)?.kl_nats;
         trials.watch.part("reading answers", answered.len(), N_ANSWERED);
-        let counts = answering.count(Some(&candidate))?;
+        let counts = counter.count(Some(&candidate))?;
         let within_budget = search.budget.allows(&counts, kl_nats, before);
         answered.push(Answered { candidate, counts, kl_nats, within_budget, on_front: false });
     }

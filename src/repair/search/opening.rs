@@ -67,20 +67,20 @@ impl Openings {
 
 /// Probabilities seen behind one prompt.
 #[derive(Debug, Clone, Default)]
-pub struct Seen {
-    by_beginning: HashMap<Vec<i32>, Follow>,
+pub struct OpeningProbabilities {
+    by_beginning: HashMap<Vec<i32>, NextTokens>,
 }
 
 /// What may follow a beginning.
 #[derive(Debug, Clone)]
-struct Follow {
+struct NextTokens {
     /// The likeliest token of all.
     greedy: i32,
     /// Tokens that lead on to a refusal, with their probabilities.
     shares: HashMap<i32, f64>,
 }
 
-impl Seen {
+impl OpeningProbabilities {
     /// Notes what `logits`, [n_vocab], say may follow `so_far`.
     pub fn note(&mut self, openings: &Openings, so_far: &[i32], logits: &[f32]) {
         let Some(follows) = openings.nodes.get(so_far) else { return };
@@ -94,7 +94,7 @@ impl Seen {
         };
         let shares = follows.iter().map(|&token| (token, share(token))).collect();
         let greedy = argmax(logits) as i32;
-        self.by_beginning.insert(so_far.to_vec(), Follow { greedy, shares });
+        self.by_beginning.insert(so_far.to_vec(), NextTokens { greedy, shares });
     }
 
     /// The probability that an answer begins with `tokens`, as far as it was read.
@@ -142,7 +142,7 @@ mod tests {
     fn the_probability_is_that_of_all_openings_together() {
         let openings = openings();
         assert_eq!(openings.continuations(), [vec![0, 1], vec![0, 3]]);
-        let mut seen = Seen::default();
+        let mut seen = OpeningProbabilities::default();
         seen.note(&openings, &[], &logits([6000, 0, 0, 0, 0, 1000, 0, 3000]));
         seen.note(&openings, &[0], &logits([0, 5000, 0, 2500, 0, 0, 0, 2500]));
         seen.note(&openings, &[0, 1], &logits([0, 0, 8000, 0, 0, 0, 0, 2000]));
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn what_hardly_anything_leads_to_need_not_be_read() {
         let openings = openings();
-        let mut seen = Seen::default();
+        let mut seen = OpeningProbabilities::default();
         seen.note(&openings, &[], &logits([6000, 0, 0, 0, 0, 1000, 0, 3000]));
         assert!((seen.reach(&[0, 1]) - 0.6).abs() < 2e-3, "so far");
         assert!((seen.likelihood(&openings) - 0.1).abs() < 2e-3, "the opening of one token");

@@ -2,7 +2,7 @@
 
 use super::super::half::Half;
 use super::super::live::Live;
-use super::opening::{Openings, Seen};
+use super::opening::{OpeningProbabilities, Openings};
 use crate::llama::{Hooks, LogitsReader, Prefill, kl_divergence};
 use crate::repair::Result;
 
@@ -77,7 +77,7 @@ impl<'a> Screen<'a> {
     ///
     /// # Errors
     /// A failing decode; a half that writes nothing.
-    pub fn look(
+    pub fn measure(
         &self,
         prefill: &mut Prefill<'_>,
         candidate: &Candidate,
@@ -88,7 +88,7 @@ impl<'a> Screen<'a> {
         let shares = self.read(prefill, hooks, step, |i, logits| {
             kl.push(kl_divergence(&self.base[i], logits));
         })?;
-        let Shares { refusal, false_refusal, likelihood } = shares;
+        let OpeningShares { refusal, false_refusal, likelihood } = shares;
         let (candidate, n_benign) = (candidate.clone(), kl.len());
         let kl_nats = mean(kl.into_iter());
         Ok(Screened { candidate, refusal, false_refusal, likelihood, kl_nats, n_benign })
@@ -101,25 +101,25 @@ impl<'a> Screen<'a> {
         hooks: Hooks<'_>,
         step: usize,
         mut benign: impl FnMut(usize, &[f32]),
-    ) -> Result<Shares> {
+    ) -> Result<OpeningShares> {
         let some = |prompts: &[&'a [i32]]| -> Vec<&'a [i32]> {
             prompts.iter().step_by(step).copied().collect()
         };
         let harmful = some(&self.harmful);
         let both = [&harmful[..], &some(&self.benign)].concat();
-        let seen = vec![Seen::default(); both.len()];
+        let seen = vec![OpeningProbabilities::default(); both.len()];
         let mut first = |i: usize, logits: &[f32]| {
             if let Some(i) = i.checked_sub(harmful.len()) {
                 benign(i * step, logits);
             }
         };
-        let mut reader = Reader { openings: &self.openings, seen, first: &mut first };
+        let mut reader = OpeningReader { openings: &self.openings, seen, first: &mut first };
         prefill.run_on(&both, &self.continuations, hooks, None, &mut reader)?;
         let (of_harmful, of_benign) = reader.seen.split_at(harmful.len());
-        let refusal = |seen: &[Seen]| {
+        let refusal = |seen: &[OpeningProbabilities]| {
             mean(seen.iter().map(|s| f64::from(u8::from(s.refuses(&self.openings)))))
         };
-        Ok(Shares {
+        Ok(OpeningShares {
             refusal: refusal(of_harmful),
             false_refusal: refusal(of_benign),
             likelihood: mean(of_harmful.iter().map(|s| s.likelihood(&self.openings))),
@@ -128,15 +128,15 @@ impl<'a> Screen<'a> {
 }
 
 /// Notes how answers may begin, and reads on where refusals still may come.
-struct Reader<'a> {
+struct OpeningReader<'a> {
     openings: &'a Openings,
     /// By prompt.
-    seen: Vec<Seen>,
+    seen: Vec<OpeningProbabilities>,
     /// Hears a prompt's number and the logits of its answer's first token.
     first: &'a mut dyn FnMut(usize, &[f32]),
 }
 
-impl LogitsReader for Reader<'_> {
+impl LogitsReader for OpeningReader<'_> {
     fn logits(&mut self, i: usize, so_far: &[i32], values: &[f32]) -> crate::llama::Result<()> {
         self.seen[i].note(self.openings, so_far, values);
         if so_far.is_empty() {
@@ -151,7 +151,7 @@ impl LogitsReader for Reader<'_> {
 }
 
 /// See [`Screened`].
-struct Shares {
+struct OpeningShares {
     refusal: f64,
     false_refusal: f64,
     likelihood: f64,

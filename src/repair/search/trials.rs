@@ -45,7 +45,7 @@ pub struct Trials<'a, 'e> {
     /// Told what is done.
     pub watch: &'a dyn Watch,
     /// Everything that was looked at.
-    pub looks: Vec<Screened>,
+    pub screened: Vec<Screened>,
 }
 
 impl<'a, 'e> Trials<'a, 'e> {
@@ -56,7 +56,7 @@ impl<'a, 'e> Trials<'a, 'e> {
         prefill: &'a mut Prefill<'e>,
         watch: &'a dyn Watch,
     ) -> Trials<'a, 'e> {
-        Trials { search, screen, prefill, watch, looks: Vec::new() }
+        Trials { search, screen, prefill, watch, screened: Vec::new() }
     }
 
     /// Looks at what may help; `ranked` says which halves speak against the direction.
@@ -96,8 +96,8 @@ impl<'a, 'e> Trials<'a, 'e> {
     ///
     /// # Errors
     /// A failing decode.
-    pub fn look_closer(&mut self, candidate: &Candidate) -> Result<Screened> {
-        self.look(&candidate.halves, candidate.alpha, ALL)
+    pub fn try_on_all_prompts(&mut self, candidate: &Candidate) -> Result<Screened> {
+        self.try_candidate(&candidate.halves, candidate.alpha, ALL)
     }
 
     /// Every block once; the best few.
@@ -105,7 +105,7 @@ impl<'a, 'e> Trials<'a, 'e> {
         let probe = self.search.alpha.unwrap_or(PROBE);
         for (done, halves) in blocks.iter().enumerate() {
             self.watch.part("trying blocks", done, blocks.len());
-            self.look(halves, probe, COARSE)?;
+            self.try_candidate(halves, probe, COARSE)?;
         }
         let best = self.best().into_iter().map(|look| look.candidate.halves);
         Ok(best.take(PROMISING).collect())
@@ -114,11 +114,11 @@ impl<'a, 'e> Trials<'a, 'e> {
     /// One set of halves at several strengths.
     fn strengths(&mut self, halves: &[Half]) -> Result<()> {
         if let Some(alpha) = self.search.alpha {
-            return self.look(halves, alpha, MEDIUM).map(drop);
+            return self.try_candidate(halves, alpha, MEDIUM).map(drop);
         }
         let mut best = f64::NEG_INFINITY;
         for alpha in STRENGTHS {
-            let look = self.look(halves, alpha, MEDIUM)?;
+            let look = self.try_candidate(halves, alpha, MEDIUM)?;
             if self.over(&look) > 0.0 || self.merit(&look) < best - WORSE {
                 break;
             }
@@ -133,10 +133,10 @@ impl<'a, 'e> Trials<'a, 'e> {
         loop {
             let best = self.finalists();
             let hasty = best.into_iter().take(COMPARED).find(|set| {
-                self.looks.iter().any(|look| look.candidate == *set && look.n_benign < n_all)
+                self.screened.iter().any(|look| look.candidate == *set && look.n_benign < n_all)
             });
             match hasty {
-                Some(candidate) => self.look_closer(&candidate)?,
+                Some(candidate) => self.try_on_all_prompts(&candidate)?,
                 None => return Ok(()),
             };
         }
@@ -149,7 +149,7 @@ impl<'a, 'e> Trials<'a, 'e> {
         for set in sets.take(PARTED).collect::<Vec<Candidate>>() {
             for half in set.halves {
                 for factor in self.search.alpha.map_or(ALONE.to_vec(), |_| vec![1.0]) {
-                    let look = self.look(&[half], factor * set.alpha, MEDIUM)?;
+                    let look = self.try_candidate(&[half], factor * set.alpha, MEDIUM)?;
                     if self.over(&look) > 0.0 {
                         break;
                     }
@@ -188,7 +188,7 @@ impl<'a, 'e> Trials<'a, 'e> {
             let part = 2.0 / union.len() as f64;
             let shared = SHARED.map(|of| of * part * alone).to_vec();
             for alpha in self.search.alpha.map_or(shared, |given| vec![given]) {
-                self.look(&halves, alpha, MEDIUM)?;
+                self.try_candidate(&halves, alpha, MEDIUM)?;
             }
         }
         Ok(())
@@ -199,28 +199,28 @@ impl<'a, 'e> Trials<'a, 'e> {
         let best = self.finalists().into_iter().next();
         let Some(best) = best.filter(|_| self.search.alpha.is_none()) else { return Ok(()) };
         for factor in BETWEEN {
-            self.look(&best.halves, best.alpha * factor, ALL)?;
+            self.try_candidate(&best.halves, best.alpha * factor, ALL)?;
         }
         Ok(())
     }
 
-    fn look(&mut self, halves: &[Half], alpha: f64, step: usize) -> Result<Screened> {
+    fn try_candidate(&mut self, halves: &[Half], alpha: f64, step: usize) -> Result<Screened> {
         let candidate = Candidate { halves: halves.to_vec(), alpha };
         let n_benign = self.screen.n_benign().div_ceil(step);
         let seen = |one: &&Screened| one.candidate == candidate && one.n_benign >= n_benign;
-        if let Some(look) = self.looks.iter().find(seen) {
+        if let Some(look) = self.screened.iter().find(seen) {
             return Ok(look.clone());
         }
-        let look = self.screen.look(self.prefill, &candidate, step)?;
+        let look = self.screen.measure(self.prefill, &candidate, step)?;
         // A closer look replaces the one before.
-        self.looks.retain(|one| one.candidate != candidate);
-        self.looks.push(look.clone());
+        self.screened.retain(|one| one.candidate != candidate);
+        self.screened.push(look.clone());
         Ok(look)
     }
 
     /// Everything looked at, the best first.
     fn best(&self) -> Vec<Screened> {
-        let mut best = self.looks.clone();
+        let mut best = self.screened.clone();
         best.sort_by(|a, b| self.merit(b).total_cmp(&self.merit(a)));
         best
     }

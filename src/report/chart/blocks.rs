@@ -14,7 +14,7 @@ const BOTTOM: f64 = 178.0;
 
 /// A block's tensors.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Block {
+pub struct BlockValues {
     /// The block, from 0.
     pub block: u32,
     /// Names and numbers.
@@ -26,7 +26,7 @@ pub fn block_chart(
     title: &str,
     what: &str,
     tone: Tone,
-    (blocks, n_block): (&[Block], u32),
+    (blocks, n_block): (&[BlockValues], u32),
 ) -> Chart {
     let all = || blocks.iter().flat_map(|b| b.tensors.iter().map(move |t| (b.block, t)));
     let most = all().max_by(|a, b| a.1.1.total_cmp(&b.1.1));
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn every_tensor_is_a_dash() {
-        let block = |block, high| Block {
+        let block = |block, high| BlockValues {
             block,
             tensors: vec![(format!("blk.{block}.a"), 0.0), (format!("blk.{block}.b"), high)],
         };

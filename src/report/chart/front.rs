@@ -25,14 +25,14 @@ pub struct Dot {
     /// KL to the unrepaired model, nats.
     pub kl_nats: f64,
     /// What it is in the search.
-    pub kind: Kind,
+    pub kind: DotKind,
     /// No other one beats it.
     pub on_front: bool,
 }
 
 /// What a candidate is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum DotKind {
     /// The model before the repair.
     Unrepaired,
     /// It was taken.
@@ -63,7 +63,7 @@ pub fn front_chart(title: &str, dots: &[Dot], limit: f64) -> Chart {
     }
     // The chosen one last: nothing lies on it.
     for chosen in [false, true] {
-        for dot in dots.iter().filter(|d| (d.kind == Kind::Chosen) == chosen) {
+        for dot in dots.iter().filter(|d| (d.kind == DotKind::Chosen) == chosen) {
             draw(&mut chart, (x.at(dot.x), y.at(dot.y)), dot);
         }
     }
@@ -72,20 +72,20 @@ pub fn front_chart(title: &str, dots: &[Dot], limit: f64) -> Chart {
 }
 
 fn summary(dots: &[Dot], limit: f64) -> String {
-    let chosen = dots.iter().find(|d| d.kind == Kind::Chosen).map_or_else(
+    let chosen = dots.iter().find(|d| d.kind == DotKind::Chosen).map_or_else(
         || "none was chosen".to_owned(),
         |d| format!("chosen: {} with {:.0} % and {:.0} % refused", d.name, d.y, d.x),
     );
-    let n = dots.iter().filter(|d| d.kind != Kind::Unrepaired).count();
+    let n = dots.iter().filter(|d| d.kind != DotKind::Unrepaired).count();
     format!("{n} candidates; at most {limit:.0} % of harmless prompts may be refused; {chosen}")
 }
 
 fn draw(chart: &mut Chart, place: (f64, f64), dot: &Dot) {
     let (mark, class, r) = match dot.kind {
-        Kind::Unrepaired => (Tone::Compressed.mark(), "variant", 5.0),
-        Kind::Chosen => (Tone::Repaired.mark(), "repaired", 6.0),
-        Kind::Allowed => (Mark::Circle, "repaired open", 4.5),
-        Kind::OverBudget => (Mark::Cross, "quiet", 4.5),
+        DotKind::Unrepaired => (Tone::Compressed.mark(), "variant", 5.0),
+        DotKind::Chosen => (Tone::Repaired.mark(), "repaired", 6.0),
+        DotKind::Allowed => (Mark::Circle, "repaired open", 4.5),
+        DotKind::OverBudget => (Mark::Cross, "quiet", 4.5),
     };
     let tip = format!(
         "{}: {:.0} % and {:.0} % refused, KL {}",
@@ -99,7 +99,7 @@ fn draw(chart: &mut Chart, place: (f64, f64), dot: &Dot) {
 
 /// Names of the two points that matter, beside them; one above the other where they meet.
 fn labels(chart: &mut Chart, x: &Scale, y: &Scale, dots: &[Dot]) {
-    let named = dots.iter().filter(|d| matches!(d.kind, Kind::Unrepaired | Kind::Chosen));
+    let named = dots.iter().filter(|d| matches!(d.kind, DotKind::Unrepaired | DotKind::Chosen));
     let mut taken: Vec<f64> = Vec::new();
     for dot in named {
         let name = fitted(&dot.name, 170.0);
@@ -135,7 +135,8 @@ mod tests {
             kind,
             on_front: true,
         };
-        let svg = front_chart("Front", &[dot(20.0, Kind::Allowed), dot(80.0, Kind::Chosen)], 7.0);
+        let svg =
+            front_chart("Front", &[dot(20.0, DotKind::Allowed), dot(80.0, DotKind::Chosen)], 7.0);
         let svg = svg.file();
         assert_eq!(svg.matches("class=\"mark").count(), 2);
         assert_eq!(svg.matches("class=\"mark repaired\"").count(), 1);

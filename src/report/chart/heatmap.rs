@@ -38,16 +38,16 @@ pub fn heatmap(heat: &Heat<'_>) -> Chart {
     let limit = heat.limit.unwrap_or(greatest).max(f64::MIN_POSITIVE);
     let mut chart = Chart::new(heat.title, &summary(heat, n_pos), width, height);
     chart.text((0.0, 12.0), Anchor::Start, "muted", "position");
-    for behind in 0..n_pos {
-        let y = TOP + behind as f64 * CELL_HEIGHT + CELL_HEIGHT / 2.0 + 4.0;
-        let position = format!("−{}", behind + 1);
+    for from_end in 0..n_pos {
+        let y = TOP + from_end as f64 * CELL_HEIGHT + CELL_HEIGHT / 2.0 + 4.0;
+        let position = format!("−{}", from_end + 1);
         chart.text((LEFT - 8.0, y), Anchor::End, "muted", &position);
     }
     for (layer, row) in heat.cells.iter().enumerate() {
         let x = LEFT + layer as f64 * cell;
-        for (behind, value) in row.iter().enumerate() {
-            let place = (x, TOP + behind as f64 * CELL_HEIGHT);
-            let tip = tip(layer, behind, *value);
+        for (from_end, value) in row.iter().enumerate() {
+            let place = (x, TOP + from_end as f64 * CELL_HEIGHT);
+            let tip = tip(layer, from_end, *value);
             draw_cell(&mut chart, place, (cell, CELL_HEIGHT), value.map(|v| v / limit), &tip);
         }
         if layer % NUMBERED == 0 {
@@ -56,8 +56,8 @@ pub fn heatmap(heat: &Heat<'_>) -> Chart {
         }
     }
     if let Some((layer, position)) = heat.chosen {
-        let behind = f64::from(-1 - position);
-        let place = (LEFT + layer as f64 * cell, TOP + behind * CELL_HEIGHT);
+        let from_end = f64::from(-1 - position);
+        let place = (LEFT + layer as f64 * cell, TOP + from_end * CELL_HEIGHT);
         chart.rect(place, (cell, CELL_HEIGHT), "frame", None, "");
     }
     let middle = LEFT + n_layer * cell / 2.0;
@@ -78,9 +78,9 @@ fn summary(heat: &Heat<'_>, n_pos: usize) -> String {
     text
 }
 
-fn tip(layer: usize, behind: usize, value: Option<f64>) -> String {
+fn tip(layer: usize, from_end: usize, value: Option<f64>) -> String {
     let number = value.map_or_else(|| "not evaluated".into(), three);
-    format!("layer {layer}, position −{}: {number}", behind + 1)
+    format!("layer {layer}, position −{}: {number}", from_end + 1)
 }
 
 /// `share` of the full colour, -1 to 1.

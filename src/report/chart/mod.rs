@@ -16,15 +16,15 @@ mod slopes;
 mod values;
 
 pub use alphas::{Strength, alpha_chart};
-pub use blocks::{Block, block_chart};
+pub use blocks::{BlockValues, block_chart};
 pub use draw::Chart;
-pub use front::{Dot, Kind, front_chart};
+pub use front::{Dot, DotKind, front_chart};
 pub use heatmap::{Heat, heatmap};
 pub use lines::{Series, line_chart};
 pub use marks::Tone;
-pub use rates::{Bar, Group, rate_chart};
+pub use rates::{Bar, BarGroup, rate_chart};
 pub use slopes::{Slope, slope_chart};
-pub use values::{Value, value_chart};
+pub use values::{NamedValue, value_chart};
 
 /// Colours and strokes of every chart.
 pub(super) const STYLE: &str = include_str!("chart.css");

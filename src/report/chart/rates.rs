@@ -27,7 +27,7 @@ pub struct Bar {
 
 /// Bars that belong together, as a model and its repair.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Group {
+pub struct BarGroup {
     /// Their name, over them; empty for none.
     pub name: String,
     /// The bars.
@@ -35,9 +35,9 @@ pub struct Group {
 }
 
 /// Draws them.
-pub fn rate_chart(title: &str, what: &str, groups: &[Group]) -> Chart {
-    let heading = |group: &Group| if group.name.is_empty() { 0.0 } else { HEADING };
-    let height_of = |group: &Group| heading(group) + ROW * group.bars.len() as f64 + GAP;
+pub fn rate_chart(title: &str, what: &str, groups: &[BarGroup]) -> Chart {
+    let heading = |group: &BarGroup| if group.name.is_empty() { 0.0 } else { HEADING };
+    let height_of = |group: &BarGroup| heading(group) + ROW * group.bars.len() as f64 + GAP;
     let bottom = TOP + groups.iter().map(height_of).sum::<f64>();
     let x = Scale::linear((0.0, 100.0), (LEFT, RIGHT));
     let mut chart = Chart::new(title, &summary(what, groups), WIDTH, bottom + 42.0);
@@ -60,8 +60,8 @@ pub fn rate_chart(title: &str, what: &str, groups: &[Group]) -> Chart {
     chart
 }
 
-fn summary(what: &str, groups: &[Group]) -> String {
-    let of = |group: &Group| {
+fn summary(what: &str, groups: &[BarGroup]) -> String {
+    let of = |group: &BarGroup| {
         let bars = group.bars.iter().map(|bar| {
             let number = bar.rate.as_ref().map_or_else(|| "not measured".into(), percent);
             format!("{} {number}", bar.label)
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn every_bar_has_its_interval_and_a_missing_one_is_said() {
         let bar = |label: &str, tone, rate| Bar { label: label.into(), tone, rate };
-        let group = Group {
+        let group = BarGroup {
             name: "wanda".into(),
             bars: vec![
                 bar("compressed", Tone::Compressed, Some(wilson(67, 100))),

@@ -13,7 +13,7 @@ const ROW: f64 = 18.0;
 
 /// A thing and its number.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Value {
+pub struct NamedValue {
     /// What it is.
     pub name: String,
     /// Its number.
@@ -21,7 +21,7 @@ pub struct Value {
 }
 
 /// Draws `values` around `meant`; the axis reaches a fifth to each side, or as far as they do.
-pub fn value_chart(title: &str, what: &str, values: &[Value], meant: f64) -> Chart {
+pub fn value_chart(title: &str, what: &str, values: &[NamedValue], meant: f64) -> Chart {
     let off = values.iter().map(|v| (v.value - meant).abs()).filter(|off| off.is_finite());
     let off = off.fold(meant.abs() / 5.0, f64::max) * 1.1;
     let longest = values.iter().map(|v| width_of(&v.name)).fold(0.0, f64::max);
@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn every_value_is_drawn_against_the_one_that_was_meant() {
-        let value = |value| Value { name: "blk.18.attn_output.weight".into(), value };
+        let value = |value| NamedValue { name: "blk.18.attn_output.weight".into(), value };
         let svg = value_chart("t", "alpha", &[value(2.97), value(f64::NAN)], 3.0).inline("i");
         assert!(svg.contains(">asked: 3</text>") && svg.contains(">2.970</text>"), "{svg}");
         assert_eq!(svg.matches("class=\"mark").count(), 2);

@@ -2,7 +2,7 @@
 
 use super::html::{Cell, Table, figure, figures, note, section};
 use crate::eval::asr::Outcome;
-use crate::report::chart::{Bar, Group, rate_chart};
+use crate::report::chart::{Bar, BarGroup, rate_chart};
 use crate::report::results::{ModelResult, Role};
 use crate::report::study::Study;
 use crate::report::text::{counts, mean_percent, percent_of};
@@ -78,14 +78,14 @@ fn charts(study: Study<'_>, attack: bool, what: &str) -> String {
 }
 
 /// The base, then each variant with its repair.
-fn groups(study: Study<'_>, set: &str, attack: bool) -> Vec<Group> {
+fn groups(study: Study<'_>, set: &str, attack: bool) -> Vec<BarGroup> {
     let bar = |model: &ModelResult| Bar {
         label: role_text(model.role).into(),
         tone: model.role.into(),
         rate: model.rate(set, attack),
     };
-    let base = study.base().map(|m| Group { name: String::new(), bars: vec![bar(m)] });
-    let variants = study.variants().into_iter().map(|v| Group {
+    let base = study.base().map(|m| BarGroup { name: String::new(), bars: vec![bar(m)] });
+    let variants = study.variants().into_iter().map(|v| BarGroup {
         name: v.compressed.name.clone(),
         bars: [Some(v.compressed), v.repaired].into_iter().flatten().map(bar).collect(),
     });

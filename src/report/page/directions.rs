@@ -82,9 +82,9 @@ fn cell_of(layer: usize, position: i32) -> Option<(usize, usize)> {
 fn bypass_cells(scores: &[CellScores]) -> Vec<Vec<Option<f64>>> {
     let placed = || scores.iter().filter_map(|s| Some((cell_of(s.layer, s.position)?, s.bypass)));
     let n_layer = placed().map(|((layer, _), _)| layer + 1).max().unwrap_or(0);
-    let n_pos = placed().map(|((_, behind), _)| behind + 1).max().unwrap_or(0);
+    let n_pos = placed().map(|((_, from_end), _)| from_end + 1).max().unwrap_or(0);
     let mut cells = vec![vec![None; n_pos]; n_layer];
-    placed().for_each(|((layer, behind), bypass)| cells[layer][behind] = bypass);
+    placed().for_each(|((layer, from_end), bypass)| cells[layer][from_end] = bypass);
     cells
 }
 
@@ -190,8 +190,8 @@ fn cosine_figure(study: Study<'_>, role: Role, id: &str, title: &str) -> Option<
     let compared = models.iter().filter_map(|m| Some((*m, m.comparison.as_ref()?)));
     let compared: Vec<_> = compared.filter(|(_, c)| !c.cells.is_empty()).collect();
     let (layer, position) = compared.first().map(|(_, c)| (c.layer.1, c.position.1))?;
-    let behind = (-1 - position).max(0) as usize;
-    let at = |cells: &[Option<f64>]| cells.get(behind).copied().flatten();
+    let from_end = (-1 - position).max(0) as usize;
+    let at = |cells: &[Option<f64>]| cells.get(from_end).copied().flatten();
     let series: Vec<Series> = compared
         .iter()
         .map(|(m, c)| Series {

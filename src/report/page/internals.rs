@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use super::html::{Cell, Table, details, figure, figures, note, paragraph, section};
 use crate::eval::interval::Rate;
-use crate::report::chart::{Block, Strength, Tone, Value, alpha_chart, block_chart, value_chart};
+use crate::report::chart::{
+    BlockValues, NamedValue, Strength, Tone, alpha_chart, block_chart, value_chart,
+};
 use crate::report::results::{ModelResult, RepairResult, WeightChange};
 use crate::report::search::{AnsweredReport, CountsReport, SearchReport};
 use crate::report::study::{Study, Variant};
@@ -192,11 +194,11 @@ fn tensors(repair: &RepairResult, i: usize) -> String {
             Cell::number(&format!("{:.4}", t.own_noise)),
         ]);
     }
-    let value = |t: &crate::report::results::EditedTensor| Value {
+    let value = |t: &crate::report::results::EditedTensor| NamedValue {
         name: t.name.trim_end_matches(".weight").to_owned(),
         value: t.realised_alpha,
     };
-    let values: Vec<Value> = repair.tensors.iter().map(value).collect();
+    let values: Vec<NamedValue> = repair.tensors.iter().map(value).collect();
     let chart = value_chart(
         "Realised alpha by tensor",
         "realised alpha",
@@ -240,8 +242,8 @@ fn weight_figure(model: &ModelResult, (tone, n_block): (Tone, u32), i: usize) ->
             blocks.entry(block).or_default().push((tensor.clone(), *relative));
         }
     }
-    let blocks = blocks.into_iter().map(|(block, tensors)| Block { block, tensors });
-    let blocks: Vec<Block> = blocks.collect();
+    let blocks = blocks.into_iter().map(|(block, tensors)| BlockValues { block, tensors });
+    let blocks: Vec<BlockValues> = blocks.collect();
     let mut table = Table::new("Weight change by tensor", &["tensor", ">|B − A| / |A|"]);
     for w in &model.weights {
         table.row(vec![Cell::code(&w.tensor), Cell::three_or(Some(w.relative), "not finite")]);
