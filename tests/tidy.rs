@@ -34,7 +34,6 @@ const LAYERS: [&str; 17] = [
     "numeric",
 ];
 
-
 /// A source file; `path` is relative to the repository, with `/` between its parts.
 struct Source {
     path: String,

@@ -134,9 +134,7 @@ pub enum Error {
         expected: f64,
     },
     /// llama.cpp would abort on an adapter for this matrix.
-    #[error(
-        "llama.cpp takes no adapter for {name}, an NVFP4 matrix with a scale of its own"
-    )]
+    #[error("llama.cpp takes no adapter for {name}, an NVFP4 matrix with a scale of its own")]
     NoAdapter {
         /// The matrix.
         name: String,
