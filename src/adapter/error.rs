@@ -8,51 +8,119 @@ use crate::{gguf, quant};
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Everything that can go wrong with an adapter.
-#[allow(missing_docs)] // the sentence of each variant is its documentation
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Of the file.
     #[error("{0}")]
     Gguf(#[from] gguf::Error),
+    /// Of its values.
     #[error("{0}")]
     Quant(#[from] quant::Error),
+    /// An error with the file that it is about.
     #[error("{}: {source}", path.display())]
-    InFile { path: PathBuf, source: Box<Error> },
+    InFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<Error>,
+    },
+    /// The keys say that the file is something else.
     #[error(
         "not a LoRA adapter: key '{key}' is '{found}', expected '{expected}'\n\
          hint: convert it with llama.cpp's convert_lora_to_gguf.py"
     )]
-    NotAnAdapter { key: &'static str, found: String, expected: &'static str },
+    NotAnAdapter {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        found: String,
+        /// The value that adapters have.
+        expected: &'static str,
+    },
+    /// An adapter that llama.cpp switches on within a text (aLoRA).
     #[error(
         "the adapter acts only after its invocation tokens ({key}), expected one that acts on \
          every token\n\
          hint: folded into the weights it would act everywhere; llama.cpp applies it as it runs"
     )]
-    Activated { key: &'static str },
+    Activated {
+        /// The key.
+        key: &'static str,
+    },
+    /// A key that may change what the adapter does.
     #[error(
         "the adapter has the key '{key}', which aird does not know: what it changes would be lost\n\
          hint: a newer aird may know it"
     )]
-    UnknownKey { key: String },
+    UnknownKey {
+        /// The key.
+        key: String,
+    },
+    /// The adapter was made for another kind of model.
     #[error("the adapter is for architecture '{adapter}', the model is '{model}'")]
-    OtherArchitecture { adapter: String, model: String },
+    OtherArchitecture {
+        /// The adapter's architecture.
+        adapter: String,
+        /// The model's architecture.
+        model: String,
+    },
+    /// A tensor is neither factor of a pair.
     #[error("adapter tensor '{name}' ends in neither .lora_a nor .lora_b")]
-    UnknownSuffix { name: String },
+    UnknownSuffix {
+        /// The tensor.
+        name: String,
+    },
+    /// One factor of a pair is missing.
     #[error("adapter tensor '{name}' has no partner '{missing}'")]
-    NoPartner { name: String, missing: String },
+    NoPartner {
+        /// The tensor.
+        name: String,
+        /// The missing tensor.
+        missing: String,
+    },
+    /// The model lacks a tensor that the adapter changes.
     #[error("adapter tensor '{name}' is for a tensor that the model does not have")]
-    NoSuchTensor { name: String },
+    NoSuchTensor {
+        /// The tensor.
+        name: String,
+    },
+    /// The factors do not multiply to the shape of the model's tensor.
     #[error(
         "adapter for '{name}' has A [{a}] and B [{b}], which do not fit the model's [{model}]\n\
          hint: the adapter may be for a model of another size"
     )]
-    Shape { name: String, a: String, b: String, model: String },
+    Shape {
+        /// The tensor.
+        name: String,
+        /// Shape of A, inputs first.
+        a: String,
+        /// Shape of B.
+        b: String,
+        /// Shape of the model's tensor.
+        model: String,
+    },
+    /// A factor holds a value that no sum survives.
     #[error("adapter tensor '{name}' holds a NaN or an infinity at element {index}")]
-    NotFinite { name: String, index: u64 },
+    NotFinite {
+        /// The tensor.
+        name: String,
+        /// The element, from 0.
+        index: u64,
+    },
+    /// The file changes nothing.
     #[error("the adapter holds no pair of lora_a and lora_b")]
     Empty,
+    /// A merged weight is too large for its type.
     #[error(
         "'{name}' does not fit into {ty}: its element {index} becomes infinite\n\
          hint: --type bf16 or --type f32 hold larger numbers"
     )]
-    Overflow { name: String, ty: gguf::GgmlType, index: u64 },
+    Overflow {
+        /// The tensor.
+        name: String,
+        /// The type.
+        ty: gguf::GgmlType,
+        /// The element, from 0.
+        index: u64,
+    },
 }

@@ -8,62 +8,150 @@ use crate::{gguf, llama, prompts, report, verbs};
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Everything that can go wrong.
-#[allow(missing_docs)] // the sentence of each variant is its documentation
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Of a model file.
     #[error("{0}")]
     Gguf(#[from] gguf::Error),
+    /// Of llama.cpp.
     #[error("{0}")]
     Llama(#[from] llama::Error),
+    /// Of prompts.
     #[error("{0}")]
     Prompts(#[from] prompts::Error),
+    /// Of the report.
     #[error("{0}")]
     Report(#[from] report::Error),
+    /// Of a verb that the study calls itself.
     #[error("{0}")]
     Verb(#[from] verbs::Error),
 
+    /// A file or folder of the run.
     #[error("{}: cannot {verb}: {source}", path.display())]
-    Disk { path: PathBuf, verb: &'static str, source: std::io::Error },
+    Disk {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried.
+        verb: &'static str,
+        /// What went wrong.
+        source: std::io::Error,
+    },
+    /// The recipe is not TOML.
     #[error("{}: {}", path.display(), said.trim_end())]
-    Toml { path: PathBuf, said: String },
+    Toml {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        said: String,
+    },
+    /// A key that recipes do not have.
     #[error("recipe: {within}: there is no key '{key}', expected some of {expected}{hint}")]
-    UnknownKey { within: String, key: String, expected: String, hint: String },
+    UnknownKey {
+        /// The table of the recipe.
+        within: String,
+        /// The key.
+        key: String,
+        /// What is expected.
+        expected: String,
+        /// The nearest known key, as a hint.
+        hint: String,
+    },
+    /// An option that the study sets itself.
     #[error("recipe: {within}: {key} is the study's own to set\nhint: leave it out")]
-    Reserved { within: String, key: String },
+    Reserved {
+        /// The table of the recipe.
+        within: String,
+        /// The key.
+        key: String,
+    },
+    /// A value of the wrong kind.
     #[error("recipe: {within}: {key} is {found}, expected {expected}")]
-    Value { within: String, key: String, found: String, expected: String },
+    Value {
+        /// The table of the recipe.
+        within: String,
+        /// The key.
+        key: String,
+        /// The value.
+        found: String,
+        /// What is expected.
+        expected: String,
+    },
+    /// A key that recipes must have.
     #[error("recipe: {within}: {key} is missing, expected {expected}")]
-    MissingKey { within: String, key: &'static str, expected: &'static str },
+    MissingKey {
+        /// The table of the recipe.
+        within: String,
+        /// The key.
+        key: &'static str,
+        /// What is expected.
+        expected: &'static str,
+    },
+    /// The options of a step do not go together.
     #[error("recipe: {within}: {said}")]
-    Options { within: String, said: String },
+    Options {
+        /// The table of the recipe.
+        within: String,
+        /// What is wrong with it.
+        said: String,
+    },
+    /// The recipe as a whole.
     #[error("recipe: {what}")]
-    Recipe { what: String },
+    Recipe {
+        /// What is wrong.
+        what: String,
+    },
+    /// A change of the recipe on the command line.
     #[error("--set {text}: {what}")]
-    Set { text: String, what: String },
+    Set {
+        /// The change.
+        text: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// Files that the recipe names.
     #[error(
         "the recipe names files that are not there: {}\n\
          hint: relative paths begin at the recipe's folder or at the current one",
         names(files)
     )]
-    MissingFiles { files: Vec<PathBuf> },
+    MissingFiles {
+        /// The files.
+        files: Vec<PathBuf>,
+    },
+    /// The folder is not that of a run.
     #[error(
         "{} holds other things, expected a run's folder or none\n\
          hint: name a new folder; a run begins in an empty one and goes on in its own",
         path.display()
     )]
-    OtherFolder { path: PathBuf },
+    OtherFolder {
+        /// The file or folder.
+        path: PathBuf,
+    },
+    /// A run needs a folder.
     #[error("there is no folder for the run")]
     NoFolder,
+    /// The host lends no program to run steps in.
     #[error("a study runs aird as other processes, and no program is given for them")]
     NoProgram,
+    /// The recipe lies where the run keeps its own.
     #[error(
         "{} is the input itself, and would be written over\n\
          hint: run a copy of it that lies outside the run's folder",
         path.display()
     )]
-    RecipeInRun { path: PathBuf },
+    RecipeInRun {
+        /// The file or folder.
+        path: PathBuf,
+    },
+    /// A file of the run does not hold what it should.
     #[error("{}: {what}", path.display())]
-    File { path: PathBuf, what: String },
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
 }
 
 fn names(files: &[PathBuf]) -> String {
