@@ -70,10 +70,13 @@ impl Repair<'_> {
             let edited = self.edited(&model, edit)?;
             report.after_norms = self.after_norms(&model, edit);
             report.tensors = edited.iter().map(Into::into).collect();
-            let proof = (!self.request.dry_run).then(|| Proof::before(&model, &edited, self.host));
-            let (proof, step) = (proof.transpose()?, realised(step, setup.storage, &edited));
-            let (restored, proof) = (Vec::new(), proof.as_ref());
-            self.write(model, Change { restored, edited: &edited, proof, step })?
+            let proof = match self.request.dry_run {
+                true => None,
+                false => Some(Proof::before(&model, &edited, self.host)?),
+            };
+            let step = realised(step, setup.storage, &edited);
+            let restored = Vec::new();
+            self.write(model, Change { restored, edited: &edited, proof: proof.as_ref(), step })?
         };
         let Written { files, journals, in_history, computed_bytes } = written;
         Ok(EditReport { files, journals, in_history, computed_bytes, ..report })
