@@ -178,7 +178,7 @@ fn what_is_wrong_with_calibration_is_said() {
         (&["--data", text, "--ctx", "32"][..], "tokens, needed are 4096 (128 samples of 32)"),
         (&[][..], "--data is missing"),
         (&["--data", "builtin:c4"][..], "there is no builtin:c4"),
-        (&["--data", text, "--mask", "response"][..], "--mask response needs answers"),
+        (&["--data", text, "--mask", "response"][..], "leave --mask response out"),
         (&["--data", prompts, "--format", "align"][..], "0 of 2 prompts have an answer"),
         (&["--data", text, "--ctx", "1"][..], "--ctx at least 2"),
         (&["--data", text, "--ctx", "99999"][..], "the model was trained for"),

@@ -282,7 +282,7 @@ fn what_is_wrong_is_said_and_nothing_written() {
             "none",
         ),
         (&["--method", "magnitude", "--nm", "2"][..], 2, "expected N:M"),
-        (&["--method", "magnitude", "--sparsity", "0.5", "--blocks", "9-1"][..], 2, "as 0-9,12"),
+        (&["--method", "magnitude", "--sparsity", "0.5", "--blocks", "9-1"][..], 2, "e.g. 0-9,12"),
         (&["--method", "magnitude", "--sparsity", "0.5", "--blocks", "7"][..], 1, "no matrix"),
         (&["--method", "magnitude", "--sparsity", "0.5", "--include", "("][..], 2, "regex"),
     ] {

@@ -2,9 +2,8 @@
 
 use clap::builder::ValueHint;
 use clap::error::ErrorKind;
-use clap::{Arg, ArgAction, Command, CommandFactory};
+use clap::{Arg, ArgAction, Command};
 
-use super::Cli;
 use crate::study::{Kind, OptionInfo, Verbs};
 
 /// Parts of value names that may stand for files.
@@ -16,8 +15,8 @@ pub struct Definitions {
 }
 
 impl Definitions {
-    pub fn new() -> Definitions {
-        Definitions { command: Cli::command() }
+    pub fn new(command: Command) -> Definitions {
+        Definitions { command }
     }
 }
 
@@ -65,11 +64,14 @@ fn sentence(error: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
+    use crate::cli::Cli;
 
     #[test]
     fn options_are_those_of_the_help() {
-        let definitions = Definitions::new();
+        let definitions = Definitions::new(Cli::command());
         let of = |verb: &str, name: &str| {
             let found = definitions.options(verb).into_iter().find(|o| o.name == name);
             found.unwrap_or_else(|| panic!("{verb} has no --{name}"))
@@ -87,7 +89,7 @@ mod tests {
 
     #[test]
     fn what_does_not_parse_is_said_in_a_sentence() {
-        let definitions = Definitions::new();
+        let definitions = Definitions::new(Cli::command());
         let check = |words: &[&str]| {
             definitions.check(&words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>())
         };

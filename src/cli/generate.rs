@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use clap::{Args, Command, CommandFactory, Subcommand};
+use clap::{Args, Command, Subcommand};
 use clap_complete::Shell;
 
-use super::Cli;
 use super::paths::Verb;
 use super::ui::Ui;
 
@@ -32,13 +31,13 @@ enum What {
 impl Verb for Generate {
     fn run(self, ui: &Ui) -> Result<()> {
         match self.what {
-            What::Man { dir: None } => ui.print_exactly(&page(Cli::command())?),
+            What::Man { dir: None } => ui.print_exactly(&page(ui.command())?),
             What::Man { dir: Some(dir) } => std::fs::create_dir_all(&dir)
-                .and_then(|()| clap_mangen::generate_to(Cli::command(), &dir))
+                .and_then(|()| clap_mangen::generate_to(ui.command(), &dir))
                 .with_context(|| format!("cannot write man pages in {}", dir.display())),
             What::Completions { shell } => {
                 let mut script = Vec::new();
-                clap_complete::generate(shell, &mut Cli::command(), "aird", &mut script);
+                clap_complete::generate(shell, &mut ui.command(), "aird", &mut script);
                 ui.print_exactly(&String::from_utf8_lossy(&script))
             }
         }

@@ -41,7 +41,7 @@ mod undo;
 mod verify;
 
 use anyhow::{Result, bail};
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 
 pub use exit::exit_code_of;
 use ui::Ui;
@@ -106,7 +106,7 @@ impl Cli {
     /// # Errors
     /// Whatever went wrong, to be printed by [`exit_code_of`].
     pub fn run(self) -> Result<()> {
-        let ui = Ui::new(self.quiet, self.verbose)?;
+        let ui = Ui::new(self.quiet, self.verbose, Cli::command)?;
         match self.verb {
             Verb::Inspect(verb) => paths::run(verb, &ui),
             Verb::Diff(verb) => paths::run(verb, &ui),

@@ -27,8 +27,8 @@ pub struct Study {
         value_parser = output_path()
     )]
     output: Option<PathBuf>,
-    /// Change the recipe: a dotted key, e.g. attacks.limit=8 or variant.NAME.prune.sparsity=0.4; may
-    /// be given several times.
+    /// Change the recipe: a dotted key, e.g. attacks.limit=8 or variant.NAME.prune.sparsity=0.4;
+    /// may be given several times.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<Override>,
     /// Models that stay in the end: none, repaired or all.
@@ -57,7 +57,7 @@ impl Verb for Study {
             keep: self.keep_models,
             engine: self.engine.options(),
         };
-        let verbs = Definitions::new();
+        let verbs = Definitions::new(ui.command());
         if self.dry_run {
             let report = dry_run(&request, &verbs, ui)?;
             return ui.report(self.json, &report, || report.text());

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
+use clap::Command;
 use clap::builder::styling::{AnsiColor, Style};
 use serde::Serialize;
 
@@ -26,11 +27,12 @@ pub struct Ui {
     verbose: u8,
     interrupted: Arc<AtomicBool>,
     progress: Progress,
+    command: fn() -> Command,
 }
 
 impl Ui {
-    /// Listens for signals (see `signals.rs`) and starts the threads that rows are worked on by.
-    pub fn new(quiet: bool, verbose: u8) -> Result<Ui> {
+    /// `command` is the definition of the command line. Listens for signals (see `signals.rs`) and starts the threads that rows are worked on by.
+    pub fn new(quiet: bool, verbose: u8, command: fn() -> Command) -> Result<Ui> {
         let interrupted = Arc::new(AtomicBool::new(false));
         signals::listen(Arc::clone(&interrupted)).context(
             "cannot start a thread to listen for signals\n\
@@ -40,7 +42,7 @@ impl Ui {
         if verbose >= 2 {
             llama::set_loud(|line| complain(shown_lines(line)));
         }
-        Ok(Ui { quiet, verbose, interrupted, progress: Progress::new(quiet) })
+        Ok(Ui { quiet, verbose, interrupted, progress: Progress::new(quiet), command })
     }
 
     /// Prints a result. Names and values in it come from files: whatever steers a terminal is
@@ -104,6 +106,11 @@ impl Ui {
         let text = shown_lines(&text.to_string());
         let warn = || complain(format_args!("{YELLOW}warning:{YELLOW:#} {text}\n"));
         self.progress.aside(warn);
+    }
+
+    /// The definition of the whole command line.
+    pub fn command(&self) -> Command {
+        (self.command)()
     }
 
     /// Set once the user asked to stop.
