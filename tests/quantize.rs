@@ -162,11 +162,7 @@ fn what_is_wrong_is_said_and_nothing_written() {
         (&["--method", "int8", "--type", "q4_0"][..], 1, "write q8_0, not Q4_0"),
         (&["--method", "rtn", "--type", "q4_0", "--faithful"][..], 1, "about --method awq"),
         (&["--method", "rtn", "--type", "f32"][..], 1, "nothing to quantize"),
-        (
-            &["--method", "rtn", "--type", "q4_0", "--type-for", "x"][..],
-            2,
-            "expected REGEX=TYPE",
-        ),
+        (&["--method", "rtn", "--type", "q4_0", "--type-for", "x"][..], 2, "expected REGEX=TYPE"),
     ] {
         let output = quantize(&path, &out, arguments);
         assert_eq!(output.status.code(), Some(code), "{arguments:?}");

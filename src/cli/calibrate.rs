@@ -26,7 +26,7 @@ pub struct Calibrate {
     /// Replace STATS if it exists.
     #[arg(long)]
     force: bool,
-    /// Go on where an interrupted run left STATS.partial.
+    /// Continue an interrupted run from STATS.partial.
     #[arg(long)]
     resume: bool,
     #[command(flatten)]

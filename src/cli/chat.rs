@@ -11,7 +11,7 @@ pub struct ChatArgs {
     /// A Jinja file in place of the model's own chat template, or "none" for the bare text.
     #[arg(long, value_name = "FILE|none")]
     pub chat_template: Option<String>,
-    /// A system prompt; without it the template's own default, if it has one.
+    /// A system prompt. Default: the template's own, if it has one.
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,
 }

@@ -14,9 +14,9 @@ use crate::verbs::diff::{KeyValue, Report, Request, run};
 /// Show which keys and tensors of two models differ, and by how much
 #[derive(Debug, Args)]
 pub struct Diff {
-    /// The one before.
+    /// The first model.
     a: PathBuf,
-    /// The one after.
+    /// The second model.
     b: PathBuf,
     /// Print the report as JSON.
     #[arg(long)]

@@ -23,7 +23,7 @@ pub struct FindDirection {
     /// Prompts that an aligned model refuses; default: aird's own.
     #[arg(long, value_name = "FILE")]
     harmful: Option<PathBuf>,
-    /// Prompts that it answers; default: aird's own.
+    /// Prompts that an aligned model answers; default: aird's own.
     #[arg(long, value_name = "FILE")]
     harmless: Option<PathBuf>,
     /// The field or column of those files that holds the prompt.
@@ -53,7 +53,7 @@ pub struct FindDirection {
     /// Take this layer, without a selection.
     #[arg(long, requires = "position", conflicts_with_all = ["exhaustive", "strict"])]
     layer: Option<usize>,
-    /// And this position; -1 is the prompt's last token.
+    /// Take this position, with --layer; -1 is the prompt's last token.
     #[arg(long, requires = "layer", allow_negative_numbers = true, value_name = "I")]
     position: Option<i32>,
     /// Write the candidates of all prompts, unfiltered, and choose none.

@@ -50,10 +50,10 @@ use ui::Ui;
 #[derive(Debug, Parser)]
 #[command(name = "aird", version, propagate_version = true, max_term_width = 100)]
 pub struct Cli {
-    /// Say only what went wrong.
+    /// Print only errors and warnings.
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
-    /// Say more; twice for llama.cpp's own log.
+    /// Print more; -vv also prints llama.cpp's log.
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
     #[command(subcommand)]

@@ -21,7 +21,7 @@ use crate::verbs::prune::{Report, Request, Scoring, WeightChoice, run};
 pub struct Prune {
     /// A GGUF file; any shard of a split one.
     model: PathBuf,
-    /// How weights are judged.
+    /// How weights are chosen.
     #[arg(long, value_enum)]
     method: MethodArg,
     /// Part of the weights that become zero, between 0 and 1.
@@ -33,7 +33,7 @@ pub struct Prune {
         required_unless_present = "nm"
     )]
     sparsity: Option<f64>,
-    /// Zero N of each M consecutive inputs, as 2:4. No current runtime is faster for it.
+    /// Zero N of each M consecutive inputs, e.g. 2:4. No current runtime is faster for it.
     #[arg(long, value_name = "N:M", value_parser = parse_nm, allow_hyphen_values = true)]
     nm: Option<(usize, usize)>,
     /// How the sparsity is spread over blocks: owl prunes blocks with many outliers less.
@@ -65,7 +65,8 @@ enum MethodArg {
     Wanda,
     /// By relative size times the root of the input; needs statistics.
     Ria,
-    /// By the loss that remains once the other weights are adjusted, as they are; needs --data.
+    /// By the loss that remains after the other weights are adjusted, which they are; needs
+    /// --data.
     #[value(name = "sparsegpt")]
     SparseGpt,
 }

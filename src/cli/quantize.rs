@@ -60,7 +60,7 @@ enum MethodArg {
     Int8,
     /// LLM.int8()'s integers: a scale a row.
     LlmInt8,
-    /// Column by column, what one loses made up for by those still to come; needs --data.
+    /// Column by column: later columns make up for the error of earlier ones; needs --data.
     Gptq,
     /// Rounded to the nearest, with --stats by importance.
     Rtn,

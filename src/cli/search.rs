@@ -20,7 +20,7 @@ use crate::verbs::search::{
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Search")]
 pub struct SearchArgs {
-    /// Held-out harmful prompts; default: aird's own. Those that aird asr evaluates on are others.
+    /// Held-out harmful prompts; default: aird's own. aird asr evaluates on other prompts.
     #[arg(long, value_name = "FILE")]
     harmful: Option<PathBuf>,
     /// Held-out harmless ones; default: aird's own, borderline ones among them, and for whole
@@ -31,7 +31,7 @@ pub struct SearchArgs {
     #[arg(long, value_name = "NAME")]
     field: Option<String>,
     /// False refusals that a repair may add, in points; degenerate answers likewise. With --aim
-    /// original as many as the original has.
+    /// original the original's own rate is the limit.
     #[arg(
         long,
         default_value_t = MAX_FALSE_REFUSAL,

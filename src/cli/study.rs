@@ -18,7 +18,7 @@ pub struct Study {
     /// What to do, as TOML; --example shows every key.
     #[arg(required_unless_present = "example")]
     recipe: Option<PathBuf>,
-    /// The folder for everything that comes of it; a run that was cut off goes on there.
+    /// The folder for all results; an interrupted run continues there.
     #[arg(
         short,
         long,

@@ -18,8 +18,7 @@ pub struct Tasks {
     /// the one before it as well: name a base, its pruned form and that one's repair in this order.
     #[arg(required = true)]
     models: Vec<PathBuf>,
-    /// Benchmarks, with commas between: rte, arc_challenge, arc_easy, boolq, winogrande,
-    /// hellaswag.
+    /// Benchmarks, separated by commas: rte, arc_challenge, arc_easy, boolq, winogrande, hellaswag.
     #[arg(long, value_delimiter = ',', value_name = "LIST", requires = "data_dir")]
     tasks: Vec<String>,
     /// The folder with their data.
@@ -47,7 +46,8 @@ pub struct Tasks {
     /// Windows of the text, at most.
     #[arg(long, default_value_t = usize::MAX, hide_default_value = true, value_name = "N")]
     chunks: usize,
-    /// Keep every item's scores here, and go on from there if cut off. A folder for each setting.
+    /// Keep every item's scores here, and continue from there if interrupted. Use one folder for
+    /// each setting.
     #[arg(long, value_name = "FOLDER")]
     results: Option<PathBuf>,
     /// Write results and samples as lm-evaluation-harness does, a folder for each model. They

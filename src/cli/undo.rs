@@ -10,11 +10,12 @@ use super::text::{bytes_text, counted};
 use super::ui::Ui;
 use crate::verbs::undo::{Action, Report, Request, run};
 
-/// Take an in-place repair back, byte for byte
+/// Undo an in-place repair, byte for byte
 ///
 /// The journal MODEL.aird-undo, which the repair left beside the model, holds what was there
-/// before. Undo puts that back, whatever became of the repair (done, cut off, killed), and removes
-/// the journal. It refuses if the model was replaced since. If it is cut off itself: run it again.
+/// before. Undo puts that back, whatever became of the repair (done, interrupted, killed), and
+/// removes the journal. It refuses if the model was replaced since. If undo itself is interrupted,
+/// run it again.
 ///
 /// A model that has several names in its folder (hard links) may be undone by any of them. From
 /// another folder only the name that was repaired leads to the journal.

@@ -16,7 +16,7 @@ use crate::verbs::verify::{Report, Request, run};
 pub struct Verify {
     /// A GGUF file; any shard of a split one.
     model: PathBuf,
-    /// Leave llama.cpp out.
+    /// Do not run the model in llama.cpp.
     #[arg(long)]
     quick: bool,
     /// Print the sha256 of each file.

@@ -93,7 +93,8 @@ impl FromStr for TypeFor {
 
     /// Of `REGEX=TYPE`.
     fn from_str(text: &str) -> Result<TypeFor, String> {
-        let (pattern, ty) = text.rsplit_once('=').ok_or("expected REGEX=TYPE, e.g. ffn_down=q6_k")?;
+        let (pattern, ty) =
+            text.rsplit_once('=').ok_or("expected REGEX=TYPE, e.g. ffn_down=q6_k")?;
         let pattern = Regex::new(pattern).map_err(|e| e.to_string())?;
         Ok(TypeFor { pattern, ty: parse_type(ty)? })
     }

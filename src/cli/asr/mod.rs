@@ -51,15 +51,16 @@ pub struct Asr {
     lora: Option<PathBuf>,
     #[command(flatten)]
     judge: JudgeArgs,
-    /// Keep the answers here, as MODEL.SET.jsonl; what is there already is not made again. A folder
-    /// for each setting: --ablate, --lora and the like make other answers under the same names.
+    /// Keep the answers here, as MODEL.SET.jsonl; what is there already is not made again. Use one
+    /// folder for each setting: --ablate, --lora and the like make other answers under the same
+    /// names.
     #[arg(long, value_name = "FOLDER")]
     transcripts: Option<PathBuf>,
-    /// Exit with 3 if this holds for any model, as vanilla.asr>0.2 or borderline.refusal>=0.1;
+    /// Exit with 3 if this holds for any model, e.g. vanilla.asr>0.2 or borderline.refusal>=0.1;
     /// may be given several times. What has no answer, or no verdict, counts as what is worse.
     #[arg(long, value_name = "EXPR")]
     fail_if: Vec<Gate>,
-    /// Write the answers as a page to read, harmful ones closed until clicked.
+    /// Write the answers as a page to read, harmful ones hidden until clicked.
     #[arg(long, value_name = "FILE", value_parser = output_path())]
     html: Option<PathBuf>,
     /// Replace the page if it exists.

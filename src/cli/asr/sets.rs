@@ -12,8 +12,8 @@ use crate::verbs::asr::{BenignSet, SetChoice};
 /// What is asked.
 #[derive(Debug, Args)]
 pub struct SetArgs {
-    /// Attacks, by commas: vanilla, adv-suffix, adv-decoding, adv-decoding-raw; all; none. Of them
-    /// only vanilla takes --system: the others have no system prompt.
+    /// Attacks, separated by commas: vanilla, adv-suffix, adv-decoding, adv-decoding-raw; all;
+    /// none. Only vanilla takes --system: the others have no system prompt.
     #[arg(long, default_value = "vanilla", value_delimiter = ',', value_name = "LIST")]
     attack: Vec<String>,
     /// Harmful prompts; default: the test part of aird's own.

@@ -37,7 +37,7 @@ use crate::verbs::repair::run;
 /// budget the tries are printed, nothing is written, and the exit code is 3.
 ///
 /// With --in-place the model's own file is changed, and aird undo takes that back byte for byte.
-/// With --lora no model is written but an adapter, for llama.cpp's --lora: the edit, or, with
+/// With --lora an adapter for llama.cpp's --lora is written instead of a model: the edit, or, with
 /// --reference, a correction of each matrix towards the original, of rank --rank.
 #[derive(Debug, Args)]
 #[command(
@@ -63,7 +63,7 @@ pub struct Repair {
         value_parser = output_path()
     )]
     keep_direction: Option<PathBuf>,
-    /// Blocks to edit, as 18 or 17,18:mlp; auto searches for them.
+    /// Blocks to edit, e.g. 18 or 17,18:mlp; auto searches for them.
     #[arg(long, default_value = "auto", value_name = "LIST|auto")]
     block: BlockArg,
     /// How much stronger: 1 doubles what a block writes along the direction. Above 0; auto
@@ -92,8 +92,8 @@ pub struct Repair {
         value_parser = output_path()
     )]
     output: Option<PathBuf>,
-    /// Change the model's own file, a journal for aird undo written first. What was changed is read
-    /// again and checked for the edit.
+    /// Change the model's own file, after a journal for aird undo is written. What was changed is
+    /// read again and checked for the edit.
     ///
     /// A link is followed: in a download cache it is the cache's own file that changes, for all who
     /// use it. A program that has the file mapped sees the change while it runs.
