@@ -1,5 +1,5 @@
-//! Many prompts read in few batches: the logits after each one's last token, and activations on
-//! the way. What all prompts begin with is decoded once a run, under the run's own hooks.
+//! Reads many prompts in few batches: the logits after each one's last token, and activations on
+//! the way. What all prompts begin with is decoded once per run, under the run's own hooks.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use super::hooks::Hooks;
 use super::session::{Input, Session, Size, prompt_inputs};
 use super::sites::Site;
 
-/// Tokens decoded at once.
+/// Tokens per decode.
 const N_BATCH: u32 = 512;
 /// Prompts in a batch, at most.
 const MAX_PARALLEL: u32 = 63;
@@ -56,7 +56,7 @@ impl LogitsReader for PromptsOnly<'_> {
     }
 }
 
-/// A context for reading prompts, for as many runs as one likes.
+/// A context for reading prompts, for any number of runs.
 pub struct Prefill<'e> {
     session: Session<'e>,
     n_tokens: u64,
@@ -69,8 +69,8 @@ impl<'e> Prefill<'e> {
     /// # Errors
     /// Not enough memory, or a model without a residual stream or a memory.
     pub fn new(engine: &'e Engine, longest: usize, parallel: u32) -> Result<Prefill<'e>> {
-        // llama.cpp cuts batches of several sequences for models that keep a state, in an order of
-        // its own: the rows that hooks see would be of other tokens.
+        // For models that keep a state, llama.cpp splits batches of several sequences and reorders
+        // the tokens: the rows that hooks see would belong to other tokens.
         let most = if engine.is_recurrent() { 1 } else { MAX_PARALLEL };
         let parallel = parallel.clamp(1, most);
         let n_batch = N_BATCH.min(parallel * longest as u32).max(longest as u32);
@@ -137,6 +137,11 @@ impl<'e> Prefill<'e> {
             Some(Reading { at, mut row, .. }) => {
                 let places = &places;
                 hooks.read(at, move |site, place, values| match places.borrow().get(&place) {
+                    // The prefix is decoded once and copied to each sequence (`llama_memory_seq_cp`
+                    // shares its cells). It ends before any prompt's last `n_last` tokens: a row
+                    // that is to be read must be decoded in that prompt's own sequence. The prefix
+                    // is decoded in every run again, because hooks may change activations and with
+                    // them its keys and values.
                     Some(&(prompt, from_end)) => row(site, prompt, from_end, values),
                     None => Ok(()),
                 })
@@ -150,6 +155,9 @@ impl<'e> Prefill<'e> {
             let mut inputs: Vec<Input> = Vec::new();
             places.borrow_mut().clear();
             while next < prompts.len() && self.fits(&inputs, prompts[next], next - first, shared) {
+                // Hooks know rows of a batch, callers know prompts: `places` maps the one to the
+                // other. The hook keeps a reference to it, so that it can be filled again for each
+                // batch.
                 let (rest, sequence) = (&prompts[next][shared..], (next - first) as u32);
                 let start = inputs.len();
                 self.session.share(self.keeper(), sequence);
@@ -178,8 +186,8 @@ impl<'e> Prefill<'e> {
         Ok(())
     }
 
-    /// Decodes `tokens` after those of the batch `under_way` where they are wanted, and forgets
-    /// them again.
+    /// Decodes `tokens` after the prompts of the batch `under_way` where they are wanted, and
+    /// forgets them again.
     fn go_on(
         &mut self,
         prompts: &[&[i32]],
