@@ -197,7 +197,7 @@ fn a_search_with_nothing_to_search_in_says_so() {
         (&["--alpha", "-1"][..], 2, "it does not remove a refusal direction"),
         (&["--alpha", "inf"][..], 2, "expected a number above 0"),
         (&["--block", "7"][..], 1, "blocks 0 to 1"),
-        (&["--block", "1:head"][..], 2, "expected one as 14 or 14:mlp"),
+        (&["--block", "1:head"][..], 2, "expected e.g. 14 or 14:mlp"),
         (&["--block", "1:mlp", "--parts", "attention"][..], 1, "leave nothing to edit"),
         (&["--alpha", "much"][..], 2, "expected a number above 0, or auto"),
         (&["--harmful", "missing.txt"][..], 1, "missing.txt"),

@@ -129,19 +129,20 @@ impl<'e> Prefill<'e> {
         let continuations = if self.is_recurrent { &[] } else { continuations };
         self.check(prompts)?;
         self.session.clear();
+        // Hooks see rows of a batch, callers know prompts: `places` maps rows to prompts. The hook
+        // holds a reference to it, and it is filled again for each batch.
         let places = RefCell::new(HashMap::<usize, (usize, usize)>::new());
         let n_last = reading.as_ref().map_or(0, |r| r.n_last);
+        // The prefix is decoded once and copied to each sequence (`seq_cp` of llama.cpp's
+        // `src/llama-kv-cache.cpp` shares its cells). It ends before the last `n_last` tokens of
+        // every prompt, because a row that is read must be in that prompt's own sequence. Each run
+        // decodes it again: hooks may change activations, and with them its keys and values.
         let shared = common_prefix(prompts).min(shortest(prompts).saturating_sub(n_last));
         let mut hooks = match reading {
             None => hooks,
             Some(Reading { at, mut row, .. }) => {
                 let places = &places;
                 hooks.read(at, move |site, place, values| match places.borrow().get(&place) {
-                    // The prefix is decoded once and copied to each sequence (`llama_memory_seq_cp`
-                    // shares its cells). It ends before any prompt's last `n_last` tokens: a row
-                    // that is to be read must be decoded in that prompt's own sequence. The prefix
-                    // is decoded in every run again, because hooks may change activations and with
-                    // them its keys and values.
                     Some(&(prompt, from_end)) => row(site, prompt, from_end, values),
                     None => Ok(()),
                 })
@@ -155,9 +156,6 @@ impl<'e> Prefill<'e> {
             let mut inputs: Vec<Input> = Vec::new();
             places.borrow_mut().clear();
             while next < prompts.len() && self.fits(&inputs, prompts[next], next - first, shared) {
-                // Hooks know rows of a batch, callers know prompts: `places` maps the one to the
-                // other. The hook keeps a reference to it, so that it can be filled again for each
-                // batch.
                 let (rest, sequence) = (&prompts[next][shared..], (next - first) as u32);
                 let start = inputs.len();
                 self.session.share(self.keeper(), sequence);

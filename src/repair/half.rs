@@ -1,4 +1,4 @@
-//! Halves of blocks, as people write them: `14` is a block, `14:mlp` its MLP alone.
+//! Halves of blocks as text: `14` is a block, `14:mlp` only its MLP.
 
 use crate::llama::graph::{Part, Writer};
 
@@ -23,9 +23,9 @@ const PARTS: [Part; 2] = [Part::Attention, Part::Mlp];
 /// The halves that `text` names: a block stands for both of `parts`.
 ///
 /// # Errors
-/// It names none; the sentence says what was expected.
+/// It names none; the message shows what was expected.
 pub fn parse_halves(text: &str, parts: &[Part]) -> Result<Vec<Half>, String> {
-    let wrong = || format!("'{text}' is no block, expected one as 14 or 14:mlp");
+    let wrong = || format!("'{text}' is not a block, expected e.g. 14 or 14:mlp");
     let (block, part) = match text.split_once(':') {
         None => (text, None),
         Some((block, part)) => (block, Some(part)),
@@ -66,7 +66,7 @@ mod tests {
         assert_eq!(halves_text(&all), ["3", "14:attention", "16:mlp"]);
         assert_eq!(parse_halves("3", &[Part::Mlp]).unwrap().len(), 1);
         for wrong in ["", "x", "3:", "3:head", "-1", ":mlp"] {
-            assert!(halves(wrong).unwrap_err().contains("expected one as 14 or 14:mlp"), "{wrong}");
+            assert!(halves(wrong).unwrap_err().contains("expected e.g. 14 or 14:mlp"), "{wrong}");
         }
     }
 }
