@@ -51,7 +51,7 @@ pub(super) fn clear() {
 pub(super) fn last_errors() -> String {
     let lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
     let words: Vec<&str> = lines.iter().map(String::as_str).collect();
-    if words.is_empty() { "it did not say why".into() } else { words.join("; ") }
+    if words.is_empty() { "it gave no reason".into() } else { words.join("; ") }
 }
 
 unsafe extern "C" fn keep(level: sys::ggml_log_level, text: *const c_char, _: *mut c_void) {

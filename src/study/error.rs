@@ -1,4 +1,4 @@
-//! What can go wrong around a study; what goes wrong within a step is the step's own.
+//! What can go wrong in a study outside its steps; errors in a step are reported by the step.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use crate::{gguf, llama, prompts, report, verbs};
 /// A result of this folder.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Everything that can go wrong.
+/// Everything that can go wrong outside a step.
 #[allow(missing_docs)] // the sentence of each variant is its documentation
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -41,23 +41,23 @@ pub enum Error {
     #[error("--set {text}: {what}")]
     Set { text: String, what: String },
     #[error(
-        "the recipe names files that are not there: {}\n\
+        "the recipe names files that do not exist: {}\n\
          hint: relative paths begin at the recipe's folder or at the current one",
         names(files)
     )]
     MissingFiles { files: Vec<PathBuf> },
     #[error(
-        "{} holds other things, expected a run's folder or none\n\
+        "{} holds other things, expected a run's folder or a new one\n\
          hint: name a new folder; a run begins in an empty one and goes on in its own",
         path.display()
     )]
     OtherFolder { path: PathBuf },
-    #[error("there is no folder for the run")]
+    #[error("no folder is given for the run")]
     NoFolder,
     #[error("a study runs aird as other processes, and no program is given for them")]
     NoProgram,
     #[error(
-        "{} is the input itself, and would be written over\n\
+        "{} is the input itself, and would be overwritten\n\
          hint: run a copy of it that lies outside the run's folder",
         path.display()
     )]
@@ -70,7 +70,7 @@ fn names(files: &[PathBuf]) -> String {
     files.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
-/// What a failed operation on a file becomes.
+/// Makes an error of a failed operation on a file.
 pub(super) fn disk(
     path: impl Into<PathBuf>,
     verb: &'static str,
