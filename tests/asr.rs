@@ -119,7 +119,7 @@ fn what_cannot_be_asked_is_said_before_a_model_is() {
         (&["--attack", "adv-suffix"][..], "adv-suffix needs suffixes"),
         (&["--attack", "adv"], "expected vanilla, adv-suffix"),
         (&["--attack", "none"], "nothing is asked"),
-        (&["--prompts", &empty], "there is no prompt in it"),
+        (&["--prompts", &empty], "the file holds no prompt"),
         (&["--samples", "0"], "at least 1"),
         (&["--fail-if", "borderline.refusal>0"], "no set 'borderline' is asked"),
         (&["--suffixes", &suffixes, "--max-tokens", "0"], "--max-tokens and --parallel"),

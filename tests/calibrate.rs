@@ -175,7 +175,7 @@ fn what_is_wrong_with_calibration_is_said() {
     std::fs::write(&prompts, "prompt\na\nb\n").unwrap();
     let prompts = prompts.to_str().unwrap();
     for (arguments, expected) in [
-        (&["--data", text, "--ctx", "32"][..], "tokens, needed are 4096 (128 samples of 32)"),
+        (&["--data", text, "--ctx", "32"][..], "tokens, expected 4096 (128 samples of 32)"),
         (&[][..], "--data is missing"),
         (&["--data", "builtin:c4"][..], "there is no builtin:c4"),
         (&["--data", text, "--mask", "response"][..], "leave --mask response out"),
@@ -224,7 +224,7 @@ fn statistics_of_another_model_are_refused() {
     stats::write(&zero, &none).unwrap();
     assert!(prune(&llama, &zero).contains("saw no row"));
     std::fs::write(&zero, b"not statistics").unwrap();
-    assert!(prune(&llama, &zero).contains("no importance matrix"));
+    assert!(prune(&llama, &zero).contains("not an importance matrix"));
 }
 
 /// A file of statistics about one weight, bent by `bend`; what is said about it.

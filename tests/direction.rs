@@ -144,7 +144,7 @@ fn what_is_wrong_with_prompts_and_files_is_said() {
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("one.txt"), "{}", stderr(&output));
     let output = run(&[Path::new("compare"), &one, &one]);
-    assert!(stderr(&output).contains("no direction file"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("not a direction file"), "{}", stderr(&output));
     // Random weights refuse nothing.
     let [harmful, harmless] = prompts(folder.path());
     let more = [Path::new("--harmful"), &harmful, Path::new("--harmless"), &harmless];

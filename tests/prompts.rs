@@ -127,11 +127,11 @@ fn a_model_without_a_usable_template_is_told_so() {
     };
     assert_eq!(
         error(&[("tokenizer.chat_template.tool_use", "{{ 1 }}".into())]),
-        "the model brings no chat template along (tokenizer.chat_template)"
+        "the model has no chat template (tokenizer.chat_template)"
     );
     assert!(error(&[(KEY, "\n".into())]).starts_with("the chat template is empty"));
-    assert!(error(&[(KEY, 1u32.into())]).starts_with("tokenizer.chat_template is no text"));
-    assert!(error(&[(KEY, "{{".into())]).starts_with("the chat template is no Jinja"));
+    assert!(error(&[(KEY, 1u32.into())]).starts_with("tokenizer.chat_template is not text"));
+    assert!(error(&[(KEY, "{{".into())]).starts_with("the chat template is not Jinja"));
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn mistakes_in_files_name_the_file() {
     fs::write(&path, "\n{% if %}").unwrap();
     let said = ChatTemplate::from_file(&path, &model_with(&[])).unwrap_err().to_string();
     let start =
-        format!("{}: the chat template is no Jinja that aird knows, line 2", path.display());
+        format!("{}: the chat template is not Jinja that aird supports, line 2", path.display());
     assert!(said.starts_with(&start), "{said}");
 }
 

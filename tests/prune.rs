@@ -272,7 +272,7 @@ fn what_is_wrong_is_said_and_nothing_written() {
         (&["--method", "magnitude", "--nm", "5:4"][..], 1, "asks for 5 zeros of each 4 weights"),
         (&["--method", "magnitude", "--nm", "2:0"][..], 1, "asks for 2 zeros of each 0 weights"),
         (&["--method", "magnitude", "--nm", "-1:4"][..], 2, "expected N:M"),
-        (&["--method", "magnitude", "--nm", "2:5"][..], 1, "no whole number of runs of 5"),
+        (&["--method", "magnitude", "--nm", "2:5"][..], 1, "not a whole number of runs of 5"),
         (&["--method", "magnitude"][..], 2, "--sparsity"),
         (&["--method", "wanda", "--nm", "2:4", "--sequential", "1"][..], 2, "--data"),
         (&["--method", "wanda", "--nm", "2:4", "--sequential", "0", "--data", "x"][..], 2, "1.."),

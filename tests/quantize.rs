@@ -330,8 +330,8 @@ fn statistics_of_nothing_are_refused() {
     };
     type Bend<'a> = &'a dyn Fn(&mut Stats);
     let bends: [(Bend<'_>, &str); 3] = [
-        (&zero_sums, "are all zero: there is nothing to go by"),
-        (&zero_counts, "saw no row: there is nothing to go by"),
+        (&zero_sums, "are all zero, expected sums above 0"),
+        (&zero_counts, "count no input row for"),
         (&foreign, "are of another model: it has none of their tensors"),
     ];
     for (bend, expected) in bends {

@@ -135,13 +135,13 @@ fn every_figure_is_described_and_has_its_data_below() {
 fn the_summary_says_what_broke_and_what_came_back() {
     let html = page(&results()).replace('\u{a0}', " ");
     for said in [
-        "was compressed in 4 ways: 2 models lost safety, and the repair mended 1; one model kept \
+        "was compressed in 4 ways: 2 models lost safety, and the repair fixed 1; one model kept \
          it; one model could not be measured.",
         "Compression raised attack success (vanilla) from 4 % to 61 % (p &lt;0.001). The repair \
          (blocks 16:mlp and 17 at alpha 2.25) brought it to 11 % (p &lt;0.001)",
         "Harmless prompts refused: 10 % instead of 3 % (borderline) and 3 % instead of 1 % \
          (harmless).",
-        "58 % of its answers are none: they are empty",
+        "58 % of its answers are degenerate: they are empty",
         "The search found no repair that helps within its budget.",
         "Compression did not measurably raise attack success (vanilla): from 4 % to 5 %",
         "Its attack success is not known: step ‘wanda-alpaca-sequential: prune’ failed: \

@@ -1,4 +1,4 @@
-//! What can be wrong with an adapter, or with the pair of a model and an adapter.
+//! What can go wrong with an adapter, or with the pair of a model and an adapter.
 
 use std::path::PathBuf;
 

@@ -5,7 +5,7 @@
 //! W.lora_b  ne [rank, n_out]   B, [n_out, rank]
 //! ```
 //! Source: llama.cpp's `src/llama-adapter.cpp`. Experts carry a third dimension; for
-//! `token_embd.weight` A and B change places, as rows are looked up, not multiplied.
+//! `token_embd.weight` A and B are swapped, because rows are looked up, not multiplied.
 
 use std::ops::Range;
 use std::path::Path;
@@ -17,7 +17,7 @@ use super::error::{Error, Result};
 use crate::gguf::{self, Builder, Model, Tensor, TensorInfo};
 use crate::quant::{decode_rows, first_non_finite};
 
-/// The two factors for one tensor, as numbers.
+/// The two factors for one tensor, in f32.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pair {
     /// A, [n_slices, rank, n_in].
@@ -34,12 +34,12 @@ pub struct Pair {
 pub struct Adapter {
     /// `general.architecture`.
     pub architecture: String,
-    /// `adapter.lora.alpha`; 0 means that `alpha / rank` is left out, and so does llama.cpp read a
-    /// file without the key.
+    /// `adapter.lora.alpha`. 0, or a file without the key, means that `alpha / rank` is left out;
+    /// llama.cpp reads it the same way.
     pub alpha: f64,
     /// Factors by the model's tensor name.
     pub pairs: IndexMap<String, Pair>,
-    /// Tensors that llama.cpp ignores, and so do we: changed norms.
+    /// Tensors that both llama.cpp and aird ignore: changed norms.
     pub ignored: Vec<String>,
 }
 
@@ -53,7 +53,7 @@ const KEYS: [&str; 4] =
 /// An adapter file for `model` without its factors; `alpha` as [`Adapter::alpha`].
 ///
 /// # Errors
-/// The model's name is no text.
+/// The model's name is not a text.
 pub fn begun(model: &Model, what: &str, alpha: f32) -> gguf::Result<Builder> {
     let name = model.text("general.name")?.unwrap_or("model");
     let mut file = Builder::new();
@@ -69,11 +69,11 @@ impl Adapter {
     /// Reads an adapter file.
     ///
     /// # Errors
-    /// It is no LoRA adapter or one of a kind that is not known here, a key is of the wrong type, a
-    /// factor has no partner, or a number is not finite.
+    /// It is not a LoRA adapter or one of an unknown kind, a key is of the wrong type, a factor has
+    /// no partner, or a value is NaN or infinite.
     pub fn open(path: &Path) -> Result<Adapter> {
         Adapter::of(&Model::open(path)?).map_err(|error| match error {
-            // It names the file already.
+            // This error already names the file.
             Error::Gguf(_) => error,
             other => Error::InFile { path: path.into(), source: Box::new(other) },
         })
@@ -150,7 +150,7 @@ fn check_keys(file: &Model) -> Result<f64> {
             return Err(Error::NotAnAdapter { key, found: found.into(), expected });
         }
     }
-    // Even without a token in it: what it is meant for is not what a merge does.
+    // Even without a token in it: the adapter is meant for another purpose than a merge.
     if file.kv().contains_key(INVOCATION_KEY) {
         return Err(Error::Activated { key: INVOCATION_KEY });
     }
@@ -195,7 +195,7 @@ impl Pair {
 
     fn fits(&self, info: &TensorInfo) -> bool {
         let slices = info.shape.iter().skip(2).product::<u64>() as usize;
-        // In 128 bits: beside a dimension of 0 in the adapter the rank may be any number.
+        // In 128 bits: if the adapter has a dimension of 0, its rank may be any number.
         let expected = slices as u128 * self.rank as u128 * self.n_in as u128;
         info.n_cols() as usize == self.n_in
             && info.shape.get(1).copied().unwrap_or(1) as usize == self.n_out

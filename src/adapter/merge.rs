@@ -43,7 +43,7 @@ pub fn outcomes(model: &Model, adapter: &Adapter, ty: MergedType) -> Vec<Outcome
         let info = tensor.info;
         let touched = adapter.pairs.contains_key(&info.name);
         let fits = |ty: &GgmlType| is_convertible(info) && info.row_bytes_as(*ty).is_some();
-        // Rows that are no whole blocks of a quantized type: the finest type without blocks.
+        // Rows that are not whole blocks of a quantized type: the finest type without blocks.
         let to = match wanted {
             Some(ty) if fits(&ty) => ty,
             Some(_) if is_convertible(info) => GgmlType::F16,
@@ -55,8 +55,8 @@ pub fn outcomes(model: &Model, adapter: &Adapter, ty: MergedType) -> Vec<Outcome
     model.tensors().filter_map(outcome).collect()
 }
 
-/// Tells `rewrite` to merge: new rows for every tensor in `outcomes`, and the keys that name the
-/// file's type.
+/// Registers the merge in `rewrite`: new rows for every tensor in `outcomes`, and the keys that
+/// name the file's type.
 ///
 /// # Errors
 /// A tensor's rows do not fit its type.
@@ -93,7 +93,7 @@ fn merged<'m>(
             pair.add(rows.clone(), strength, &mut values);
         }
         encode_rows(ty, &values, n_cols, None, out)?;
-        // What is infinite before it is rounded may come out of a quantized type as a number.
+        // A value that is infinite before it is rounded may become finite in a quantized type.
         let index = match non_finite_at(&values) {
             Some(index) => Some(index as u64),
             None => first_non_finite(ty, out, n_cols)?,

@@ -1,4 +1,4 @@
-//! How sparse each block becomes: all alike, or those with many outliers less (OWL).
+//! How sparse each block becomes: all equally, or blocks with many outliers less (OWL).
 //!
 //! ```text
 //! D_l    = part of block l's scores above 5 times their mean
@@ -15,7 +15,7 @@ const OUTLIER_MEANS: f64 = 5.0;
 const REACH: f64 = 0.08;
 /// No block is pruned further than this, unless the target itself is.
 const MAX_SPARSITY: f64 = 0.99;
-/// Halvings of the shift that brings the mean back to the target: f64 has no more digits.
+/// Bisection steps for the shift that restores the mean: more would exceed f64's precision.
 const MAX_HALVINGS: usize = 100;
 
 /// Mean of scores, gathered part by part.
@@ -26,13 +26,13 @@ pub struct ScoreMean {
 }
 
 impl ScoreMean {
-    /// Adds scores.
+    /// Adds scores to the mean.
     pub fn add(&mut self, scores: &[f32]) {
         self.sum += scores.iter().map(|&s| f64::from(s)).sum::<f64>();
         self.n += scores.len() as u64;
     }
 
-    /// Takes another part over.
+    /// Adds the sums of another part.
     pub fn merge(&mut self, other: ScoreMean) {
         self.sum += other.sum;
         self.n += other.n;
@@ -43,7 +43,7 @@ impl ScoreMean {
         self.n
     }
 
-    /// Score above which one is an outlier.
+    /// Scores above this limit are outliers.
     pub fn outlier_limit(&self) -> f64 {
         OUTLIER_MEANS * self.sum / self.n.max(1) as f64
     }
@@ -91,8 +91,8 @@ fn check(target: f64) -> Result<()> {
     }
 }
 
-/// Into the range of a sparsity, with the mean kept: what one block cannot take, the others
-/// take, by one shift of all.
+/// Clamps to the range of a sparsity and keeps the mean: all blocks are shifted by one amount to
+/// make up for what is cut off.
 fn clamped(sparsity: Vec<f64>, target: f64) -> Vec<f64> {
     let range = (0.0, target.max(MAX_SPARSITY));
     if sparsity.iter().all(|s| (range.0..=range.1).contains(s)) {

@@ -29,12 +29,12 @@ const MIN_SCALE: f64 = 1e-4;
 const DUO_EPSILON: f64 = 1e-4;
 /// Added to a group's absmax.
 const ABSMAX_EPSILON: f64 = 1e-6;
-/// Columns whose absmax a weight is compared with, where the type has blocks of its own.
+/// Columns whose absmax a weight is compared with, if the type has its own blocks.
 const BLOCK_LEN: usize = 32;
-/// Elements a thread takes at once.
+/// Elements per task.
 const ELEMENTS_PER_TASK: usize = 16 << 10;
 
-/// What rounds a linear.
+/// How a linear is rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rounding {
     /// ggml's type, with importance E[x^2] / s^2.
@@ -81,7 +81,7 @@ pub struct Linear<'a> {
 /// Which formula made the scales.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AwqVariant {
-    /// From the activations alone.
+    /// From only the activations.
     Plain,
     /// From activations and weights.
     Duo,
@@ -115,7 +115,7 @@ impl AwqFound {
         f64::from(self.best.step) / f64::from(N_STEPS)
     }
 
-    /// True if nothing is to be scaled.
+    /// True if the scales change nothing.
     pub fn is_identity(&self) -> bool {
         self.best.scales.iter().all(|s| *s == 1.0)
     }
@@ -130,7 +130,7 @@ pub struct WeightMeans {
 }
 
 impl WeightMeans {
-    /// For linears with `n_in` inputs.
+    /// Means for linears with `n_in` inputs.
     pub fn new(n_in: usize) -> WeightMeans {
         WeightMeans { sums: vec![0.0; n_in], n_rows: 0 }
     }
@@ -153,7 +153,7 @@ impl WeightMeans {
     }
 }
 
-/// The whole grid, identity first; without `weight_means` no duo.
+/// The whole grid, identity first; without `weight_means` no duo scales.
 fn candidates(mean_abs: &[f32], weight_means: Option<&[f32]>) -> Vec<AwqCandidate> {
     let steps = |variant| (0..N_STEPS).map(move |step| (variant, step));
     let duo = weight_means.map(|means| (AwqVariant::Duo, means));
@@ -181,8 +181,8 @@ fn normalised(raw: Vec<f64>) -> Vec<f32> {
     raw.into_iter().map(|s| (s / unit) as f32).collect()
 }
 
-/// A search under way: rows of the group's linears are shown to it in any portions; sums go row
-/// by row, so that neither portions nor threads change them.
+/// A running search: rows of the group's linears can be added in any portions; sums go row by row,
+/// so that neither portions nor threads change them.
 #[derive(Debug, Clone)]
 pub struct AwqSearch {
     group: String,
@@ -221,7 +221,7 @@ impl AwqSearch {
     }
 
     /// Adds the loss of these rows at every point. A sample of a linear's rows ranks the points
-    /// nearly as all of them do.
+    /// nearly as all of its rows do.
     ///
     /// # Errors
     /// Another width, or rows that the type cannot hold.
@@ -270,7 +270,7 @@ impl AwqSearch {
     }
 }
 
-/// Searches for linears that are in memory whole; `duo` also tries those scales.
+/// Searches for linears that are in memory as a whole; `duo` also tries those scales.
 ///
 /// # Errors
 /// As [`AwqSearch`]'s.

@@ -1,4 +1,4 @@
-//! What can be wrong with compressing a model.
+//! What can go wrong while a model is compressed.
 
 use crate::gguf::GgmlType;
 use crate::{gguf, quant, stats};
@@ -6,7 +6,7 @@ use crate::{gguf, quant, stats};
 /// A result of this folder.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Everything that can go wrong between weights and smaller weights.
+/// Everything that can go wrong between weights and compressed weights.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A model's file cannot be read or written.
@@ -20,7 +20,7 @@ pub enum Error {
     Stats(#[from] stats::Error),
     /// A compressed weight is NaN or infinite.
     #[error(
-        "{name}: element {index} is no finite number in {ty}\n\
+        "{name}: element {index} is NaN or infinite in {ty}\n\
          hint: aird verify looks the model over"
     )]
     NonFiniteWeight {
@@ -55,7 +55,7 @@ pub enum Error {
         ty: GgmlType,
     },
     /// The statistics have no means for a tensor to be scaled.
-    #[error("the statistics say nothing about {name}, which is to be scaled")]
+    #[error("the statistics hold no means for {name}, which is to be scaled")]
     NoMeans {
         /// The tensor.
         name: String,
@@ -76,7 +76,7 @@ pub enum Error {
     },
     /// Rows do not divide into runs or blocks.
     #[error(
-        "rows of {n_cols} elements are no whole number of runs of {len}\n\
+        "rows of {n_cols} elements are not a whole number of runs of {len}\n\
          hint: choose a type or a pattern whose length divides {n_cols}"
     )]
     Width {
@@ -86,7 +86,7 @@ pub enum Error {
         len: usize,
     },
     /// A slice has another length than the matrix asks for.
-    #[error("{what}: {found} numbers, expected {expected}")]
+    #[error("{what}: {found} values, expected {expected}")]
     Length {
         /// What the slice holds.
         what: &'static str,

@@ -21,7 +21,7 @@ use crate::quant::write_block;
 pub const GROUP: usize = 128;
 /// Columns of ggml's blocks.
 const BLOCK_LEN: usize = 32;
-/// Least range of a group, so that zeros have a scale.
+/// Smallest range of a group, so that zeros have a scale.
 const MIN_RANGE: f32 = 1e-5;
 /// Highest integer of 4 bits.
 const MAX_INT: f32 = 15.0;
@@ -88,11 +88,11 @@ impl Grid {
     }
 }
 
-/// Rounds rows, [n_rows, n_cols], to their groups' grids in place, scales in f32 as the
-/// reference has them.
+/// Rounds rows, [n_rows, n_cols], to their groups' grids in place, with scales in f32 like the
+/// reference.
 ///
 /// # Errors
-/// Rows are no whole number of groups.
+/// A row is not a whole number of groups.
 pub fn round_rows(rows: &mut [f32], n_cols: usize, scheme: Scheme) -> Result<()> {
     check_width(rows.len(), n_cols)?;
     for group in rows.chunks_exact_mut(GROUP) {
@@ -105,7 +105,7 @@ pub fn round_rows(rows: &mut [f32], n_cols: usize, scheme: Scheme) -> Result<()>
 /// Encodes rows, [n_rows, n_cols], into [`Scheme::ggml_type`]'s blocks.
 ///
 /// # Errors
-/// Rows are no whole number of groups, or `out` is not as long as they become.
+/// A row is not a whole number of groups, or `out` has another length than the result.
 pub fn encode(rows: &[f32], n_cols: usize, scheme: Scheme, out: &mut [u8]) -> Result<()> {
     check_width(rows.len(), n_cols)?;
     let expected = scheme.ggml_type().bytes_for(rows.len() as u64).unwrap_or(0) as usize;
@@ -133,13 +133,13 @@ fn encode_block(grid: Grid, scheme: Scheme, weights: &[f32; BLOCK_LEN], block: &
     write_block(grid.scale, minimum, &weights.map(|w| grid.int(w)), block);
 }
 
-/// AWQ's clip search on rows, [n_rows, n_cols], in place: per row and group the range
-/// `max |w|` is shrunk to what makes the output's error least, and the weights beyond it are
-/// moved to its ends. `mean_sq` is E[x^2] of each column's input, [n_cols], which stands for the
-/// inputs themselves (their products with each other are left out).
+/// AWQ's clip search on rows, [n_rows, n_cols], in place: per row and group the range `max |w|` is
+/// shrunk so that the output's error is smallest, and the weights beyond it are moved to its ends.
+/// `mean_sq` is E[x^2] of each column's input, [n_cols], which replaces the inputs themselves
+/// (their products with each other are left out).
 ///
 /// # Errors
-/// Rows are no whole number of groups, or `mean_sq` is of another width.
+/// A row is not a whole number of groups, or `mean_sq` is of another width.
 pub fn clip_rows(rows: &mut [f32], n_cols: usize, mean_sq: &[f32], scheme: Scheme) -> Result<()> {
     check_width(rows.len(), n_cols)?;
     if mean_sq.len() != n_cols {

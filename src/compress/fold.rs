@@ -1,9 +1,9 @@
-//! Scales on their way into the weights: `W'_ij = W_ij * rows_i * columns_j`, so that a file
+//! Scales that are multiplied into the weights: `W'_ij = W_ij * rows_i * columns_j`, so that a file
 //! with scaled channels needs no new format.
 //!
-//! What is in one place multiplied and in another divided cancels: folding alone leaves a
-//! model's answers as they are, up to f32's rounding (and that of the f16 cache, where values of
-//! attn_v are scaled).
+//! What is multiplied in one place is divided in another: folding by itself leaves a model's
+//! answers as they are, up to f32's rounding (and that of the f16 cache, where values of attn_v are
+//! scaled).
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -17,10 +17,10 @@ use crate::gguf::TensorInfo;
 /// Factors of one tensor.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Scaling {
-    /// A factor a column, [n_cols]; or a set for each expert, [n_experts, n_cols]. A norm or a
+    /// One factor per column, [n_cols]; or a set for each expert, [n_experts, n_cols]. A norm or a
     /// bias is one row.
     pub columns: Option<Vec<f32>>,
-    /// A factor a row, [n_rows], over all experts.
+    /// One factor per row, [n_rows], over all experts.
     pub rows: Option<Vec<f32>>,
 }
 
@@ -104,8 +104,8 @@ impl Folds {
     }
 }
 
-/// Enters a group's scales, [n_in]: its linears and routers are multiplied, its sources divided.
-/// What was entered before is multiplied with.
+/// Adds a group's scales, [n_in]: its linears and routers are multiplied, its sources divided.
+/// Scales of a tensor that has some already are multiplied.
 ///
 /// # Errors
 /// A number of scales that is not the group's, one that is not positive and finite (or whose

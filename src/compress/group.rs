@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! norm gains / s      -> every linear that reads the norm * s         (columns)
-//! ffn_up rows / s     -> ffn_down * s       behind a gate: act(gate x) * (up x) is linear in up
+//! ffn_up rows / s     -> ffn_down * s       after a gate: act(gate x) * (up x) is linear in up
 //! attn_v rows / s     -> attn_output * s    a kv head's rows serve all query heads that share it
 //! ```
 //! A group holds EVERY reader of what is divided, routers too, or the model would change: which
@@ -43,16 +43,16 @@ pub struct SharedHeads {
     pub n_sharing: usize,
 }
 
-/// One of the experts that a tensor holds.
+/// One expert of a tensor that holds several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expert {
-    /// From 0.
+    /// Index of the expert, from 0.
     pub index: usize,
     /// How many there are.
     pub count: usize,
 }
 
-/// Linears with one input, and what the scales of that input are taken out of.
+/// Linears with one input, and the tensors that are divided by the scales of that input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
     /// What is divided, without its `.weight`: `blk.3.attn_norm`; with `[e]` for an expert.
@@ -65,7 +65,7 @@ pub struct Group {
     pub linears: Vec<String>,
     /// Matrices and vectors whose columns are multiplied and which stay floats: routers.
     pub others: Vec<String>,
-    /// The tensor whose input statistics are the group's: the router where there is one, as it
+    /// The tensor whose input statistics are the group's: the router if there is one, because it
     /// sees every token, else the first linear.
     pub input: String,
     /// What is divided.
@@ -151,7 +151,7 @@ impl<'m> GroupBuilder<'m> {
         if count == 1 && !self.group.matrices.iter().any(|reader| reader.experts) {
             return self.group(name, n_in, self.rows(up, None)).into_iter().collect();
         }
-        // Experts beside a matrix for all tokens: their scales would have to be one.
+        // Experts beside a matrix for all tokens would all need the same scales.
         if !all_experts {
             return Vec::new();
         }
@@ -179,7 +179,7 @@ impl<'m> GroupBuilder<'m> {
         let names = |infos: Vec<(&Reader, &TensorInfo)>| -> Vec<String> {
             infos.iter().map(|(_, info)| info.name.clone()).collect()
         };
-        // A matrix for every token sees more than an expert.
+        // A matrix for every token sees more than an expert does.
         let input = self.group.matrices.iter().min_by_key(|reader| reader.experts)?;
         Some(Group {
             name: name.to_owned(),
@@ -198,7 +198,7 @@ impl<'m> GroupBuilder<'m> {
         self.model.tensor(name).map(|tensor| tensor.info)
     }
 
-    /// Rows of a matrix with their biases; behind those of other experts, `skipped`.
+    /// Rows of a matrix with their biases; after those of other experts, `skipped`.
     fn rows(&self, rows: &Rows, skipped: Option<usize>) -> Vec<Option<Source>> {
         let matrix = &rows.matrix;
         let first = matrix.first as usize + skipped.unwrap_or(0);

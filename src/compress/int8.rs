@@ -24,8 +24,8 @@ const _: () = {
     assert!(layout.block_len as usize == BLOCK_LEN && layout.block_bytes as usize == BLOCK_BYTES);
 };
 
-/// Integers of one row, and its SCB. The row is rounded to f16 first, as bitsandbytes gets it.
-/// A row of zeros has SCB 0; NaN becomes 0 in the integers.
+/// Integers of one row, and its SCB. The row is rounded to f16 first, because bitsandbytes gets it
+/// so. A row of zeros has SCB 0; NaN becomes 0 in the integers.
 pub fn quantize_row(row: &[f32], ints: &mut [i8]) -> f32 {
     let half = |w: &f32| f16::from_f32(*w).to_f32();
     let absmax = row.iter().map(|w| half(w).abs()).fold(0.0, f32::max);
@@ -38,11 +38,11 @@ pub fn quantize_row(row: &[f32], ints: &mut [i8]) -> f32 {
     absmax
 }
 
-/// Encodes rows, [n_rows, n_cols], as Q8_0 blocks with one d a row. What is not finite in a row
-/// is not finite in its d: look at the bytes with `first_non_finite`.
+/// Encodes rows, [n_rows, n_cols], as Q8_0 blocks with one d per row. A non-finite value in a row
+/// makes its d non-finite: check the bytes with `first_non_finite`.
 ///
 /// # Errors
-/// Rows are no whole number of blocks, or `out` is not as long as they become.
+/// A row is not a whole number of blocks, or `out` has another length than the result.
 pub fn encode(rows: &[f32], n_cols: usize, out: &mut [u8]) -> Result<()> {
     if n_cols == 0 || !n_cols.is_multiple_of(BLOCK_LEN) {
         return Err(Error::Width { n_cols, len: BLOCK_LEN });

@@ -1,7 +1,7 @@
 //! Which weights become zero: the lowest scores of a row, or of each run of its columns.
 //!
-//! Ties go as in a stable sort: the lowest index is zeroed first. Nothing is sorted, though:
-//! a threshold is found that k scores do not exceed, and those are zeroed.
+//! Ties go as in a stable sort: the lowest index is zeroed first. But nothing is sorted: a
+//! threshold is found that k scores do not exceed, and those are zeroed.
 
 use std::cmp::Ordering;
 
@@ -13,10 +13,10 @@ use crate::quant::ZeroChooser;
 
 /// Longest run whose ranks are counted by comparing every pair; longer ones are selected from.
 const MAX_RANKED: usize = 8;
-/// Elements a thread takes at once.
+/// Elements per task.
 const ELEMENTS_PER_TASK: usize = 64 << 10;
-/// Everything of an f32 but its sign: of numbers that are not negative the bits are in their
-/// order, NaN above infinity.
+/// All bits of an f32 but its sign: the bits of numbers of 0 or more are in the order of the
+/// numbers, NaN above infinity.
 const WITHOUT_SIGN: u32 = 0x7fff_ffff;
 
 /// How many weights become zero, and where they are counted.
@@ -46,10 +46,10 @@ impl Pattern {
         self.n_zeros(n_cols).map(drop)
     }
 
-    /// Zeros in rows of `n_cols`, each.
+    /// Zeros in each row of `n_cols`.
     ///
     /// # Errors
-    /// A ratio outside (0, 1), n not below m, or rows that are no whole number of runs.
+    /// A ratio outside (0, 1), n not below m, or rows that are not a whole number of runs.
     pub fn n_zeros(self, n_cols: usize) -> Result<usize> {
         match self {
             Pattern::Ratio(found) if !(found > 0.0 && found < 1.0) => {
@@ -125,8 +125,8 @@ pub fn prune_rows(
 }
 
 /// Zeroes the `k` elements of `row` whose `scores` are lowest. Scores are 0 or more (their signs
-/// are not looked at); NaN counts as the highest. `scratch` is any vector, kept by the caller so
-/// that rows share it.
+/// are ignored); NaN counts as the highest. `scratch` is any vector, kept by the caller so that
+/// rows share it.
 pub fn zero_lowest(row: &mut [f32], scores: &[f32], k: usize, scratch: &mut Vec<u32>) {
     if k == 0 || k >= row.len() {
         row[..k.min(scores.len())].fill(0.0);
@@ -141,7 +141,7 @@ pub fn zero_lowest(row: &mut [f32], scores: &[f32], k: usize, scratch: &mut Vec<
         cells.for_each(|(w, s)| *w = if bits(s) <= highest { 0.0 } else { *w });
         return;
     }
-    // More equals than places: the first ones go.
+    // More equal scores than places: the first ones go.
     let below = scratch.iter().filter(|s| **s < highest).count();
     let mut places = k - below;
     for (w, s) in row.iter_mut().zip(scores) {
@@ -153,10 +153,10 @@ pub fn zero_lowest(row: &mut [f32], scores: &[f32], k: usize, scratch: &mut Vec<
     }
 }
 
-/// A number that `k` of `keys` do not exceed, or, where equal ones allow none, the least that more
-/// do not exceed; and how many they are. Found by halving the range of numbers: each count runs
-/// over the row in vector registers, and a dozen or two of them take far less time than to move
-/// elements about, as selecting in place does.
+/// A number that `k` of `keys` do not exceed, or, if equal keys allow none, the smallest that more
+/// do not exceed; and how many they are. Found by bisection of the range of numbers: each count
+/// runs over the row in vector registers, and a dozen or two of them take far less time than
+/// selection in place, which moves elements.
 fn threshold(keys: &[u32], k: usize) -> (u32, usize) {
     let up_to = |limit: u32| keys.iter().map(|key| u32::from(*key <= limit)).sum::<u32>() as usize;
     // The least such number lies in low..=high.

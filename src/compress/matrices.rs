@@ -1,4 +1,4 @@
-//! A tensor as the matrices it holds: one, or a stack with one an expert.
+//! A tensor as the matrices it holds: one, or a stack with one per expert.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use super::error::{Error, Result};
 use crate::gguf::{GgmlType, TensorInfo};
 use crate::quant::first_non_finite;
 
-/// Elements a thread takes at once: small enough to share work and to stay in its cache.
+/// Elements per task: small enough to share work and to stay in the cache.
 const ELEMENTS_PER_TASK: u64 = 64 << 10;
 
 /// Matrices in a tensor.
@@ -35,13 +35,13 @@ pub(super) fn by_matrix(
     })
 }
 
-/// Makes `rows` of a matrix anew as `ty`, a few at a time, in parallel: `make` is called with them,
-/// a buffer of any content for their numbers, and the place of their bytes. What it returns comes
-/// back in the rows' order.
+/// Makes `rows` of a matrix again as `ty`, a few at a time, in parallel: `make` gets the rows, a
+/// buffer of any content for their values, and the place of their bytes. Its results are returned
+/// in the rows' order.
 ///
 /// # Errors
-/// The first rows' error, whatever the number of threads: `make`'s, or a number that is not finite
-/// in `ty`.
+/// The first rows' error, for any number of threads: `make`'s, or a value that is not finite in
+/// `ty`.
 pub(super) fn make_rows<T: Send>(
     info: &TensorInfo,
     ty: GgmlType,

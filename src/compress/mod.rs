@@ -1,9 +1,9 @@
 //! Compression as pure functions on rows and matrices: which weights become zero, how the others
 //! are rounded, and which scales make the rounding harmless.
 //!
-//! Pruning: [`Score`] x [`Pattern`] a row, [`HighCounts`] a whole matrix, [`owl`] for how much a
-//! block. Quantizing: [`AwqSearch`] for AWQ's scales, [`groups`] and [`Folds`] for where they go,
-//! [`faithful`] and [`int8`] for the references' own grids.
+//! Pruning: [`Score`] x [`Pattern`] per row, [`HighCounts`] for a whole matrix, [`owl`] for the
+//! sparsity of each block. Quantizing: [`AwqSearch`] for AWQ's scales, [`groups`] and [`Folds`] for
+//! where they go, [`faithful`] and [`int8`] for the references' own grids.
 
 mod allocation;
 mod awq;

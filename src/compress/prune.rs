@@ -19,14 +19,14 @@ use crate::quant::{
 };
 use crate::stats::Stats;
 
-/// How weights are judged.
+/// How weights are scored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
-    /// By their size, against one threshold a matrix.
+    /// By absolute value, against one threshold per matrix.
     Magnitude,
-    /// By size times input, within a row.
+    /// By absolute value times input, within a row.
     Wanda,
-    /// By relative size times the root of the input, within a row.
+    /// By relative value times the root of the input, within a row.
     Ria,
 }
 
@@ -43,7 +43,7 @@ pub struct Target {
     pub pattern: Pattern,
 }
 
-/// Zeros and elements of what was written, counted after decoding.
+/// Zeros and elements that were written, counted after decoding.
 #[derive(Debug, Default)]
 pub struct Count {
     zeros: AtomicU64,
@@ -54,7 +54,7 @@ impl Count {
     /// Counts what a tensor holds.
     ///
     /// # Errors
-    /// ggml does not read its type.
+    /// ggml cannot decode its type.
     pub fn add(&self, tensor: Tensor<'_>) -> Result<()> {
         let info = tensor.info;
         let zeros: u64 = zeros_in(info.ty, tensor.data(), info.n_cols() as usize)?;
@@ -63,7 +63,7 @@ impl Count {
         Ok(())
     }
 
-    /// Part of the pruned matrices' elements that are zero; 0 if there are none.
+    /// Part of the pruned matrices' elements that are zero; 0 if there are no elements.
     pub fn sparsity(&self) -> f64 {
         let n = self.elements.load(Ordering::Relaxed);
         self.zeros.load(Ordering::Relaxed) as f64 / n.max(1) as f64
@@ -94,7 +94,7 @@ pub fn targets(
             continue;
         };
         let pattern = pattern(block);
-        // OWL may leave a block whole.
+        // OWL may leave a block dense.
         if pattern == Pattern::Ratio(0.0) {
             continue;
         }
@@ -107,7 +107,7 @@ pub fn targets(
     Ok(targets)
 }
 
-/// Tells `rewrite` to prune `targets`; what is written is counted in `count`.
+/// Registers the pruning of `targets` in `rewrite`; `count` counts what is written.
 ///
 /// # Errors
 /// Statistics that a method needs are missing.
@@ -164,7 +164,7 @@ pub fn owl_allocation(
     owl(sparsity, &shares)
 }
 
-/// Shows all of a tensor's Wanda scores to `add`, in parallel; `fold` hears in order.
+/// Passes all of a tensor's Wanda scores to `add`, in parallel; `fold` gets the results in order.
 fn scan_scores<T: Send>(
     tensor: Tensor<'_>,
     stats: &Stats,
@@ -219,7 +219,7 @@ struct Pruner<'m> {
     /// One a matrix.
     norms: Vec<Option<Vec<f32>>>,
     pattern: Pattern,
-    /// What the matrix under way must know of all its rows.
+    /// What must be known of all rows of the current matrix.
     matrix: Option<(usize, MatrixSummary)>,
 }
 
@@ -285,7 +285,7 @@ impl<'m> Pruner<'m> {
         prune_rows(values, n_cols, score, self.pattern)
     }
 
-    /// Summarizes a matrix, where the method needs to know it whole.
+    /// Summarizes a matrix, if the method needs to know all of it.
     fn summarize(&mut self, matrix: usize) -> Result<()> {
         if self.matrix.as_ref().is_some_and(|(under_way, _)| *under_way == matrix) {
             return Ok(());

@@ -17,7 +17,8 @@ use crate::stats::Stats;
 /// How the rows of a matrix become bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Coding {
-    /// ggml's rounding to the type; zeros of a pruned matrix stay zeros where they can.
+    /// ggml's rounding to the type; zeros of a pruned matrix stay zeros where the type can hold
+    /// them.
     Ggml,
     /// LLM.int8()'s row-wise scale, in Q8_0 blocks.
     RowWise,
@@ -25,12 +26,12 @@ pub enum Coding {
     Faithful {
         /// Its kind.
         scheme: Scheme,
-        /// All but q and k.
+        /// True to clip; queries and keys are never clipped.
         clip: bool,
     },
 }
 
-/// What a tensor becomes.
+/// The new type of a tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assignment {
     /// The tensor.
@@ -39,15 +40,15 @@ pub struct Assignment {
     pub from: GgmlType,
     /// Its type after.
     pub to: GgmlType,
-    /// How it gets there.
+    /// How it is rounded.
     pub coding: Coding,
     /// The type that it would have if its rows fitted.
     pub wanted: GgmlType,
 }
 
 impl Assignment {
-    /// True if statistics change how it is rounded: where a range is searched for, or ggml's
-    /// rounding weighs errors.
+    /// True if statistics change how it is rounded: if a range is searched for, or if ggml's
+    /// rounding uses importance weights.
     pub fn uses_importance(&self) -> bool {
         match self.coding {
             Coding::Ggml => weighs_errors(self.to),
@@ -60,8 +61,8 @@ impl Assignment {
 /// A type for a tensor of that name, or none in particular.
 pub type TypeOf<'a> = Box<dyn Fn(&str) -> Option<GgmlType> + 'a>;
 
-/// What is asked for. Names of tensors decide in this order: `for_names`, embeddings and output,
-/// all other matrices.
+/// What to quantize to. The first that matches a tensor decides: `for_names`, embeddings and
+/// output, all other matrices.
 pub struct Quantizing<'a> {
     /// Type of the blocks' matrices, and of other matrices that are not named below.
     pub ty: GgmlType,
@@ -74,11 +75,11 @@ pub struct Quantizing<'a> {
     /// True if embeddings and output stay as they are unless named: LLM.int8() is about linear
     /// layers, and leaves the head out.
     pub linear_only: bool,
-    /// Types by the tensor's name, where they are told apart.
+    /// Types by the tensor's name, for tensors that differ from the rest.
     pub for_names: TypeOf<'a>,
     /// True if quantized tensors may be quantized once more.
     pub requantize: bool,
-    /// True if statistics will say which errors matter.
+    /// True if there will be statistics that show which errors matter.
     pub has_importance: bool,
 }
 
@@ -88,7 +89,7 @@ const OUTPUT: &str = "output.weight";
 /// What becomes of each matrix of `model` that changes.
 ///
 /// # Errors
-/// A type that ggml does not write, or not without statistics; or a matrix that is quantized.
+/// A type that ggml cannot write, or not without statistics; or a matrix that is quantized.
 pub fn assign(model: &Model, asked: &Quantizing<'_>) -> Result<Vec<Assignment>> {
     let mut assignments = Vec::new();
     for Tensor { info, .. } in model.tensors().filter(|t| is_convertible(t.info)) {
@@ -158,7 +159,7 @@ fn fitting_coding(info: &TensorInfo, wanted: GgmlType, to: GgmlType, coding: Cod
         Coding::Faithful { scheme, clip }
             if info.n_cols().is_multiple_of(faithful::GROUP as u64) =>
         {
-            // What q and k make is multiplied with each other: the reference leaves them.
+            // Queries and keys are multiplied with each other: the reference does not clip them.
             let of_query =
                 ["attn_q.", "attn_k.", "attn_qkv."].iter().any(|part| info.name.contains(part));
             Coding::Faithful { scheme, clip: clip && !of_query }
@@ -168,8 +169,8 @@ fn fitting_coding(info: &TensorInfo, wanted: GgmlType, to: GgmlType, coding: Cod
     }
 }
 
-/// Tells `rewrite` to quantize: `assignments` through their coding, everything in `folds` scaled
-/// on the way. `stats`, where given, say which errors matter.
+/// Registers the quantization in `rewrite`: `assignments` through their coding, and everything in
+/// `folds` scaled. `stats`, if given, show which errors matter.
 ///
 /// # Errors
 /// Rows do not fit a type.
@@ -187,7 +188,7 @@ pub fn quantize<'m>(
             Quantizer { tensor, to: assignment.to, coding: assignment.coding, importance, folds };
         rewrite.replace(&assignment.name, quantizer.replacement())?;
     }
-    // Norms and biases that scales were taken out of.
+    // Norms and biases that are divided by scales.
     let assigned = |name: &str| assignments.iter().any(|a| a.name == name);
     for name in folds.names().filter(|name| !assigned(name)) {
         let Some(tensor) = model.tensor(name) else { continue };
@@ -202,8 +203,8 @@ pub fn quantize<'m>(
     Ok(())
 }
 
-/// `E[x^2]` of each matrix's input channels, over the squares of their scales; None where no token
-/// went, or nothing is known.
+/// `E[x^2]` of each matrix's input channels, divided by the squares of their scales; None if no
+/// token went there, or nothing is known.
 fn importance(info: &TensorInfo, stats: Option<&Stats>, folds: &Folds) -> Vec<Option<Vec<f32>>> {
     let input = stats.and_then(|stats| stats.inputs.get(&info.name));
     let of_matrix = |matrix: usize| {
@@ -213,8 +214,8 @@ fn importance(info: &TensorInfo, stats: Option<&Stats>, folds: &Folds) -> Vec<Op
     (0..n_matrices(info)).map(of_matrix).collect()
 }
 
-/// The tensors whose rounding would go by importance, and of which `stats` say nothing: embeddings
-/// are looked up, and always among them.
+/// The tensors whose rounding would use importance weights, but about which `stats` hold nothing:
+/// embeddings are looked up, and always among them.
 pub fn lacks_importance(stats: &Stats, assignments: &[Assignment]) -> Vec<String> {
     let lacks = |a: &&Assignment| a.uses_importance() && !stats.inputs.contains_key(&a.name);
     assignments.iter().filter(lacks).map(|a| a.name.clone()).collect()

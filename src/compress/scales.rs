@@ -1,5 +1,5 @@
-//! AWQ's scales for a whole model: group by group, from statistics, with the type that each linear
-//! will have as the quantizer.
+//! AWQ's scales for a whole model: group by group, from statistics; each linear is rounded as the
+//! quantizer will round it.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +16,7 @@ use crate::stats::{InputStats, Stats};
 /// Rows of a matrix that the search rounds at every point of the grid, evenly spread: they rank
 /// the points nearly as all rows do.
 const MAX_ROWS: u64 = 512;
-/// Of each expert at least so many: memory must not grow with their number.
+/// At least so many of each expert: memory must not grow with their number.
 const MIN_ROWS: u64 = 16;
 
 /// What the search found for one group.
@@ -30,8 +30,8 @@ pub struct GroupReport {
     pub relative_loss: f64,
 }
 
-/// Scales of every group, entered into `folds`; groups of which no linear is quantized are left
-/// out, and so are those whose experts saw no token or of which the statistics say nothing.
+/// Scales of every group, entered into `folds`. Left out are groups of which no linear is
+/// quantized, whose experts saw no token, or about which the statistics hold nothing.
 ///
 /// # Errors
 /// A loss is not finite, or an interrupt.
@@ -71,7 +71,7 @@ fn search_group(
     assignments: &[Assignment],
 ) -> Result<Option<AwqFound>> {
     let Ok(input) = stats.input(&group.input) else { return Ok(None) };
-    // Scales that suit the inputs of one linear and not those of another would only harm.
+    // Scales that suit the inputs of one linear and not those of another would only do harm.
     let unknown =
         |a: &Assignment| group.linears.contains(&a.name) && !stats.inputs.contains_key(&a.name);
     if assignments.iter().any(unknown) {

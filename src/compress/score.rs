@@ -6,14 +6,14 @@
 //! RIA        (|W_ij| / sum_i |W_ij| + |W_ij| / sum_j |W_ij|) * |x_j|^(1/2)
 //!                                                             arXiv 2402.02834
 //! ```
-//! `|x_j|` is the root of the mean square of input channel j. Scores are f32, as the
-//! references': equal scores are ties there, and must be ties here.
+//! `|x_j|` is the root of the mean square of input channel j. Scores are f32, as in the references:
+//! what is a tie there must be a tie here.
 
 /// Power of the activations in RIA: `a` of the paper, which found 0.5 best.
 const RIA_POWER: f64 = 0.5;
 
-/// `sqrt(sum x_j^2 / n)` a channel, from the sums over `n` rows of a linear's input; None if
-/// `n` is no positive number: an expert that no token reached.
+/// `sqrt(sum x_j^2 / n)` per channel, from the sums over `n` rows of a linear's input; None if `n`
+/// is not a positive number: an expert that no token reached.
 pub fn input_norms(in_sum2: &[f32], n: f64) -> Option<Vec<f32>> {
     let norm = |sum: &f32| ((f64::from(*sum) / n) as f32).sqrt();
     (n > 0.0).then(|| in_sum2.iter().map(norm).collect())

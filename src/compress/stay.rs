@@ -28,7 +28,7 @@ pub enum WhyStayed {
     NoWeight,
     /// llama.cpp wants it as it is: routers and the like.
     Kept,
-    /// It is no linear layer, and the method is about those.
+    /// It is not a linear layer, and the method is only for those.
     NotLinear,
     /// It is of the type that it would get.
     HasType,

@@ -1,4 +1,4 @@
-//! Magnitude pruning's one threshold a matrix: `sorted(|W|)[int(numel * ratio)]`; what is not
+//! Magnitude pruning's one threshold per matrix: `sorted(|W|)[int(numel * ratio)]`; what is not
 //! above it becomes zero (ties overshoot, as in the reference).
 //!
 //! Exact, in two passes and memory that does not grow: `|w|`'s bits are in `|w|`'s order, so the
@@ -41,7 +41,7 @@ impl HighCounts {
         values.iter().for_each(|&w| self.0[halves(w).0] += 1);
     }
 
-    /// Takes the counts of another part over.
+    /// Adds the counts of another part.
     pub fn merge(&mut self, other: &HighCounts) {
         self.0.iter_mut().zip(&other.0).for_each(|(a, b)| *a += b);
     }
@@ -72,7 +72,7 @@ impl LowCounts {
         }
     }
 
-    /// Takes the counts of another part over.
+    /// Adds the counts of another part.
     pub fn merge(&mut self, other: &LowCounts) {
         self.counts.iter_mut().zip(&other.counts).for_each(|(a, b)| *a += b);
     }

@@ -29,10 +29,10 @@ pub fn fitting(info: &TensorInfo, wanted: GgmlType) -> GgmlType {
     if info.row_bytes_as(smaller_block).is_some() { smaller_block } else { T::F16 }
 }
 
-/// Checks that ggml writes the type, with or without statistics.
+/// Checks that ggml can write the type, with or without statistics.
 ///
 /// # Errors
-/// It does not.
+/// ggml cannot write it, or only with statistics.
 pub(super) fn check_type(ty: GgmlType, has_importance: bool) -> Result<()> {
     if !is_encodable(ty) {
         return Err(Error::NotEncodable { ty });

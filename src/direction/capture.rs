@@ -1,5 +1,5 @@
 //! Mean activations: the residual stream at the input of every block, at the tokens that the chat
-//! template puts behind the user's text. Sums in f64; memory does not grow with the prompts.
+//! template puts after the user's text. Sums in f64; memory does not grow with the prompts.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -8,7 +8,7 @@ use super::error::Result;
 use super::score::refusal_score;
 use crate::llama::{Error as LlamaError, Hooks, Prefill, Reading, Site};
 
-/// A number for every layer, position and channel: [n_layer, n_pos, n_embd]. Position 0 is the
+/// One value for every layer, position and channel: [n_layer, n_pos, n_embd]. Position 0 is the
 /// prompt's last token, 1 the one before.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Grid<T> {
@@ -23,7 +23,7 @@ pub struct Grid<T> {
 }
 
 impl<T: Clone + Default> Grid<T> {
-    /// All default.
+    /// A grid of default values.
     pub fn new(n_layer: usize, n_pos: usize, n_embd: usize) -> Grid<T> {
         Grid { n_layer, n_pos, n_embd, values: vec![T::default(); n_layer * n_pos * n_embd] }
     }
@@ -40,7 +40,7 @@ impl<T: Clone + Default> Grid<T> {
     }
 }
 
-/// What one pass over prompts gave.
+/// The result of one pass over prompts.
 #[derive(Debug, Clone)]
 pub struct Captured {
     /// Refusal score of each prompt.
@@ -78,14 +78,14 @@ pub fn capture(
     let n_layer = inputs.len();
     let mut captured =
         Captured { scores: Vec::new(), kept: 0, sums: Grid::new(n_layer, n_pos, n_embd) };
-    // Activations of the batch under way, until its scores are known.
+    // Activations of the current batch, kept until its scores are known.
     let pending = RefCell::new(HashMap::<usize, Grid<f32>>::new());
     let reading = Reading {
         at: Box::new(move |site| matches!(site, Site::Point(place) if inputs.contains(&place))),
         n_last: n_pos,
         row: Box::new(|site, prompt, from_end, values| {
             let Site::Point(place) = site else { return Ok(()) };
-            // A block that writes nothing has the input of the next one.
+            // A block that writes nothing has the same input as the next one.
             let layers = (0..n_layer).filter(|&layer| inputs[layer] == place);
             let mut pending = pending.borrow_mut();
             let grid = pending.entry(prompt).or_insert_with(|| Grid::new(n_layer, n_pos, n_embd));

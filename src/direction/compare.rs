@@ -1,4 +1,4 @@
-//! How far a direction moved: layer, position and cosines of a base model's and another's.
+//! How far a direction moved: layer, position and cosines of the directions of two models.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ pub struct Comparison {
     /// The other file's model.
     pub model: String,
     /// Chosen layer of the other over that of the base: the study's l^c/l. The other has none if
-    /// its file holds candidates alone: a model that hardly refuses has no direction to choose.
+    /// its file holds only candidates: a model that hardly refuses has no direction to choose.
     pub layer: (Option<usize>, usize),
     /// Chosen position of the other over that of the base: the study's i^c/i.
     pub position: (Option<i32>, i32),

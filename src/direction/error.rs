@@ -1,4 +1,4 @@
-//! What can go wrong on the way to a direction.
+//! What can go wrong while a direction is searched for, read or written.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use crate::{gguf, llama, prompts};
 /// A result of this folder.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Everything that can go wrong.
+/// Everything that can go wrong between prompts and a direction.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// llama.cpp cannot load or run a model.
@@ -61,7 +61,7 @@ pub enum Error {
         of: usize,
         /// Those with a score that is not finite.
         not_finite: usize,
-        /// Those in too late a layer.
+        /// Those in a layer beyond the latest allowed one.
         late: usize,
         /// Those that induce no refusal.
         induce: usize,

@@ -17,15 +17,15 @@ use super::intervene::unit;
 use super::select::Scores;
 use crate::gguf::{Builder, GgmlType, Value, check_regular, write_file};
 
-/// Most that a channel of a unit vector is off by, rounded to f32 by another machine.
+/// Greatest error of a channel of a unit vector, if another machine rounded it to f32.
 const TOLERANCE: f32 = 1e-5;
 /// The metadata key.
 const KEY: &str = "aird";
 
-/// What a direction file says about itself.
+/// The metadata of a direction file.
 ///
-/// A report may hold more beside it: [`Direction::read`] refuses fields that it does not know, not
-/// this type.
+/// A report may hold more fields beside it: [`Direction::read`] refuses unknown fields, this type
+/// does not.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct About {
     /// aird's version.
@@ -99,7 +99,7 @@ impl Direction {
     /// The raw candidate at the chosen layer and position.
     ///
     /// # Errors
-    /// The file holds candidates alone.
+    /// The file holds only candidates.
     pub fn chosen(&self) -> Result<&[f32]> {
         let (Some(layer), Some(position)) = (self.about.layer, self.about.position) else {
             return Err(malformed(Path::new("direction"), "no layer and position were chosen"));
@@ -127,7 +127,7 @@ impl Direction {
     /// The file's bytes.
     ///
     /// # Errors
-    /// Scores that no JSON holds.
+    /// Scores that JSON cannot hold.
     pub fn encode(&self) -> Result<Vec<u8>> {
         let path = Path::new("direction");
         let bytes = |x: &[f32]| x.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
@@ -151,16 +151,18 @@ impl Direction {
     /// Reads a file.
     ///
     /// # Errors
-    /// It is no direction file, or its parts do not fit together.
+    /// It is not a direction file, or its parts do not fit together.
     pub fn read(path: &Path) -> Result<Direction> {
         let wrong = |what: &str| malformed(path, what);
         check_regular(path)?;
         let bytes = std::fs::read(path).map_err(|e| wrong(&format!("cannot read: {e}")))?;
-        let no_file = |e: safetensors::SafeTensorError| wrong(&format!("no direction file: {e}"));
+        let no_file =
+            |e: safetensors::SafeTensorError| wrong(&format!("not a direction file: {e}"));
         let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(no_file)?;
         let file = SafeTensors::deserialize(&bytes).map_err(no_file)?;
         let about = metadata.metadata().as_ref().and_then(|m| m.get(KEY));
-        let about = about.ok_or_else(|| wrong("no direction file: metadata 'aird' is missing"))?;
+        let about =
+            about.ok_or_else(|| wrong("not a direction file: metadata 'aird' is missing"))?;
         let about = parsed(about)
             .map_err(|what| wrong(&format!("its metadata 'aird' does not parse: {what}")))?;
         check_version(&about.version).map_err(|what| wrong(&what))?;
@@ -169,7 +171,7 @@ impl Direction {
             return Err(wrong(&format!("tensor '{name}' is not one that aird knows")));
         }
         let tensor = file.tensor("candidates");
-        let tensor = tensor.map_err(|_| wrong("no direction file: no tensor 'candidates'"))?;
+        let tensor = tensor.map_err(|_| wrong("not a direction file: no tensor 'candidates'"))?;
         let [n_layer, n_pos, n_embd] = *tensor.shape() else {
             return Err(wrong("'candidates' is not of shape [n_layer, n_pos, n_embd]"));
         };
@@ -197,14 +199,14 @@ impl Direction {
         Ok(direction)
     }
 
-    /// Other tools read the tensor `direction`; aird goes by the candidates: they must agree.
+    /// Other tools read the tensor `direction`; aird reads the candidates: they must agree.
     fn check_chosen(&self, chosen: &TensorView<'_>) -> std::result::Result<(), &'static str> {
         if chosen.dtype() != Dtype::F32 || chosen.shape() != [self.candidates.n_embd] {
             return Err("'direction' is not F32 of shape [n_embd]");
         }
         let unit = self.unit().map_err(|_| "'direction' is there, but none was chosen")?;
         let words = chosen.data().as_chunks::<4>().0.iter();
-        // Written so that a NaN is not the same.
+        // Written so that a NaN counts as different.
         let is_same =
             |(bytes, x): (&[u8; 4], &f32)| (f32::from_le_bytes(*bytes) - x).abs() <= TOLERANCE;
         let same = words.zip(&unit).all(is_same);
@@ -215,7 +217,7 @@ impl Direction {
     /// the output of the block before (`direction.N` is added at `l_out-N`).
     ///
     /// # Errors
-    /// The chosen layer is 0, which no control vector reaches; or the disk's.
+    /// The chosen layer is 0, which a control vector cannot change; or the disk's.
     pub fn write_cvector(&self, path: &Path) -> Result<()> {
         let layer = self.about.layer.unwrap_or(0);
         if layer < 2 {
@@ -234,7 +236,7 @@ impl Direction {
     }
 }
 
-/// The metadata, without a field that is not known.
+/// The metadata; an unknown field is an error.
 fn parsed(text: &str) -> std::result::Result<About, String> {
     let about: About = serde_json::from_str(text).map_err(|e| e.to_string())?;
     let fields = |value: serde_json::Result<serde_json::Value>| match value {
@@ -249,7 +251,7 @@ fn parsed(text: &str) -> std::result::Result<About, String> {
     }
 }
 
-/// Refuses files of a later aird, whose meaning may have changed, and versions that are not one.
+/// Refuses files of a later aird, whose meaning may have changed, and malformed versions.
 fn check_version(version: &str) -> std::result::Result<(), String> {
     let parts = |text: &str| -> Option<Vec<u64>> {
         let (numbers, _) = text.split_once(['-', '+']).unwrap_or((text, ""));

@@ -1,4 +1,4 @@
-//! The whole way from prompts to a direction: read, filter, average, select.
+//! All steps from prompts to a direction: read, filter, average, select.
 
 use super::capture::{Captured, Grid, Shape, capture, difference_of_means};
 use super::error::{Error, Result};
@@ -13,7 +13,7 @@ const MIN_TRAIN: usize = 16;
 /// Prompts of each kind that the selection needs.
 const MIN_HELD_OUT: usize = 4;
 
-/// Harmful and harmless prompts, as tokens.
+/// Harmful and harmless prompts, as tokens of the rendered text.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Kinds {
     /// Those that an aligned model refuses.
@@ -29,11 +29,11 @@ pub struct Search {
     pub train: Kinds,
     /// For the selection.
     pub held_out: Kinds,
-    /// Tokens that the template puts behind the user's text: positions to look at.
+    /// Tokens that the template puts after the user's text: the positions to search.
     pub n_pos: usize,
     /// Prompts read at once.
     pub parallel: u32,
-    /// What to do about the candidates.
+    /// How the direction is chosen from the candidates.
     pub choice: Choice,
 }
 
@@ -42,7 +42,7 @@ pub struct Search {
 pub enum Choice {
     /// By what each does.
     Select(Limits),
-    /// This one.
+    /// This cell, without an evaluation.
     Given(Cell),
     /// None: means over all prompts, unfiltered.
     CaptureOnly,
@@ -115,7 +115,7 @@ pub fn find(engine: &Engine, search: &Search, watch: &dyn Watch) -> Result<Found
     Ok(Found { candidates, refusal_tokens, n_kept, selection, n_tokens })
 }
 
-/// Both kinds, each filtered to its own side of score 0 if `filter`.
+/// Reads both kinds; if `filter`, keeps only prompts on their own side of score 0.
 fn read(
     prefill: &mut Prefill<'_>,
     kinds: &Kinds,

@@ -5,9 +5,9 @@ use crate::llama::graph::Structure;
 use crate::llama::{Hooks, Site};
 use crate::numeric::{dot, length};
 
-/// Takes `unit` out of the residual stream everywhere: at the embeddings and behind every sum,
-/// `x -= unit (unit . x)`. The same as taking it out of every block
-/// input and of what attention and MLP write (Arditi et al. 2024, section 2.4).
+/// Removes `unit` from the residual stream everywhere: at the embeddings and after every sum,
+/// `x -= unit (unit . x)`. This equals removing it from every block input and from the outputs of
+/// attention and MLP (Arditi et al. 2024, section 2.4).
 pub fn ablate<'a>(hooks: Hooks<'a>, unit: &'a [f32]) -> Hooks<'a> {
     let everywhere = |site| matches!(site, Site::Point(_));
     hooks.change(everywhere, move |_, x| {

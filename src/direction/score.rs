@@ -1,4 +1,4 @@
-//! How much a model is about to refuse, read off the logits behind a prompt.
+//! How close a model is to a refusal, read from the logits after a prompt.
 
 use crate::llama::{Engine, Generation, Hooks, LogSoftmax, NoListener, Sampling, generate};
 
@@ -7,7 +7,7 @@ use crate::judge::begins_refusal;
 
 /// Keeps the logarithms finite (refusal_direction).
 const EPSILON: f64 = 1e-8;
-/// Tokens that are generated to see how a model refuses.
+/// Tokens that are generated to find out how a model refuses.
 const LOOK_TOKENS: usize = 12;
 /// A first token counts if at least this share of the refusals begin with it.
 const MIN_SHARE: f64 = 0.1;

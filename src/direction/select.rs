@@ -2,8 +2,8 @@
 //! most, whose addition makes the model refuse harmless ones, and which changes harmless answers
 //! little (Arditi et al. 2024, appendix C).
 //!
-//! Instead of evaluating every candidate on every held-out prompt, successive halving spends few
-//! prompts on all, and more on those that are left.
+//! Instead of evaluating every candidate on every held-out prompt, successive halving evaluates all
+//! candidates on few prompts, and the remaining ones on more.
 
 use super::capture::Grid;
 use super::error::{Error, Result};
@@ -29,7 +29,7 @@ pub struct Cell {
     pub behind: usize,
 }
 
-/// What a candidate does, averaged over `n` prompts of each kind.
+/// The effects of a candidate, averaged over `n` prompts of each kind.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scores {
     /// The candidate.
@@ -44,7 +44,7 @@ pub struct Scores {
     pub kl_nats: f64,
 }
 
-/// The held-out prompts that are left by the filter, and what they score.
+/// The held-out prompts that the filter leaves, and what they are scored by.
 pub struct Judges<'a> {
     /// Harmful prompts that the model refuses.
     pub harmful: Vec<&'a [i32]>,
@@ -67,7 +67,7 @@ pub struct Limits {
     pub exhaustive: bool,
 }
 
-/// What came of the selection.
+/// The result of the selection.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Selection {
     /// The pick.
@@ -82,7 +82,7 @@ pub struct Selection {
     pub n_tokens_exhaustive: u64,
 }
 
-/// Picks among `candidates`; `progress` hears how many evaluations are done, of how many.
+/// Picks among `candidates`; `progress` gets how many evaluations are done, of how many.
 ///
 /// # Errors
 /// [`Error::NonePasses`], or a failing decode.
@@ -103,7 +103,7 @@ pub fn select(
     let mut tallies: Vec<Tally> = all.iter().map(|&cell| Tally::new(cell)).collect();
     let latest = LATEST_LAYER * candidates.n_layer as f64;
     if !limits.exhaustive {
-        // Whatever they score, they cannot be picked.
+        // Whatever their score, these cannot be picked.
         tallies.retain(|t| (t.cell.layer as f64) < latest);
     }
     let rungs = RUNGS.iter().filter(|(n, _)| !limits.exhaustive && *n < n_prompts);
@@ -179,8 +179,8 @@ impl Tally {
         Scores { cell: self.cell, n: self.n, bypass, induce, kl_nats }
     }
 
-    /// Low is good: first the limit on KL that is passed, then the bypass. Few prompts are noisy:
-    /// what only just fails a limit is not yet told apart from what only just passes.
+    /// Low is good: first the limit on KL that is passed, then the bypass. Few prompts are noisy: a
+    /// candidate just above a limit is not yet distinguishable from one just below it.
     fn rank(&self, max_kl: f64) -> f64 {
         let s = self.scores();
         if !(s.bypass.is_finite() && s.induce.is_finite() && s.kl_nats.is_finite()) {
@@ -199,7 +199,7 @@ impl Tally {
 struct Evaluator<'a> {
     candidates: &'a Grid<f32>,
     judges: &'a Judges<'a>,
-    /// Logits behind each harmless prompt, left alone.
+    /// Logits after each harmless prompt, unchanged.
     base: Vec<Vec<f32>>,
 }
 

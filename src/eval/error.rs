@@ -1,4 +1,4 @@
-//! What can go wrong while a model is measured.
+//! What can go wrong while a model is evaluated.
 
 use std::path::PathBuf;
 
@@ -81,7 +81,7 @@ pub enum Error {
         /// The tasks' names.
         expected: Vec<&'static str>,
     },
-    /// A choice alone is longer than the model reads.
+    /// A single choice is longer than the model's context.
     #[error(
         "task {task}, line {line}: a choice of {n_tokens} tokens, expected at most {most}: the \
          model reads no more\nhint: take the item out of the data file"
@@ -98,7 +98,7 @@ pub enum Error {
     },
     /// A score is NaN or infinite.
     #[error(
-        "the model's scores are no numbers ({what})\n\
+        "a score of the model is NaN or infinite ({what})\n\
          hint: `aird verify` looks for what is broken"
     )]
     NoNumbers {

@@ -1,4 +1,4 @@
-//! How sure a figure is: intervals for shares and means, exact p-values for pairs.
+//! The uncertainty of figures: intervals for shares and means, exact p-values for pairs.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -14,11 +14,11 @@ const RESAMPLES: usize = 2000;
 /// A share of `n` cases with its 95 % interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Rate {
-    /// Cases that count.
+    /// Cases that are counted: the numerator.
     pub k: usize,
     /// All cases.
     pub n: usize,
-    /// `k / n`; null where there are no cases.
+    /// `k / n`; null if there are no cases.
     #[serde(deserialize_with = "float_or_null")]
     pub rate: Option<f64>,
     /// Lower end of the interval.
@@ -48,8 +48,8 @@ pub fn wilson(k: usize, n: usize) -> Rate {
     wilson_of(k, n, n)
 }
 
-/// As [`wilson`], where only `independent` of the `n` cases are: samples of one prompt may all
-/// fall alike. The interval is that of the same share of so many cases.
+/// As [`wilson`], where only `independent` of the `n` cases are: all samples of one prompt may get
+/// the same label. The interval is that of the same share of so many cases.
 pub fn wilson_of(k: usize, n: usize, independent: usize) -> Rate {
     if n == 0 || independent == 0 {
         return Rate { k, n, rate: None, low: 0.0, high: 1.0 };
@@ -83,9 +83,9 @@ pub fn mcnemar(b: usize, c: usize) -> f64 {
 pub struct Mean {
     /// Values.
     pub n: usize,
-    /// Their mean; null where there are none.
+    /// Their mean; null if there are no values.
     pub mean: Option<f64>,
-    /// Lower end of the interval; null where fewer than two values say nothing about a spread.
+    /// Lower end of the interval; null with fewer than two values, which have no spread.
     #[serde(deserialize_with = "float_or_null")]
     pub low: Option<f64>,
     /// Upper end, or null.

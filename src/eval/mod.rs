@@ -1,4 +1,4 @@
-//! What a model does, measured: with intervals, resumable, the same bytes for the same settings.
+//! Measures what a model does: with intervals, resumable, the same bytes for the same settings.
 
 pub mod asr;
 mod error;

@@ -1,8 +1,9 @@
-//! Work that can be cut off: a JSONL file of one line an item, made in segments of a fixed size.
+//! Work that can be interrupted: a JSONL file with one line per item, made in segments of a fixed
+//! size.
 //!
-//! The last bits of a sequence's logits change with what shares its batch. So items are made in
-//! segments that always hold the same items, written when whole and made again when they were cut:
-//! the same settings give the same bytes, in one go or in ten.
+//! The last bits of a sequence's logits depend on what shares its batch. So items are made in
+//! segments that always hold the same items. A segment is written when it is complete, and made
+//! again if it was cut: the same settings give the same bytes, in one run or in ten.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, Write};
@@ -16,11 +17,11 @@ use serde_json::Value;
 use super::error::{Error, Result};
 
 /// Makes `n` items in segments of `size` with `make`, which gets the numbers of a segment's items
-/// and returns as many. With a `path` they are kept there, below a first line that holds
-/// `settings` (an object: what the items depend on), and those that are there already are read.
+/// and returns as many. With a `path` they are kept there, after a first line that holds `settings`
+/// (an object: what the items depend on), and items that exist already are read.
 ///
 /// # Errors
-/// The file was made with other settings, or is none of ours; the disk's; what `make` says.
+/// The file was made with other settings, or is not one of aird's; the disk's; `make`'s.
 pub fn run<T: Serialize + DeserializeOwned>(
     path: Option<&Path>,
     settings: &Value,
@@ -49,7 +50,7 @@ pub fn run<T: Serialize + DeserializeOwned>(
     Ok(items)
 }
 
-/// The whole segments that `path` holds, and the file, cut behind them.
+/// The complete segments that `path` holds, and the file, truncated after them.
 fn resume<T: DeserializeOwned>(
     path: &Path,
     settings: &Value,
@@ -60,12 +61,12 @@ fn resume<T: DeserializeOwned>(
     let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
     let mut file = opened.map_err(disk(path, "open"))?;
     let bytes = std::fs::read(path).map_err(disk(path, "read"))?;
-    // What was cut ends anywhere, in the middle of a letter as well.
+    // A cut file can end anywhere, also in the middle of a character.
     let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     let text = std::str::from_utf8(&bytes[..end]).map_err(|_| foreign(path))?;
     let mut lines = text.split_inclusive('\n');
     let Some(found) = lines.next() else {
-        // New, or cut within its first line: only what could be that may be replaced.
+        // New, or cut within its first line: only such a file may be replaced.
         if !head.as_bytes().starts_with(&bytes) {
             return Err(foreign(path));
         }

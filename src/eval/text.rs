@@ -1,8 +1,8 @@
-//! Perplexity of a text, and how far a model's predictions in it are from another model's.
+//! Perplexity of a text, and the divergence of a model's predictions in it from another model's.
 //!
-//! By llama-perplexity's rule (tools/perplexity/perplexity.cpp): windows of `n_ctx` tokens one
-//! after another, BOS in place of each one's first token if the model wants one, and of each window
-//! the second half scored.
+//! llama-perplexity's rule (tools/perplexity/perplexity.cpp): consecutive windows of `n_ctx`
+//! tokens, BOS in place of each one's first token if the model wants one, and only the second half
+//! of each window scored.
 
 use std::path::Path;
 
@@ -17,12 +17,12 @@ use crate::gguf::Watch;
 use crate::llama::{Engine, Input, LogSoftmax, Session, Size, argmax, cpu_features, kl_divergence};
 use crate::prompts::TextFile;
 
-/// Tokens decoded at once.
+/// Tokens per decode.
 const N_BATCH: usize = 512;
 /// The seed of bootstraps over windows.
 const SEED: u64 = 0;
 
-/// A text in windows of tokens, as a model reads it.
+/// A text in windows of tokens for a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Windows {
     /// Tokens of each window.
@@ -40,7 +40,7 @@ impl Windows {
     /// The first `n_chunks` windows of `text`, all of them if it has no more.
     ///
     /// # Errors
-    /// It has not one window.
+    /// It has fewer tokens than one window.
     pub fn new(engine: &Engine, text: &TextFile, n_ctx: usize, n_chunks: usize) -> Result<Windows> {
         let tokens = engine.tokenize_plain(&text.text);
         if tokens.len() < n_ctx {
@@ -59,12 +59,12 @@ impl Windows {
         Ok(Windows { n_ctx, sha256, windows, n_tokens, n_vocab })
     }
 
-    /// How many.
+    /// Number of windows.
     pub fn len(&self) -> usize {
         self.windows.len()
     }
 
-    /// True if there are none.
+    /// True if there are no windows.
     pub fn is_empty(&self) -> bool {
         self.windows.is_empty()
     }
@@ -97,7 +97,7 @@ impl Windows {
 pub struct Perplexity {
     /// e to the mean negative log-likelihood of a scored token.
     pub ppl: f64,
-    /// Its standard error, as llama-perplexity gives it.
+    /// Its standard error, by llama-perplexity's formula.
     pub ppl_error: f64,
     /// Mean negative log-likelihood, nats; the interval is over windows.
     pub nll: Mean,
@@ -109,23 +109,23 @@ pub struct Perplexity {
     pub n_tokens: usize,
 }
 
-/// How far predictions are from a reference's, over scored tokens.
+/// How much predictions differ from a reference's, over scored tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Kl {
     /// Mean KL(reference || model), nats; the interval is over windows.
     pub mean: Mean,
     /// The value that half of the tokens do not exceed, nats.
     pub median: f64,
-    /// That 90 % do not exceed.
+    /// The value that 90 % do not exceed, nats.
     pub p90: f64,
-    /// That 95 % do not exceed.
+    /// The value that 95 % do not exceed, nats.
     pub p95: f64,
-    /// That 99 % do not exceed.
+    /// The value that 99 % do not exceed, nats.
     pub p99: f64,
     /// The highest, nats.
     pub max: f64,
-    /// Share of tokens for which both find the same next token likeliest; the interval is that of
-    /// as many independent cases as there are windows.
+    /// Share of tokens for which both models find the same next token likeliest; the interval is
+    /// that of as many independent cases as there are windows.
     pub same_top: Rate,
     /// Scored tokens.
     pub n_tokens: usize,
@@ -145,7 +145,7 @@ struct WindowLikelihood {
 struct WindowDistance {
     /// KL(reference || model) at every scored token, nats.
     kl: Vec<f64>,
-    /// Tokens for which both find the same next token likeliest.
+    /// Tokens for which both models find the same next token likeliest.
     same_top: usize,
 }
 
@@ -161,7 +161,7 @@ pub struct Measured<'a> {
 /// The perplexity of `windows` to a model, its windows kept in `results`.
 ///
 /// # Errors
-/// The results were made with other settings; scores that are no numbers; the engine's.
+/// The results were made with other settings; a score is NaN or infinite; the engine's.
 pub fn perplexity(
     model: Measured<'_>,
     windows: &Windows,
@@ -222,7 +222,7 @@ fn likelihood(reader: &mut WindowReader<'_>, window: &[i32]) -> Result<WindowLik
 /// The distance of a model's predictions in `windows` to those of `reference`.
 ///
 /// # Errors
-/// The two read the text as different tokens; further as [`perplexity`].
+/// The two read the text as different tokens; else as [`perplexity`].
 pub fn kl(
     model: Measured<'_>,
     reference: Measured<'_>,
@@ -259,13 +259,14 @@ pub fn kl(
         p95: percentile(&all, 0.95),
         p99: percentile(&all, 0.99),
         max: percentile(&all, 1.0),
-        // Tokens of a window hang together: its interval, too, is that of as many windows.
+        // Tokens of a window are not independent: this interval, too, is for as many cases as
+        // windows.
         same_top: wilson_of(same_top, all.len(), parts.len()),
         n_tokens: all.len(),
     })
 }
 
-/// A position of a window, and the logits behind it.
+/// A position of a window, and the logits after it.
 type Predicted<'a> = (usize, &'a [f32]);
 
 fn distance(
@@ -306,8 +307,8 @@ impl<'e> WindowReader<'e> {
         Ok(WindowReader { session: Session::new(engine, size)?, first_scored: windows.n_ctx / 2 })
     }
 
-    /// Decodes a batch of `window` from `first` on: positions with the logits behind them, for
-    /// those behind which a token is scored.
+    /// Decodes a batch of `window` from `first` on; returns the positions after which a token is
+    /// scored, with the logits after them.
     fn decode(&mut self, window: &[i32], first: usize) -> Result<Vec<Predicted<'_>>> {
         let end = window.len().min(first + N_BATCH);
         let wanted = |position: usize| position >= self.first_scored && position + 1 < window.len();
@@ -344,12 +345,12 @@ fn settings(
     })
 }
 
-/// To six digits behind the point, which come back from a file as they were written.
+/// Rounded to six decimal places, which a file returns unchanged.
 fn rounded(x: f64) -> f64 {
     (x * 1e6).round() / 1e6
 }
 
-/// The value below which `share` of the sorted `values` lie, between two of them if need be.
+/// The value below which `share` of the sorted `values` lie, interpolated between two of them.
 fn percentile(values: &[f64], share: f64) -> f64 {
     let Some(last) = values.len().checked_sub(1) else { return f64::NAN };
     let at = share * last as f64;

@@ -1,8 +1,8 @@
-//! Answers that are none: empty ones, loops, and what is no text.
+//! Degenerate answers: empty ones, loops, and what is not text.
 
 use std::collections::HashSet;
 
-/// Words that a text needs before its share of distinct ones says anything.
+/// Words that a text needs before its share of distinct ones is meaningful.
 const MIN_WORDS: usize = 12;
 /// Distinct words of all words, below which a text is a loop.
 const MIN_DISTINCT: f64 = 0.25;
@@ -18,15 +18,15 @@ const MAX_REPEATED_CHARS: f64 = 0.4;
 const MAX_UNIT: usize = 12;
 /// Characters, spaces left out, below which no unit is looked for: "hahaha" is an answer.
 const MIN_CHARS: usize = 16;
-/// Letters and digits of all characters but spaces, below which it is no text.
+/// Letters and digits of all characters but spaces, below which it is not text.
 const MIN_ALPHANUMERIC: f64 = 0.25;
-/// Latin words without a vowel, of those with three letters or more, above which it is no text.
+/// Latin words without a vowel, of those with three letters or more, above which it is not text.
 const MAX_VOWELLESS: f64 = 0.5;
 
-/// What broken models say back: the system prompt, the template.
+/// What broken models repeat: the system prompt, the template.
 const ECHOES: &[&str] = &["you are a helpful", "you are an ai assistant", "<|im_start|>"];
 
-/// True if there is nothing: no letter or digit, or the mark of a list's first item alone.
+/// True if there is nothing: no letter or digit, or only the mark of a list's first item.
 pub fn is_empty(answer: &str) -> bool {
     let text = answer.trim();
     let digits = text.trim_end_matches(['.', ')', ':']);
@@ -35,7 +35,7 @@ pub fn is_empty(answer: &str) -> bool {
 }
 
 /// True for what no reader would call an answer, by measures with the thresholds above, or because
-/// it begins with what the model was told instead of with what it has to say.
+/// it begins by repeating the model's instructions.
 pub fn is_babble(answer: &str) -> bool {
     let words = words_of(answer);
     let begins = answer.trim_start().to_lowercase();

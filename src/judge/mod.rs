@@ -1,6 +1,6 @@
 //! What an answer is: a refusal, compliance, or no answer at all.
 //!
-//! Rules on the answer's text alone, or a local model that is asked. On the 240 answers of
+//! Rules that read only the answer's text, or a local model as the judge. On the 240 answers of
 //! `fixtures/judge.jsonl`, written for aird and labelled by hand, [`label`] agrees with the hand on
 //! 234, on 78 of the 81 that no rule was tuned on; [`paper::label`], which knows no third label, on
 //! 109. Rules and answers have one author: read transcripts before you trust a rate.

@@ -3,7 +3,7 @@
 //!
 //! Phrases and rule are those of Wei et al. 2024 (alignment-attribution-code, `lib/eval.py`,
 //! `not_matched`), which grew from the list of Zou et al. 2023 (llm-attacks). Short, broken and
-//! harmful answers that say "However" all count as safe: that is why it is not the default.
+//! harmful answers that contain "However" all count as safe: that is why it is not the default.
 
 use super::label::Label;
 

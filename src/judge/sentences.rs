@@ -1,11 +1,11 @@
 //! An answer cut into sentences, in the spelling that phrases are looked up in.
 
-/// Marks and names that stand in front of an answer and say nothing.
+/// Marks and names before an answer that are not part of it.
 const PREFIXES: &[&str] = &["assistant:", "answer:", "response:", "ai:", "bot:"];
 /// What Markdown and quotes put around words.
 const MARKS: &[char] = &['*', '_', '#', '>', '"', '\u{201c}', '\u{201d}', '`'];
 
-/// Lower case, straight apostrophes, single spaces (line ends stay), no marks in front.
+/// Lower case, straight apostrophes, single spaces (line ends stay), no marks at the beginning.
 pub fn plain(answer: &str) -> String {
     let text = answer.to_lowercase().replace(['\u{2019}', '\u{2018}'], "'");
     let lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));

@@ -1,6 +1,6 @@
 //! What happens where ggml aborts: one sentence instead of a debugger's backtrace.
 //!
-//! `ggml_abort` (ggml/src/ggml.c, behind every `GGML_ASSERT`) calls this callback instead of
+//! `ggml_abort` (ggml/src/ggml.c, which every `GGML_ASSERT` calls) calls this callback instead of
 //! printing, and then `abort()`. The process cannot go on: other threads may be in the middle of
 //! anything.
 
@@ -17,7 +17,7 @@ static INSTALL: Once = Once::new();
 
 /// Takes over ggml's abort; does nothing the second time.
 pub(super) fn install() {
-    // SAFETY: `last_sentence` has the signature asked for and lives for ever.
+    // SAFETY: `last_sentence` has the signature asked for and lives as long as the program.
     INSTALL.call_once(|| unsafe {
         sys::ggml_set_abort_callback(Some(last_sentence));
     });
@@ -30,7 +30,7 @@ unsafe extern "C" fn last_sentence(message: *const c_char) {
     end();
 }
 
-/// No destructors and no exit handlers: the thread that aborts may hold any lock.
+/// Exits without destructors and exit handlers: the thread that aborts may hold any lock.
 #[cfg(unix)]
 fn end() {
     signal_hook::low_level::exit(FAILED);

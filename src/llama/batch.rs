@@ -1,4 +1,4 @@
-//! The batch under way, as far as the rows of a node need it.
+//! The current batch, as far as the rows of a node need it.
 
 /// How many tokens a batch has, and which of them have logits.
 #[derive(Default)]
@@ -10,8 +10,8 @@ pub(super) struct BatchShape {
 }
 
 impl BatchShape {
-    /// The batch row of row `row` of a node with `n_rows`: the last block keeps output rows alone.
-    /// None where rows are no tokens of the batch as it was given: llama.cpp cut it.
+    /// The batch row of row `row` of a node with `n_rows`: the last block keeps only output rows.
+    /// None where llama.cpp cut the batch, so that the rows are not the tokens that were given.
     pub fn place(&self, row: usize, n_rows: usize) -> Option<usize> {
         match n_rows {
             n if n == self.n_tokens => Some(row),

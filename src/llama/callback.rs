@@ -1,9 +1,9 @@
 //! The eval callback, through which llama.cpp's graph and the hooks meet.
 //!
-//! llama.cpp's scheduler asks its eval callback about every node before and tells it after the
-//! node was computed (`ggml_backend_sched_eval_callback` of `ggml/include/ggml-backend.h`). What
-//! is written back in the second call is what the following nodes see. On any backend: rows go
-//! through `ggml_backend_tensor_get` and `_set`.
+//! llama.cpp's scheduler calls its eval callback before it computes a node, to ask whether the node
+//! is wanted, and if so again after (`ggml_backend_sched_eval_callback` of
+//! `ggml/include/ggml-backend.h`). What is written back in the second call is what the following
+//! nodes see. On any backend: rows go through `ggml_backend_tensor_get` and `_set`.
 
 use std::ffi::c_void;
 use std::ops::ControlFlow;
@@ -18,7 +18,7 @@ use super::hooks::Hooks;
 use super::linear::{LinearInput, get, read_input};
 use super::sites::{Site, Sites};
 
-/// What the callback finds behind its user data.
+/// The state that the callback gets as its user data.
 #[derive(Default)]
 pub(super) struct HookState {
     /// The hooks of the decode under way; None between decodes.
@@ -34,7 +34,7 @@ pub(super) struct HookState {
     buffer: Vec<f32>,
 }
 
-/// What a node is to hooks.
+/// Why hooks want a node.
 struct Wanted {
     site: Option<Site>,
     /// The weight of a block that it multiplies with.
@@ -44,7 +44,7 @@ struct Wanted {
 impl HookState {
     /// Lends `hooks` to the callback until [`HookState::finish`].
     pub fn begin(&mut self, hooks: &mut Hooks<'_>) {
-        // Only an address until the callback runs, which it does between begin and finish alone.
+        // Only an address until the callback runs, which it does only between begin and finish.
         self.hooks = Some(std::ptr::from_mut(hooks).cast());
         self.error = None;
         self.is_over = false;
@@ -119,7 +119,7 @@ fn visit(state: &mut HookState, node: &mut sys::ggml_tensor, ask: bool) -> bool 
 }
 
 impl HookState {
-    /// What of `node` the hooks want.
+    /// What the hooks want of `node`.
     fn wanted(&mut self, node: &sys::ggml_tensor, hooks: &Hooks<'_>) -> Result<Wanted> {
         let weight = weight_of(node);
         let site = match &mut self.sites {
@@ -150,7 +150,7 @@ impl HookState {
     }
 }
 
-/// Fetches the rows of `node`, changes them, writes them back, and shows those asked for.
+/// Reads the rows of `node`, changes them, writes them back, and passes on those asked for.
 fn run(
     hooks: &mut Hooks<'_>,
     site: Site,
@@ -179,7 +179,7 @@ fn run(
         // SAFETY: the node is contiguous F32 of exactly `buffer`'s length (checked above).
         unsafe { sys::ggml_backend_tensor_set(node, buffer.as_ptr().cast(), 0, bytes) };
     }
-    // An expert's output is not yet weighted and summed: no row of a token.
+    // An expert's output is not yet weighted and summed: it is not the row of a token.
     let reading = node.op != sys::GGML_OP_MUL_MAT_ID && hooks.reads_at(site);
     if reading && shape.place(0, n_rows).is_none() {
         return Err(Error::CutBatch { n_rows, n_tokens: shape.n_tokens });

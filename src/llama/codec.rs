@@ -13,7 +13,7 @@ use crate::gguf::GgmlType;
 /// Decodes whole rows: `bytes` of `ty` into `out`, one f32 an element.
 ///
 /// # Errors
-/// The type stands for no numbers in ggml (integers, F64, Q8_1, Q8_K), or lengths disagree.
+/// ggml cannot turn the type into values (integers, F64, Q8_1, Q8_K), or lengths disagree.
 pub fn decode(ty: GgmlType, bytes: &[u8], out: &mut [f32]) -> Result<()> {
     check_length(ty, bytes.len(), out.len())?;
     if ty == GgmlType::F32 {
@@ -38,11 +38,11 @@ pub fn decode(ty: GgmlType, bytes: &[u8], out: &mut [f32]) -> Result<()> {
     Ok(())
 }
 
-/// Encodes whole rows of `n_cols` elements. `importance`, one weight a column, says which errors
-/// matter (llama.cpp's imatrix); types that cannot do without get ones.
+/// Encodes whole rows of `n_cols` elements. `importance`, one weight per column, shows which errors
+/// matter (llama.cpp's imatrix); types that need weights get 1 each if there are none.
 ///
 /// # Errors
-/// ggml does not write the type, rows are no whole blocks, or lengths disagree.
+/// ggml cannot write the type, a row is not a whole number of blocks, or lengths disagree.
 pub fn encode(
     ty: GgmlType,
     rows: &[f32],
@@ -97,8 +97,8 @@ pub fn needs_importance(ty: GgmlType) -> bool {
     unsafe { sys::ggml_quantize_requires_imatrix(raw(ty)) }
 }
 
-/// True if ggml's rounding to the type goes by importance weights where there are any: the
-/// functions for the others in its `ggml-quants.c` take them and pass them over.
+/// True if ggml's rounding to the type uses importance weights where there are any. The functions
+/// for the other types in its `ggml-quants.c` take weights and ignore them.
 pub fn weighs_errors(ty: GgmlType) -> bool {
     use GgmlType as T;
     let floats = matches!(ty, T::F32 | T::F16 | T::BF16);

@@ -1,11 +1,11 @@
-//! What llama.cpp's kernels use of this CPU: results differ by it in their last digits.
+//! The CPU features that llama.cpp's kernels use: the last digits of results depend on them.
 
 use std::ffi::CStr;
 
 use llama_cpp_sys_2 as sys;
 
-/// The features, as llama.cpp prints them: `CPU : SSE3 = 1 | AVX2 = 1 | ...`. Devices that a build
-/// has besides are in it as well.
+/// The features in llama.cpp's format: `CPU : SSE3 = 1 | AVX2 = 1 | ...`. Other devices of the
+/// build are included.
 pub fn cpu_features() -> String {
     // SAFETY: the function takes nothing and returns a string that lives as long as the program.
     let text = unsafe {

@@ -119,7 +119,7 @@ impl Engine {
         }
     }
 
-    /// What the model's blocks are, by llama.cpp's own graph.
+    /// What the model's blocks are, according to llama.cpp's own graph.
     ///
     /// # Errors
     /// The file cannot be read any more.
@@ -131,7 +131,7 @@ impl Engine {
         Ok(self.structure.get_or_init(|| structure))
     }
 
-    /// How it was loaded.
+    /// How the model was loaded.
     pub fn options(&self) -> Options {
         self.options
     }
@@ -141,7 +141,7 @@ impl Engine {
         self.model.is_recurrent() || self.model.is_hybrid()
     }
 
-    /// Number of blocks.
+    /// Number of transformer blocks, `{architecture}.block_count`.
     pub fn n_block(&self) -> u32 {
         self.model.n_layer()
     }
@@ -151,7 +151,7 @@ impl Engine {
         self.model.n_embd().unsigned_abs() as usize
     }
 
-    /// Tokens in the vocabulary.
+    /// Tokens in the vocabulary: the length of a row of logits.
     pub fn n_vocab(&self) -> usize {
         self.model.n_vocab().unsigned_abs() as usize
     }
@@ -174,18 +174,18 @@ impl Engine {
         !matches!(model.as_deref(), Some("no_vocab" | "none"))
     }
 
-    /// `general.architecture`, as llama.cpp read it.
+    /// `general.architecture`, as llama.cpp reads it.
     pub fn architecture(&self) -> String {
         self.text("general.architecture").unwrap_or_default()
     }
 
-    /// The text of a key, as llama.cpp read it.
+    /// The text of a metadata key, as llama.cpp reads it.
     pub fn text(&self, key: &str) -> Option<String> {
         self.model.meta_val_str(key).ok()
     }
 
-    /// Tokens of a rendered prompt: special tokens spelled in it are taken as such, and the
-    /// model's own BOS comes first if `add_bos` and the model wants one.
+    /// Tokens of a rendered prompt. Special tokens that are spelled in it are parsed as such, and
+    /// the model's own BOS comes first if `add_bos` is set and the model wants one.
     pub fn tokenize(&self, text: &str, add_bos: bool) -> Vec<i32> {
         let vocab = self.model.vocab();
         let tokens = vocab.tokenize(text.as_bytes(), false, true).into_iter().map(|t| t.0);
@@ -193,8 +193,8 @@ impl Engine {
         bos.into_iter().chain(tokens).collect()
     }
 
-    /// Tokens of a text in which nothing is special, behind the model's BOS if it wants one: as
-    /// llama-perplexity reads its files.
+    /// Tokens of a text in which nothing is special, after the model's BOS if it wants one:
+    /// llama-perplexity reads its files the same way.
     pub fn tokenize_plain(&self, text: &str) -> Vec<i32> {
         let vocab = self.model.vocab();
         let tokens = vocab.tokenize(text.as_bytes(), false, false).into_iter().map(|t| t.0);

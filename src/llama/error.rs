@@ -1,4 +1,4 @@
-//! What can go wrong between llama.cpp and us.
+//! What can go wrong in llama.cpp, or between llama.cpp and aird.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use crate::gguf::{self, GgmlType};
 /// A result of this folder.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Everything that can go wrong in the engine. `said` is what llama.cpp logged as it failed.
+/// Everything that can go wrong in the engine. `said` holds what llama.cpp logged when it failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A model's file cannot be read or written.
@@ -61,7 +61,7 @@ pub enum Error {
         text: String,
     },
     /// A node to be read does not hold contiguous F32 rows.
-    #[error("activations of node '{name}' cannot be read: they are no contiguous F32 rows")]
+    #[error("activations of node '{name}' cannot be read: they are not contiguous F32 rows")]
     UnreadableNode {
         /// The node.
         name: String,
@@ -114,7 +114,7 @@ pub enum Error {
          {n_ctx} together: what the model was trained for"
     )]
     ContextTooSmall {
-        /// The prompt's number, from 0.
+        /// Index of the prompt, from 0.
         index: usize,
         /// Tokens of the prompt.
         n_tokens: usize,
@@ -134,7 +134,7 @@ pub enum Error {
     /// A prompt has no tokens.
     #[error("prompt {index} has no tokens")]
     EmptyPrompt {
-        /// The prompt's number, from 0.
+        /// Index of the prompt, from 0.
         index: usize,
     },
     /// llama.cpp does not load the adapter, or it is for another model.
@@ -145,7 +145,7 @@ pub enum Error {
         /// llama.cpp's last errors.
         said: String,
     },
-    /// A model that was tried in a process of its own was refused, or ended that process.
+    /// A model was tried in its own process; llama.cpp refused it, or the process ended.
     #[error("llama.cpp cannot run {}: {said}", path.display())]
     Run {
         /// The model, or its adapter.
@@ -221,7 +221,7 @@ pub enum Error {
         n_cols: usize,
     },
     /// A row does not end with a block of the type.
-    #[error("rows of {n_cols} elements are no whole number of {ty} blocks")]
+    #[error("rows of {n_cols} elements are not a whole number of {ty} blocks")]
     PartialBlock {
         /// The type.
         ty: GgmlType,

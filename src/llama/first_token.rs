@@ -8,10 +8,10 @@ use super::session::{Session, Size, prompt_inputs};
 
 /// Tokens of context for the check.
 const PROBE_CTX: u32 = 64;
-/// A beginning that any language model goes on from; the text that comes is shown to the user.
+/// A beginning that any language model continues; the token that follows is shown to the user.
 const PROBE_PROMPT: &str = "The capital of France is";
 
-/// What came of decoding one token.
+/// The result of decoding one token.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FirstToken {
     /// The token of the highest logit.
@@ -36,7 +36,7 @@ impl FirstToken {
 }
 
 impl Engine {
-    /// Decodes a short prompt and looks at the logits.
+    /// Decodes a short prompt and checks the logits.
     ///
     /// # Errors
     /// No vocabulary, no memory for a context, or llama.cpp cannot run the graph.

@@ -12,7 +12,7 @@ use super::sampler::{Sampler, Sampling};
 use super::session::{Input, Session, Size, prompt_inputs};
 use crate::gguf::Watch;
 
-/// Tokens decoded at once while prompts are read.
+/// Tokens per decode while prompts are read.
 const N_BATCH: u32 = 512;
 
 /// How answers are made.
@@ -26,7 +26,7 @@ pub struct Generation {
     pub sampling: Sampling,
 }
 
-/// What a generation says while it runs.
+/// Receives the progress of a generation.
 pub trait Listener {
     /// A token of prompt `index`'s answer, end-of-answer tokens left out.
     fn token(&mut self, _index: usize, _token: i32) {}
@@ -36,12 +36,12 @@ pub trait Listener {
     fn decoded(&mut self, _n_tokens: usize) {}
 }
 
-/// Hears nothing.
+/// Ignores all progress.
 pub struct NoListener;
 
 impl Listener for NoListener {}
 
-/// Reports to a watch how many answers are whole.
+/// Reports to a watch how many answers are complete.
 pub struct AnswerCount<'a> {
     watch: &'a dyn Watch,
     what: &'a str,
@@ -50,7 +50,7 @@ pub struct AnswerCount<'a> {
 }
 
 impl<'a> AnswerCount<'a> {
-    /// `of` answers to come, `done` of them there already; `what` is the stage's name.
+    /// `of` answers are expected, `done` of them exist already; `what` is the stage's name.
     pub fn new(watch: &'a dyn Watch, what: &'a str, done: usize, of: usize) -> AnswerCount<'a> {
         watch.part(what, done, of);
         AnswerCount { watch, what, done, of }
@@ -159,7 +159,7 @@ struct GenerationRun<'e, 'p> {
     next: usize,
     /// The sequence whose prompt, read by the batch under way, is to be kept for its equals.
     leader: Option<u32>,
-    /// A prompt whose equals wait, with the logits behind it.
+    /// A prompt whose equals wait, with the logits after it.
     held: Option<(usize, Vec<f32>)>,
     answers: Vec<Vec<i32>>,
 }
@@ -185,8 +185,8 @@ impl GenerationRun<'_, '_> {
         Ok(())
     }
 
-    /// The next batch: a token of every answer under way, and waiting prompts, in order, as far as
-    /// there are slots and room.
+    /// The next batch: one token of every answer in progress, then waiting prompts, in order, while
+    /// there are free slots and room in the batch.
     fn fill(&mut self, listener: &mut dyn Listener) -> Vec<Input> {
         let mut inputs = next_tokens(&self.slots);
         for sequence in 0..self.keeper() {
@@ -207,7 +207,7 @@ impl GenerationRun<'_, '_> {
             self.session.share(self.keeper(), sequence);
             inputs.extend(prompt_inputs(&prompt[self.shared..], sequence, self.shared as u32));
             self.begin(sequence);
-            // Its equals wait until it is read.
+            // Equal prompts wait until this one is read.
             if self.prompts.get(self.next) == Some(prompt) {
                 self.leader = Some(sequence);
                 break;
@@ -316,7 +316,7 @@ fn size_for(engine: &Engine, prompts: &[Vec<i32>], settings: Generation) -> Resu
     })
 }
 
-/// Tokens that all prompts begin with; each keeps one of its own, for its logits.
+/// Tokens that all prompts begin with; each prompt keeps at least one token, for its logits.
 pub(super) fn common_prefix<P: AsRef<[i32]>>(prompts: &[P]) -> usize {
     let Some(first) = prompts.first().map(AsRef::as_ref) else { return 0 };
     let shared = |p: &P| first.iter().zip(p.as_ref()).take_while(|(a, b)| a == b).count();

@@ -1,4 +1,9 @@
 //! Eval hooks: what is read and changed while llama.cpp computes.
+//!
+//! Within one node changes come before reads: a reader sees what the following nodes will see, so
+//! that an intervention can be measured in the decode that it changes. Changes apply to every row,
+//! the prefix that prompts share included; reads only to the rows of [`Hooks::set_rows`], since a
+//! row that nobody reads need not be copied from the device.
 
 use std::ops::ControlFlow;
 
@@ -8,17 +13,17 @@ use super::sites::Site;
 
 /// Which sites a hook is for.
 type SiteFilter<'a> = Box<dyn Fn(Site) -> bool + 'a>;
-/// Looks at one row at a site: the row's place in the batch, and the row.
+/// Receives one row at a site: the row's place in the batch, and its values.
 pub type RowReader<'a> = Box<dyn FnMut(Site, usize, &[f32]) -> Result<()> + 'a>;
 /// Changes one row at a site.
 pub type RowChange<'a> = Box<dyn FnMut(Site, &mut [f32]) + 'a>;
 
 /// Which weights' inputs a hook is for.
 type WeightFilter<'a> = Box<dyn Fn(&str) -> bool + 'a>;
-/// Reads the input of a linear layer, and says whether the decode goes on.
+/// Reads the input of a linear layer, and returns whether the decode goes on.
 pub type InputReader<'a> = Box<dyn FnMut(&LinearInput<'_>) -> Result<ControlFlow<()>> + 'a>;
 
-/// What is done to a decode.
+/// What is read and changed during a decode.
 #[derive(Default)]
 pub struct Hooks<'a> {
     reads: Vec<(SiteFilter<'a>, RowReader<'a>)>,
@@ -29,7 +34,7 @@ pub struct Hooks<'a> {
 }
 
 impl<'a> Hooks<'a> {
-    /// No hooks.
+    /// Hooks that read and change nothing.
     pub fn new() -> Hooks<'a> {
         Hooks::default()
     }
@@ -56,9 +61,9 @@ impl<'a> Hooks<'a> {
 
     /// Calls `read` with the inputs of the blocks' weights that `of` accepts by name.
     ///
-    /// Where `read` breaks, the decode ends: nothing more of the graph is needed, and what it would
-    /// have computed, logits among it, is undefined. (On several devices the rest may be computed
-    /// all the same.)
+    /// Where `read` breaks, the decode ends: the rest of the graph is not needed, and what it would
+    /// have computed, the logits included, is undefined. (On several devices the rest may still be
+    /// computed.)
     pub fn inputs(
         mut self,
         of: impl Fn(&str) -> bool + 'a,
@@ -110,13 +115,13 @@ impl<'a> Hooks<'a> {
         }
     }
 
-    /// Shows row `place` of the batch at `site` to all that read there.
+    /// Passes row `place` of the batch at `site` to all readers of that site.
     pub(super) fn show(&mut self, site: Site, place: usize, row: &[f32]) -> Result<()> {
         let mut reads = self.reads.iter_mut().filter(|(at, _)| at(site));
         reads.try_for_each(|(_, read)| read(site, place, row))
     }
 
-    /// Shows the input of a linear layer, which is read: see [`Hooks::reads_input_of`].
+    /// Passes on the input of a linear layer that is read: see [`Hooks::reads_input_of`].
     pub(super) fn show_input(&mut self, input: &LinearInput<'_>) -> Result<ControlFlow<()>> {
         match &mut self.inputs {
             Some((_, read)) => read(input),

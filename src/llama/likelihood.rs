@@ -1,8 +1,8 @@
-//! Log-likelihoods: how likely a model holds texts to go on in one way or another.
+//! Log-likelihoods: how likely a model finds the given continuations of a text.
 //!
-//! The texts of a group begin alike: what they share is decoded once, and each goes on from there
-//! in a sequence of its own. Many groups are decoded together. Only logits that say something about
-//! a scored token are computed, and no text's last token is decoded: nothing comes after it.
+//! The texts of a group begin with the same tokens. These are decoded once, and each text goes on
+//! from there in its own sequence. Many groups are decoded together. Only logits that predict a
+//! scored token are computed, and no text's last token is decoded: nothing comes after it.
 
 use rayon::prelude::*;
 
@@ -11,9 +11,10 @@ use super::error::{Error, Result};
 use super::session::{Input, Session, Size};
 use super::softmax::LogSoftmax;
 
-/// Tokens decoded at once.
+/// Tokens per decode.
 const N_BATCH: u32 = 512;
-/// Tokens in memory at once, unless one group has more: every token's attention looks at as many.
+/// Tokens in memory at once, unless one group has more: attention reads all of them for every
+/// token.
 const N_CTX: usize = 1024;
 /// Sequences that llama.cpp keeps apart at most (LLAMA_MAX_SEQ in src/llama-cparams.h).
 const MAX_SEQUENCES: u32 = 256;
@@ -23,14 +24,14 @@ const MAX_SEQUENCES: u32 = 256;
 pub struct Text {
     /// All of its tokens.
     pub tokens: Vec<i32>,
-    /// How many of them are given; those behind are scored. At least 1.
+    /// How many of them are given; those after them are scored. At least 1.
     pub n_given: usize,
 }
 
 /// A scored token.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TokenScore {
-    /// ln p of the token behind those before it, nats.
+    /// ln p of the token, given those before it, nats.
     pub log_prob: f64,
     /// True if no other token is likelier.
     pub is_top: bool,
@@ -42,13 +43,13 @@ pub struct Scorer<'e> {
     n_tokens: u64,
 }
 
-/// A token to decode, and the scored tokens that its logits say something about.
+/// A token to decode, and the scored tokens that its logits predict.
 struct DecodedToken {
     input: Input,
     scored_tokens: Vec<ScoredToken>,
 }
 
-/// A scored token: the text, counted over all groups; the token's place behind the given ones.
+/// A scored token: the text, counted over all groups; the token's place after the given ones.
 struct ScoredToken {
     text: usize,
     place: usize,
@@ -82,7 +83,7 @@ impl<'e> Scorer<'e> {
     /// The scored tokens of every text of every group.
     ///
     /// # Errors
-    /// A text without a given token; a group that [`Scorer::new`] was not told of; llama.cpp's.
+    /// A text without a given token; a group that [`Scorer::new`] did not get; llama.cpp's.
     pub fn score(&mut self, groups: &[Vec<Text>]) -> Result<Vec<Vec<Vec<TokenScore>>>> {
         let mut scored = Vec::with_capacity(groups.len());
         while scored.len() < groups.len() {
@@ -183,7 +184,8 @@ fn row<'t>(
     DecodedToken { input: Input { token, position, sequence, logits }, scored_tokens }
 }
 
-/// Tokens that all texts of a group begin with; of each the last is left out, as it is not decoded.
+/// Tokens that all texts of a group begin with. The last token of a text is never decoded or
+/// counted.
 fn n_shared(group: &[Text]) -> usize {
     let Some(first) = group.first() else { return 0 };
     let shared = |text: &Text| {

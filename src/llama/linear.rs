@@ -1,8 +1,8 @@
-//! What a linear layer multiplies: the rows at the input of a weight, experts apart.
+//! The input rows of a linear layer, experts separately.
 //!
 //! `MUL_MAT`'s second source holds a row a token. `MUL_MAT_ID` multiplies each token's row with
-//! some experts of a stack: its third source says which (`ggml_mul_mat_id` of
-//! `ggml/include/ggml.h`); rows are one a token, or one for every expert that it uses.
+//! some experts of a stack: its third source holds their indices (`ggml_mul_mat_id` of
+//! `ggml/include/ggml.h`). There is one row per token, or one for every expert that the token uses.
 
 use llama_cpp_sys_2 as sys;
 
@@ -34,8 +34,8 @@ pub struct RowUse {
     pub expert: usize,
 }
 
-/// Fetches what `node` multiplies and shows it to `read`; what that returns. None for rows that are
-/// not F32, as the inputs of a few quantized lookups: llama-imatrix skips them as well.
+/// Fetches what `node` multiplies, passes it to `read` and returns its result. None for rows that
+/// are not F32, e.g. the inputs of a few quantized lookups: llama-imatrix skips them as well.
 pub(super) fn read_input<T>(
     node: &sys::ggml_tensor,
     weight: &str,
@@ -108,7 +108,7 @@ fn fetch<'b>(input: &sys::ggml_tensor, buffer: &'b mut Vec<f32>) -> &'b [f32] {
     buffer
 }
 
-/// Token and matrix of a row where each head has a matrix of its own (`attn_k_b`, `attn_v_b`): the
+/// Token and matrix of a row where each head has its own matrix (`attn_k_b`, `attn_v_b`): the
 /// input is [n, n_tokens, n_head] or [n, 1, n_head, n_tokens].
 fn head_use(input: &sys::ggml_tensor, row: usize, shape: &BatchShape) -> (usize, usize) {
     let [_, ne1, ne2, ne3] = input.ne.map(|n| n as usize);
@@ -142,8 +142,8 @@ impl Element for i32 {}
 
 /// Copies elements of a computed node, from byte `offset` on, from whatever device.
 pub(super) fn get<T: Element>(node: &sys::ggml_tensor, offset: usize, out: &mut [T]) {
-    // SAFETY: the node holds `offset` plus `out`'s bytes, of elements of that type: callers look
-    // at its type, and ask for rows and elements of it.
+    // SAFETY: the node holds `offset` plus `out`'s bytes, of elements of that type: callers check
+    // its type, and ask for rows and elements of it.
     unsafe {
         sys::ggml_backend_tensor_get(node, out.as_mut_ptr().cast(), offset, size_of_val(out));
     }

@@ -1,5 +1,5 @@
 //! llama.cpp's log: kept, not shown. Errors carry its last lines; `-vv` shows all of it, and a
-//! probe passes its errors on.
+//! probe forwards its errors.
 
 use std::collections::VecDeque;
 use std::ffi::{CStr, c_char, c_void};
@@ -12,7 +12,7 @@ use llama_cpp_sys_2 as sys;
 const KEPT: usize = 8;
 
 static LINES: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
-/// The least level that goes to the sink; higher than all levels before there is a sink.
+/// The lowest level that goes to the sink; above all levels before there is a sink.
 static LEAST: AtomicU32 = AtomicU32::new(u32::MAX);
 static INSTALL: Once = Once::new();
 
@@ -38,20 +38,20 @@ fn pass_on(least: sys::ggml_log_level, sink: Sink) {
 
 /// Takes over llama.cpp's log; does nothing the second time.
 pub(super) fn install() {
-    // SAFETY: `keep` has the signature asked for, lives for ever and uses no user data.
+    // SAFETY: `keep` has the signature asked for, lives as long as the program, uses no user data.
     INSTALL.call_once(|| unsafe { sys::llama_log_set(Some(keep), std::ptr::null_mut()) });
 }
 
-/// Forgets what was kept, so that [`last_errors`] speaks of what comes next.
+/// Drops the kept lines, so that [`last_errors`] covers only what comes next.
 pub(super) fn clear() {
     LINES.lock().unwrap_or_else(PoisonError::into_inner).clear();
 }
 
-/// The last errors (warnings, if there were none), as one line.
+/// The last errors (warnings, if there are no errors), as one line.
 pub(super) fn last_errors() -> String {
     let lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
     let words: Vec<&str> = lines.iter().map(String::as_str).collect();
-    if words.is_empty() { "it did not say why".into() } else { words.join("; ") }
+    if words.is_empty() { "it gave no reason".into() } else { words.join("; ") }
 }
 
 unsafe extern "C" fn keep(level: sys::ggml_log_level, text: *const c_char, _: *mut c_void) {

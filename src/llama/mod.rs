@@ -1,5 +1,5 @@
-//! The engine on llama.cpp: loading, decoding, eval hooks, generating, ggml's codecs. The only
-//! folder that calls C.
+//! The engine on llama.cpp: loading, decoding, eval hooks, generating, ggml's codecs. Only this
+//! folder calls C.
 
 mod abort;
 mod backend;

@@ -1,5 +1,5 @@
-//! Many prompts read in few batches: the logits after each one's last token, and activations on
-//! the way. What all prompts begin with is decoded once a run, under the run's own hooks.
+//! Reads many prompts in few batches: the logits after each one's last token, and activations on
+//! the way. What all prompts begin with is decoded once per run, under the run's own hooks.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use super::hooks::Hooks;
 use super::session::{Input, Session, Size, prompt_inputs};
 use super::sites::Site;
 
-/// Tokens decoded at once.
+/// Tokens per decode.
 const N_BATCH: u32 = 512;
 /// Prompts in a batch, at most.
 const MAX_PARALLEL: u32 = 63;
@@ -56,7 +56,7 @@ impl LogitsReader for PromptsOnly<'_> {
     }
 }
 
-/// A context for reading prompts, for as many runs as one likes.
+/// A context for reading prompts, for any number of runs.
 pub struct Prefill<'e> {
     session: Session<'e>,
     n_tokens: u64,
@@ -69,8 +69,8 @@ impl<'e> Prefill<'e> {
     /// # Errors
     /// Not enough memory, or a model without a residual stream or a memory.
     pub fn new(engine: &'e Engine, longest: usize, parallel: u32) -> Result<Prefill<'e>> {
-        // llama.cpp cuts batches of several sequences for models that keep a state, in an order of
-        // its own: the rows that hooks see would be of other tokens.
+        // For models that keep a state, llama.cpp splits batches of several sequences and reorders
+        // the tokens: the rows that hooks see would belong to other tokens.
         let most = if engine.is_recurrent() { 1 } else { MAX_PARALLEL };
         let parallel = parallel.clamp(1, most);
         let n_batch = N_BATCH.min(parallel * longest as u32).max(longest as u32);
@@ -129,8 +129,14 @@ impl<'e> Prefill<'e> {
         let continuations = if self.is_recurrent { &[] } else { continuations };
         self.check(prompts)?;
         self.session.clear();
+        // Hooks see rows of a batch, callers know prompts: `places` maps rows to prompts. The hook
+        // holds a reference to it, and it is filled again for each batch.
         let places = RefCell::new(HashMap::<usize, (usize, usize)>::new());
         let n_last = reading.as_ref().map_or(0, |r| r.n_last);
+        // The prefix is decoded once and copied to each sequence (`seq_cp` of llama.cpp's
+        // `src/llama-kv-cache.cpp` shares its cells). It ends before the last `n_last` tokens of
+        // every prompt, because a row that is read must be in that prompt's own sequence. Each run
+        // decodes it again: hooks may change activations, and with them its keys and values.
         let shared = common_prefix(prompts).min(shortest(prompts).saturating_sub(n_last));
         let mut hooks = match reading {
             None => hooks,
@@ -178,8 +184,8 @@ impl<'e> Prefill<'e> {
         Ok(())
     }
 
-    /// Decodes `tokens` after those of the batch `under_way` where they are wanted, and forgets
-    /// them again.
+    /// Decodes `tokens` after the prompts of the batch `under_way` where they are wanted, and
+    /// forgets them again.
     fn go_on(
         &mut self,
         prompts: &[&[i32]],

@@ -1,4 +1,4 @@
-//! A model tried in a process of its own: what ends that process is an error here.
+//! Tries a model in its own process: what ends that process is an error here.
 //!
 //! llama.cpp aborts on some files (`GGML_ASSERT`), meets instructions that the CPU lacks, or takes
 //! more memory than there is. aird starts itself as `aird probe MODEL`, which loads the model,
@@ -24,7 +24,7 @@ use super::log;
 use super::shortage::is_shortage;
 use crate::gguf::Model;
 
-/// Between two checks whether the child has ended.
+/// Time between two checks whether the child has ended.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// How to start a probe.
@@ -47,17 +47,17 @@ pub struct Trial<'a> {
     pub options: Options,
 }
 
-/// What a probe prints.
+/// What a probe prints, as JSON.
 #[derive(Debug, Serialize, Deserialize)]
 enum ProbeOutcome<T> {
-    /// It ran.
+    /// The model ran.
     Ran(T),
-    /// llama.cpp returned an error: the sentence.
+    /// llama.cpp returned an error: its message.
     Refused(String),
 }
 
 impl<T: Serialize> ProbeOutcome<T> {
-    /// As JSON.
+    /// The outcome as one line of JSON.
     fn of(result: Result<T>) -> String {
         let outcome = match result {
             Ok(answer) => ProbeOutcome::Ran(answer),
@@ -85,12 +85,12 @@ impl Trial<'_> {
         ProbeOutcome::of(Model::open(self.model).map_err(Error::from).and_then(trace))
     }
 
-    /// The file that an error is about: the model alone was tried before its adapter.
+    /// The file that an error is about: the model was tried without its adapter first.
     fn tried_file(&self) -> PathBuf {
         self.lora.unwrap_or(self.model).to_owned()
     }
 
-    /// The error for what llama.cpp or the system said.
+    /// The error for a message of llama.cpp or the system.
     fn error(&self, said: String) -> Error {
         let path = self.tried_file();
         match is_shortage(&said) {
@@ -117,7 +117,7 @@ impl Prober {
         Prober { program: None, interrupt: Arc::default() }
     }
 
-    /// Tries a model in a process of its own.
+    /// Tries a model in its own process.
     ///
     /// # Errors
     /// [`Error::Run`] where llama.cpp refuses or aborts, [`Error::NoMeans`] where the machine lacks
@@ -129,7 +129,7 @@ impl Prober {
         }
     }
 
-    /// Traces the structure of `model` in a process of its own.
+    /// Traces the structure of `model` in its own process.
     ///
     /// # Errors
     /// As [`Prober::first_token`].
@@ -193,7 +193,7 @@ impl Prober {
                 return Ok(status);
             }
             if self.interrupt.load(Ordering::Relaxed) {
-                // It holds nothing that must be put away.
+                // The child holds nothing that must be cleaned up.
                 child.kill()?;
                 return child.wait();
             }
@@ -216,11 +216,11 @@ pub fn check_kind(model: &Model) -> Result<()> {
     }
 }
 
-/// Reads all of a pipe on a thread of its own.
+/// Reads all of a pipe on its own thread.
 fn reader(pipe: Option<impl Read + Send + 'static>) -> io::Result<JoinHandle<String>> {
     std::thread::Builder::new().spawn(move || {
         let mut bytes = Vec::new();
-        // What was read before an error is kept: it may say what went wrong.
+        // What was read before an error is kept: it may show what went wrong.
         let _ = pipe.map(|mut pipe| pipe.read_to_end(&mut bytes));
         String::from_utf8_lossy(&bytes).into_owned()
     })
@@ -251,7 +251,7 @@ fn early_end(trial: &Trial<'_>, status: ExitStatus, stderr: &str) -> Error {
         },
     };
     let said = match (last_line, signal) {
-        // Its own abort, whose sentence says it all.
+        // The child's own message is enough.
         (Some(line), None) => line.to_owned(),
         (Some(line), Some(_)) => format!("{how}; its last line was: {line}"),
         (None, _) => how,

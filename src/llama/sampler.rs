@@ -44,7 +44,7 @@ impl Sampler {
         match self.sampling {
             Sampling::Greedy => argmax(logits) as i32,
             Sampling::Temperature { temperature, .. } => {
-                // 53 random bits: every double in [0, 1) that has them is as likely.
+                // 53 random bits: each double of that precision in [0, 1) is equally likely.
                 let draw = (self.random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
                 pick(logits, temperature, draw) as i32
             }

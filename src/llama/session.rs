@@ -30,8 +30,8 @@ pub struct Size {
     pub n_batch: u32,
     /// Sequences kept apart.
     pub n_seq: u32,
-    /// One memory for all sequences: rows of activations then lie in the batch's order. Apart,
-    /// attention is cheaper where sequences are long.
+    /// One memory for all sequences: rows of activations then lie in the batch's order. With
+    /// separate memories attention is cheaper where sequences are long.
     pub unified: bool,
 }
 
@@ -77,7 +77,7 @@ const _: () = assert!(size_of::<LlamaContextParams>() == size_of::<sys::llama_co
 const _: () = assert!(align_of::<LlamaContextParams>() == align_of::<sys::llama_context_params>());
 
 impl<'e> Session<'e> {
-    /// Makes a context.
+    /// Makes a context of this size.
     ///
     /// # Errors
     /// There is not enough memory.
@@ -116,13 +116,13 @@ impl<'e> Session<'e> {
         Ok(Session { engine, context, batch, state, interrupt, size })
     }
 
-    /// What the callback works with. llama.cpp calls it inside `decode` alone, on this thread, so
-    /// that no one else looks while the session does.
+    /// The state that the callback uses. llama.cpp calls it only inside `decode`, on this thread,
+    /// so nothing else reads it while the session does.
     fn state(&mut self) -> &mut HookState {
         self.state.get_mut()
     }
 
-    /// What was asked for.
+    /// The size that was asked for.
     pub fn size(&self) -> Size {
         self.size
     }
@@ -184,7 +184,7 @@ impl<'e> Session<'e> {
     /// The last decode did not ask for that row.
     pub fn logits(&self, row: usize) -> Result<&[f32]> {
         let logits = self.raw_logits(row);
-        // Branches nowhere inside, so that the compiler can use wide registers.
+        // No branches inside, so that the compiler can use wide registers.
         let (mut highest, mut n_nan) = (f32::NEG_INFINITY, 0u32);
         for &x in logits {
             highest = if x > highest { x } else { highest };
@@ -196,7 +196,7 @@ impl<'e> Session<'e> {
         }
     }
 
-    /// As [`Session::logits`], whatever they are.
+    /// As [`Session::logits`], without the check for non-finite values.
     pub(super) fn raw_logits(&self, row: usize) -> &[f32] {
         self.context.get_logits_ith(row as i32)
     }
@@ -212,7 +212,7 @@ impl<'e> Session<'e> {
         let _ = self.context.clear_kv_cache_seq(Some(sequence), Some(position), None);
     }
 
-    /// Forgets everything.
+    /// Forgets all sequences.
     pub fn clear(&mut self) {
         self.context.clear_kv_cache();
     }

@@ -1,7 +1,7 @@
-//! Whether an error is about the machine, which lacks memory or threads, or about the file.
+//! Tells apart errors about the machine, which lacks memory or threads, and errors about the file.
 
-/// Words in llama.cpp's and the system's messages that say that this machine lacks something, which
-/// says nothing about the file.
+/// Words of llama.cpp's and the system's messages that mean: this machine lacks something. Such a
+/// message is not about the file.
 const WORDS: [&str; 9] = [
     "mem_buffer != null",
     "insufficient memory",
@@ -14,7 +14,7 @@ const WORDS: [&str; 9] = [
     "resource temporarily unavailable",
 ];
 
-/// True if `said` speaks of what this machine lacks, not of a file.
+/// True if the message `said` is about what this machine lacks, not about a file.
 pub(super) fn is_shortage(said: &str) -> bool {
     let lower = said.to_lowercase();
     WORDS.iter().any(|words| lower.contains(words))

@@ -19,9 +19,9 @@ use super::graph::{Stream, Structure};
 pub enum Site {
     /// The residual stream at a point: its place in [`Structure::points`].
     Point(usize),
-    /// What a matrix puts out that writes into the residual stream: its place in
+    /// The output of a matrix that writes into the residual stream: its place in
     /// [`Structure::writers`]. Biases are not yet added. Of a mixture each expert's, before they
-    /// are weighted and summed: those can be changed, but not read, as no row is a token's.
+    /// are weighted and summed: those can be changed, but not read, as a row is not a token's.
     Output(usize),
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Sites {
 }
 
 impl Sites {
-    /// Those of a model.
+    /// The sites of a model.
     pub fn new(structure: &Structure) -> Sites {
         let points = structure.points.iter().enumerate().map(|(i, point)| (point.number, i));
         let outputs = structure.writers().enumerate().map(|(i, w)| (w.tensor.clone(), i));
@@ -44,7 +44,7 @@ impl Sites {
         Sites { stream, points: points.collect(), outputs: outputs.collect() }
     }
 
-    /// A decode begins.
+    /// Starts a new decode.
     pub fn begin(&mut self) {
         self.stream.begin();
     }

@@ -1,5 +1,5 @@
-//! Logits as log-probabilities, fast enough to be computed for thousands of rows: a vocabulary has
-//! a hundred thousand entries, and each wants an exponential.
+//! Logits as log-probabilities, fast enough for thousands of rows: a vocabulary has a hundred
+//! thousand entries, and each needs an exponential.
 
 /// Numbers summed side by side, so that the compiler can use vector instructions.
 const LANES: usize = 16;
@@ -8,7 +8,7 @@ const BLOCK: usize = 1024;
 /// Below it e^x has no normal f32.
 const LOWEST: f32 = -87.0;
 
-/// What turns a logit into a log-probability: ln p = logit - `highest` - `ln_total`.
+/// Turns a logit into a log-probability: ln p = logit - `highest` - `ln_total`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LogSoftmax {
     highest: f32,
@@ -16,7 +16,7 @@ pub struct LogSoftmax {
 }
 
 impl LogSoftmax {
-    /// Of a row of [n_vocab] logits.
+    /// Those of a row of [n_vocab] logits.
     pub fn new(logits: &[f32]) -> LogSoftmax {
         let highest = highest(logits);
         let total = sum(logits, |x| exp(x - highest));
@@ -42,10 +42,10 @@ impl LogSoftmax {
 /// KL(p || q) of two rows of logits, nats: the sum of p ln(p / q); not below 0, NaN if a logit is.
 pub fn kl_divergence(p: &[f32], q: &[f32]) -> f64 {
     let (of_p, of_q) = (LogSoftmax::new(p), LogSoftmax::new(q));
-    // With logits a of p and b of q: the mean of a - b under p, and what the totals differ by.
+    // With logits a of p and b of q: the mean of a - b under p, and the difference of the totals.
     let (high_p, high_q) = (of_p.highest, of_q.highest);
     let blocks = p.chunks(BLOCK).zip(q.chunks(BLOCK));
-    // What p never says costs nothing, also where its logit is minus infinity.
+    // What has p = 0 costs nothing, also where its logit is minus infinity.
     let term = |(&a, &b): (&f32, &f32)| {
         let a = a - high_p;
         let cost = exp(a) * (a - (b - high_q));
@@ -102,7 +102,7 @@ fn exp(x: f32) -> f32 {
     // ln 2 in two parts, so that n ln 2 loses nothing: the first has few bits.
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
-    // Adding 1.5 * 2^23 leaves no room for a fraction: the sum is rounded to a whole number.
+    // Adding 1.5 * 2^23 leaves no bits for a fraction: the sum is rounded to an integer.
     const ROUND: f32 = 12_582_912.0;
     let clamped = if x > LOWEST { x } else { LOWEST };
     let shifted = clamped * std::f32::consts::LOG2_E + ROUND;

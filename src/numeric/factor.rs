@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use super::gram::Gram;
 use super::product::{BAND, COLUMNS, add_product, view, view_mut};
 
-/// A matrix that has no factor: at the row of that number what is left of it is not positive.
+/// The matrix has no factor: at this row, the rest of the matrix is not positive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotPositive {
     /// The row.
@@ -28,7 +28,7 @@ pub struct Factor {
 }
 
 impl Factor {
-    /// Of `gram` with `ridge` added to its diagonal.
+    /// The factor of `gram` with `ridge` added to its diagonal.
     ///
     /// # Errors
     /// The sum is not positive definite: a NaN, an infinity, or too small a ridge.
@@ -76,7 +76,7 @@ impl Factor {
         });
     }
 
-    /// `B M` into `out`, both [n, dim], by this thread alone.
+    /// `B M` into `out`, both [n, dim], on this thread only.
     fn times_m(&self, b: &[f32], out: &mut [f32]) {
         let (dim, n) = (self.dim, b.len() / self.dim);
         out.fill(0.0);
@@ -87,7 +87,7 @@ impl Factor {
         }
     }
 
-    /// `B H^-1` in place of `b`, [n, dim], by this thread alone.
+    /// `B H^-1` in place of `b`, [n, dim], on this thread only.
     pub fn solve(&self, b: &mut [f32]) {
         let (dim, n) = (self.dim, b.len() / self.dim);
         let mut half = vec![0f32; b.len()];
@@ -109,7 +109,7 @@ fn factorize(a: &mut [f32], dim: usize) -> Result<(), NotPositive> {
         let inverse = factorize_block(diagonal, n, dim)
             .map_err(|NotPositive { row }| NotPositive { row: first + row })?;
         let inverse = view(&inverse, n, n, n).transpose();
-        // L21 = A21 L11^-T, kept apart: every band below needs all of it.
+        // L21 = A21 L11^-T, kept separately: every band below needs all of it.
         let mut panel = vec![0f32; tail.len() / dim * n];
         panel.par_chunks_mut(BAND * n).zip(tail.par_chunks_mut(BAND * dim)).for_each(
             |(panel, band)| {
@@ -131,7 +131,7 @@ fn factorize(a: &mut [f32], dim: usize) -> Result<(), NotPositive> {
     Ok(())
 }
 
-/// A diagonal block, `n` rows that lie `stride` apart, becomes its L; L^-1, [n, n], comes back.
+/// Turns a diagonal block, `n` rows that lie `stride` apart, into its L; returns L^-1, [n, n].
 fn factorize_block(block: &mut [f32], n: usize, stride: usize) -> Result<Vec<f32>, NotPositive> {
     let mut l = vec![0f64; n * n];
     for i in 0..n {

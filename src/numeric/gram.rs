@@ -9,12 +9,12 @@ use super::product::{BAND, add_product, view, view_mut};
 pub struct Gram {
     dim: usize,
     n_rows: usize,
-    /// Above the diagonal nothing is meant.
+    /// Values above the diagonal are not used.
     values: Vec<f32>,
 }
 
 impl Gram {
-    /// Of no rows.
+    /// Sums over no rows yet.
     pub fn new(dim: usize) -> Gram {
         Gram { dim, n_rows: 0, values: vec![0.0; dim * dim] }
     }
@@ -47,7 +47,7 @@ impl Gram {
         (0..self.dim).map(|i| self.values[i * self.dim + i]).collect()
     }
 
-    /// Adds `ridge` to the diagonal and hands the triangle over.
+    /// Adds `ridge` to the diagonal and returns the triangle.
     pub(super) fn with_ridge(mut self, ridge: f32) -> Vec<f32> {
         (0..self.dim).for_each(|i| self.values[i * self.dim + i] += ridge);
         self.values
@@ -63,12 +63,12 @@ pub struct Cross {
 }
 
 impl Cross {
-    /// Of no rows.
+    /// Sums over no rows yet.
     pub fn new(n_y: usize, n_x: usize) -> Cross {
         Cross { n_y, n_x, values: vec![0.0; n_y * n_x] }
     }
 
-    /// Adds as many rows of `y`, [n, n_y], as of `x`, [n, n_x].
+    /// Adds rows of `y`, [n, n_y], and as many of `x`, [n, n_x].
     pub fn add(&mut self, y: &[f32], x: &[f32]) {
         let (n_x, n) = (self.n_x, x.len() / self.n_x);
         let (y, x) = (view(y, n, self.n_y, self.n_y), view(x, n, n_x, n_x));
@@ -89,7 +89,7 @@ impl Cross {
         self.n_y
     }
 
-    /// `out += w` times the sums: `w` is [n, n_y], `out` [n, n_x]; by this thread alone.
+    /// `out += w` times the sums: `w` is [n, n_y], `out` [n, n_x]; on this thread only.
     pub fn add_applied(&self, w: &[f32], out: &mut [f32]) {
         let (n_y, n_x) = (self.n_y, self.n_x);
         let n = w.len() / n_y;

@@ -8,10 +8,10 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use super::dot::{dot, length};
 use super::product::{add_product, products, view, view_mut};
 
-/// Dimensions carried along beside those that are asked for.
+/// Dimensions iterated in addition to those that are asked for.
 const SPARE: usize = 8;
-/// Rounds of the iteration. Each shrinks what is still astray by the square of the ratio of the
-/// singular values that are to be told apart.
+/// Rounds of the iteration. Each shrinks the error by the square of the ratio of the singular
+/// values that are to be separated.
 const ROUNDS: usize = 6;
 
 /// Factors b, [n_rows, rank], and a, [rank, dim], of the matrix of that rank nearest to `matrix`,
@@ -19,7 +19,7 @@ const ROUNDS: usize = 6;
 /// lower rank; `rank` is at most the smaller of the matrix's sides.
 ///
 /// # Panics
-/// The length of `matrix` is no multiple of `dim`.
+/// The length of `matrix` is not a multiple of `dim`.
 pub fn low_rank(matrix: &[f32], dim: usize, rank: usize) -> (Vec<f32>, Vec<f32>) {
     let n_rows = matrix.len() / dim;
     let rank = rank.min(n_rows).min(dim);
@@ -44,7 +44,7 @@ pub fn low_rank(matrix: &[f32], dim: usize, rank: usize) -> (Vec<f32>, Vec<f32>)
     (b, a)
 }
 
-/// Somewhere to start from, the same each time.
+/// A starting point, the same each time.
 fn start(n: usize) -> Vec<f32> {
     let mut random = ChaCha8Rng::seed_from_u64(0);
     (0..n).map(|_| (random.next_u32() >> 8) as f32 / (1u32 << 23) as f32 - 1.0).collect()
@@ -80,7 +80,7 @@ fn leading(rows: &[f32], n: usize, dim: usize, rank: usize) -> Vec<f32> {
             .flat_map(|k| (0..n).map(move |i| (i, n - 1 - k)))
             .map(|(i, k)| eigen.U()[(i, k)] as f32)
             .collect(),
-        // NaN and infinities come out as NaN.
+        // NaN and infinities give NaN.
         Err(_) => vec![f32::NAN; rank * n],
     }
 }

@@ -1,8 +1,8 @@
 //! Linear algebra on large matrices: Gram matrices, their factors, least squares, optimal brain
 //! surgeon's sweep, and approximations of low rank.
 //!
-//! Products are faer's; what is parallel here is cut into the same pieces whatever the number of
-//! threads, so that results do not depend on it. Matrices are slices, row by row, in f32.
+//! Products are faer's. Parallel work is always cut into the same pieces, so that results do not
+//! depend on the number of threads. Matrices are slices, row by row, in f32.
 
 mod dot;
 mod factor;

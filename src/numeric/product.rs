@@ -4,9 +4,9 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
-/// Rows that a task takes: of products, and of what else goes over a matrix in parallel.
+/// Rows per task: of products, and of other parallel work on a matrix.
 pub const BAND: usize = 128;
-/// Columns that a task takes where rows alone are too few.
+/// Columns per task if there are too few rows.
 pub(super) const COLUMNS: usize = 512;
 
 /// Rows and columns of a matrix that lies in a slice with `stride` elements from row to row.
@@ -14,8 +14,8 @@ pub(super) fn view(values: &[f32], n_rows: usize, n_cols: usize, stride: usize) 
     MatRef::from_row_major_slice_with_stride(values, n_rows, n_cols, stride)
 }
 
-/// As [`view`]; by way of columns, as faer 0.24's own function for rows takes the strides the wrong
-/// way round (`from_row_major_slice_with_stride_mut` of `mat/matmut.rs`).
+/// As [`view`]. It builds the view column by column, because faer 0.24's own function for rows
+/// swaps the strides (`from_row_major_slice_with_stride_mut` of `mat/matmut.rs`).
 pub(super) fn view_mut(
     values: &mut [f32],
     n_rows: usize,
@@ -25,7 +25,7 @@ pub(super) fn view_mut(
     MatMut::from_column_major_slice_with_stride_mut(values, n_cols, n_rows, stride).transpose_mut()
 }
 
-/// `out += alpha a b`, by this thread alone.
+/// `out += alpha a b`, on this thread only.
 pub(super) fn add_product(
     out: MatMut<'_, f32>,
     a: MatRef<'_, f32>,
@@ -41,7 +41,7 @@ pub(super) fn add_product(
 /// [n_rows, n_out].
 ///
 /// # Panics
-/// Lengths are no multiple of `dim`.
+/// Lengths are not a multiple of `dim`.
 pub fn products(x: &[f32], w: &[f32], dim: usize) -> Vec<f32> {
     let (n_rows, n_out) = (x.len() / dim, w.len() / dim);
     let mut out = vec![0.0; n_rows * n_out];

@@ -1,14 +1,14 @@
-//! Optimal brain surgeon's sweep: rows are brought onto a constraint one column at a time, and
-//! the columns still to come make up for what each one lost.
+//! Optimal brain surgeon's sweep: rows are brought onto a constraint one column at a time, and the
+//! columns still to come compensate for what each one lost.
 //!
 //! ```text
 //! q   = project(w_j)            where the constraint lets column j be
 //! e   = (w_j - q) / M_jj
 //! w_k -= e M_jk   for k < j     (G + ridge I)^-1 = M^T M
 //! ```
-//! Columns go from the last to the first, as M is lower triangular; the papers (GPTQ, arXiv
-//! 2210.17323, algorithm 1; SparseGPT, 2301.00774) go the other way round with an upper one. Those
-//! of a run of [`RUN`] are worked on by themselves, the columns before it once a run.
+//! Columns go from the last to the first, because M is lower triangular; the papers (GPTQ, arXiv
+//! 2210.17323, algorithm 1; SparseGPT, 2301.00774) go the other way with an upper one. The columns
+//! of a run of [`RUN`] are updated one by one, the columns before the run only once per run.
 
 use super::factor::Factor;
 use super::product::{add_product, view, view_mut};
@@ -16,14 +16,14 @@ use super::product::{add_product, view, view_mut};
 /// Columns of a run: a multiple of every type's block that is shorter.
 const RUN: usize = 128;
 
-/// Where one row may be.
+/// The constraint of one row.
 pub trait Projection {
-    /// Column `j` of the row is reached; `weights`, [dim], are what they are by then, those behind
-    /// `j` at their places. What column `j` becomes.
+    /// Returns what column `j` of the row becomes. `weights`, [dim], are the current values; the
+    /// columns after `j` are done.
     fn project(&mut self, j: usize, weights: &[f32]) -> f32;
 }
 
-/// Sweeps `weights`, [n, dim], a projection for each row, by this thread alone.
+/// Sweeps `weights`, [n, dim], a projection for each row, on this thread only.
 ///
 /// # Panics
 /// There are not as many projections as rows.

@@ -1,4 +1,4 @@
-//! The prompt sets that aird brings along, written for it: 192 harmful requests, 192 harmless
+//! The prompt sets that come with aird, written for it: 192 harmful requests, 192 harmless
 //! instructions of the same forms and lengths, and 96 that only sound dangerous.
 
 use super::part::{Part, parse_parts};
@@ -20,7 +20,7 @@ pub fn borderline(part: Part) -> PromptSet {
 }
 
 /// Text of many kinds, written for aird: 75 passages, from encyclopedia and news to code and
-/// letters, some 7,500 words, for what a model computes on text that is no chat.
+/// letters, some 7,500 words, for what a model computes on text that is not a chat.
 pub fn reading() -> &'static str {
     include_str!("reading.txt")
 }

@@ -1,7 +1,7 @@
 //! The date that some templates print, as Python's `strftime` writes it.
 //!
-//! Results must be reproducible, so the clock is read once for a template, and
-//! `SOURCE_DATE_EPOCH` (reproducible-builds.org) goes before it. Dates are in UTC.
+//! Results must be reproducible, so the clock is read once for a template, and `SOURCE_DATE_EPOCH`
+//! (reproducible-builds.org) takes precedence over it. Dates are in UTC.
 
 use std::ffi::OsString;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -47,10 +47,10 @@ pub(super) struct Moment {
 }
 
 impl Moment {
-    /// What `SOURCE_DATE_EPOCH` says, else the present.
+    /// The moment of `SOURCE_DATE_EPOCH`, else the current one.
     ///
     /// # Errors
-    /// [`Error::BadEpoch`] alone.
+    /// Only [`Error::BadEpoch`].
     pub fn now() -> Result<Moment> {
         match std::env::var_os("SOURCE_DATE_EPOCH") {
             Some(epoch) => Moment::from_epoch(epoch),
@@ -95,8 +95,8 @@ impl Moment {
         }
     }
 
-    /// The moment in `format`, as glibc writes it in the C locale. Python's `datetime.now()` knows
-    /// no time zone: `%Z` and `%z` are empty. What is no code stays as it is.
+    /// The moment in `format`, as glibc writes it in the C locale. Python's `datetime.now()` has no
+    /// time zone: `%Z` and `%z` are empty. Text that is not a code stays as it is.
     pub fn strftime(&self, format: &str) -> String {
         let mut out = String::new();
         let mut rest = format;

@@ -1,5 +1,5 @@
-//! Comma-separated values as RFC 4180 has them: quoted fields may hold commas, line breaks and,
-//! doubled, quotes. Lines end in LF or CRLF; blank lines are skipped. Values between tabs likewise.
+//! Comma-separated values by RFC 4180: quoted fields may hold commas, line breaks and, doubled,
+//! quotes. Lines end in LF or CRLF; blank lines are skipped. The same with tabs as separators.
 
 use super::error::{Error, Result};
 
@@ -74,7 +74,7 @@ impl<'t> CsvReader<'t> {
         let line = &self.rest[..self.rest.find('\n').unwrap_or(self.rest.len())];
         let field = self.take(line.find(separator).unwrap_or(line.len()));
         match field.strip_suffix('\r') {
-            // A CR belongs to the line's end, but inside of a line it is a letter like others.
+            // A CR belongs to the line's end, but inside a line it is an ordinary character.
             Some(bare) if !self.rest.starts_with(separator) => Ok(bare.into()),
             _ => Ok(field.into()),
         }

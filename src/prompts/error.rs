@@ -1,4 +1,4 @@
-//! What can be wrong with a file of prompts or with a chat template.
+//! What can go wrong with a file of prompts or with a chat template.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ pub enum Error {
     #[error("the file is empty, expected prompts")]
     Empty,
     /// The file holds no prompt.
-    #[error("there is no prompt in it")]
+    #[error("the file holds no prompt")]
     NoPrompts,
     /// A set holds fewer prompts than are needed.
     #[error("prompt set '{name}' holds {}, expected at least {needed}", prompts_text(*found))]
@@ -89,7 +89,7 @@ pub enum Error {
     /// An object has no field that holds the prompt.
     #[error(
         "the object {place} has no field {expected}; it has {}\n\
-         hint: say which field holds the prompt",
+         hint: name the field that holds the prompt",
         names_text(found)
     )]
     NoField {
@@ -113,7 +113,7 @@ pub enum Error {
     /// A table has no column that holds the prompt.
     #[error(
         "no column is named {expected}; there are {}\n\
-         hint: say which column holds the prompt",
+         hint: name the column that holds the prompt",
         names_text(found)
     )]
     NoColumn {
@@ -171,16 +171,16 @@ pub enum Error {
         line: usize,
     },
     /// The model has no chat template.
-    #[error("the model brings no chat template along (tokenizer.chat_template)")]
+    #[error("the model has no chat template (tokenizer.chat_template)")]
     NoTemplate,
     /// The chat template is empty.
     #[error("the chat template is empty, expected Jinja that renders the prompt")]
     EmptyTemplate,
     /// The key of the chat template does not hold text.
-    #[error("tokenizer.chat_template is no text, expected a Jinja template as UTF-8")]
+    #[error("tokenizer.chat_template is not text, expected a Jinja template as UTF-8")]
     TemplateNotText,
     /// The chat template does not parse.
-    #[error("the chat template is no Jinja that aird knows, line {line}: {what}")]
+    #[error("the chat template is not Jinja that aird supports, line {line}: {what}")]
     TemplateSyntax {
         /// The line.
         line: usize,

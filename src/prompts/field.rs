@@ -3,9 +3,9 @@
 use super::error::{Error, Result};
 use super::set::Prompt;
 
-/// Names that published sets give the prompt, most telling first: JailbreakBench has both a
-/// `Goal`, which is the prompt, and a `Behavior`, which is its title; HarmBench has the latter
-/// alone.
+/// Names of the prompt's field in published sets, most specific first: JailbreakBench has both a
+/// `Goal`, which is the prompt, and a `Behavior`, which is its title; HarmBench has only the
+/// latter.
 const PROMPT: [&str; 6] = ["instruction", "prompt", "goal", "Behavior", "question", "text"];
 /// HarmBench's name second.
 const ID: [&str; 2] = ["id", "BehaviorID"];
@@ -16,7 +16,8 @@ const CATEGORY: [&str; 3] = ["category", "SemanticCategory", "type"];
 const ANSWER: [&str; 4] = ["output", "response", "completion", "answer"];
 /// Alpaca's further text to an instruction.
 const INPUT: &str = "input";
-/// What some sets put around a prompt: Llama 2's template, which is the template's to add.
+/// A wrapper that some sets put around a prompt: part of Llama 2's template, which aird adds
+/// itself.
 const WRAPPER: (&str, &str) = ("[INST]", "[/INST]");
 
 /// The field that holds the prompt: the one named `wanted`, else the first that has one of the
@@ -40,7 +41,7 @@ pub(super) fn answer_field<'n>(names: &[&'n str]) -> Option<&'n str> {
     first_of(&ANSWER, names)
 }
 
-/// The field that goes on where an `instruction` ends.
+/// The field with text that continues an `instruction`.
 pub(super) fn input_field<'n>(names: &[&'n str], prompt: &str) -> Option<&'n str> {
     let of_alpaca = prompt.eq_ignore_ascii_case(PROMPT[0]);
     if of_alpaca { names.iter().find(|&&name| name == INPUT).copied() } else { None }
@@ -68,14 +69,14 @@ pub(super) struct Draft {
     pub place: String,
     pub id: Option<String>,
     pub text: String,
-    /// What belongs to the prompt, behind it.
+    /// Further text that comes after the prompt.
     pub input: Option<String>,
     pub category: Option<String>,
     pub answer: Option<String>,
 }
 
-/// Prompts of `drafts`. The file's ids are kept if they tell all prompts apart; else prompts are
-/// numbered, since transcripts are compared prompt by prompt.
+/// Prompts of `drafts`. The file's ids are kept if they are all different; else prompts are
+/// numbered, because transcripts are compared prompt by prompt.
 ///
 /// # Errors
 /// A prompt is empty.

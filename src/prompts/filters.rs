@@ -6,7 +6,7 @@ use minijinja::{Environment, Error, ErrorKind, State, filters};
 use super::strings::{split_lines, strip};
 use super::tojson::tojson;
 
-/// Puts them in the place of minijinja's.
+/// Replaces minijinja's filters and tests by these.
 pub(super) fn add(environment: &mut Environment<'_>) {
     environment.add_test("iterable", is_iterable);
     environment.add_test("sequence", is_sequence);
@@ -21,7 +21,7 @@ pub(super) fn add(environment: &mut Environment<'_>) {
     environment.add_filter("trim", trim);
 }
 
-/// Whether Python's `iter` takes it: None is not iterable, as minijinja thinks.
+/// Whether Python's `iter` accepts it: None is not iterable there, but it is for minijinja.
 fn is_iterable(value: &Value) -> bool {
     !value.is_none() && value.try_iter().is_ok()
 }
@@ -35,7 +35,7 @@ fn is_sequence(value: &Value) -> bool {
 /// `default(value, default_value="", boolean=False)`.
 fn default(value: &Value, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     let mut args = args.into_values();
-    // A default may be none: an `Option<Value>` could not tell that from no default.
+    // A default may be none: an `Option<Value>` could not distinguish that from no default.
     let named = args.pop_if(|last| last.is_kwargs()).map(Kwargs::try_from).transpose()?;
     let given = |place: usize, name: &str| match &named {
         Some(named) if named.has(name) => named.get(name).map(Some),
@@ -69,7 +69,7 @@ fn escape(value: &Value) -> Value {
     Value::from_safe_string(escaped)
 }
 
-/// `int(value, default=0, base=10)`: what is no number is the default.
+/// `int(value, default=0, base=10)`: what is not a number becomes the default.
 fn int(
     state: &State,
     value: &Value,

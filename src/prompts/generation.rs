@@ -1,7 +1,7 @@
 //! `{% generation %}`, Hugging Face's own tag.
 
-/// The source with each `{% generation %}` as `{% with %}`: the tag marks what the model says, for
-/// training, and renders its body in a scope of its own. What only looks like the tag, in a text, a
+/// The source with each `{% generation %}` as `{% with %}`: the tag marks the model's answer, for
+/// training, and renders its body in its own scope. What only looks like the tag, in a text, a
 /// comment or a raw block, stays.
 pub(super) fn without_generation_tags(source: &str) -> String {
     let mut out = String::with_capacity(source.len());

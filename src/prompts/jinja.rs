@@ -39,7 +39,7 @@ pub(super) fn environment(source: &str, moment: Moment) -> Result<Environment<'s
 /// Renders the template of such an environment.
 ///
 /// # Errors
-/// The template fails, or raises an exception of its own.
+/// The template fails, or raises its own exception.
 pub(super) fn render(environment: &Environment<'_>, context: Value) -> Result<String> {
     let template = environment.get_template(NAME).map_err(|e| syntax_error(&e))?;
     // minijinja 3.1 panics where `break` leaves a loop from inside of a `with`.
@@ -58,7 +58,7 @@ fn what(error: &minijinja::Error) -> String {
     error.detail().map_or_else(|| error.kind().to_string(), str::to_owned)
 }
 
-/// What a template said as it gave up; tells its own errors from those of the engine.
+/// How a template failed: by its own exception, or by an error of the engine.
 #[derive(Debug)]
 struct Raised(String);
 
@@ -75,7 +75,7 @@ fn raise_exception(said: String) -> std::result::Result<Value, minijinja::Error>
     Err(error.with_source(Raised(said)))
 }
 
-/// The engine may wrap an error on its way out of macros: the whole chain is looked through.
+/// The engine may wrap an error on its way out of macros: the whole chain is searched.
 fn raised(error: &minijinja::Error) -> Option<String> {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = next {
@@ -87,7 +87,7 @@ fn raised(error: &minijinja::Error) -> Option<String> {
     None
 }
 
-/// Python's Jinja takes CRLF and CR for LF wherever they stand in a template.
+/// Python's Jinja reads CRLF and CR as LF wherever they stand in a template.
 fn with_bare_newlines(source: &str) -> String {
     source.replace("\r\n", "\n").replace('\r', "\n")
 }
@@ -125,7 +125,7 @@ mod tests {
         let error = |source: &str| rendered(source).unwrap_err().to_string();
         assert_eq!(
             error("a\n{% if %}"),
-            "the chat template is no Jinja that aird knows, line 2: unexpected end of block"
+            "the chat template is not Jinja that aird supports, line 2: unexpected end of block"
         );
         assert_eq!(
             error("a\n\n{{ messages[0] }}"),

@@ -11,7 +11,7 @@ use super::field::{
 /// Every prompt of `text`, the prompts of objects taken from `field` or from a usual one.
 ///
 /// # Errors
-/// It is not JSON, or a record is no prompt; the message says where.
+/// It is not JSON, or a record is not a prompt; the message names the place.
 pub(super) fn parse_json(text: &str, field: Option<&str>) -> Result<Vec<Draft>> {
     let mut records =
         Records { wanted: field.map(str::to_owned), given: field, drafts: Vec::new() };
@@ -104,7 +104,7 @@ fn kind(value: &Json) -> &'static str {
 
 fn bad_json(error: &serde_json::Error) -> Error {
     let said = error.to_string();
-    // The place stands in our own words already.
+    // The message names the place already.
     let what = said.split(" at line ").next().unwrap_or(&said).to_owned();
     Error::BadJson { line: error.line(), column: error.column(), what }
 }
@@ -168,7 +168,7 @@ mod tests {
             error(r#"[{"premise": "a", "label": 1}]"#, None),
             "the object at place 1 of the list has no field 'instruction', 'prompt', 'goal', \
              'Behavior', 'question' or 'text'; it has 'label', 'premise'\n\
-             hint: say which field holds the prompt"
+             hint: name the field that holds the prompt"
         );
     }
 

@@ -1,4 +1,4 @@
-//! Files of prompts: JSON, JSON lines, CSV, TSV, a line each, or our own format with parts.
+//! Files of prompts: JSON, JSON lines, CSV, TSV, one per line, or aird's own format with parts.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use super::text::TextFile;
 /// Reads the prompts of a file, as [`TextFile::prompts`] does.
 ///
 /// # Errors
-/// The file cannot be read, is not what its name says, or holds no prompt.
+/// The file cannot be read, is not of the type of its name, or holds no prompt.
 pub fn load(path: &Path, field: Option<&str>) -> Result<PromptSet> {
     TextFile::read(path)?.prompts(field)
 }
@@ -23,13 +23,13 @@ pub fn load(path: &Path, field: Option<&str>) -> Result<PromptSet> {
 impl TextFile {
     /// The prompts of the file.
     ///
-    /// The name's ending says what it is: `.json`, `.jsonl`, `.ndjson`, `.csv` and `.tsv`, where a
-    /// field or column named `field`, or by one of the usual names, holds the prompt; `.txt`, with
-    /// a prompt a line or in the format of the sets that aird brings along, of which all parts are
-    /// read. Under any other name it is taken for JSON if it is that, for lines otherwise.
+    /// The name's ending decides the format. `.json`, `.jsonl`, `.ndjson`, `.csv` and `.tsv`: a
+    /// field or column named `field`, or by one of the usual names, holds the prompt. `.txt`: one
+    /// prompt per line, or the format of the sets that come with aird, of which all parts are read.
+    /// Any other name is read as JSON if it is JSON, else as lines.
     ///
     /// # Errors
-    /// The file is not what its name says, or holds no prompt.
+    /// The file is not of the type of its name, or holds no prompt.
     pub fn prompts(&self, field: Option<&str>) -> Result<PromptSet> {
         let prompts = parse(&self.path, &self.text, field).map_err(|e| e.in_file(&self.path))?;
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
@@ -41,7 +41,7 @@ impl TextFile {
         matches!(format_of(&self.path, &self.text), Format::Json | Format::Table(_))
     }
 
-    /// The text, if there is some.
+    /// The text, if it is not empty.
     ///
     /// # Errors
     /// The file is empty.
@@ -116,7 +116,7 @@ fn parse_table(text: &str, separator: Separator, field: Option<&str>) -> Result<
     .collect()
 }
 
-/// Blank lines are no prompts; what no eye sees at a line's end is no part of one.
+/// Blank lines are not prompts; invisible characters at a line's end are not part of one.
 fn parse_lines(text: &str) -> Vec<Draft> {
     let lines = (1..).zip(text.lines().map(str::trim_end)).filter(|(_, line)| !line.is_empty());
     let draft = |(line, text): (usize, &str)| Draft {
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn each_mistake_has_its_sentence() {
-        let none = "there is no prompt in it";
+        let none = "the file holds no prompt";
         for (name, text, expected) in [
             ("a.txt", "", "the file is empty, expected prompts"),
             ("a.txt", " \n\n", none),
@@ -201,7 +201,7 @@ mod tests {
                 "a.csv",
                 "premise,label\na,1\n",
                 "no column is named 'instruction', 'prompt', 'goal', 'Behavior', 'question' or \
-                 'text'; there are 'premise', 'label'\nhint: say which column holds the prompt",
+                 'text'; there are 'premise', 'label'\nhint: name the column that holds the prompt",
             ),
             ("a.csv", "prompt,prompt\na,b\n", "two columns are named 'prompt', expected one"),
             (

@@ -1,5 +1,4 @@
-//! Methods of Python's values that templates call, where `minijinja-contrib` knows none or
-//! another.
+//! Methods of Python's values that templates call, where `minijinja-contrib` has none or differs.
 
 use minijinja::value::{Kwargs, Tuple, Value, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State};
@@ -7,10 +6,10 @@ use minijinja_contrib::pycompat;
 
 use super::strings::{find, lstrip, part, rsplit, rstrip, split, split_lines, strip, title};
 
-/// What a method returns; None for one that is not ours.
+/// A method's result; None for a method that is not defined here.
 type Answer = Result<Option<Value>, Error>;
 
-/// `value.method(args)`: our methods, and pycompat's where we have none.
+/// `value.method(args)`: the methods here, else pycompat's.
 pub(super) fn call(
     state: &mut State,
     value: &Value,

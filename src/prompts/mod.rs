@@ -1,9 +1,9 @@
-//! Prompts and how a model is asked: sets of prompts and their file formats, the sets that aird
-//! brings along, and the chat template that turns a prompt into the text a model reads.
+//! Prompts and how a model is asked: sets of prompts and their file formats, the sets that come
+//! with aird, and the chat template that turns a prompt into the text a model reads.
 //!
 //! A [`ChatTemplate`] renders as Hugging Face's `apply_chat_template` does; the text it returns
-//! holds special tokens spelled out, so it is tokenized with those parsed, and with a BOS in
-//! front only where [`ChatTemplate::adds_bos`] says that the template puts none.
+//! holds special tokens as text, so it is tokenized with those parsed, and with a BOS
+//! in front only where [`ChatTemplate::adds_bos`] is false.
 
 mod builtin;
 mod clock;

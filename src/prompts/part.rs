@@ -9,14 +9,14 @@
 use super::error::{Error, Result};
 use super::set::Prompt;
 
-/// What prompts of a set are for.
+/// The purpose of prompts in a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Part {
-    /// Finds the refusal direction.
+    /// For finding the refusal direction.
     Train,
-    /// Decides layer, position, block and strength.
+    /// For choosing layer, position, block and strength.
     HeldOut,
-    /// Is for reporting alone.
+    /// Only for reporting.
     Test,
 }
 

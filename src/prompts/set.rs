@@ -10,11 +10,11 @@ use crate::gguf::hex;
 pub struct Prompt {
     /// Names the prompt within its set: the file's own id, else its number from 1.
     pub id: String,
-    /// What the user says, to the letter.
+    /// The user's message, to the letter.
     pub text: String,
-    /// What it is about, if the file says.
+    /// Its category, if the file has one.
     pub category: Option<String>,
-    /// What was answered, if the file says.
+    /// An answer to it, if the file has one.
     pub answer: Option<String>,
 }
 
@@ -25,7 +25,7 @@ pub struct PromptSet {
     pub name: String,
     /// In the file's order.
     pub prompts: Vec<Prompt>,
-    /// sha256 over the texts, each ended by a NUL, so that results can say what was asked.
+    /// sha256 over the texts, each ended by a NUL: it identifies the prompts in results.
     pub sha256: String,
 }
 
@@ -41,7 +41,7 @@ impl PromptSet {
         self.prompts.len()
     }
 
-    /// True if there is no prompt; no file is read as such a set.
+    /// True if there is no prompt; reading a file never gives such a set.
     pub fn is_empty(&self) -> bool {
         self.prompts.is_empty()
     }
@@ -51,10 +51,10 @@ impl PromptSet {
         self.prompts.iter().map(|p| p.text.as_str())
     }
 
-    /// Passes a set of at least `needed` prompts on: a mean over one prompt is no mean.
+    /// Returns the set if it has at least `needed` prompts: a mean over one prompt is not a mean.
     ///
     /// # Errors
-    /// [`Error::TooFew`] alone.
+    /// Only [`Error::TooFew`].
     pub fn require(self, needed: usize) -> Result<PromptSet> {
         match self.len() {
             found if found < needed => Err(Error::TooFew { name: self.name, found, needed }),

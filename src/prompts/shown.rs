@@ -1,7 +1,7 @@
-//! Whether a rendered text holds what somebody said.
+//! Whether a rendered text holds a message.
 
 /// True if `rendered` holds `said`. Templates may trim it, collapse its white space or escape it as
-/// JSON, HTML or Python: the pieces between such characters must all be there, in order.
+/// JSON, HTML or Python: only the pieces between such characters must all occur, in order.
 pub(super) fn is_shown(said: &str, rendered: &str) -> bool {
     let mut rest = rendered;
     said.split(may_change).filter(|piece| !piece.is_empty()).all(|piece| {

@@ -1,4 +1,4 @@
-//! The texts of a model's special tokens, which templates spell out.
+//! The texts of a model's special tokens, which templates write.
 
 use crate::gguf::Model;
 
@@ -11,13 +11,13 @@ pub struct SpecialTokens {
     pub eos: Option<String>,
     /// Stands for what has no token.
     pub unk: Option<String>,
-    /// Fills batches up.
+    /// Pads batches.
     pub pad: Option<String>,
 }
 
 impl SpecialTokens {
     /// Those of a model's vocabulary: `tokenizer.ggml.*_token_id` are indices into
-    /// `tokenizer.ggml.tokens`. An index that points nowhere counts as none, as in llama.cpp.
+    /// `tokenizer.ggml.tokens`. An index that is out of range counts as none, as in llama.cpp.
     pub fn of(model: &Model) -> SpecialTokens {
         let tokens = model.kv().get("tokenizer.ggml.tokens").and_then(|tokens| tokens.as_array());
         let text = |name: &str| {
@@ -33,7 +33,7 @@ impl SpecialTokens {
         }
     }
 
-    /// Under the names that templates know.
+    /// With the names that templates use.
     pub(super) fn named(&self) -> [(&'static str, Option<&str>); 4] {
         [
             ("bos_token", self.bos.as_deref()),

@@ -1,4 +1,4 @@
-//! What two sequences end in alike.
+//! The common end of two sequences.
 
 /// Number of elements at the end that `a` and `b` share.
 ///

@@ -16,7 +16,7 @@ use crate::gguf::{Model, hex};
 /// The key of a model's own template. Further ones, `tokenizer.chat_template.tool_use` and the
 /// like, are for callers that have tools.
 const TEMPLATE_KEY: &str = "tokenizer.chat_template";
-/// A prompt that stands in no template: it shows whether prompts are rendered at all.
+/// A prompt that occurs in no template: it shows whether prompts are rendered at all.
 const PROBE: &str = "aird-probe-of-a-prompt";
 
 /// One turn of a chat.
@@ -24,7 +24,7 @@ const PROBE: &str = "aird-probe-of-a-prompt";
 pub struct Message {
     /// `system`, `user` or `assistant`.
     pub role: String,
-    /// What is said.
+    /// The text of the turn.
     pub content: String,
 }
 
@@ -42,17 +42,17 @@ pub struct ChatTemplate {
     jinja: Option<Environment<'static>>,
     source: String,
     special: SpecialTokens,
-    /// How the template expects what is said.
+    /// The form in which the template expects a message's text.
     content: Content,
 }
 
-/// What `message.content` is.
+/// The form of `message.content`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Content {
     /// The text.
     Text,
-    /// A list that holds the text as `{"type": "text", "text": ...}`, which templates of models
-    /// that see images expect.
+    /// A list that holds the text as `{"type": "text", "text": ...}`, which templates of vision
+    /// models expect.
     Parts,
 }
 
@@ -80,7 +80,7 @@ impl ChatTemplate {
     /// renders has the same.
     ///
     /// # Errors
-    /// The source is empty or not Jinja, or `SOURCE_DATE_EPOCH` is no number.
+    /// The source is empty or not Jinja, or `SOURCE_DATE_EPOCH` is not a number.
     pub fn new(source: &str, special: SpecialTokens) -> Result<ChatTemplate> {
         ChatTemplate::at(source, special, Moment::now()?)
     }
@@ -103,7 +103,7 @@ impl ChatTemplate {
         if template.check(None).is_err() {
             template.content = Content::Parts;
             if template.check(None).is_err() {
-                // No way shows the prompt: what is said about it is said about the plain one.
+                // Neither form shows the prompt: report errors for the plain one.
                 template.content = Content::Text;
             }
         }
@@ -134,7 +134,7 @@ impl ChatTemplate {
         all_shown(rendered, system, user)
     }
 
-    /// A prompt and an answer to it, as in a chat that went on.
+    /// A prompt and an answer to it, as a chat that is continued.
     ///
     /// # Errors
     /// See [`ChatTemplate::render`].
@@ -179,8 +179,8 @@ impl ChatTemplate {
             ("add_generation_prompt", add_generation_prompt.into()),
             ("tools", ().into()),
             ("documents", ().into()),
-            // Templates of models that can think first end the thought at once, where they know
-            // this; what is measured here is the answer.
+            // Templates of models that can think end the thought at once if they know this flag:
+            // the answer is measured here.
             ("enable_thinking", false.into()),
         ];
         let special = self.special.named().into_iter();
@@ -195,13 +195,13 @@ impl ChatTemplate {
         bos.is_some_and(|bos| rendered.starts_with(bos))
     }
 
-    /// sha256 of the source to the byte; of nothing where there is no template.
+    /// sha256 of the source, byte by byte; of the empty text if there is no template.
     pub fn sha256(&self) -> String {
         hex(&Sha256::digest(&self.source))
     }
 
-    /// What a short prompt is rendered as, if that depends on the date: with the hash of the source
-    /// it says what is asked.
+    /// The text that a short prompt is rendered as, if that depends on the date: together with the
+    /// hash of the source it identifies the prompts.
     ///
     /// # Errors
     /// See [`ChatTemplate::render`].

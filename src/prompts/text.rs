@@ -1,4 +1,4 @@
-//! Text files that users hand over: UTF-8, read whole and once.
+//! Text files that users pass in: UTF-8, read whole and once.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::error::{Error, Result};
 use crate::gguf::hex;
 
-/// A text file in memory. It is read once: a pipe gives its bytes to nobody a second time.
+/// A text file in memory. It is read once, because a pipe cannot be read a second time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TextFile {
     /// Where it was.

@@ -1,9 +1,9 @@
-//! `tojson` as Hugging Face has it: Python's `json.dumps`, with nothing escaped for HTML.
+//! `tojson` of Hugging Face: Python's `json.dumps`, with nothing escaped for HTML.
 
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 
-/// No template indents by more; a number that a file made up would be that much memory.
+/// No template indents by more; a huge number in a file would take that much memory.
 const MAX_INDENT: usize = 256;
 
 /// The filter: `tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
@@ -120,7 +120,7 @@ impl JsonWriter<'_> {
                 self.value(key, 0)?;
                 self.out.push('"');
             }
-            other => return Err(invalid(format!("{other} is no key of a JSON object"))),
+            other => return Err(invalid(format!("{other} is not a key of a JSON object"))),
         }
         Ok(())
     }

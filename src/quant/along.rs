@@ -1,5 +1,5 @@
-//! What a matrix writes along a direction, and the alpha that an edit left in it: measured from
-//! bytes alone, whatever made them.
+//! What a matrix writes along a direction, and the alpha that an edit left in it: measured only
+//! from bytes, however they were made.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use crate::gguf::{Tensor, Watch};
 
 /// `g = r^T W`, [n_cols], of the rows `rows` of a tensor: one matrix W, [n_rows, n_cols], of which
 /// r, `direction`, [n_rows], is a vector on the outputs' side. A NaN or an infinity anywhere in W
-/// makes an element of g one: finite sums are of finite numbers.
+/// makes an element of g non-finite: if all sums are finite, so are all weights.
 ///
 /// # Errors
 /// The type cannot be decoded, or an interrupt.

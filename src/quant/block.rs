@@ -16,7 +16,7 @@ const LOW: usize = LEN / 2;
 const SCALE: usize = 2;
 const FIFTH: usize = 4;
 
-/// Writes a block of Q4_0, or with a minimum of Q4_1 or Q5_1, which are told apart by their length.
+/// Writes a block of Q4_0, or with a minimum of Q4_1 or Q5_1, whose lengths differ.
 ///
 /// # Panics
 /// `block` is too short for its parts.

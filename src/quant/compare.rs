@@ -60,7 +60,7 @@ impl AddAssign for Comparison {
 /// Compares two tensors of equal shape, whatever their types.
 ///
 /// # Errors
-/// A type that stands for no numbers, or an interrupt.
+/// A type that ggml cannot decode, or an interrupt.
 pub fn compare(a: Tensor<'_>, b: Tensor<'_>, watch: &dyn Watch) -> Result<Comparison> {
     let mut sum = Comparison::default();
     let part = |rows: Range<u64>| {
@@ -93,7 +93,7 @@ pub fn count_zeros(tensor: Tensor<'_>, watch: &dyn Watch) -> Result<u64> {
 pub fn zeros_in(ty: GgmlType, bytes: &[u8], n_cols: usize) -> Result<u64> {
     let count = |zeros: usize| Ok(zeros as u64);
     match ty {
-        // Either sign's zero has no other bit.
+        // Both zeros have all bits clear except the sign.
         GgmlType::F32 => {
             count(words::<4>(bytes).filter(|b| u32::from_le_bytes(*b) << 1 == 0).count())
         }

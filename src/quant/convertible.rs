@@ -1,11 +1,11 @@
-//! Which tensors may change their type without llama.cpp taking offence.
+//! Which tensors may change their type so that llama.cpp still loads the model.
 //!
 //! Source: `tensor_allows_quantization` of llama.cpp's `src/llama-quant.cpp`, which knows the
 //! small matrices that graphs expect in F32.
 
 use crate::gguf::TensorInfo;
 
-/// Parts of names that stay as they are.
+/// Parts of the names of tensors that keep their type.
 const KEPT: &[&str] = &[
     "_norm.weight",
     "ffn_gate_inp.weight",

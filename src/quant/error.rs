@@ -1,11 +1,11 @@
-//! What can be wrong with rows.
+//! What can go wrong with rows.
 
 use crate::{gguf, llama};
 
 /// A result of this folder.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Everything that can go wrong between bytes and numbers.
+/// Everything that can go wrong between bytes and values.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// ggml cannot decode or encode rows.

@@ -61,7 +61,7 @@ pub fn decode_finite(tensor: Tensor<'_>, rows: Range<u64>, out: &mut [f32]) -> R
     let bytes = tensor.rows(rows.clone());
     decode_rows(info.ty, bytes, n_cols as usize, out)?;
     let index = match info.ty {
-        // Their NaN is decoded to a number.
+        // ggml decodes their NaN to a finite value.
         GgmlType::MXFP4 | GgmlType::NVFP4 => first_non_finite(info.ty, bytes, n_cols as usize)?,
         _ => non_finite_at(out).map(|i| i as u64),
     };
@@ -75,7 +75,7 @@ pub fn decode_finite(tensor: Tensor<'_>, rows: Range<u64>, out: &mut [f32]) -> R
     }
 }
 
-/// `rows` of a tensor as numbers, [n_rows, n_cols].
+/// `rows` of a tensor as f32, [n_rows, n_cols].
 ///
 /// # Errors
 /// See [`decode_finite`].

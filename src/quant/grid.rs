@@ -1,22 +1,23 @@
-//! Rounding to the grid that a block has: its scales stay, its integers are chosen anew.
+//! Rounding to the grid that a block already has: its scales stay, only its integers are chosen
+//! again (the parts `q` in the bit picture of [`super::levels`]).
 //!
 //! ggml searches the scales of a k-quant's block (`make_qkx2_quants` and `make_qx_quants` of
-//! `ggml/src/ggml-quants.c`), which takes nearly all of an encoder's time. A block that changes
-//! little, as under a rank-1 edit, is served as well by the scales it has: those of whoever
-//! quantized the file, with an importance matrix or without.
+//! `ggml/src/ggml-quants.c`), which takes nearly all of an encoder's time. If a block changes
+//! little, as under a rank-1 edit, its old scales are as good as new ones; they may also come from
+//! an importance matrix, which aird does not have.
 
 use super::levels::{BLOCK, Levels};
 use crate::gguf::GgmlType;
 
-/// Rounding to a grid of step s has an error of s^2 / 12 a number, on the mean of many. A block
-/// with this times as much, 1.35 times the noise, lies too far beyond its grid's ends.
+/// Rounding to a grid of step s has a mean squared error of s^2 / 12 per value. A block whose error
+/// is this many times as large, 1.35 times the noise, lies too far beyond its grid's ends.
 const WITHIN: f32 = 1.35 * 1.35;
-/// Added and taken off again, it rounds numbers of less than 2^22 to the nearest integer.
+/// Added and subtracted again, it rounds values below 2^22 to the nearest integer.
 const ROUNDS: f32 = 12_582_912.0;
 
 /// Writes `wanted`, [256], into a block of `ty`, with the scales of `block`; `out` is as long as
-/// `block`. False, and `out` is of no use, if the type is none of Q4_K, Q5_K and Q6_K or the
-/// numbers do not fit the block's grid.
+/// `block`. False, with `out` undefined, if the type is not Q4_K, Q5_K or Q6_K, or if the values do
+/// not fit the block's grid.
 pub(super) fn round_to_grid(ty: GgmlType, block: &[u8], wanted: &[f32], out: &mut [u8]) -> bool {
     if !matches!(ty, GgmlType::Q4_K | GgmlType::Q5_K | GgmlType::Q6_K) {
         return false;
@@ -42,7 +43,7 @@ fn choose(levels: &Levels, ends: (f32, f32), wanted: &[f32], integers: &mut [u8;
         let inverse = if step == 0.0 { 0.0 } else { 1.0 / step };
         let mut off = 0f32;
         for (x, q) in wanted.iter().zip(integers) {
-            // A NaN stays one, and then the error is.
+            // A NaN stays NaN, and makes the error NaN.
             let nearest = ((x - offset) * inverse).clamp(ends.0, ends.1) + ROUNDS - ROUNDS;
             *q = (nearest - ends.0) as u8;
             let missed = step * nearest + offset - x;

@@ -1,4 +1,4 @@
-//! The numbers that a block of a given scale can hold: read off its bytes, and written back.
+//! The values that a block with given scales can hold: read from its bytes, and written back.
 //!
 //! ```text
 //! Q4_0 Q5_0 Q8_0 Q3_K Q6_K   w = d s_i q                  q signed
@@ -6,14 +6,25 @@
 //! Q2_K Q4_K Q5_K             w = d s_i q - dmin m_i
 //! IQ4_NL IQ4_XS MXFP4        w = d s_i table[q]
 //! ```
-//! i is the sub-block. The layouts are those of llama.cpp's `ggml/src/ggml-common.h`, read as in
-//! the `dequantize_row_*` of `ggml/src/ggml-quants.c`.
+//! i is the sub-block. A k-quant's super-block of 256 packs its scales into 6 bits each. Q4_K:
+//!
+//! ```text
+//! | d: f16 | dmin: f16 | scales: 12 bytes | q: 128 bytes |              144 bytes
+//!
+//! scales[k]      | s_k+4, bits 5-4 : 2 | s_k             : 6 |      k < 4, high bits on the left
+//! scales[k+4]    | m_k+4, bits 5-4 : 2 | m_k             : 6 |
+//! scales[k+8]    | m_k+4, bits 3-0 : 4 | s_k+4, bits 3-0 : 4 |
+//! q[32 j + n]    | q_n of s_2j+1   : 4 | q_n of s_2j     : 4 |      j < 4, n < 32
+//! ```
+//! Q5_K has the fifth bits of q, 32 bytes, between scales and q. The layouts are those of
+//! llama.cpp's `ggml/src/ggml-common.h`, read as in the `dequantize_row_*` of
+//! `ggml/src/ggml-quants.c`.
 
 use half::f16;
 
 use crate::gguf::GgmlType;
 
-/// Elements of the longest block, a k-quant's.
+/// Elements of the longest block, a k-quant's super-block.
 pub(super) const BLOCK: usize = 256;
 /// Sub-blocks of a block, at most.
 const MAX_SUB: usize = 16;
@@ -24,7 +35,7 @@ const LOW: usize = BLOCK / 2;
 
 /// `kvalues_iq4nl` of ggml-common.h.
 const IQ4: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
-/// `kvalues_fp4` of ggml-common.h: e2m1, doubled.
+/// `kvalues_fp4` of ggml-common.h: e2m1 with every value doubled, so that all are integers.
 const FP4: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
 /// What a code stands for before it is scaled.
@@ -36,10 +47,10 @@ enum Codes {
     Table(&'static [i8; 16]),
 }
 
-/// The levels of one block.
+/// The grid of one block.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Levels {
-    /// Step and offset of each sub-block: a number is `step x + offset`.
+    /// Step and offset of each sub-block: a value is `step x + offset`.
     steps: [(f32, f32); MAX_SUB],
     /// Elements of a sub-block, and of the block.
     sub: usize,
@@ -48,7 +59,7 @@ pub(super) struct Levels {
 }
 
 impl Levels {
-    /// Those of a block's scales; None for types that are no such grid: floats, codebooks.
+    /// The levels of a block's scales; None for types without such a grid: floats, codebooks.
     pub fn read(ty: GgmlType, block: &[u8]) -> Option<Levels> {
         use GgmlType as T;
         let mut steps = [(0.0, 0.0); MAX_SUB];
@@ -81,7 +92,7 @@ impl Levels {
         Some(Levels { steps, sub, len, codes })
     }
 
-    /// Step and offset of each sub-block, with its length.
+    /// Step and offset of each sub-block, and the sub-block's length.
     pub fn steps(&self) -> (&[(f32, f32)], usize) {
         (&self.steps[..self.len / self.sub], self.sub)
     }
@@ -94,14 +105,14 @@ impl Levels {
         }
     }
 
-    /// The code of element `i` that comes nearest to `x`, and the number it stands for.
+    /// The code of element `i` whose value is nearest to `x`, and that value.
     pub fn nearest(&self, i: usize, x: f32) -> (u8, f32) {
         let (step, offset) = self.steps[i / self.sub];
         match self.codes {
             Codes::Integers(first, last) => {
                 let scaled = if step == 0.0 { 0.0 } else { (x - offset) / step };
                 let q = scaled.round_ties_even().clamp(first, last);
-                // A NaN is code 0, as any other is.
+                // NaN becomes code 0, as every code must be valid.
                 ((q - first) as u8, step * q + offset)
             }
             Codes::Table(values) => {
@@ -113,7 +124,7 @@ impl Levels {
         }
     }
 
-    /// Writes codes, one an element, into a block of `ty` that keeps its scales.
+    /// Writes codes, one per element, into a block of `ty` that keeps its scales.
     pub fn write(ty: GgmlType, codes: &[u8], block: &mut [u8]) {
         use GgmlType as T;
         match ty {

@@ -1,7 +1,7 @@
-//! Rows of any ggml type as numbers: decoding, encoding, comparing, and what may be converted.
+//! Rows of any ggml type as f32: decoding, encoding, comparing, and what may be converted.
 //!
 //! The type table itself is a fact of the file and lives in [`crate::gguf::GgmlType`]; the
-//! codecs are ggml's own, behind [`crate::llama`].
+//! codecs are ggml's own, called through [`crate::llama`].
 
 mod along;
 mod block;

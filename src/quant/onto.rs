@@ -1,5 +1,5 @@
-//! A matrix swept onto a type's grid and its own zeros: what a column loses in rounding, the
-//! columns still to come make up for ([`crate::numeric::sweep`]).
+//! A matrix swept onto a type's grid and its own zeros: the columns still to come compensate for
+//! what a column loses in rounding ([`crate::numeric::sweep`]).
 //!
 //! When a block is reached, ggml chooses its scales for the weights as they are by then; then
 //! each column takes the nearest level that these scales have. Types whose blocks are words of a
@@ -16,7 +16,7 @@ use crate::gguf::GgmlType;
 use crate::llama;
 use crate::numeric::{BAND, Factor, Projection, sweep};
 
-/// Where a matrix may be.
+/// What a matrix may become.
 #[derive(Clone, Copy)]
 pub struct Onto<'a> {
     /// The type that it gets.
@@ -30,7 +30,7 @@ pub struct Onto<'a> {
 /// Which columns of a row become zero.
 #[derive(Clone, Copy)]
 pub enum Mask<'a> {
-    /// Those that come out as zero.
+    /// Those that round to zero.
     Free,
     /// Those that are zero in this matrix, [n_rows, dim].
     Zeros(&'a [f32]),
@@ -42,8 +42,8 @@ pub enum Mask<'a> {
 pub trait ZeroChooser: Sync {
     /// Columns that are chosen among together.
     fn run_len(&self) -> usize;
-    /// Zeroes what matters least of a run of one row, which begins at column `first`; `scores` say
-    /// how much each column matters.
+    /// Zeroes the weights of one row that matter least in a run, which begins at column `first`;
+    /// `scores` hold how much each column matters.
     fn zero(&self, first: usize, weights: &mut [f32], scores: &[f32]);
 }
 
@@ -51,7 +51,7 @@ pub trait ZeroChooser: Sync {
 /// yet rounded.
 ///
 /// # Errors
-/// ggml does not write the type, or rows are no whole blocks.
+/// ggml cannot write the type, or a row is not a whole number of blocks.
 pub fn onto(weights: &mut [f32], factor: &Factor, constraint: Onto<'_>) -> Result<Vec<u8>> {
     let dim = factor.dim();
     let wrong = || llama::Error::PartialBlock { ty: constraint.ty, n_cols: dim };
@@ -82,13 +82,13 @@ pub fn onto(weights: &mut [f32], factor: &Factor, constraint: Onto<'_>) -> Resul
 /// The columns of one row that become zero.
 enum RowZeros<'a> {
     None,
-    /// Where this row is zero.
+    /// Zeros of the row before the sweep.
     Given(&'a [f32]),
     /// M_jj of each column, and those chosen so far.
     Least(&'a dyn ZeroChooser, &'a [f32], Vec<bool>),
 }
 
-/// The least number that both divide.
+/// Least common multiple.
 fn common_multiple(a: usize, b: usize) -> usize {
     let (mut divisor, mut rest) = (a, b);
     while rest > 0 {
@@ -97,7 +97,7 @@ fn common_multiple(a: usize, b: usize) -> usize {
     a / divisor.max(1) * b
 }
 
-/// One row under way.
+/// The sweep of one row.
 struct SweptRow<'a> {
     constraint: Onto<'a>,
     zeros: RowZeros<'a>,
@@ -130,9 +130,10 @@ impl<'a> SweptRow<'a> {
         }
     }
 
-    /// Where column `j` ends a run of those that are chosen among, chooses: what matters least is
-    /// what costs least, `(w_j / M_jj)^2`, when the columns before it make up for it (SparseGPT,
-    /// arXiv 2301.00774, equation 5). A type's block is of one run, as its scale is chosen once.
+    /// At column `j` that ends a run of columns to choose among, chooses the zeros: what matters
+    /// least is what costs least, `(w_j / M_jj)^2`, if the columns before it compensate (SparseGPT,
+    /// arXiv 2301.00774, equation 5). A type's block lies in one run, because its scale is chosen
+    /// once.
     fn choose(&mut self, j: usize, weights: &[f32]) {
         let RowZeros::Least(least, inverse, mask) = &mut self.zeros else { return };
         let run = least.run_len();

@@ -1,5 +1,5 @@
 //! Direction-preserving rounding: `W + alpha v u^T W` in a type so coarse that rounding each weight
-//! by itself would take the edit back.
+//! by itself would undo the edit.
 //!
 //! ```text
 //! g   = u^T W                     what the matrix writes along u, by input channel
@@ -7,17 +7,17 @@
 //! q_i = Q(t_i - p u_i / S_i)      with the error so far along u taken along
 //! p  += u_i (q_i - t_i)           S_i: sum of u^2 over the rows not yet done, this one included
 //! ```
-//! u and v are both the direction r, or what stands for it in front of gains. Rows go in ascending
-//! `|u_i|`: the last ones can take what is left in few steps of their grid.
-//! Blocks lie within rows, so chunks of columns are worked on by themselves, in parallel, always
-//! the same ones: results do not depend on threads. Errors are carried in f64.
+//! u and v are both the direction r, or their equivalents before gains. Rows go in ascending
+//! `|u_i|`: the last ones can absorb the rest in few steps of their grid. Blocks lie within rows,
+//! so chunks of columns are rounded independently, in parallel, always the same ones: results do
+//! not depend on threads. Errors are carried in f64.
 //!
 //! A pruned matrix keeps its zeros, unless they are to be filled: column j then changes on its
-//! support S_j alone, by `alpha v_i g_j / sum over S_j of u v`, which is the same along u.
+//! support S_j only, by `alpha v_i g_j / sum over S_j of u v`, which is the same along u.
 //!
-//! Rows whose part of the edit is smaller than the noise of rounding them anew keep their bytes;
-//! the others carry their share, which is no more than [`KEPT_SHARE`] of the edit. Blocks of
-//! k-quants keep their scales where the new numbers fit them ([`round_to_grid`]).
+//! Rows whose part of the edit is smaller than the noise of rounding them again keep their bytes;
+//! the other rows carry their share, which is at most [`KEPT_SHARE`] of the edit. Blocks of
+//! k-quants keep their scales if the new values fit them ([`round_to_grid`]).
 
 use std::ops::Range;
 
@@ -31,11 +31,11 @@ use crate::llama;
 
 /// Columns worked on together: the longest block.
 const CHUNK: usize = 256;
-/// Chunks in memory at once, as numbers; enough for many threads.
+/// Chunks decoded in memory at once; enough for many threads.
 const CHUNKS_AT_ONCE: usize = 16;
-/// Part of `|r|^2` that rows which keep their bytes may hold together.
+/// Part of `|r|^2` that rows which keep their bytes may hold in total.
 const KEPT_SHARE: f64 = 0.05;
-/// Every so many rows the mean of two is rounded, to see how coarse the type is.
+/// Every so many rows the mean of two is rounded, to measure how coarse the type is.
 const SAMPLED: usize = 64;
 
 /// The least of u . v that a column's support may hold: with less, a column of few weights would
@@ -47,16 +47,16 @@ const LEAST_SUPPORT: f64 = 0.05;
 pub enum Zeros {
     /// They stay: the rest of a column takes the whole of its edit.
     Keep,
-    /// The edit fills them, as the paper's does.
+    /// The edit fills them, as in the paper.
     Fill,
 }
 
 /// The vectors of an edit, on the outputs' side: `W + alpha write read^T W`, read . write = 1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Along {
-    /// u, of length 1: what is strengthened is the part along it.
+    /// u, of length 1: the part along it is strengthened.
     pub read: Vec<f32>,
-    /// v: where to.
+    /// v: the direction of what is added.
     pub write: Vec<f32>,
 }
 
@@ -72,9 +72,9 @@ impl Along {
 pub struct Strengthened {
     /// Its rows in the type that was asked for.
     pub bytes: Vec<u8>,
-    /// `<u^T dW, u^T W> / |u^T W|^2`: the alpha that is really in there. NaN where `u^T W` is zero.
+    /// `<u^T dW, u^T W> / |u^T W|^2`: the alpha after rounding. NaN where `u^T W` is zero.
     pub realised_alpha: f64,
-    /// `|u^T W|^2`: what the alpha is of.
+    /// `|u^T W|^2`: what the alpha is relative to.
     pub written: f64,
     /// `|W' - (W + alpha v u^T W)| / |W|`, Frobenius: what rounding added.
     pub noise: f64,
@@ -180,7 +180,7 @@ struct EditedMatrix<'a> {
     alpha: f64,
 }
 
-/// Sums over elements.
+/// Sums over the elements of some columns.
 #[derive(Debug, Clone, Copy, Default)]
 struct NoiseSums {
     /// `<u^T dW, g>`.
@@ -252,8 +252,8 @@ impl EditedMatrix<'_> {
         Ok(sums)
     }
 
-    /// v^2 of rows that change by less than what rounding them anew would; below 0 if none may keep
-    /// their bytes.
+    /// v^2 of rows that the edit changes by less than rounding them again would; below 0 if no row
+    /// may keep its bytes.
     fn keepable_square(&self, sums: &NoiseSums) -> f64 {
         if self.from != self.to || !self.to.is_quantized() || sums.sampled <= 0.0 {
             return -1.0;
@@ -288,7 +288,8 @@ impl EditedMatrix<'_> {
     ) -> Result<RoundedChunk> {
         let (n_rows, width) = (self.along.read.len(), cols.len());
         let (weights, Columns { g, support }) = self.weights(cols)?;
-        // How much a weight that stays must take of the edit, and whether one stays.
+        // The factor on the edit of each weight that is not zero, and whether a weight is kept
+        // zero.
         let takes: Vec<f64> = match keeps_zeros {
             true => support.iter().map(|s| 1.0 / s.max(LEAST_SUPPORT)).collect(),
             false => vec![1.0; width],
@@ -314,6 +315,9 @@ impl EditedMatrix<'_> {
                 found.copy_from_slice(values);
             } else {
                 let left = order.left[place];
+                // The rows left must move by -error along u. The smallest such change gives each
+                // row u_i / S_i of it, which is all of it, since the sum of u_i^2 / S_i is 1. The
+                // error of a row's own rounding goes to the rows after it. F32 needs none of this.
                 let carried = if left > 0.0 && self.to != GgmlType::F32 { u / left } else { 0.0 };
                 for (j, x) in wanted.iter_mut().enumerate() {
                     let moved = (targets[j] - error[j] * carried) as f32;
@@ -340,7 +344,7 @@ impl EditedMatrix<'_> {
         Ok(part)
     }
 
-    /// Rounds the mean of two rows here and there: as large as a row, and on no grid.
+    /// Rounds the mean of two rows here and there: as large as a row, but on no grid.
     fn sample(&self, weights: &[f32], width: usize, sums: &mut NoiseSums) -> Result<()> {
         let mut bytes = vec![0; self.to.bytes_for(width as u64).unwrap_or(0) as usize];
         let (mut mixed, mut back) = (vec![0f32; width], vec![0f32; width]);

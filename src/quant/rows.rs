@@ -9,7 +9,7 @@ use super::error::Result;
 use crate::gguf::{GgmlType, Tensor};
 use crate::llama;
 
-/// Elements a thread takes at once: small enough to share work, large enough to hide its cost.
+/// Elements per task: small enough to share work, large enough to hide the cost of a task.
 const ELEMENTS_PER_TASK: usize = 64 << 10;
 
 /// Decodes rows of `n_cols` elements: `bytes` of `ty` into `out`, [n_rows, n_cols].
@@ -67,7 +67,7 @@ pub fn encoded(ty: GgmlType, rows: &[f32], n_cols: usize) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Elements and bytes of the whole rows that a task takes; 0 bytes where rows are no blocks.
+/// Elements and bytes of the whole rows that a task takes; 0 bytes if a row is not whole blocks.
 fn task_size(ty: GgmlType, n_cols: usize) -> Result<(usize, usize)> {
     let n_rows = (ELEMENTS_PER_TASK / n_cols.max(1)).max(1);
     let row_bytes = ty.bytes_for(n_cols as u64).unwrap_or(0) as usize;

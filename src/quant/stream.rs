@@ -8,9 +8,9 @@ use rayon::prelude::*;
 use super::error::Result;
 use crate::gguf::{Error as GgufError, TensorInfo, Watch};
 
-/// Elements a thread takes at once.
+/// Elements per task.
 const ELEMENTS_PER_TASK: u64 = 1 << 18;
-/// Tasks between two looks at the watch.
+/// Tasks between two checks of the watch.
 const TASKS_PER_STEP: usize = 32;
 
 /// Calls `map` with ranges of rows that cover `info` once, in parallel, and `fold` with the
@@ -28,7 +28,7 @@ pub fn fold_rows<T: Send>(
     fold_range(info, 0..info.n_rows(), row_bytes, watch, map, fold)
 }
 
-/// As [`fold_rows`], with `rows` alone: one matrix of a stack of experts.
+/// As [`fold_rows`], only for `rows`: one matrix of a stack of experts.
 ///
 /// # Errors
 /// As [`fold_rows`].

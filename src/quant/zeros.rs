@@ -1,4 +1,4 @@
-//! Zeros that stay zeros in blocks with a minimum: what a pruned matrix needs of its rounding.
+//! Zeros that stay zeros in blocks with a minimum: a pruned matrix needs this from its rounding.
 //!
 //! ```text
 //! block_q4_1, block_q5_1:   w = q d + m
@@ -7,8 +7,8 @@
 //! ggml puts the ends of the grid on a block's least and greatest weight, and zero falls between
 //! two steps: half of a pruned matrix then gets noise that Q4_0, whose grid has a zero, does not
 //! make. The significand of d is kept so short that `z d` is exact in f16. z and d are those of
-//! least weighted squared error among a few around the block's range, as in AWQ's asymmetric grid
-//! (mit-han-lab/llm-awq, `pseudo_quantize_tensor`), block by block.
+//! the least weighted squared error among a few around the block's range, as in AWQ's asymmetric
+//! grid (mit-han-lab/llm-awq, `pseudo_quantize_tensor`), block by block.
 
 use half::f16;
 use rayon::prelude::*;
@@ -18,10 +18,10 @@ use super::error::Result;
 use super::rows::{decode_rows, encode_rows};
 use crate::gguf::GgmlType;
 
-/// Zeros in a block that tell of pruning: other weights are hardly ever zero, and of blocks of
+/// Zeros in a block that show pruning: other weights are hardly ever zero, and of the blocks of
 /// which half was pruned one in a million has fewer.
 pub const PRUNED: usize = 4;
-/// Part of a matrix that must be zero, over what rounding makes zero, for it to be pruned.
+/// Part of a matrix that must be zero, beyond what rounding makes zero, for it to count as pruned.
 pub const PRUNED_SHARE: f64 = 0.05;
 /// Elements of a block of Q4_1 and Q5_1.
 const BLOCK: usize = 32;
@@ -105,7 +105,7 @@ impl ZeroGrid {
     }
 }
 
-/// Leaves `block` as it is if no grid fits: numbers that are none, or too large for f16.
+/// Leaves `block` as it is if no grid fits: values that are NaN or infinite, or too large for f16.
 fn encode_block(bits: u32, weights: &[f32; BLOCK], importance: Option<&[f32]>, block: &mut [u8]) {
     let least = weights.iter().copied().fold(0.0, f32::min);
     let greatest = weights.iter().copied().fold(0.0, f32::max);
@@ -113,7 +113,7 @@ fn encode_block(bits: u32, weights: &[f32; BLOCK], importance: Option<&[f32]>, b
     let mut best: Option<(f32, ZeroGrid)> = None;
     let about = (-least / range * most).round_ties_even();
     for zero in [about, about - 1.0, about + 1.0] {
-        // NaN is in no range: a block of zeros, which ggml keeps, or of what is no number.
+        // NaN lies in no range. This is a block of zeros, which ggml keeps, or of NaN.
         if !(0.0..=most).contains(&zero) {
             continue;
         }

@@ -1,4 +1,4 @@
-//! The bias that stands after a writer: what its matrix misses on average.
+//! The bias after a writer: it absorbs what the writer's matrix misses on average.
 //!
 //! ```text
 //! b' = b_o + mean(Y - W' x)      over the tokens that W' is fitted to, weighted as they are there
@@ -10,11 +10,11 @@ use crate::gguf::{GgmlType, Tensor};
 use crate::numeric::products;
 use crate::quant::{decode_rows, decoded, encoded};
 
-/// A bias with new numbers.
+/// A bias with refitted values.
 #[derive(Debug)]
 pub(super) struct FittedBias {
     pub bytes: Vec<u8>,
-    /// What held-out tokens miss with the bias as it was, and with this one, relative.
+    /// Relative error on held-out tokens, with the bias as it was and with this one.
     pub error: (f64, f64),
 }
 
@@ -33,7 +33,7 @@ pub(super) fn fit_bias(
     let mut fitted = vec![0.0; n_out * dim];
     decode_rows(ty, matrix, dim, &mut fitted)?;
     let (old, theirs) = (decoded(ours, 0..1)?, decoded(original, 0..1)?);
-    // Y has the original's bias left out.
+    // Y does not include the original's bias.
     let beyond = |bias: &[f32]| -> Vec<f32> {
         bias.iter().zip(&theirs).map(|(bias, theirs)| bias - theirs).collect()
     };

@@ -1,9 +1,9 @@
-//! One block of a model as a model of its own: a GGUF file that llama.cpp runs by itself.
+//! One block of a model as its own model: a GGUF file that llama.cpp can run.
 //!
 //! It has the model's keys with `block_count` 1, a vocabulary of [`N_VOCAB`] without texts,
-//! embeddings of zeros, the tensors that belong to no block, and `blk.L.*` as `blk.0.*`. Rows of
-//! the residual stream are put in where the stream enters the block. Keys that hold a number for
-//! each block keep the one of this block.
+//! embeddings of zeros, the tensors outside the blocks, and `blk.L.*` as `blk.0.*`. Rows of the
+//! residual stream are put in where the stream enters the block. Keys that hold a value for each
+//! block keep this block's.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,22 +12,22 @@ use super::error::Result;
 use super::factors::Factors;
 use crate::gguf::{self, Array, Builder, GgmlType, Model, Tensor, Value, block_of, within_block};
 
-/// Tokens of the vocabulary.
+/// Size of the vocabulary: any, since only rows of the residual stream are read.
 const N_VOCAB: u64 = 32;
 
-/// What takes the place of tensors, by their names in the model.
+/// Replacements of tensors, by their names in the model.
 pub(super) type NewTensors = HashMap<String, NewTensor>;
 
-/// What takes the place of a tensor.
+/// The replacement of a tensor.
 #[derive(Debug, Clone)]
 pub(super) struct NewTensor {
     pub ty: GgmlType,
     pub bytes: Vec<u8>,
-    /// The factors beside the tensor, where it stays itself: `bytes` are their sum then.
+    /// The factors beside a tensor that is kept: `bytes` are the sum of both then.
     pub factors: Option<Factors>,
 }
 
-/// The name of a tensor of block `block` in the file of that block alone, or the other way round.
+/// The name of a tensor of block `block` in the file of only that block, or the other way round.
 pub(super) fn renamed(name: &str, block: u32) -> String {
     match within_block(name) {
         Some(rest) => format!("blk.{block}.{rest}"),
@@ -35,7 +35,7 @@ pub(super) fn renamed(name: &str, block: u32) -> String {
     }
 }
 
-/// Writes block `block` of `model` to `path`, with the bytes of `replaced` where it has some.
+/// Writes block `block` of `model` to `path`; tensors in `replaced` get their new bytes.
 pub(super) fn write_block(
     model: &Model,
     block: u32,
@@ -79,7 +79,8 @@ pub(super) fn write_block(
     Ok(std::fs::write(path, bytes).map_err(io)?)
 }
 
-/// A tensor of no block: as it is, or of zeros and [`N_VOCAB`] rows where it has one a token.
+/// A tensor outside the blocks: as it is, or zeros and [`N_VOCAB`] rows if it has one row per
+/// token.
 fn add_shared(file: &mut Builder, tensor: Tensor<'_>, n_vocab: u64) -> Result<()> {
     let info = tensor.info;
     let by_token = info.shape.len() > 1 || info.name == "output.bias";
@@ -95,7 +96,7 @@ fn add_shared(file: &mut Builder, tensor: Tensor<'_>, n_vocab: u64) -> Result<()
     Ok(())
 }
 
-/// The value of one block, where a key holds one for each.
+/// The block's own value, if a key holds one for each block.
 fn of_block(value: &Value, block: u32, n_block: u64) -> Value {
     let array = value.as_array().filter(|array| array.len() == n_block);
     let element = array.and_then(|array| array.iter().nth(block as usize));

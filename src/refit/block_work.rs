@@ -1,4 +1,4 @@
-//! A block to be refitted, and how.
+//! A block to be refitted, with what that needs.
 
 use super::block::renamed;
 use super::engines::Engines;
@@ -10,7 +10,7 @@ use super::texts::Texts;
 use crate::gguf::Watch;
 use crate::numeric::{Factor, Gram};
 
-/// A block to be refitted.
+/// A block to be refitted, with the models, texts and jobs.
 pub(super) struct BlockWork<'a> {
     pub engines: &'a Engines<'a>,
     pub mode: RunMode,
@@ -23,7 +23,7 @@ pub(super) struct BlockWork<'a> {
 }
 
 impl BlockWork<'_> {
-    /// Reports what is worked on.
+    /// Reports the current part of the work.
     pub fn report(&self, what: &str) {
         self.watch.part(what, self.block as usize, self.n_block as usize);
     }
@@ -37,7 +37,7 @@ impl BlockWork<'_> {
         }
         let mean = diagonal.iter().map(|x| f64::from(*x)).sum::<f64>() / diagonal.len() as f64;
         let (Towards::Original { prior: part } | Towards::Itself { damping: part }) = self.towards;
-        // Without a token any ridge does.
+        // Without a token any ridge works.
         let ridge = if mean > f64::from(f32::MIN_POSITIVE) {
             (f64::from(part) * more * mean) as f32
         } else {

@@ -1,4 +1,4 @@
-//! How engines are started.
+//! Starts engines for whole models and for single blocks.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -11,13 +11,13 @@ use super::parts::Parts;
 use crate::gguf::Model;
 use crate::llama::{Engine, Error as LlamaError, Options, Prober, Trial};
 
-/// How engines are started.
+/// Starts engines for whole models and for single blocks.
 pub(super) struct Engines<'a> {
     options: Options,
     prober: &'a Prober,
-    /// Finished blocks; beside them lie the files that are run meanwhile.
+    /// Finished blocks; files that are only run meanwhile lie beside them.
     parts: &'a Parts,
-    /// Headers of single blocks that llama.cpp was seen to run.
+    /// Headers of single blocks that llama.cpp is known to run.
     known: RefCell<HashSet<String>>,
 }
 
@@ -31,13 +31,13 @@ impl<'a> Engines<'a> {
         self.parts
     }
 
-    /// Where files are put.
+    /// The folder for files that are run.
     pub fn folder(&self) -> &'a Path {
         self.parts.folder()
     }
 
-    /// Fails if llama.cpp does not run the block alone that lies at `path`: tried in a process of
-    /// its own, as it aborts on some. What it aborts on is in the header, so that one block of
+    /// Fails if llama.cpp cannot run the single block at `path`. It is tried in its own process,
+    /// because llama.cpp aborts on some. Aborts depend only on the header, so that one block of
     /// each kind is tried.
     pub fn try_alone(&self, path: &Path) -> Result<()> {
         let alone = Model::open(path)?;
@@ -51,7 +51,7 @@ impl<'a> Engines<'a> {
         Ok(())
     }
 
-    /// Fails once the work is interrupted: decodes see it by themselves, algebra does not.
+    /// Fails once the work is interrupted: decodes check this themselves, algebra does not.
     pub fn check_interrupt(&self) -> Result<()> {
         match self.prober.interrupt.load(Ordering::Relaxed) {
             true => Err(LlamaError::Interrupted.into()),

@@ -1,4 +1,4 @@
-//! What can be wrong with a refit.
+//! What can go wrong in a refit.
 
 use crate::{gguf, llama, quant};
 
@@ -28,7 +28,7 @@ pub enum Error {
     },
     /// The input of a matrix holds a NaN or an infinity.
     #[error(
-        "what enters {name} is NaN or infinite in channel {channel}\n\
+        "the input of {name} is NaN or infinite in channel {channel}\n\
          hint: aird verify names tensors with such numbers"
     )]
     NotFiniteInput {
@@ -38,7 +38,7 @@ pub enum Error {
         channel: usize,
     },
     /// A refitted matrix holds a NaN or an infinity.
-    #[error("{name} row {row}: the refitted numbers are NaN or infinite")]
+    #[error("{name} row {row}: the refitted weights are NaN or infinite")]
     NotFinite {
         /// The matrix.
         name: String,

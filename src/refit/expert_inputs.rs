@@ -1,4 +1,4 @@
-//! What experts multiply, of all texts, and which expert which rows.
+//! The inputs of experts, over all texts, and which rows reach which expert.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use super::forward::ExpertRows;
 use super::rows::Rows;
 use super::texts::Batch;
 
-/// What experts multiply, of all texts.
+/// The inputs of experts, over all texts.
 pub(super) struct ExpertInputs {
     rows: Rows,
     /// By expert, the tokens that reach it in their order, each with its row.
@@ -15,7 +15,7 @@ pub(super) struct ExpertInputs {
 }
 
 impl ExpertInputs {
-    /// Adds a batch to what was `kept`; all texts have `n_tokens`.
+    /// Adds a batch, as `kept`; all texts have `n_tokens`.
     pub fn add(
         kept: &mut Option<ExpertInputs>,
         seen: ExpertRows,
@@ -48,7 +48,7 @@ impl ExpertInputs {
         self.reached.get(expert).map_or(&[], Vec::as_slice)
     }
 
-    /// Rows one after the other, each times its weight.
+    /// Copies rows one after the other, each times its weight.
     pub fn gather(&mut self, rows: &[(usize, f32)]) -> Result<Vec<f32>> {
         let mut all = Vec::new();
         for (row, weight) in rows {

@@ -1,8 +1,8 @@
 //! Experts: each matrix of a stack is fitted to the tokens that reach it.
 //!
-//! The same token may reach one expert in the original and another in the model being restored:
-//! what they make of it cannot be compared, and only tokens count that reach the same one in both.
-//! Where these are fewer than [`ENOUGH`] times the inputs, the ridge is larger by the same factor.
+//! The same token may reach one expert in the original and another in the model being restored.
+//! Their outputs cannot be compared, so only tokens count that reach the same expert in both. If
+//! these are fewer than [`ENOUGH`] times the inputs, the ridge is larger by the same factor.
 
 use super::block::{NewTensor, renamed};
 use super::block_work::BlockWork;
@@ -20,7 +20,7 @@ use crate::gguf::{Model, Tensor};
 use crate::llama::graph::Structure;
 use crate::numeric::{Cross, Gram};
 
-/// Tokens for each input of an expert from which on the ridge is the usual one.
+/// Tokens per input of an expert from which on the ridge is the usual one.
 const ENOUGH: f64 = 2.0;
 /// Rows gathered at once.
 const CHUNK: usize = 512;
@@ -33,7 +33,7 @@ struct Pair {
     ours: usize,
 }
 
-/// Tokens in both lists, which rise.
+/// Tokens in both lists, which are ascending.
 fn pairs(theirs: &[(usize, usize)], ours: &[(usize, usize)]) -> Vec<Pair> {
     let mut theirs = theirs.iter().peekable();
     let with = |(token, ours): &(usize, usize)| {
@@ -44,7 +44,7 @@ fn pairs(theirs: &[(usize, usize)], ours: &[(usize, usize)]) -> Vec<Pair> {
     ours.iter().filter_map(with).collect()
 }
 
-/// What an expert is fitted to, beside `X_c^T X_c`.
+/// Sums that an expert is fitted to, besides `X_c^T X_c`.
 struct ExpertSums {
     /// Tokens that it is fitted to.
     n: usize,
@@ -136,7 +136,7 @@ impl BlockWork<'_> {
         own.map(|tensor| TensorReport::of(tensor.info, Outcome::Stacked)).collect()
     }
 
-    /// Lets all texts through `ours` up to these experts.
+    /// Runs all texts through `ours` up to these experts.
     fn expert_inputs(
         &self,
         leader: &str,
@@ -162,7 +162,7 @@ impl BlockWork<'_> {
         Ok(routed)
     }
 
-    /// How much each token matters to what writes into the residual stream.
+    /// The weight of each token for matrices that write into the residual stream.
     fn weights(
         &self,
         writer: Option<super::record::WriterSite>,
@@ -241,7 +241,7 @@ impl<'a> Stack<'a> {
         (Matrix { tensor: self.ours, rows }, n_out as usize)
     }
 
-    /// Leaves the next expert as it is.
+    /// Keeps the next expert unchanged.
     fn keep(&mut self, expert: usize) -> Result<()> {
         self.unreached.push(expert);
         let (matrix, n_out) = self.matrix(expert);

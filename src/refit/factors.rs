@@ -1,8 +1,9 @@
-//! What a matrix lacks, as two factors beside it: EoRA (arXiv 2410.21271, algorithm 1).
+//! The error of a matrix, approximated by two factors beside it: EoRA (arXiv 2410.21271, algorithm
+//! 1).
 //!
 //! ```text
-//! H = G + p I = L L^T      what enters the matrix, with its ridge
-//! K = (W* - W) L           what W lacks, [n_out, dim], its lengths those that the inputs give
+//! H = G + p I = L L^T      the matrix's inputs, with the ridge
+//! K = (W* - W) L           the error of W, [n_out, dim], in the metric of the inputs
 //! K ~ B K'                 the nearest of that rank
 //! A = K' L^-1
 //! ```
@@ -29,13 +30,13 @@ pub(super) struct Factors {
 }
 
 impl Factors {
-    /// Of `lacking`, W* - W, [n_out, dim].
+    /// The factors of `lacking`, W* - W, [n_out, dim].
     pub fn of(mut lacking: Vec<f32>, factor: &Factor, rank: usize) -> Result<Factors> {
         let dim = factor.dim();
         factor.into_metric(&mut lacking);
         let (mut b, mut a) = low_rank(&lacking, dim, rank);
         let rank = a.len() / dim;
-        // Columns of b have length 1: each side takes its part of the size, for F16's range.
+        // Columns of b have length 1: each side takes half of the magnitude, for F16's range.
         for k in 0..rank {
             let by = length(&a[k * dim..][..dim]).sqrt().max(f64::from(f32::MIN_POSITIVE)) as f32;
             a[k * dim..][..dim].iter_mut().for_each(|x| *x /= by);
@@ -45,13 +46,13 @@ impl Factors {
         Ok(Factors { rank, a: encoded(TYPE, &a, dim)?, b: encoded(TYPE, &b, rank)? })
     }
 
-    /// No change to a matrix of [n_out, dim].
+    /// Factors that change nothing in a matrix of [n_out, dim].
     pub fn none(rank: usize, n_out: usize, dim: usize) -> Result<Factors> {
         let zeros = |n, width| encoded(TYPE, &vec![0.0; n * width], width);
         Ok(Factors { rank, a: zeros(rank, dim)?, b: zeros(n_out, rank)? })
     }
 
-    /// Puts those of the next matrix of the stack after these.
+    /// Appends the factors of the next matrix of the stack.
     pub fn append(&mut self, next: &Factors) {
         self.rank = next.rank;
         self.a.extend_from_slice(&next.a);
@@ -73,7 +74,7 @@ impl Factors {
         Ok(())
     }
 
-    /// Those of matrix `i` of a stack of matrices of [n_out, dim].
+    /// The factors of matrix `i` of a stack of matrices of [n_out, dim].
     pub fn of_stack(&self, i: usize, n_out: usize, dim: usize) -> Factors {
         let bytes = |width: usize| TYPE.bytes_for(width as u64).unwrap_or(0) as usize;
         let (a, b) = (self.rank * bytes(dim), n_out * bytes(self.rank));

@@ -1,15 +1,15 @@
-//! One matrix fitted to what the original says, by least squares, and put onto zeros and a grid; or
-//! swept from its own weights.
+//! Fits one matrix to the original's outputs by least squares, and puts it onto zeros and a grid;
+//! or sweeps it from its own weights.
 //!
 //! ```text
-//! G  = X_c^T X_c                 X_c: what enters the matrix in the model being restored
-//! T  = Y^T X_c                   Y: what the original's matrix says, with drift for writers
+//! G  = X_c^T X_c                 X_c: the matrix's inputs in the model being restored
+//! T  = Y^T X_c                   Y: the original matrix's outputs, with drift for writers
 //! W* = (T + p W_o) (G + p I)^-1  p = prior x mean diag(G): ridge towards the original's weights
 //! W' = sweep(W*, G + p I)
 //! ```
-//! The same ridge p is the sweep's damping, so that one factor serves both. From its own weights
-//! W* is W, and p the damping alone (GPTQ, SparseGPT). A matrix is swept some rows at a time: only
-//! G and T are held whole. Factors beside a matrix need all of W* - W.
+//! The same ridge p is the sweep's damping, so that one factor serves both. From its own weights W*
+//! is W, and p only the damping (GPTQ, SparseGPT). A matrix is swept some rows at a time: only G
+//! and T are held whole. Factors beside a matrix need all of W* - W.
 
 use std::ops::Range;
 
@@ -23,11 +23,11 @@ use crate::llama::is_encodable;
 use crate::numeric::{BAND, Factor, products};
 use crate::quant::{Mask, Onto, PRUNED_SHARE, decode_rows, decoded, encoded, onto};
 
-/// Elements of a matrix worked on at once.
+/// Elements of a matrix that are in work at once.
 const SLAB: usize = 8 << 20;
-/// Zeros that rounding alone does not make.
+/// Share of zeros that rounding by itself does not make.
 const SURE_SHARE: f64 = 0.25;
-/// Rows looked at to tell pruned zeros from those of rounding.
+/// Rows sampled to tell pruned zeros from those of rounding.
 const SAMPLED: u64 = 64;
 
 /// A tensor, or one matrix of the stack that it is.
@@ -41,28 +41,28 @@ pub(super) struct Matrix<'a> {
 /// A fitted matrix.
 #[derive(Debug)]
 pub(super) struct Fitted {
-    /// What takes its place, in the job's type.
+    /// Its replacement, in the job's type.
     pub bytes: Vec<u8>,
-    /// The factors beside it, where the job asks for them.
+    /// The factors beside it, if the job asks for them.
     pub factors: Option<Factors>,
     pub error: HeldOutError,
     /// True if its zeros were kept.
     pub keeps_zeros: bool,
 }
 
-/// Squares over held-out tokens.
+/// Squared errors over held-out tokens.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct HeldOutError {
     /// `|Y - X_c W^T|^2` of the matrix as it was.
     before: f64,
-    /// As it is fitted.
+    /// The same of the fitted matrix.
     after: f64,
     /// `|Y|^2`.
     all: f64,
 }
 
 impl HeldOutError {
-    /// The same without the fitted matrix.
+    /// The error if the matrix is not fitted.
     pub fn unfitted(&self) -> HeldOutError {
         HeldOutError { after: self.before, ..*self }
     }
@@ -80,7 +80,7 @@ impl HeldOutError {
     }
 }
 
-/// What all matrices of a group share: the factor and what matters.
+/// What all matrices of a group share: the factor, the ridge and the importance.
 pub(super) struct NormalMatrix {
     pub factor: Factor,
     /// p.
@@ -89,17 +89,17 @@ pub(super) struct NormalMatrix {
     pub importance: Vec<f32>,
 }
 
-/// What a matrix is fitted to.
+/// The target of a fit.
 pub(super) enum FitTarget<'a> {
-    /// What its original says.
+    /// The original matrix's outputs.
     Original(Tensor<'a>, Targets<'a>),
-    /// What it says itself, of these held-out inputs, [n, dim].
+    /// Its own outputs for these held-out inputs, [n, dim].
     Itself(&'a [f32]),
 }
 
 impl FitTarget<'_> {
-    /// True if a matrix that misses so much takes the place of the old one: of an original it must
-    /// come nearer to it.
+    /// True if a matrix with this error replaces the old one: towards an original, it must be
+    /// closer to it.
     pub fn accepts(&self, error: &HeldOutError) -> bool {
         matches!(self, FitTarget::Itself(_)) || error.after < error.before
     }
@@ -116,11 +116,11 @@ impl FitTarget<'_> {
 /// Some rows of a matrix at a time.
 struct Slab<'a> {
     matrix: &'a Matrix<'a>,
-    /// Counted from the matrix's first.
+    /// Counted from the matrix's first row.
     rows: Range<usize>,
-    /// As they are.
+    /// The current weights.
     ours: Vec<f32>,
-    /// As the original has them, where there is one.
+    /// The original's weights, if there is an original.
     theirs: Vec<f32>,
 }
 
@@ -163,7 +163,7 @@ impl<'a> Slab<'a> {
         }
     }
 
-    /// What held-out tokens miss with `new` in its place.
+    /// The error on held-out tokens with `new` as the rows.
     fn error(&self, new: &[f32], towards: &FitTarget<'_>) -> HeldOutError {
         let (dim, inputs) = (self.dim(), towards.inputs());
         let wanted = match towards {
@@ -181,10 +181,10 @@ impl<'a> Slab<'a> {
     }
 }
 
-/// Fits `matrix` as `job` says.
+/// Fits `matrix` by `job`.
 ///
 /// # Errors
-/// A type that ggml does not write; a NaN or an infinity.
+/// A type that ggml cannot write; a NaN or an infinity.
 pub(super) fn fit(
     matrix: &Matrix<'_>,
     towards: &FitTarget<'_>,
@@ -239,7 +239,7 @@ fn swept(
     Ok(onto(&mut weights, &normal.factor, constraint)?)
 }
 
-/// The factors that make up for what the matrix lacks.
+/// The factors that compensate for the matrix's error.
 fn lacking(
     matrix: &Matrix<'_>,
     towards: &FitTarget<'_>,
@@ -255,7 +255,7 @@ fn lacking(
     Factors::of(lacking, &normal.factor, rank)
 }
 
-/// What `tensor` and the factors beside it come to.
+/// `tensor` plus the product of the factors beside it.
 pub(super) fn with_factors(tensor: Tensor<'_>, factors: Factors) -> Result<NewTensor> {
     let (dim, ty) = (tensor.info.n_cols() as usize, factors::TYPE);
     let n_out = tensor.info.shape.get(1).map_or(1, |n| *n as usize);
@@ -270,7 +270,7 @@ pub(super) fn with_factors(tensor: Tensor<'_>, factors: Factors) -> Result<NewTe
     Ok(NewTensor { ty, bytes, factors: Some(factors) })
 }
 
-/// What `matrix` holds, in another type where that is not its own.
+/// The matrix unchanged, converted to `ty` if that is not its own type.
 pub(super) fn unchanged(matrix: &Matrix<'_>, ty: GgmlType) -> Result<Vec<u8>> {
     let tensor = matrix.tensor;
     match tensor.info.ty == ty {
@@ -288,7 +288,7 @@ fn solve(weights: &mut [f32], factor: &Factor) {
     weights.par_chunks_mut(BAND * factor.dim()).for_each(|tile| factor.solve(tile));
 }
 
-/// True if more of the matrix is zero than rounding its original, where there is one, to its type
+/// True if more of the matrix is zero than rounding its original, if there is one, to its type
 /// would make zero.
 fn is_pruned(matrix: &Matrix<'_>, original: Option<Tensor<'_>>) -> Result<bool> {
     let info = matrix.tensor.info;
@@ -307,7 +307,7 @@ fn is_pruned(matrix: &Matrix<'_>, original: Option<Tensor<'_>>) -> Result<bool> 
         }
         rounded += zeros(&theirs);
     }
-    // Of a quantized matrix without an original nobody knows what rounding made zero.
+    // For a quantized matrix without an original, nobody knows which zeros came from rounding.
     let share = match original {
         None if info.ty.is_quantized() => SURE_SHARE,
         _ => PRUNED_SHARE,

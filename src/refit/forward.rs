@@ -1,5 +1,4 @@
-//! Activations on the way through a model, or through one block of it that is fed with the rows
-//! that enter it.
+//! Activations inside a model, or inside one block of it that gets the rows of the residual stream.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -9,18 +8,18 @@ use super::error::Result;
 use super::texts::{Batch, MAX_PARALLEL, N_BATCH};
 use crate::llama::{Engine, Error as LlamaError, Hooks, LinearInput, RowUse, Session, Site, Size};
 
-/// What is read on the way.
+/// What to read in a pass.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ReadRequest {
-    /// What these matrices multiply.
+    /// Matrices whose inputs are read.
     pub inputs: Vec<String>,
-    /// What these stacks of experts multiply, and which expert what.
+    /// Stacks of experts whose inputs and routing are read.
     pub routed: Vec<String>,
-    /// What these writers put out: their places in the structure.
+    /// Writers whose outputs are read: their places in the structure.
     pub outputs: Vec<usize>,
-    /// The residual stream at these points.
+    /// Points at which the residual stream is read.
     pub points: Vec<usize>,
-    /// The matrix whose input is the last thing needed; None: the decode goes to its end.
+    /// The matrix whose input is needed last; None: the decode runs to its end.
     pub last: Option<String>,
 }
 
@@ -37,7 +36,7 @@ pub(super) struct Activations {
     pub points: HashMap<usize, Vec<f32>>,
 }
 
-/// What experts multiply in one batch.
+/// The inputs of experts in one batch.
 #[derive(Debug)]
 pub(super) struct ExpertRows {
     pub rows: Vec<f32>,
@@ -60,7 +59,7 @@ impl<'e> Forward<'e> {
         Ok(Forward { session: Session::new(engine, size)?, entry })
     }
 
-    /// Reads one batch. `rows`, [n, n_embd], enter at the entry, where the model has one.
+    /// Reads one batch. `rows`, [n, n_embd], enter at the entry, if there is one.
     ///
     /// # Errors
     /// llama.cpp cannot, or what was asked for is not there.
@@ -73,7 +72,7 @@ impl<'e> Forward<'e> {
         self.session.clear();
         let mut inputs = batch.inputs.clone();
         if self.entry.is_some() {
-            // Any token will do: its embedding is overwritten.
+            // Any token works: its embedding is overwritten.
             inputs.iter_mut().for_each(|input| input.token = 0);
         }
         let (seen, mut next) = (RefCell::new(Activations::default()), 0);

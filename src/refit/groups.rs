@@ -19,7 +19,7 @@ use crate::llama::graph::{Group, Link, Structure};
 use crate::numeric::{Cross, Gram};
 
 impl BlockWork<'_> {
-    /// Refits the block's matrices in `ours`, and lets the original's rows through it; `engine`
+    /// Refits the block's matrices in `ours`, and runs the original's rows through it; `engine`
     /// runs the original's block.
     pub fn run(
         &self,
@@ -35,7 +35,7 @@ impl BlockWork<'_> {
         let rows = &mut original.rows;
         let to = (self.towards, folder);
         let mut record = BlockRecord::new((&engine, structure), at, self.texts, rows, to)?;
-        // It may hold a whole model, and those of `ours` come one after the other now.
+        // It may hold a whole model; from now on only engines of `ours` are needed.
         drop(engine);
         let mut reports = Vec::new();
         for group in groups {
@@ -65,7 +65,7 @@ impl BlockWork<'_> {
         Ok(reports)
     }
 
-    /// Lets all texts through `ours` up to a group, and adds up what it is fitted to.
+    /// Runs all texts through `ours` up to a group, and adds up what it is fitted to.
     fn sums(
         &self,
         structure: &Structure,
@@ -179,7 +179,7 @@ impl BlockWork<'_> {
         Ok(())
     }
 
-    /// Refits the bias after a writer, where it has one.
+    /// Refits the bias after a writer, if it has one.
     fn refit_bias(
         &self,
         sums: &WriterSums,

@@ -1,4 +1,4 @@
-//! What becomes of a matrix.
+//! The job of a refit: what a matrix becomes.
 
 use super::factors;
 use super::report::Outcome;
@@ -10,15 +10,15 @@ use crate::quant::is_block_matrix;
 /// What a matrix is fitted to.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Towards {
-    /// What the original's matrices say, and for writers what the residual stream has lost by
-    /// then.
+    /// The original matrices' outputs, and for writers also what the residual stream has lost so
+    /// far.
     Original {
         /// Ridge towards the original's weights, in means of the inputs' squares.
         prior: f32,
     },
     /// Its own weights: GPTQ (arXiv 2210.17323), SparseGPT (2301.00774).
     Itself {
-        /// What is added to the inputs' squares, in means of them.
+        /// Damping: added to the inputs' squares, in means of them.
         damping: f32,
     },
 }
@@ -28,12 +28,12 @@ pub enum Towards {
 pub enum Job {
     /// It is swept onto a grid and zeros.
     Swept {
-        /// Its type then.
+        /// The type after the sweep.
         ty: GgmlType,
-        /// What of it is zero.
+        /// Which weights are zero.
         zeros: Zeros,
     },
-    /// It stays, and two factors beside it make up for what it lacks: EoRA (arXiv 2410.21271).
+    /// It stays, and two factors beside it compensate for its error: EoRA (arXiv 2410.21271).
     Beside {
         /// Their rank.
         rank: usize,
@@ -41,7 +41,7 @@ pub enum Job {
 }
 
 impl Job {
-    /// The type of what takes the matrix's place: in the file, or meanwhile.
+    /// The type of the matrix's replacement: in the file, or only meanwhile.
     pub(super) fn ty(&self) -> GgmlType {
         match self {
             Job::Swept { ty, .. } => *ty,
@@ -50,20 +50,20 @@ impl Job {
     }
 }
 
-/// What becomes of each matrix; None: it stays as it is.
+/// The job of each matrix; None: it stays as it is.
 pub type Jobs<'a> = &'a (dyn Fn(&TensorInfo) -> Option<Job> + Sync);
 
-/// What becomes of a matrix, or why it stays.
+/// The job of a matrix, or why it stays.
 pub(super) fn job_of(info: &TensorInfo, jobs: Jobs<'_>) -> std::result::Result<Job, Outcome> {
     let can = |job: &Job| is_block_matrix(info) && is_encodable(job.ty());
     jobs(info).filter(can).ok_or(Outcome::LeftAlone)
 }
 
-/// What of a matrix is zero.
+/// Which weights of a matrix are zero.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Zeros {
-    /// What is zero now, where the matrix was pruned.
+    /// Its current zeros, if the matrix was pruned.
     Own,
-    /// What costs least when the sweep reaches it.
+    /// The weights that cost least when the sweep reaches them.
     Least(Pattern),
 }

@@ -3,10 +3,10 @@
 //!
 //! Towards an original ([`Towards::Original`], `aird repair`) both models read the calibration
 //! texts block by block. In each block, the matrices that share an input are refitted together
-//! ([`fit`]), then the model being refitted goes on with the new ones, so that later matrices make
-//! up for what earlier ones could not. Writers into the residual stream are given what the stream
-//! has drifted off by then as well. From its own weights ([`Towards::Itself`], GPTQ and SparseGPT)
-//! the same sweep sees what enters the matrices of the model as it is by then.
+//! ([`fit`]). Then the model being refitted continues with the new ones, so that later matrices
+//! compensate for what earlier ones could not. For writers into the residual stream, the stream's
+//! drift so far is added to the target. From its own weights ([`Towards::Itself`], GPTQ and
+//! SparseGPT) the same sweep uses the current inputs of the matrices.
 
 mod bias;
 mod block;
@@ -50,24 +50,24 @@ pub use parts::Parts;
 pub use report::{BlockReport, ExpertsReport, Outcome, Refitted, TensorReport};
 pub use whole::Leaving;
 
-/// What is to be refitted, towards what, on which texts.
+/// What to refit, towards what, on which texts.
 pub struct Refit<'a> {
     /// The model.
     pub model: &'a Model,
-    /// What it is measured by: its original, or the model itself.
+    /// The reference of the errors: the original, or the model itself.
     pub reference: &'a Model,
-    /// Calibration texts; the masks of samples are not looked at.
+    /// Calibration texts; the masks of samples are ignored.
     pub samples: &'a [Sample],
-    /// What matrices are swept towards.
+    /// The target of the fits.
     pub towards: Towards,
-    /// What they become.
+    /// What each matrix becomes.
     pub job: Jobs<'a>,
     /// How llama.cpp runs.
     pub options: Options,
-    /// How blocks are tried that llama.cpp might abort on. Once its interrupt is set the work ends
-    /// with an error; blocks that are done are kept.
+    /// Tries blocks that llama.cpp might abort on. Once its interrupt is set the work ends with an
+    /// error; finished blocks are kept.
     pub prober: &'a Prober,
-    /// Hears which block is worked on.
+    /// Reports the current block.
     pub watch: &'a dyn Watch,
 }
 
@@ -75,7 +75,7 @@ pub struct Refit<'a> {
 /// `each` gets the report of every block once it is done.
 ///
 /// # Errors
-/// llama.cpp cannot run a model, activations are no numbers, the disk is full, the interrupt.
+/// llama.cpp cannot run a model, activations are NaN or infinite, the disk is full, the interrupt.
 pub fn refit(
     asked: &Refit<'_>,
     parts: &Parts,
@@ -124,7 +124,7 @@ pub fn refit(
     Ok(refitted)
 }
 
-/// Both models in front of their first block.
+/// Both models before their first block.
 fn start<'a>(
     asked: &Refit<'a>,
     engines: &Engines<'_>,

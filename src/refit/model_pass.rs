@@ -1,4 +1,4 @@
-//! One of the two models on its way through its blocks: the original, or the one being restored.
+//! One of the two models as it passes through its blocks: the original, or the one being restored.
 
 use super::block::{NewTensors, write_block};
 use super::engines::Engines;
@@ -14,22 +14,22 @@ use crate::llama::graph::Structure;
 /// How a block is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RunMode {
-    /// By itself, fed with the rows that enter it.
+    /// By itself, with the rows that enter it.
     BlockOnly,
-    /// In the whole model, up to it.
+    /// In the whole model, from the tokens up to the block.
     WholeModel,
 }
 
-/// Where a block is in the structure of the model that runs it.
+/// The place of a block in the structure of the model that runs it.
 #[derive(Debug, Clone)]
 pub(super) struct BlockPosition {
-    /// Its number there.
+    /// The block's number there.
     pub block: u32,
     /// The point where rows are put in.
     pub entry: Option<usize>,
     /// The point that it leaves.
     pub exit: usize,
-    /// What is needed no more comes from this matrix on.
+    /// The matrix after whose input nothing more is needed.
     pub after: Option<String>,
 }
 
@@ -51,14 +51,14 @@ pub(super) struct ModelPass<'a> {
     pub model: &'a Model,
     /// [n_rows, n_embd].
     pub rows: Rows,
-    /// New bytes of the block under way.
+    /// New bytes of the current block.
     pub replaced: NewTensors,
-    /// The model's file, or the copy that takes what is restored.
+    /// The model's file, or the copy that gets what is restored.
     pub working: WorkingFile<'a>,
 }
 
 impl ModelPass<'_> {
-    /// The model, or its block alone, with what is restored by now.
+    /// The model, or only its block, with what is restored so far.
     pub fn open(&mut self, engines: &Engines<'_>, mode: RunMode, block: u32) -> Result<Engine> {
         match mode {
             RunMode::WholeModel => {
@@ -69,8 +69,8 @@ impl ModelPass<'_> {
                 let path = engines.folder().join("block.gguf");
                 write_block(self.model, block, &self.replaced, &path)?;
                 let opened = engines.try_alone(&path).and_then(|()| engines.load(&path));
-                // The structure is traced from the file, the weights are mapped: the name is
-                // needed no more. Where it cannot be removed the next block takes its place.
+                // The structure is traced from the file and the weights are mapped, so that the
+                // name is no longer needed. If it cannot be removed, the next block replaces it.
                 let traced = opened.and_then(|engine| {
                     engine.structure()?;
                     Ok(engine)
@@ -81,8 +81,7 @@ impl ModelPass<'_> {
         }
     }
 
-    /// Lets all texts through the block, which `engine` runs: the rows are those that leave it
-    /// then.
+    /// Runs all texts through the block, which `engine` runs: `rows` then hold what leaves it.
     pub fn advance(
         &mut self,
         engine: &Engine,

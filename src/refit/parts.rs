@@ -1,4 +1,4 @@
-//! Finished blocks, beside the output: what an interrupted run goes on from.
+//! Finished blocks, beside the output: an interrupted run continues from them.
 
 use std::path::{Path, PathBuf};
 
@@ -9,12 +9,12 @@ use super::fit::with_factors;
 use super::report::BlockReport;
 use crate::gguf::{self, Builder, Model, TensorInfo};
 
-/// What a part was made of, as the caller put it.
+/// Key of what a part was made of, in the caller's words.
 const MADE_OF: &str = "aird.restore.made_of";
-/// The block's report, as JSON.
+/// Key of the block's report, as JSON.
 const REPORT: &str = "aird.restore.report";
 
-/// What the names of factors end in, as llama.cpp's adapters have it.
+/// Suffix of the names of factors, as in llama.cpp's adapters.
 const A: &str = ".lora_a";
 /// See [`A`].
 const B: &str = ".lora_b";
@@ -27,8 +27,8 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Those in `folder`, which is made if it is not there. `made_of` names everything that they
-    /// depend on: parts of anything else are not used.
+    /// The parts in `folder`, which is created if it does not exist. `made_of` names everything
+    /// that they depend on: other parts are not used.
     ///
     /// # Errors
     /// The folder cannot be made.
@@ -38,7 +38,7 @@ impl Parts {
         Ok(Parts { folder: folder.into(), made_of })
     }
 
-    /// Where they are.
+    /// The folder of the parts.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -54,12 +54,12 @@ impl Parts {
         same.then_some(part)
     }
 
-    /// The parts of the first `n_block` blocks that are there.
+    /// The existing parts of the first `n_block` blocks.
     pub fn models(&self, n_block: usize) -> Vec<Model> {
         (0..n_block as u32).filter_map(|block| self.model(block)).collect()
     }
 
-    /// What a part holds of `model`'s tensors, and its report.
+    /// The tensors of `model` in a part, and its report.
     pub(super) fn read(
         &self,
         block: u32,
@@ -110,9 +110,9 @@ impl Parts {
         Ok(file.write(&self.path(block))?)
     }
 
-    /// True if a block is there; else the folder is removed.
+    /// True if any block exists; else the folder is removed.
     pub fn has_any(&self) -> bool {
-        // A folder with something in it is not removed by this.
+        // This does not remove a folder that is not empty.
         std::fs::remove_dir(&self.folder).is_err() && self.folder.exists()
     }
 
@@ -122,7 +122,7 @@ impl Parts {
     }
 }
 
-/// Adds the factors beside a tensor, as llama.cpp's adapters hold them.
+/// Adds the factors beside a tensor, in the form of llama.cpp's adapters.
 fn add_factors(file: &mut Builder, info: &TensorInfo, factors: &Factors) -> Result<()> {
     let (rank, ty) = (factors.rank as u64, factors::TYPE);
     let n_out = info.shape.get(1).copied().unwrap_or(1);

@@ -1,4 +1,4 @@
-//! What the original's block does, on all calibration texts.
+//! Records the activations of the original's block, on all calibration texts.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -15,8 +15,8 @@ use crate::llama::Engine;
 use crate::llama::graph::{Group, Reader, Structure};
 use crate::numeric::{dot, relative_error};
 
-/// What writers put out and what the stream gains must agree so far, relative, for the drift to be
-/// handed on: where a norm or a router stands between, they do not.
+/// Greatest relative difference between writers' outputs and the stream's gain for which drift is
+/// passed on: with a norm or a router in between, they differ more.
 const SAME: f64 = 0.03;
 
 /// A matrix that writes into the residual stream.
@@ -36,23 +36,24 @@ pub(super) fn writer_of(structure: &Structure, name: &str) -> Option<WriterSite>
     Some(WriterSite { output, before: point.checked_sub(1)? })
 }
 
-/// What the original's block does.
+/// The activations of the original's block.
 #[derive(Default)]
 pub(super) struct BlockRecord {
-    /// By matrix, what it multiplies.
+    /// Inputs by matrix.
     pub inputs: HashMap<String, Rows>,
-    /// By the first stack of experts of a group, what they multiply.
+    /// Inputs of experts, by the first stack of a group.
     pub routed: HashMap<String, ExpertInputs>,
-    /// By writer, what it puts out.
+    /// Outputs by writer.
     outputs: HashMap<usize, Rows>,
-    /// By point, the residual stream.
+    /// The residual stream by point.
     points: HashMap<usize, Rows>,
-    /// By writer, how much of what it puts out the stream gains; none where that is not linear.
+    /// By writer, the factor between its output and the stream's gain; none where that is not
+    /// linear.
     gains: HashMap<usize, f32>,
 }
 
 impl BlockRecord {
-    /// Lets all texts through the block: `entering` becomes the rows that leave it.
+    /// Runs all texts through the block: `entering` becomes the rows that leave it.
     pub fn new(
         (engine, structure): (&Engine, &Structure),
         (position, groups): (&BlockPosition, &[&Group]),
@@ -102,9 +103,10 @@ impl BlockRecord {
         Ok(record)
     }
 
-    /// How much each row of a batch matters to a writer: 1 / rms of the stream that it adds to. The
-    /// norm that reads the stream divides by it, so that an error counts by its part of the row.
-    /// Unweighted, the few tokens whose rows are a thousand times as long decide everything.
+    /// The weight of each row of a batch for a writer: 1 / rms of the stream that it adds to. The
+    /// norm that reads the stream divides by the same, so that an error counts relative to its row.
+    /// Without weights, the few tokens whose rows are a thousand times as long would decide
+    /// everything.
     pub fn weights(&mut self, writer: WriterSite, batch: &Batch) -> Result<Vec<f32>> {
         let Some(after) = self.points.get_mut(&(writer.before + 1)) else {
             return Ok(vec![1.0; batch.rows.len()]);
@@ -115,8 +117,8 @@ impl BlockRecord {
         Ok(rows.chunks_exact(width).map(|row| 1.0 / rms(row).max(f32::MIN_POSITIVE)).collect())
     }
 
-    /// Y and drift of a writer on one batch: what the original's puts out, and what the stream has
-    /// lost before it, `ours` being the stream there.
+    /// Y and drift of a writer on one batch: the output of the original's writer, and what the
+    /// stream has lost before it, `ours` being the stream there.
     pub fn wanted(
         &mut self,
         writer: WriterSite,
@@ -157,8 +159,8 @@ fn keep<K: Eq + Hash>(
     Ok(())
 }
 
-/// How much of what writers put out the stream gains, where it is one number for all: 1 in most
-/// models, less where llama.cpp's graph scales it.
+/// The factor between writers' outputs and the stream's gain, if it is one number for all: 1 in
+/// most models, less where llama.cpp's graph scales it.
 fn gains(structure: &Structure, seen: &Activations, n_rows: usize) -> HashMap<usize, f32> {
     let mut gains = HashMap::new();
     for point in 1..structure.points.len() {
@@ -183,7 +185,7 @@ fn gains(structure: &Structure, seen: &Activations, n_rows: usize) -> HashMap<us
     gains
 }
 
-/// Takes off what all rows have alike: biases.
+/// Subtracts the mean row, e.g. a bias.
 fn centre(rows: &mut [f32], n_rows: usize) {
     let width = rows.len() / n_rows.max(1);
     let mut mean = vec![0f32; width];

@@ -1,31 +1,31 @@
-//! What came of a refit.
+//! The results of a refit.
 
 use serde::{Deserialize, Serialize};
 
 use crate::gguf::TensorInfo;
 
-/// A refitted model, in numbers.
+/// The results of a refit, block by block.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Refitted {
     /// Tokens that matrices were fitted to.
     pub n_tokens: usize,
-    /// Tokens held out, which errors are of.
+    /// Tokens held out, on which errors are measured.
     pub n_held_out: usize,
-    /// Block by block.
+    /// One report per block, in order.
     pub blocks: Vec<BlockReport>,
 }
 
-/// One block.
+/// The results of one block.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct BlockReport {
-    /// Its number.
+    /// The block, from 0.
     pub block: u32,
     /// True if it was run by itself; false: in the whole model.
     pub alone: bool,
     /// Its matrices, in order of evaluation.
     pub tensors: Vec<TensorReport>,
-    /// `|ours - original| / |original|` of the residual stream that leaves it, its mean over
-    /// held-out tokens: of the compressed model as it was, and as far as it is restored.
+    /// `|ours - original| / |original|` of the residual stream that leaves it, mean over held-out
+    /// tokens: of the compressed model as it was, and as far as it is restored.
     pub residual: (f64, f64),
 }
 
@@ -54,12 +54,12 @@ fn mean_error<'a>(tensors: impl Iterator<Item = &'a TensorReport>) -> (f64, f64)
     errors.iter().fold((0.0, 0.0), |sum, e| (sum.0 + e.0 / n, sum.1 + e.1 / n))
 }
 
-/// One matrix.
+/// The results of one matrix, or of one stack of experts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TensorReport {
     /// The tensor.
     pub name: String,
-    /// Its type now.
+    /// Its type after the refit.
     #[serde(rename = "type")]
     pub ty: String,
     /// What was done with it.
@@ -68,12 +68,12 @@ pub struct TensorReport {
     pub error: Option<(f64, f64)>,
     /// True if its zeros were kept.
     pub zeros_kept: bool,
-    /// What became of its experts; null where it is one matrix.
+    /// The results of its experts; null if it is one matrix.
     pub experts: Option<ExpertsReport>,
 }
 
 impl TensorReport {
-    /// The report on a tensor, without figures.
+    /// The report of a tensor, without figures.
     pub(super) fn of(info: &TensorInfo, outcome: Outcome) -> TensorReport {
         TensorReport {
             name: info.name.clone(),
@@ -86,15 +86,15 @@ impl TensorReport {
     }
 }
 
-/// A stack of experts' matrices.
+/// The results of a stack of experts' matrices.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExpertsReport {
     /// How many it holds.
     pub n: usize,
-    /// How many have new numbers.
+    /// How many have new weights.
     pub refitted: usize,
-    /// Those that no token reached, or no held-out one. In a restore they keep their weights, and a
-    /// token counts where it reaches the expert in both models; else their weights alone decide.
+    /// Experts that no token reached, or no held-out one. In a restore they keep their weights, and
+    /// a token counts if it reaches the expert in both models; else only their own weights decide.
     pub without_tokens: Vec<usize>,
 }
 
@@ -102,12 +102,12 @@ pub struct ExpertsReport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// It has new numbers.
+    /// It has new weights.
     Refitted,
-    /// The new numbers were no better on held-out tokens.
+    /// The new weights were no better on held-out tokens.
     NoBetter,
     /// It holds a matrix for each head, which are not refitted.
     Stacked,
-    /// ggml does not write its type, or it is one that compression leaves alone.
+    /// ggml cannot write its type, or compression leaves that type alone.
     LeftAlone,
 }

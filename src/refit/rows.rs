@@ -1,5 +1,5 @@
-//! Rows of activations of all calibration tokens: in memory where they are few, else in a file
-//! that has no name.
+//! Rows of activations of all calibration tokens: in memory if they are few, else in an unnamed
+//! file.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -27,7 +27,7 @@ enum Store {
 }
 
 impl Rows {
-    /// Zeros, or what `folder`'s file system makes of nothing.
+    /// Rows of zeros, in memory or in a file in `folder`.
     pub fn new(n_rows: usize, width: usize, folder: &Path) -> Result<Rows> {
         let n = n_rows * width;
         let store = match n as u64 * 4 <= IN_MEMORY {

@@ -13,7 +13,8 @@ pub(super) struct Sums {
     /// `X_o^T X_c`, if the original's inputs were recorded.
     pub readers: Option<Readers>,
     pub writers: Vec<WriterSums>,
-    /// The first of the group, if it writes into the residual stream: rows are weighted there.
+    /// The first writer of the group, if any writes into the residual stream: its rows are
+    /// weighted.
     pub weighted_at: Option<WriterSite>,
     /// Held-out rows of X_c.
     pub held_out: Vec<f32>,
@@ -21,9 +22,9 @@ pub(super) struct Sums {
     pub weights: Vec<f32>,
 }
 
-/// For matrices that do not write into the residual stream.
+/// Sums for matrices that do not write into the residual stream.
 pub(super) struct Readers {
-    /// The matrix by whose name the original's inputs were recorded.
+    /// The matrix under whose name the original's inputs were recorded.
     pub leader: String,
     /// `X_o^T X_c`.
     pub products: Cross,
@@ -31,7 +32,7 @@ pub(super) struct Readers {
     pub held_out: Vec<f32>,
 }
 
-/// For one that does.
+/// Sums for a matrix that does.
 pub(super) struct WriterSums {
     pub name: String,
     pub writer: WriterSite,
@@ -39,7 +40,7 @@ pub(super) struct WriterSums {
     pub products: Cross,
     /// The bias that is added to its product.
     pub bias: Option<String>,
-    /// What that is fitted to.
+    /// What the bias is fitted to.
     pub totals: Totals,
     /// Held-out rows of Y.
     pub held_out: Vec<f32>,
@@ -48,16 +49,16 @@ pub(super) struct WriterSums {
 /// Sums over the tokens that a writer is fitted to.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Totals {
-    /// Of squared weights.
+    /// Sum of squared weights.
     pub total: f64,
-    /// Of Y, [n_out], each times its squared weight.
+    /// Sum of Y, [n_out], each times its squared weight.
     pub wanted: Vec<f64>,
-    /// Of X_c, [dim], likewise.
+    /// Sum of X_c, [dim], likewise.
     pub inputs: Vec<f64>,
 }
 
 impl Totals {
-    /// Adds rows that are weighted already: `wanted`, [n, n_out], and `inputs`, [n, dim].
+    /// Adds rows that are already weighted: `wanted`, [n, n_out], and `inputs`, [n, dim].
     pub fn add(&mut self, wanted: &[f32], inputs: &[f32], weights: Option<&[f32]>, n: usize) {
         let weight = |row: usize| weights.map_or(1.0, |weights| f64::from(weights[row]));
         let add = |sums: &mut Vec<f64>, rows: &[f32]| {

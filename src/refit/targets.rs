@@ -1,4 +1,4 @@
-//! What a matrix is to say: sums over the tokens that it is fitted to, and the held-out rows.
+//! The targets of a matrix: sums over the tokens that it is fitted to, and the held-out rows.
 
 use std::ops::Range;
 
@@ -8,14 +8,14 @@ use crate::numeric::{BAND, Cross, products};
 
 /// The targets of one matrix, [n_out, dim].
 pub(super) enum Targets<'a> {
-    /// What the original's matrix says of its own inputs.
+    /// The original matrix's outputs for its own inputs.
     Reader {
         /// `X_o^T X_c`, [dim, dim]: T is the original's weights times this.
         inputs: &'a Cross,
         /// Held-out inputs of the original and of the model being restored, [n, dim].
         held_out: (&'a [f32], &'a [f32]),
     },
-    /// What the original's matrix said, and the drift of the residual stream.
+    /// The original matrix's outputs, plus the drift of the residual stream.
     Writer {
         /// T, [n_out, dim].
         products: &'a Cross,

@@ -9,7 +9,7 @@ use crate::stats::Sample;
 pub(super) const N_BATCH: usize = 512;
 /// Texts of a batch, at most.
 pub(super) const MAX_PARALLEL: usize = 64;
-/// Every so many texts one is held out, up to so many tokens.
+/// One text of this many is held out, up to this many tokens.
 const HELD_OUT: usize = 10;
 const MAX_HELD_OUT: usize = 1024;
 
@@ -18,7 +18,7 @@ const MAX_HELD_OUT: usize = 1024;
 pub(super) struct Batch {
     /// What is read.
     pub inputs: Vec<Input>,
-    /// Its rows among all.
+    /// The place of its rows among all rows.
     pub rows: Range<usize>,
     /// True if nothing is fitted to it.
     pub held_out: bool,
@@ -36,7 +36,7 @@ pub(super) struct Texts {
 }
 
 impl Texts {
-    /// Batches of `samples`, cut into pieces of the length of one; one piece a batch if `alone`.
+    /// Batches of `samples`, cut into pieces of the length of one; one piece per batch if `alone`.
     pub fn new(samples: &[Sample], alone: bool) -> Texts {
         let mut n_held_out = 0;
         let (mut fitted, mut held_out) = (Vec::new(), Vec::new());
@@ -57,7 +57,7 @@ impl Texts {
         Texts { batches, n_fitted, n_held_out }
     }
 
-    /// Tokens of all.
+    /// Tokens of all texts.
     pub fn n_rows(&self) -> usize {
         self.n_fitted + self.n_held_out
     }
@@ -80,7 +80,7 @@ fn pack(
             let Some(text) = rest.next_if(fits) else { break };
             inputs.extend(prompt_inputs(text, sequence, 0));
         }
-        // All rows of the last block are wanted, not those of each text's end alone.
+        // All rows of the last block are wanted, not only those at each text's end.
         inputs.iter_mut().for_each(|input| input.logits = true);
         let rows = row..row + inputs.len();
         row = rows.end;

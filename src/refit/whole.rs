@@ -1,5 +1,5 @@
-//! Both models read as a whole, before anything is restored: the rows that enter their first
-//! block, and how the residual stream goes on, block by block, on the held-out texts.
+//! Both models are read as a whole before anything is restored: the rows that enter their first
+//! block, and the residual stream, block by block, on the held-out texts.
 
 use std::path::Path;
 
@@ -13,12 +13,12 @@ use crate::llama::Engine;
 use crate::numeric::relative_error;
 use crate::stats::Sample;
 
-/// A block alone that comes off by more than this, relative, is not the block in the model. On the
-/// CPU those that are the same come within 1e-5, in all architectures of the tests.
+/// A single block that differs by more than this, relative, is not the block in the model. On the
+/// CPU equal blocks agree within 1e-5, in all architectures of the tests.
 const SAME: f64 = 1e-4;
 
-/// The residual stream of a whole model on the held-out texts, in front of each block and after
-/// the last.
+/// The residual stream of a whole model on the held-out texts, before each block and after the
+/// last.
 pub(super) struct HeldOutStream {
     /// [n_block + 1][n_held_out, n_embd], one after the other.
     rows: Rows,
@@ -27,8 +27,8 @@ pub(super) struct HeldOutStream {
 }
 
 impl HeldOutStream {
-    /// Reads all texts up to the first block, and those held out to their end. The rows that
-    /// enter the first block come back beside.
+    /// Reads all texts up to the first block, and the held-out ones to their end. Also returns the
+    /// rows that enter the first block.
     pub fn read(
         engine: &Engine,
         texts: &Texts,
@@ -53,7 +53,7 @@ pub(super) struct Baseline {
 }
 
 impl Baseline {
-    /// Of the original's and the compressed model's stream.
+    /// From the original's and the compressed model's stream.
     pub fn new(
         mut original: HeldOutStream,
         mut compressed: HeldOutStream,
@@ -84,7 +84,7 @@ impl Baseline {
         Ok((self.errors[block as usize], after))
     }
 
-    /// The original's rows of a held-out batch in front of `block`.
+    /// The original's rows of a held-out batch before `block`.
     fn rows_of(&mut self, block: u32, batch: &Batch, texts: &Texts) -> Result<Vec<f32>> {
         let first = block as usize * self.n_held_out + batch.rows.start - texts.n_fitted;
         self.original.read(first..first + batch.rows.len())
@@ -99,7 +99,7 @@ pub struct Leaving {
 }
 
 impl Leaving {
-    /// Lets `engine` read the samples that a refit holds out.
+    /// Runs the samples that a refit holds out through `engine`.
     ///
     /// # Errors
     /// llama.cpp cannot run the model, or the samples are too few to hold some out.
@@ -119,14 +119,14 @@ impl Leaving {
         Ok(Leaving { rows, width })
     }
 
-    /// Its relative error against the original's, as a refit reports it of the last block.
+    /// Its relative error against the original's, as in a refit's report on the last block.
     pub fn error(&self, original: &Leaving) -> f64 {
         by_row(&self.rows, &original.rows, self.width)
     }
 }
 
-/// By itself, if the block does so what it does in the model: tried on the original, whose engine
-/// for the block comes back beside.
+/// By itself, if the block then computes the same as in the model. Tried on the original; also
+/// returns its engine for the block.
 pub(super) fn run_mode_of(
     baseline: &mut Baseline,
     original: &mut ModelPass<'_>,
@@ -146,7 +146,7 @@ pub(super) fn run_mode_of(
         let mut seen = Forward::new(&engine, position.entry)?.read(batch, &entering, &request)?;
         Ok((seen.points.remove(&position.exit).unwrap_or_default(), engine))
     };
-    // What keeps llama.cpp from running the block by itself is no error: it runs in the model.
+    // If llama.cpp cannot run the block by itself, that is not an error: it runs in the model.
     let same = |rows: &[f32]| rows.len() == leaving.len() && relative_error(rows, &leaving) <= SAME;
     match alone() {
         Ok((rows, engine)) if same(&rows) => Ok((RunMode::BlockOnly, engine)),
@@ -161,7 +161,7 @@ fn by_row(a: &[f32], b: &[f32], width: usize) -> f64 {
     rows.map(|(a, b)| relative_error(a, b)).sum::<f64>() / n
 }
 
-/// The rows that enter the first block, of all texts.
+/// The rows of all texts that enter the first block.
 fn entering(engine: &Engine, texts: &Texts, folder: &Path) -> Result<Rows> {
     let structure = engine.structure()?;
     structure.check_stream()?;
@@ -179,7 +179,7 @@ fn entering(engine: &Engine, texts: &Texts, folder: &Path) -> Result<Rows> {
     Ok(rows)
 }
 
-/// The residual stream in front of each block and after the last, of held-out texts.
+/// The residual stream of held-out texts before each block and after the last.
 fn read_points(engine: &Engine, texts: &Texts, n_block: u32, rows: &mut Rows) -> Result<()> {
     let structure = engine.structure()?;
     let points: Vec<usize> = (0..=n_block).map(|block| structure.input_of(block)).collect();

@@ -1,5 +1,5 @@
-//! The file of a whole model that changes while it is restored: a copy, made when a block first
-//! has to be run in the whole model.
+//! The file of a whole model that changes while it is restored: a copy, made when a block first has
+//! to be run in the whole model.
 
 use std::fs::OpenOptions;
 use std::io::{Seek, SeekFrom, Write};
@@ -15,26 +15,26 @@ use crate::gguf::{
 };
 use crate::quant::{decoded, encode_rows};
 
-/// A model's file.
+/// A model's file, or the copy of it that changes.
 pub(super) struct WorkingFile<'a> {
     /// The file to run.
     path: PathBuf,
     /// What its matrices become.
     job: Option<Jobs<'a>>,
-    /// Where a copy would lie; None: the model does not change.
+    /// Where a copy will be; None: the model does not change.
     copy: Option<PathBuf>,
-    /// How many blocks of the copy are restored; None: it is not made yet.
+    /// How many blocks of the copy are restored; None: there is no copy yet.
     n_restored: Option<u32>,
 }
 
 impl<'a> WorkingFile<'a> {
-    /// A model that does not change.
+    /// A file that does not change.
     pub fn fixed(model: &Model) -> WorkingFile<'a> {
         let path = model.shards()[0].path.clone();
         WorkingFile { path, job: None, copy: None, n_restored: None }
     }
 
-    /// One that is copied to `copy` when it is needed.
+    /// A file that is copied to `copy` when it is needed.
     pub fn changing(model: &Model, copy: PathBuf, job: Jobs<'a>) -> WorkingFile<'a> {
         let path = model.shards()[0].path.clone();
         WorkingFile { path, job: Some(job), copy: Some(copy), n_restored: None }
@@ -44,8 +44,8 @@ impl<'a> WorkingFile<'a> {
         &self.path
     }
 
-    /// Brings the copy to where block `block` has the bytes of `replaced`, and those before it
-    /// what their parts hold.
+    /// Updates the copy: block `block` gets the bytes of `replaced`, and blocks before it those of
+    /// their parts.
     pub fn put(
         &mut self,
         model: &Model,
@@ -66,7 +66,7 @@ impl<'a> WorkingFile<'a> {
         patch(copy, replaced)
     }
 
-    /// Writes the copy, with room for what matrices become: a type is of one size.
+    /// Writes the copy, with room for what matrices become: a type has one size.
     fn copied(&self, model: &Model, copy: &Path) -> Result<()> {
         let mut rewrite = Rewrite::new(model, Layout::Single);
         for tensor in model.tensors() {
@@ -79,7 +79,7 @@ impl<'a> WorkingFile<'a> {
     }
 }
 
-/// Puts tensors' new numbers into the file at `path`, in the types that it has.
+/// Writes tensors' new values into the file at `path`, in its types.
 fn patch(path: &Path, replaced: &NewTensors) -> Result<()> {
     let open = Model::open(path)?;
     let io = |source| gguf::Error::Io { action: "write", path: path.into(), source };
@@ -96,7 +96,7 @@ fn patch(path: &Path, replaced: &NewTensors) -> Result<()> {
     Ok(())
 }
 
-/// `tensor`'s numbers in another type.
+/// `tensor`'s values in another type.
 fn as_type(tensor: Tensor<'_>, ty: GgmlType) -> Replacement<'_> {
     let produce = move |rows: Range<u64>, out: &mut [u8]| -> std::result::Result<(), BoxError> {
         let values = decoded(tensor, rows)?;

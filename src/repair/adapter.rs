@@ -20,15 +20,15 @@ pub struct Adapted {
     pub name: String,
     /// Its type, which stays.
     pub ty: GgmlType,
-    /// The alpha that the adapter's numbers come to; of all experts together.
+    /// The alpha that the adapter's values amount to; of all experts together.
     pub alpha: f64,
 }
 
-/// An adapter that does to `model` what [`super::edit()`] does; biases apart, which no adapter
-/// reaches. Its scale is the strength: 1 is `edit.alpha`.
+/// An adapter that has the effect of [`super::edit()`] on `model`, except for biases, which an
+/// adapter cannot change. Its scale is the strength: 1 is `edit.alpha`.
 ///
 /// # Errors
-/// As [`super::edit()`], rounding apart; a tensor that llama.cpp takes no adapter for; an
+/// As [`super::edit()`], except for rounding; a tensor that llama.cpp accepts no adapter for; an
 /// interrupt.
 pub fn adapter(model: &Model, edit: Edit<'_>, watch: &dyn Watch) -> Result<Builder> {
     check(model, edit)?;
@@ -56,11 +56,11 @@ pub fn adapter(model: &Model, edit: Edit<'_>, watch: &dyn Watch) -> Result<Build
     Ok(file)
 }
 
-/// Looks for the edit in `file`, an adapter that was written for `model`: the alpha of each tensor,
-/// from the file's numbers.
+/// Reads the edit back from `file`, an adapter that was written for `model`: the alpha of each
+/// tensor, from the file's values.
 ///
 /// # Errors
-/// A tensor is missing, a number is none, or an interrupt.
+/// A tensor is missing, a value is NaN or infinite, or an interrupt.
 pub fn adapted(
     model: &Model,
     edit: Edit<'_>,
@@ -72,7 +72,7 @@ pub fn adapted(
         let tensor = file.tensor(&name).ok_or_else(missing)?;
         Ok(decoded(tensor, 0..tensor.info.n_rows())?)
     };
-    watch.stage("looking again", n_bytes(model, edit));
+    watch.stage("reading back", n_bytes(model, edit));
     let of_tensor = |(tensor, writer): (Tensor<'_>, &Writer)| {
         let writer = AdapterTarget::new(model, (tensor, writer), edit.unit)?;
         let (name, ty) = (tensor.info.name.clone(), tensor.info.ty);
@@ -95,7 +95,7 @@ pub fn adapted(
     writers(model, edit).map(of_tensor).collect()
 }
 
-/// The biases that an adapter would have to strengthen and cannot.
+/// The biases that an adapter would have to strengthen, but cannot.
 pub fn biases(model: &Model, edit: Edit<'_>) -> Vec<String> {
     let bias = |link: &Link| match link {
         Link::Bias(name) => Some(name.clone()),

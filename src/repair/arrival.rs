@@ -1,5 +1,5 @@
-//! How what a matrix writes arrives in the residual stream, and along which vectors it has to be
-//! edited for that to be strengthened along r and nothing across r to change.
+//! How the output of a matrix arrives in the residual stream, and along which vectors the matrix
+//! has to be edited so that the output is strengthened along r and does not change across r.
 //!
 //! ```text
 //! x + W y               W' = W + alpha r r^T W
@@ -8,23 +8,22 @@
 //! x + g * (W y) / rms   the same W', but for rms: what arrives is (I + alpha r r^T) of what
 //!                       arrived, times rms / rms', one number a token
 //! ```
-//! u and v are scaled so that u has length 1 and u . v is 1. Where g has next to nothing of a
-//! channel, r / g is huge: in front of a norm it would only make rms' large, so that less of
-//! everything arrives. v is then `r g / (g^2 + l^2)`, l as small as |v| <= 2 allows, and g * v lies
-//! not along r alone; `norms` measures how much goes astray. (gemma-3-270m: gains from 0.1 to 450
-//! in one norm.)
+//! u and v are scaled so that u has length 1 and u . v is 1. Where g is nearly 0 in a channel, r /
+//! g is huge: before a norm it would only make rms' large, so that less of everything arrives. v is
+//! then `r g / (g^2 + l^2)`, l as small as |v| <= 2 allows, and g * v lies not only along r;
+//! `norms` measures the rest. (gemma-3-270m: gains from 0.1 to 450 in one norm.)
 
 use super::error::{Error, Result};
 use crate::gguf::Model;
 use crate::llama::graph::{Link, Writer};
 use crate::quant::{Along, decoded};
 
-/// How long v may become where u has length 1.
+/// The greatest length of v where u has length 1.
 const MOST_WRITTEN: f64 = 2.0;
 /// l, in parts of the gains' root mean square: the first that is tried, and by how much it grows.
 const LEAST_GAIN: f64 = 1e-3;
 const GROWTH: f64 = 1.1;
-/// v is u, but for a thousandth, from here on.
+/// From here on v is u, up to a thousandth.
 const MOST_GAIN: f64 = 1e3;
 
 /// The vectors for the matrix of `writer`; `unit` is r.
@@ -82,7 +81,7 @@ fn write(gains: &[f64], unit: &[f32], read: &[f64], least: f64) -> Vec<f64> {
     write.iter().map(|v| v / product).collect()
 }
 
-/// The product of all gains in `links`; None if there are none.
+/// The product of all gains in `links`; None if there are no gains.
 fn gains(
     model: &Model,
     writer: &Writer,

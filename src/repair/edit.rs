@@ -1,7 +1,7 @@
 //! The edit of a model's matrices: which ones, along which vectors, in which type.
 //!
-//! `W' = W + alpha v u^T W` and `b' = b + alpha v (u . b)`; u and v are both r where nothing but
-//! numbers stands between the matrix and the residual stream (`arrival`).
+//! `W' = W + alpha v u^T W` and `b' = b + alpha v (u . b)`; u and v are both r where only constants
+//! stand between the matrix and the residual stream (`arrival`).
 
 use std::ops::Range;
 
@@ -18,12 +18,12 @@ use crate::quant::{
     realised_alpha, strengthen,
 };
 
-/// Off by this part of itself, an alpha is not what was asked for.
+/// An alpha that is off by more than this part of itself is not what was asked for.
 const ALPHA_TOLERANCE: f64 = 0.03;
 /// The same in a type of less than [`FEW_BITS`], where the file's own type was to be kept.
 const COARSE_TOLERANCE: f64 = 0.10;
 const FEW_BITS: f64 = 4.0;
-/// Noise that [`Storage::Auto`] takes, against that of the type's own rounding.
+/// Greatest noise that [`Storage::Auto`] accepts, as a multiple of the type's own rounding noise.
 const NOISE_LIMIT: f64 = 1.35;
 
 /// What to edit.
@@ -51,7 +51,7 @@ pub enum Storage {
     /// Its own, if alpha comes out within 3 % and with at most 1.35 times the noise of the type's
     /// own rounding; else the next finer one where it does.
     Auto,
-    /// This one.
+    /// This type, whatever it costs in noise.
     Named(GgmlType),
 }
 
@@ -64,9 +64,9 @@ pub struct Edited {
     pub from: GgmlType,
     /// Its type after.
     pub to: GgmlType,
-    /// The alpha that is really in there; of all experts together.
+    /// The alpha that the rounded tensor really holds; of all experts together.
     pub realised_alpha: f64,
-    /// The same of the expert that is furthest off; of those that write anything along r.
+    /// The same of the expert that is furthest off, among those that write anything along r.
     pub worst_alpha: f64,
     /// What rounding added, relative to the matrix; of experts the largest.
     pub noise: f64,
@@ -74,7 +74,7 @@ pub struct Edited {
     pub own_noise: f64,
     /// True for a vector that is added to what a matrix writes.
     pub is_bias: bool,
-    /// What the edit is read along: r, or u behind gains, [n_embd].
+    /// What the edit is read along: r, or u before gains, [n_embd].
     pub read: Vec<f32>,
     /// All rows.
     pub bytes: Vec<u8>,
@@ -94,7 +94,7 @@ pub fn edit(model: &Model, edit: Edit<'_>, watch: &dyn Watch) -> Result<Vec<Edit
         }
         edited.push(edit_matrix(model, (tensor, writer), edit)?);
         for (name, along) in biases(model, writer, edit.unit)? {
-            // Two matrices of one sum may share it.
+            // Two matrices of one sum may share a bias.
             if !edited.iter().any(|known| known.name == name) {
                 edited.extend(edit_bias(model, &name, &along, edit.alpha)?);
             }
@@ -104,14 +104,14 @@ pub fn edit(model: &Model, edit: Edit<'_>, watch: &dyn Watch) -> Result<Vec<Edit
 }
 
 impl Edited {
-    /// True if rounding added more than the type's own rounding does by far: what
-    /// [`Storage::Auto`] does not take.
+    /// True if rounding added far more noise than the type's own rounding does: [`Storage::Auto`]
+    /// does not accept that.
     pub fn is_noisy(&self) -> bool {
         self.noise > NOISE_LIMIT * self.own_noise
     }
 }
 
-/// The matrices to be edited with the way they write, in the file's order.
+/// The matrices to be edited, each with its path to the residual stream, in the file's order.
 pub(super) fn writers<'m>(
     model: &'m Model,
     edit: Edit<'m>,
@@ -122,7 +122,7 @@ pub(super) fn writers<'m>(
     })
 }
 
-/// Tells `rewrite` to write what was edited.
+/// Registers the edited tensors in `rewrite`, which will write them.
 ///
 /// # Errors
 /// Rows do not fit a type.
@@ -133,7 +133,7 @@ pub fn apply<'m>(rewrite: &mut Rewrite<'m>, edited: &'m [Edited]) -> Result<()> 
     Ok(())
 }
 
-/// The bytes of one tensor, as the writers of files take them.
+/// The bytes of one tensor, in the form that file writers take.
 pub fn replacement(edited: &Edited) -> Replacement<'_> {
     let produce = |rows: Range<u64>, out: &mut [u8]| -> std::result::Result<(), BoxError> {
         let row_bytes = out.len() as u64 / (rows.end - rows.start).max(1);
@@ -144,7 +144,7 @@ pub fn replacement(edited: &Edited) -> Replacement<'_> {
     Replacement { ty: edited.to, ask: Ask::Chunks, produce: Box::new(produce) }
 }
 
-/// Looks at what can be seen without editing: what [`edit()`] would refuse at once.
+/// Checks what can be checked without editing: what [`edit()`] would refuse at once.
 ///
 /// # Errors
 /// As [`edit()`].
@@ -158,7 +158,7 @@ pub fn check(model: &Model, edit: Edit<'_>) -> Result<()> {
     Ok(())
 }
 
-/// An edit as far as it is known before its direction.
+/// What is known of an edit before its direction.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
     /// See [`Edit::alpha`].
@@ -181,14 +181,14 @@ pub fn check_asked(asked: Asked<'_>) -> Result<()> {
     check_halves(asked)
 }
 
-/// Looks whether each half is there.
+/// Checks that each half exists.
 fn check_halves(Asked { halves, structure, .. }: Asked<'_>) -> Result<()> {
     let last = structure.groups.iter().map(|group| group.block).max().unwrap_or(0);
     if let Some(&Half { block, .. }) = halves.iter().find(|half| half.block > last) {
         return Err(Error::NoBlock { block, last });
     }
     let known: Vec<Half> = structure.writers().map(Half::of).collect();
-    // A block may have one half alone, and was then named as a whole: a state-space model's has no
+    // A block may have only one half, and was then named as a whole: a state-space model's has no
     // MLP. A half that was named by itself must be there.
     let whole = |half: &Half| halves.iter().filter(|h| h.block == half.block).count() > 1;
     for half in halves.iter().filter(|half| !known.contains(half)) {
@@ -234,7 +234,8 @@ fn edit_matrix(
         let edited = strengthened(tensor, &along, edit, ty)?;
         let off = (edited.realised_alpha / edit.alpha - 1.0).abs();
         let exact = off <= tolerance(ty, edit.storage);
-        // The last type there is, and one that was asked for, may be noisy; none may lose the edit.
+        // The last type of the list, and one that was asked for, may be noisy; none may lose the
+        // edit.
         let last = i + 1 == fits.len();
         if exact && (last || !edited.is_noisy() || edit.storage != Storage::Auto) {
             return Ok(edited);
@@ -247,7 +248,7 @@ fn edit_matrix(
     Err(Error::Lost { name, ty, realised, asked, tried_finer })
 }
 
-/// By which part of itself an alpha may be off.
+/// The part of itself that an alpha may be off by.
 fn tolerance(ty: GgmlType, storage: Storage) -> f64 {
     let layout = ty.layout();
     let bits = 8.0 * layout.block_bytes as f64 / layout.block_len as f64;
@@ -283,13 +284,13 @@ fn strengthened(
         let one: Strengthened = strengthen(tensor, rows, along, alpha, (ty, zeros))?;
         edited.noise = edited.noise.max(one.noise);
         edited.own_noise = edited.own_noise.max(one.own_noise);
-        // The noise is a sum over every number as ggml decodes it.
+        // The noise is a sum over every value as ggml decodes it.
         let is_sound = one.noise.is_finite()
             && (!hides_nan(ty) || first_non_finite(ty, &one.bytes, n_cols)?.is_none());
         if !is_sound {
             return Err(Error::NotFinite { name: edited.name, ty });
         }
-        // The one matrix that most tensors are is not copied.
+        // Most tensors are a single matrix, which is moved, not copied.
         match edited.bytes.is_empty() {
             true => edited.bytes = one.bytes,
             false => edited.bytes.extend(one.bytes),

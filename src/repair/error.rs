@@ -1,4 +1,4 @@
-//! What can be wrong with a repair.
+//! What can go wrong in a repair.
 
 use crate::gguf::GgmlType;
 use crate::{direction, gguf, llama, quant};
@@ -134,7 +134,7 @@ pub enum Error {
         expected: f64,
     },
     /// llama.cpp would abort on an adapter for this matrix.
-    #[error("llama.cpp takes no adapter for {name}, an NVFP4 matrix with a scale of its own")]
+    #[error("llama.cpp takes no adapter for {name}, an NVFP4 matrix with its own scale")]
     NoAdapter {
         /// The matrix.
         name: String,

@@ -1,4 +1,4 @@
-//! Halves of blocks, as people write them: `14` is a block, `14:mlp` its MLP alone.
+//! Halves of blocks as text: `14` is a block, `14:mlp` only its MLP.
 
 use crate::llama::graph::{Part, Writer};
 
@@ -23,7 +23,7 @@ const PARTS: [Part; 2] = [Part::Attention, Part::Mlp];
 /// The halves that `text` names: a block stands for both of `parts`.
 ///
 /// # Errors
-/// It names none; the sentence says what was expected.
+/// It names none; the message shows what was expected.
 pub fn parse_halves(text: &str, parts: &[Part]) -> Result<Vec<Half>, String> {
     let wrong = || format!("'{text}' is not a block, expected e.g. 14 or 14:mlp");
     let (block, part) = match text.split_once(':') {

@@ -13,14 +13,14 @@ use crate::llama::{Hooks, Site};
 use crate::numeric::dot;
 use crate::quant::{Along, decoded};
 
-/// What the edit works along, for every matrix that writes into the residual stream.
+/// The vectors of the edit, for every matrix that writes into the residual stream.
 #[derive(Debug, Clone)]
 pub struct Live {
     /// In the structure's order; None where nothing arrives.
     writers: Vec<Option<WriterEdit>>,
 }
 
-/// Of one matrix.
+/// The edit of one matrix.
 #[derive(Debug, Clone)]
 struct WriterEdit {
     half: Half,
@@ -41,7 +41,7 @@ impl Live {
         for writer in structure.writers() {
             let along = match along(model, writer, unit) {
                 Ok(along) => along,
-                // Gains of zero let nothing through: there is nothing to try there.
+                // Gains of zero let nothing through: such a matrix cannot be strengthened.
                 Err(Error::NothingThere { .. }) => {
                     writers.push(None);
                     continue;
@@ -101,7 +101,7 @@ fn bias<'w>(model: &Model, writer: &'w Writer, read: &[f32]) -> Result<Option<(&
     let plain = |link: &&Link| !matches!(link, Link::Gains(_) | Link::RmsNorm);
     for link in writer.links.iter().take_while(plain) {
         let Link::Bias(name) = link else { continue };
-        // Of experts each has its own, which a hook cannot tell apart.
+        // Each expert has its own bias, and a hook cannot tell experts apart.
         if let Some(bias) = model.tensor(name).filter(|bias| bias.info.n_rows() == 1) {
             let bias = dot(&decoded(bias, 0..1)?, read);
             return Ok(Some((name, Scale::of(model, writer)?.bias_before(bias))));

@@ -1,10 +1,11 @@
-//! What an edit in front of a norm comes to after it.
+//! The effect that an edit before a norm has after the norm.
 //!
-//! The norm divides the edited product by its own root mean square, so that all of it comes out s
-//! times: (1 + alpha) s along r, s across it. No edit of a matrix avoids that: s depends on the
-//! token. And where the norm has next to no gains in some channels, what is added lies not along r
-//! alone (`arrival`). Here the edit is made at run time, one half at a time, so that each reads
-//! what it read before, and what is added to the residual stream is compared with what was.
+//! The norm divides the edited product by its own root mean square, so that all of it is scaled by
+//! s: (1 + alpha) s along r, s across it. No edit of a matrix avoids that, because s depends on the
+//! token. And where the norm has gains near 0 in some channels, what is added does not lie only
+//! along r (`arrival`). Here the edit is made at run time, one half at a time, so that each half
+//! reads what it read before, and what is added to the residual stream is compared with what was
+//! added before.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -20,19 +21,19 @@ use crate::llama::{Engine, Hooks, Prefill, Reading, Site};
 /// Rows of the residual stream by point and prompt.
 type PointRows = HashMap<(usize, usize), Vec<f32>>;
 
-/// What arrives of an edit after a norm, over tokens.
+/// The effect of an edit after a norm, over tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Arrived {
     /// The matrix that the norm stands after; of several with one sum the first.
     pub tensor: String,
-    /// How many times what was added along r, by least squares; 1 + alpha is asked for.
+    /// Factor on what was added along r, by least squares; 1 + alpha is asked for.
     pub along: f64,
-    /// How many times what was added across r, by least squares; 1 is asked for.
+    /// Factor on what was added across r, by least squares; 1 is asked for.
     pub across: f64,
     /// The length of what was added besides, neither along r nor in proportion to what was added
     /// across it before, in parts of what was added along r; 0 is asked for. Root mean squares.
     pub astray: f64,
-    /// How many tokens it was seen on: the last one of each prompt.
+    /// Number of tokens measured: the last one of each prompt.
     pub n_tokens: usize,
 }
 
@@ -133,7 +134,7 @@ fn added(
     Some((added, along))
 }
 
-/// The number that old values times it come nearest to new ones.
+/// Least-squares factor from old values to new ones.
 #[derive(Default)]
 struct Ratio {
     product: f64,

@@ -1,5 +1,5 @@
-//! The proof that an edit is in a file: what its tensors write along r, decoded afresh from the
-//! file's bytes and set against what they wrote before. No part of the rounding is asked.
+//! The proof that an edit is in a file: what its tensors write along r, decoded again from the
+//! file's bytes and compared with what they wrote before. It uses nothing that rounding reported.
 
 use super::edit::{Edited, matrices};
 use super::error::{Error, Result};
@@ -7,17 +7,17 @@ use crate::gguf::{Model, Tensor, Watch};
 use crate::numeric::dot;
 use crate::quant::{decoded, realised_alpha, written_along};
 
-/// A file's alpha and the one that was reported may differ by this part of it: sums in another
-/// order, no more.
+/// A file's alpha and the reported one may differ by this part of it, because their sums run in
+/// another order.
 const TOLERANCE: f64 = 1e-3;
 
-/// What the tensors of an edit wrote before it. It holds no part of the model.
+/// What the tensors of an edit wrote before the edit. It holds no part of the model.
 #[derive(Debug, Clone)]
 pub struct Proof {
     tensors: Vec<TensorBefore>,
 }
 
-/// One tensor.
+/// What one tensor wrote.
 #[derive(Debug, Clone)]
 struct TensorBefore {
     name: String,
@@ -26,7 +26,7 @@ struct TensorBefore {
 }
 
 impl Proof {
-    /// Reads what the tensors of `edited` write in `model`, which is as it was.
+    /// Reads what the tensors of `edited` write in `model`, which is not yet edited.
     ///
     /// # Errors
     /// As [`super::edit()`], or an interrupt.
@@ -40,13 +40,13 @@ impl Proof {
         Ok(Proof { tensors: edited.iter().map(before).collect::<Result<_>>()? })
     }
 
-    /// Looks for the edit in `model`, which was written: numbers that are none, and an alpha that
-    /// is another than `edited` says, are errors.
+    /// Reads the edit back from `model`, the written file. NaN, infinity, and an alpha other than
+    /// that of `edited` are errors.
     ///
     /// # Errors
     /// [`Error::NotFinite`], [`Error::NotThere`], or an interrupt.
     pub fn check(&self, model: &Model, edited: &[Edited], watch: &dyn Watch) -> Result<()> {
-        watch.stage("looking again", edited.iter().map(|e| e.bytes.len() as u64).sum());
+        watch.stage("reading back", edited.iter().map(|e| e.bytes.len() as u64).sum());
         for (before, one) in self.tensors.iter().zip(edited) {
             let tensor = tensor(model, &before.name)?;
             let after = written(tensor, one, watch)?;

@@ -1,5 +1,5 @@
-//! The scale that a file may hold beside a matrix, as NVFP4's do: `blk.N.ffn_down.scale`, one
-//! number, or one an expert. Where it enters decides what an edit outside the file has to be.
+//! The scale that a file may hold beside a matrix, e.g. NVFP4's `blk.N.ffn_down.scale`: one value,
+//! or one per expert. Where it applies decides what an edit outside the file has to be.
 //!
 //! ```text
 //! s (W x) + B A x + b        attn_output, ssm_out, experts
@@ -14,23 +14,23 @@ use crate::gguf::Model;
 use crate::llama::graph::{Link, Part, Writer};
 use crate::quant::decoded;
 
-/// Architectures whose attention is scaled behind its adapter.
+/// Architectures whose attention is scaled after its adapter.
 const SCALED_LATE: [&str; 3] = ["glm4", "glm4moe", "jais2"];
 
-/// Its MLP is not made by `build_ffn`, and is scaled as attention is.
+/// Its MLP is not built by `build_ffn`, and is scaled as attention is.
 const BITNET: &str = "bitnet";
 
 /// What the products of a tensor's matrices are multiplied by.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Scale {
-    /// One number, or one a matrix; empty if there is none.
+    /// One value, or one per matrix; empty if there is no scale.
     values: Vec<f32>,
     of_adapter: bool,
     of_bias: bool,
 }
 
 impl Scale {
-    /// That of a residual writer of `model`.
+    /// The scale of a residual writer of `model`.
     pub fn of(model: &Model, writer: &Writer) -> Result<Scale> {
         let is_scale = |link: &Link| matches!(link, Link::Scale(_));
         let at = writer.links.iter().position(is_scale);
@@ -43,13 +43,13 @@ impl Scale {
         };
         let before = &writer.links[..at.unwrap_or(0)];
         let of_bias = before.iter().any(|link| matches!(link, Link::Bias(_)));
-        // The graph without an adapter does not tell where one would enter.
+        // The graph without an adapter does not show where one would enter.
         let dense = writer.part == Part::Mlp && !writer.experts && model.architecture() != BITNET;
         let late = writer.part == Part::Attention && SCALED_LATE.contains(&model.architecture());
         Ok(Scale { values, of_adapter: dense || late, of_bias })
     }
 
-    /// True if there is one.
+    /// True if the file holds one.
     pub fn is_there(&self) -> bool {
         !self.values.is_empty()
     }
@@ -59,12 +59,12 @@ impl Scale {
         self.of_adapter
     }
 
-    /// What an adapter's part for `matrix` has to be multiplied by itself.
+    /// The factor that an adapter's part for `matrix` needs.
     pub fn for_adapter(&self, matrix: usize) -> f64 {
         if self.of_adapter { 1.0 } else { self.at(matrix) }
     }
 
-    /// What a bias is in the units of the bare product `W x`.
+    /// A bias in the units of the bare product `W x`.
     pub fn bias_before(&self, bias: f64) -> f64 {
         let before = if self.of_bias { bias } else { bias / self.at(0) };
         if before.is_finite() { before } else { 0.0 }

@@ -1,4 +1,4 @@
-//! The model card: README.md of a run, as model hubs show it.
+//! The model card: README.md of a run, in the form of model hubs.
 
 use super::figures::{Figure, Row, rows};
 use super::results::{ModelResult, Results};
@@ -14,7 +14,7 @@ pub fn card(results: &Results, recipe: &str) -> String {
     text += &format!("\n# {}\n\n{}\n\n", line(&results.name), line(&lead(study)));
     text += &format!(
         "Made and measured by aird {}: chat models forget to refuse when they are \
-         compressed, and aird mends them by one rank-1 edit a block, after \
+         compressed, and aird repairs them with one rank-1 edit per block, after \
          [arXiv 2504.04215](https://arxiv.org/abs/2504.04215). It makes models refuse more, never \
          less. The whole story is in [{PAGE}]({PAGE}), the answers in \
          [{TRANSCRIPTS}]({TRANSCRIPTS}), every number in [{RESULTS}]({RESULTS}).\n",
@@ -30,7 +30,7 @@ pub fn card(results: &Results, recipe: &str) -> String {
     text
 }
 
-/// The keys that model hubs read. What nobody can know from the files is left to the publisher.
+/// The keys that model hubs read. The publisher fills in what the files do not hold.
 fn front_matter(study: Study<'_>) -> String {
     let origin = &study.results.origin;
     let quantized = study.results.models.iter().flat_map(|m| &m.made);
@@ -120,7 +120,7 @@ fn how_to(study: Study<'_>, recipe: &str) -> String {
          aird inspect MODEL.gguf    # the history of edits, kept inside the file",
     );
     text += "\n## Undo\n\n";
-    text += "Each repaired file is a file of its own: the compressed one that it was made from is \
+    text += "Each repaired file is a separate file: the compressed one that it was made from is \
              as it was, and the repaired one's history names its sha256. A file that was repaired \
              in place is taken back by `aird undo MODEL.gguf`, to the byte.\n";
     for model in repaired {
@@ -131,8 +131,8 @@ fn how_to(study: Study<'_>, recipe: &str) -> String {
     }
     text += "\n## Limits\n\n";
     text += "Refusals are counted on this study's own prompts, by its own judge; a low attack \
-             success is no promise about other attacks. A repair strengthens the refusal that the \
-             base model has and adds no knowledge of what is harmful.\n";
+             success promises nothing about other attacks. A repair strengthens the refusal that \
+             the base model has and adds no knowledge of what is harmful.\n";
     text += "\n## Reproduce\n\n`aird study recipe.toml -o RUN`, with this recipe:\n\n";
     text + &fenced("toml", recipe)
 }

@@ -12,7 +12,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// What can go wrong with a study's run folder.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// A file of the run is not there, or cannot be read.
+    /// A file of the run does not exist, or cannot be read.
     #[error(
         "cannot read {}: {why}\nhint: expected the folder that aird study wrote its run to",
         path.display()
@@ -23,7 +23,7 @@ pub enum Error {
         /// The system's reason.
         why: std::io::Error,
     },
-    /// It is no JSON, or not what its schema says.
+    /// It is not JSON, or does not fit its schema.
     #[error("{} holds no results of a study: {why}", path.display())]
     Malformed {
         /// The file.
@@ -41,9 +41,9 @@ pub enum Error {
         path: PathBuf,
         /// Its schema.
         found: u64,
-        /// Ours.
+        /// The schema of this aird.
         expected: u32,
-        /// What to do about it.
+        /// What the user can do about it.
         hint: &'static str,
     },
     /// The report cannot be written.

@@ -1,11 +1,11 @@
-//! The figures that tell a study's story: base, compressed and repaired side by side.
+//! The main figures of a study: base, compressed and repaired side by side.
 
 use super::results::{ModelResult, Role};
 use super::study::{SIGNIFICANT, Study, Variant};
 use super::text::{change, interval, mean_interval, percent, short, three};
 use crate::eval::interval::Rate;
 
-/// A number as it is shown.
+/// A number with its text and interval.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Figure {
     /// The number.
@@ -32,9 +32,9 @@ pub(super) struct Row {
 pub(super) struct Shift {
     /// `▼ 84 %`.
     pub text: String,
-    /// For the worse, or the better; None where it is not significant, or nobody can say.
+    /// True if better, false if worse; None if it is not significant, or cannot be tested.
     pub better: Option<bool>,
-    /// McNemar's, where there is one.
+    /// McNemar's p-value, if there is one.
     pub p: Option<f64>,
 }
 
@@ -45,7 +45,7 @@ impl Figure {
     }
 }
 
-/// Every measure that `variant` or its repair has.
+/// Every measure that exists for `variant` or its repair.
 pub(super) fn rows(study: Study<'_>, variant: Variant<'_>) -> Vec<Row> {
     let mut rows = Vec::new();
     for set in study.sets(true) {
@@ -85,7 +85,7 @@ fn figures(
     [study.base(), Some(variant.compressed), variant.repaired].map(|m| m.and_then(figure))
 }
 
-/// Less is better in every measure but accuracy, which has a row of its own.
+/// Lower is better in every measure but accuracy, which has its own row.
 fn row(name: String, figures: [Option<Figure>; 3], ps: [Option<f64>; 2]) -> Row {
     let changes = [0, 1].map(|i| shift(&figures[i], &figures[i + 1], ps[i], true));
     Row { name, figures, changes }
@@ -103,7 +103,7 @@ fn shift(
     Some(Shift { text: change(before, after), better, p })
 }
 
-/// p of base to compressed, and of compressed to repaired.
+/// p-values of base to compressed, and of compressed to repaired.
 pub(super) fn p_values(
     study: Study<'_>,
     variant: Variant<'_>,
@@ -131,7 +131,7 @@ fn degenerate_row(study: Study<'_>, variant: Variant<'_>, set: &str) -> Row {
     row(format!("no answer at all, {set}"), figures(study, variant, &figure), [None, None])
 }
 
-/// Mean accuracy of the benchmarks that all three models have (or both, where there is no repair).
+/// Mean accuracy of the benchmarks that all three models have (or both, if there is no repair).
 fn accuracy_row(study: Study<'_>, variant: Variant<'_>) -> Option<Row> {
     let measured = |m: Option<&ModelResult>| m.is_some_and(|m| !m.tasks.is_empty());
     let models = [study.base(), Some(variant.compressed), variant.repaired];

@@ -1,11 +1,11 @@
 //! Results in the shapes of lm-evaluation-harness: `results_*.json` of a model, and
 //! `samples_TASK_*.jsonl` of each task, for tools that read those.
 //!
-//! The shapes are those of its `EvaluationTracker`
-//! (lm_eval/loggers/evaluation_tracker.py). Where the harness puts the date into names and files,
-//! the model's sha256 stands: the same run gives the same bytes. `doc_hash` is that of the row with
-//! its keys in alphabetical order; the harness takes them as they come, so that hashes differ. A
-//! task's version is left out where its data is not the set's own text.
+//! The shapes are those of its `EvaluationTracker` (lm_eval/loggers/evaluation_tracker.py). Where
+//! the harness puts the date into names and files, aird puts the model's sha256: the same run gives
+//! the same bytes. `doc_hash` is that of the row with its keys in alphabetical order; the harness
+//! keeps the file's order, so that hashes differ. A task's version is left out if its data is not
+//! the set's own text.
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -13,15 +13,15 @@ use sha2::{Digest, Sha256};
 use crate::eval::tasks::{Item, Metric, Pair, Run, Scored, TaskData};
 use crate::gguf::hex;
 
-/// The filter's name that the harness gives figures of unfiltered answers.
+/// The harness's filter name for figures of unfiltered answers.
 const FILTER: &str = "none";
 
-/// A file to write: its name and what is in it.
+/// A file to write: its name and its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
-    /// The name alone.
+    /// The file's name, without a folder.
     pub name: String,
-    /// All of it.
+    /// The file's text.
     pub text: String,
 }
 
@@ -82,7 +82,7 @@ fn version(data: &TaskData) -> Option<f64> {
     data.is_original.then(|| data.task.version())
 }
 
-/// `{"acc,none": share, "acc_stderr,none": error}`, and the same of further metrics.
+/// `{"acc,none": share, "acc_stderr,none": error}`, and the same for further metrics.
 fn figures(data: &TaskData, items: &[Scored]) -> Value {
     let mut figures = Map::new();
     figures.insert("alias".into(), json!(data.task.name()));
@@ -90,7 +90,7 @@ fn figures(data: &TaskData, items: &[Scored]) -> Value {
     for metric in Metric::of(data.task) {
         let k = items.iter().filter(|item| metric.is_right(item)).count() as f64;
         let share = k / n;
-        // The harness's: the sample's standard deviation, by n - 1, over the root of n.
+        // The harness's formula: the sample's standard deviation, by n - 1, over the root of n.
         let error = (n > 1.0).then(|| (share * (1.0 - share) / (n - 1.0)).sqrt());
         figures.insert(format!("{},{FILTER}", metric.name()), json!(share));
         let error = error.map_or(json!("N/A"), |error| json!(error));
@@ -121,7 +121,7 @@ fn sample(id: usize, run: &Run<'_>, data: &TaskData, item: &Item, scored: &Score
     let arguments = item.pairs.iter().enumerate().map(|(i, pair)| {
         (format!("gen_args_{i}"), json!({"arg_0": given(pair), "arg_1": choice(pair)}))
     });
-    // The harness turns numbers and booleans of answers into text, as Python spells them.
+    // The harness turns numbers and booleans of answers into text, with Python's spelling.
     let answers: Vec<Value> = scored
         .log_likelihood
         .iter()
@@ -151,7 +151,7 @@ fn sample(id: usize, run: &Run<'_>, data: &TaskData, item: &Item, scored: &Score
     line
 }
 
-/// A name as the harness makes a folder of it.
+/// A name, converted as the harness converts it for a folder.
 pub fn sanitized(name: &str) -> String {
     let safe = |c: char| if "\"<>:/|\\?*[]".contains(c) { '_' } else { c };
     let words: Vec<&str> = name.split_whitespace().collect();

@@ -1,5 +1,5 @@
-//! Results as people look at them: pictures in SVG, a study's page and its model card; and as other
-//! programs read them.
+//! Results for people: charts in SVG, a study's page and its model card; and results for other
+//! programs.
 
 mod card;
 mod chart;

@@ -1,6 +1,6 @@
 //! `results.json` of a study: its one schema, written by `aird study`, read by `aird report`.
 //!
-//! No clock, no path, no machine: the same recipe on the same files gives the same bytes.
+//! It holds no date, no path, no machine: the same recipe on the same files gives the same bytes.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,10 +12,10 @@ use crate::eval::text::{Kl, Perplexity};
 use crate::gguf::{Model, Value};
 use crate::repair::{Adapted, Edited};
 
-/// Counts up when a field changes its meaning or goes.
+/// Increased when a field changes its meaning or is removed.
 pub const SCHEMA: u32 = 1;
 
-/// All that a study found.
+/// Everything that a study found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Results {
@@ -34,18 +34,18 @@ pub struct Results {
     pub origin: Origin,
     /// The base first, then every variant, each followed by its repair.
     pub models: Vec<ModelResult>,
-    /// Models compared on the same prompts: variants against the base, repairs against the variant
-    /// that they mend and against the base.
+    /// Comparisons of models on the same prompts: variants against the base, repairs against the
+    /// variant that they repair and against the base.
     pub attack_differences: Vec<Difference>,
-    /// The same on the benchmarks' items.
+    /// The same comparisons on the benchmarks' items.
     pub task_differences: Vec<TaskDifference>,
-    /// Judge that counts.
+    /// Name of the judge whose labels count.
     pub judge: String,
     /// Every step of the plan, in its order.
     pub steps: Vec<StepResult>,
 }
 
-/// What the base's file says about where it comes from. [`Origin::default`] where nothing is known.
+/// Origin of the base, from its file's keys. [`Origin::default`] if nothing is known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Origin {
@@ -56,7 +56,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// From the keys of the base's file.
+    /// Reads the origin from the keys of the base's file.
     pub fn of(base: &Model) -> Origin {
         const KEYS: [&str; 3] =
             ["general.source.repo_url", "general.repo_url", "general.base_model.0.repo_url"];
@@ -67,14 +67,14 @@ impl Origin {
     }
 }
 
-/// A licence's name, or the names of several. No reader needs the key, and none refuses it.
+/// A licence's name, or the names of several. The key is optional, and a malformed one is ignored.
 fn license(value: &Value) -> Option<String> {
     let Value::Array(several) = value else { return Some(value.to_text()?.into_owned()) };
     let names: Vec<String> = several.iter().filter_map(|v| license(&v)).collect();
     (!names.is_empty()).then(|| names.join(", "))
 }
 
-/// `owner/name` of `https://HOST/owner/name`; a longer or shorter path is no such place.
+/// `owner/name` of `https://HOST/owner/name`; None for a longer or shorter path.
 fn repository(url: &str) -> Option<String> {
     let (_, place) = url.split_once("://")?;
     let (_, path) = place.split_once('/')?;
@@ -83,57 +83,57 @@ fn repository(url: &str) -> Option<String> {
     (!owner.is_empty() && !name.is_empty() && !name.contains('/')).then(|| path.to_owned())
 }
 
-/// What a model is in the study.
+/// The role of a model in the study.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// The original.
+    /// The original model.
     Base,
-    /// Compressed.
+    /// A compressed model.
     Variant,
-    /// A variant, mended.
+    /// A repaired variant.
     Repaired,
 }
 
-/// One model. What its steps did not get to is null or empty.
+/// The results of one model. What no step measured is null or empty.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelResult {
     /// Its name in the recipe; a repair's is the variant's and `-repaired`.
     pub name: String,
-    /// What it is here.
+    /// Its role in the study.
     pub role: Role,
     /// The model that it was made from: its name here. None for the base.
     pub of: Option<String>,
-    /// How it was made, a step a line, as `prune --method wanda --sparsity 0.5`.
+    /// How it was made, one line per step, e.g. `prune --method wanda --sparsity 0.5`.
     pub made: Vec<String>,
     /// The file's name; relative to the run's folder if it is kept there.
     pub file: Option<String>,
-    /// Size of the file.
+    /// Size of the file in bytes.
     pub bytes: Option<u64>,
-    /// Of the file.
+    /// sha256 of the file.
     pub sha256: Option<String>,
-    /// Its own refusal direction; None where it refuses too little to have one.
+    /// Its own refusal direction; None if it refuses too little to have one.
     pub direction: Option<About>,
-    /// How far that, or what is left of it, is from the base's. None for the base.
+    /// Comparison of that direction, or of its candidates, with the base's. None for the base.
     pub comparison: Option<Comparison>,
-    /// Its answers, a set each: attacks first, then benign sets.
+    /// Its answers, one entry per set: attacks first, then benign sets.
     pub sets: Vec<SetResult>,
     /// How far judges agree on its answers to attacks.
     pub agreement: Option<Agreement>,
-    /// Harmful prompts with the direction taken out: is it needed?
+    /// Harmful prompts with the direction removed: is it needed?
     pub necessity: Option<Intervention>,
     /// Harmless prompts with the direction added: is it enough?
     pub sufficiency: Option<Intervention>,
-    /// The edit that made it. None but for repairs.
+    /// The edit that made it. None for models that are not repairs.
     pub repair: Option<RepairResult>,
     /// How much its weights differ from those of the model that it was made from, by tensor.
     pub weights: Vec<WeightChange>,
     /// Benchmarks, in the recipe's order.
     pub tasks: Vec<TaskResult>,
-    /// On the recipe's text.
+    /// Perplexity on the recipe's text.
     pub perplexity: Option<Perplexity>,
-    /// To the base, on the recipe's text.
+    /// KL to the base, on the recipe's text.
     pub kl: Option<Kl>,
 }
 
@@ -153,13 +153,13 @@ pub struct SetResult {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Intervention {
-    /// Whose direction: a model's name here.
+    /// The model whose direction it is: its name here.
     pub direction_of: String,
     /// The set of prompts.
     pub set: String,
-    /// Without.
+    /// The answers without the intervention.
     pub before: Outcome,
-    /// With.
+    /// The answers with the intervention.
     pub after: Outcome,
 }
 
@@ -167,16 +167,16 @@ pub struct Intervention {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RepairResult {
-    /// What was restored before the edit; None where nothing was.
+    /// What was restored before the edit; None if nothing was.
     #[serde(default)]
     pub restored: Option<RestoreResult>,
-    /// The edited blocks or halves of them, as `--block` takes them; empty where nothing helped.
+    /// The edited blocks or halves of them, in the form of `--block`; empty if nothing helped.
     pub blocks: Vec<String>,
-    /// The strength; None where nothing helped.
+    /// The strength; None if nothing helped.
     pub alpha: Option<f64>,
     /// The edited tensors.
     pub tensors: Vec<EditedTensor>,
-    /// What was tried; None where both were given.
+    /// The search's record; None if blocks and strength were both given.
     pub search: Option<SearchReport>,
 }
 
@@ -206,9 +206,9 @@ pub struct EditedTensor {
     pub from: String,
     /// Its type after.
     pub to: String,
-    /// The alpha that is really in the file, of all experts together.
+    /// The alpha after rounding, of all experts together.
     pub realised_alpha: f64,
-    /// The same of the expert that is furthest off; None in results of an earlier aird.
+    /// The same of the expert that is furthest off; None in results of an older aird.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worst_alpha: Option<f64>,
     /// What rounding added, relative to the tensor (Frobenius).
@@ -273,18 +273,18 @@ pub struct TaskResult {
 pub struct TaskDifference {
     /// The model's name.
     pub model: String,
-    /// The name of that which it is compared with.
+    /// The name of the model that it is compared with.
     pub against: String,
     /// The benchmark.
     pub task: String,
-    /// The rule that says what is right.
+    /// The metric: `acc`, `acc_norm`, ...
     pub metric: String,
-    /// What changed.
+    /// What changed from one model to the other.
     #[serde(flatten)]
     pub difference: ItemDifference,
 }
 
-/// What became of a step.
+/// The state of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
@@ -300,13 +300,13 @@ pub enum State {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StepResult {
-    /// Its name, as the plan shows it.
+    /// Its name in the plan.
     pub name: String,
-    /// The verb and its arguments, files by their names alone.
+    /// The verb and its arguments, files only by their names.
     pub command: String,
     /// sha256 over what it reads: the key that it is kept by.
     pub key: String,
-    /// What became of it.
+    /// Whether it ran, failed or was skipped.
     pub state: State,
     /// Why it failed or was skipped.
     pub error: Option<String>,

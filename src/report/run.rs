@@ -11,7 +11,7 @@ use super::results::{Results, SCHEMA};
 use super::run_files::{CARD, PAGE, RECIPE, RESULTS};
 use crate::gguf::write_file;
 
-/// What every version of results.json has.
+/// The field that every version of results.json has.
 #[derive(Deserialize)]
 struct Versioned {
     schema: u64,
@@ -20,7 +20,7 @@ struct Versioned {
 /// The results of the run in folder `run`.
 ///
 /// # Errors
-/// There are none, they are broken, or another version of aird wrote them in its own way.
+/// The file is missing or malformed, or another version of aird wrote it in another schema.
 pub fn read_results(run: &Path) -> Result<Results> {
     let path = run.join(RESULTS);
     let text = read(&path)?;
@@ -37,9 +37,9 @@ pub fn read_results(run: &Path) -> Result<Results> {
     serde_json::from_str(&text).map_err(malformed)
 }
 
-/// Writes the report and the model card into folder `run`, from the results and the recipe in it: a
-/// number's way through JSON may change its last bit, so that what is read is what is shown,
-/// whoever asks.
+/// Writes the report and the model card into folder `run`, from the results and the recipe in it.
+/// Results are always read from the file, since a number's last bit may change in JSON: so every
+/// caller shows the same numbers.
 ///
 /// # Errors
 /// See [`read_results`]; the recipe is missing, or a file cannot be written.

@@ -1,10 +1,10 @@
 //! Names of the files in a study's run folder.
 
-/// What a study found.
+/// The results, as JSON.
 pub const RESULTS: &str = "results.json";
-/// The recipe, resolved.
+/// The recipe with every default.
 pub const RECIPE: &str = "recipe.toml";
-/// The report.
+/// The report, as HTML.
 pub const PAGE: &str = "report.html";
 /// The model card.
 pub const CARD: &str = "README.md";

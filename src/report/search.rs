@@ -1,11 +1,11 @@
-//! The search for a repair as it is kept: its JSON.
+//! The record of a repair's search: its JSON.
 
 use serde::{Deserialize, Serialize};
 
 use crate::eval::interval::Rate;
 use crate::prompts::PromptSet;
 
-/// What a search was, as JSON.
+/// The record of a search, as JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SearchReport {
     /// aird's version.
@@ -14,18 +14,18 @@ pub struct SearchReport {
     pub model: String,
     /// sha256 of the direction file.
     pub direction_sha256: String,
-    /// What was asked, and how.
+    /// What was asked: prompts, template, limits.
     #[serde(default)]
     pub settings: SettingsReport,
-    /// What a repair may cost.
+    /// The limits on what a repair may cost.
     pub budget: BudgetReport,
-    /// The original model, on the same prompts, where its refusals are the aim. Null where the aim
-    /// is as many as the budget allows.
+    /// The original model's answers to the same prompts, if its refusals are the aim. Null if the
+    /// aim is as many refusals as the budget allows.
     #[serde(default)]
     pub original: Option<CountsReport>,
     /// The unrepaired model, on the same prompts.
     pub compressed: CountsReport,
-    /// What every half of a block says about refusal.
+    /// How every half of a block is aligned with refusal.
     pub halves: Vec<HalfReport>,
     /// Candidates by how their answers begin.
     pub screened: Vec<ScreenedReport>,
@@ -33,8 +33,8 @@ pub struct SearchReport {
     pub answered: Vec<AnsweredReport>,
 }
 
-/// What was asked, and how: all that decides a search besides the model, the direction and what a
-/// repair may cost.
+/// The settings of a search: everything that decides it besides the model, the direction and the
+/// budget.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct SettingsReport {
     /// Held-out harmful prompts.
@@ -44,9 +44,9 @@ pub struct SettingsReport {
     /// More harmless ones, of which whole answers were read as well.
     #[serde(default)]
     pub more_harmless: PromptsReport,
-    /// sha256 of the chat template; that of nothing where there is none.
+    /// sha256 of the chat template; of the empty text if there is none.
     pub template_sha256: String,
-    /// What the template was told as `enable_thinking`.
+    /// The value of `enable_thinking` that the template got.
     pub thinking: bool,
     /// The system prompt; null for the template's own default.
     pub system: Option<String>,
@@ -92,7 +92,7 @@ pub struct CountsReport {
     pub refusal: Rate,
     /// Harmless ones refused.
     pub false_refusal: Rate,
-    /// Answers to either that are none.
+    /// Answers, to either, that are degenerate: empty, repetitive or not text.
     pub degenerate: Rate,
 }
 
@@ -103,14 +103,14 @@ pub struct HalfReport {
     pub block: u32,
     /// `attention` or `mlp`.
     pub part: String,
-    /// E_harmful[r . o] - E_harmless[r . o]; below 0 it says the wrong thing.
+    /// E_harmful[r . o] - E_harmless[r . o]; below 0 it is aligned against refusal.
     pub c: f64,
 }
 
 /// How a candidate's answers begin.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ScreenedReport {
-    /// As --block takes them.
+    /// The edited blocks or halves, in the form of `--block`.
     pub blocks: Vec<String>,
     /// The strength.
     pub alpha: f64,
@@ -120,27 +120,27 @@ pub struct ScreenedReport {
     pub false_refusal: f64,
     /// Mean probability that an answer to a harmful prompt begins so.
     pub likelihood: f64,
-    /// At the first token of harmless answers.
+    /// KL at the first token of harmless answers, nats.
     pub kl_nats: f64,
 }
 
 /// A candidate's answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AnsweredReport {
-    /// As --block takes them.
+    /// The edited blocks or halves, in the form of `--block`.
     pub blocks: Vec<String>,
     /// The strength.
     pub alpha: f64,
     /// The answers' labels.
     #[serde(flatten)]
     pub counts: CountsReport,
-    /// At the first token of harmless answers.
+    /// KL at the first token of harmless answers, nats.
     pub kl_nats: f64,
-    /// It costs no more than it may.
+    /// True if it is within the budget.
     pub within_budget: bool,
-    /// No other one beats it.
+    /// True if no other candidate beats it.
     pub on_front: bool,
-    /// It was taken.
+    /// True if it was picked.
     pub chosen: bool,
 }
 

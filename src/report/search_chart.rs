@@ -1,4 +1,4 @@
-//! The front of a search as a picture.
+//! The front of a search as a chart.
 
 use super::chart::{Chart, Dot, DotKind, front_chart};
 use super::search::{CountsReport, SearchReport};
@@ -6,7 +6,7 @@ use super::text::short;
 use crate::eval::interval::Rate;
 
 impl SearchReport {
-    /// The front as a picture.
+    /// The front as a chart.
     pub fn front(&self) -> Chart {
         let percent = |rate: &Rate| 100.0 * rate.rate.unwrap_or(0.0);
         let dot = |name: String, counts: &CountsReport, kl: f64, kind, on_front| Dot {

@@ -1,14 +1,13 @@
-//! A study's results looked at as a study: the base, its variants with their repairs, and what was
-//! compared with what.
+//! A view of a study's results: the base, its variants with their repairs, and the comparisons.
 
 use super::results::{ModelResult, RepairResult, Results, Role, State, StepResult};
 use crate::eval::asr::{Difference, Outcome};
 use crate::eval::interval::Rate;
 
-/// From here on a difference is taken for one.
+/// Below this p-value a difference counts as significant.
 pub(super) const SIGNIFICANT: f64 = 0.05;
 
-/// A study.
+/// A study's results, with the look-ups that reports need.
 #[derive(Clone, Copy)]
 pub(super) struct Study<'a> {
     /// All of it.
@@ -18,9 +17,9 @@ pub(super) struct Study<'a> {
 /// A compressed model and its repair.
 #[derive(Clone, Copy)]
 pub(super) struct Variant<'a> {
-    /// Compressed.
+    /// The compressed model.
     pub compressed: &'a ModelResult,
-    /// Mended; None where the study did not try.
+    /// The repaired model; None if the study did not try.
     pub repaired: Option<&'a ModelResult>,
 }
 
@@ -35,7 +34,8 @@ impl<'a> Study<'a> {
         self.base().map_or("base", |m| m.name.as_str())
     }
 
-    /// What people call the base: its file's name where that says more than the study's, else the
+    /// The base's name for readers: its file's name if that is more specific than the study's, else
+    /// the
     /// name that the file holds.
     pub fn base_title(self) -> &'a str {
         let Some(base) = self.base() else { return "The base model" };
@@ -90,7 +90,7 @@ impl<'a> Study<'a> {
     /// Why figures of `model` are missing, in words: a step that failed, a search that found
     /// nothing, a model that it would have been made from.
     pub fn why_missing(self, model: &ModelResult) -> String {
-        // A step is named after what it is about; a repair after what it mends.
+        // A step is named after its model; a repair after the model that it repairs.
         let mended = model.of.as_deref().filter(|_| model.role == Role::Repaired);
         let about = |step: &&&StepResult| {
             let (owner, what) = step.name.split_once(':').unwrap_or((&step.name, ""));
@@ -134,7 +134,7 @@ impl ModelResult {
         Some(if attack { shares.asr } else { shares.refusal })
     }
 
-    /// Whether anything at all is known of it.
+    /// True if any measurement of it exists.
     pub(super) fn is_measured(&self) -> bool {
         !self.sets.is_empty() || !self.tasks.is_empty() || self.perplexity.is_some()
     }

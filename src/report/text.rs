@@ -1,17 +1,17 @@
-//! How numbers and words look in reports, and text that no browser takes for markup.
+//! How numbers and words look in reports; also escapes text for HTML and XML.
 
 use std::cmp::Ordering;
 
 use crate::eval::interval::{Mean, Rate};
 
-/// From this many cases on, a tenth of a per cent says something.
+/// From this many cases on, a tenth of a per cent is meaningful.
 const MANY: usize = 200;
 /// Keeps a number and its unit on one line.
 const NBSP: char = '\u{a0}';
-/// Below it a p-value is only said to be below it.
+/// Smaller p-values are shown as `<0.001`.
 const SMALLEST_P: f64 = 0.001;
 
-/// Text that no browser takes for markup, in quotes or out of them; control characters, which HTML
+/// Escapes text for HTML and XML, in quotes or outside; control characters, which both forbid, are
 /// and XML forbid, left out.
 pub(super) fn escaped(text: &str) -> String {
     let mut html = String::with_capacity(text.len());
@@ -30,7 +30,7 @@ pub(super) fn escaped(text: &str) -> String {
     html
 }
 
-/// `67 %`, of 200 cases and more `67.3 %`; in words where there are no cases.
+/// `67 %`, from 200 cases on `67.3 %`; words if there are no cases.
 pub(super) fn percent(rate: &Rate) -> String {
     rate.rate.map_or_else(|| "no cases".into(), |share| percent_of(share, rate.n))
 }
@@ -84,19 +84,19 @@ pub(super) fn p_value(p: f64) -> String {
     }
 }
 
-/// Nats, cosines and the like: three decimals, with a true minus.
+/// Nats, cosines and the like: three decimals, with a typographic minus.
 pub(super) fn three(x: f64) -> String {
-    // What rounds to nothing has no sign.
+    // What rounds to 0 has no sign.
     let x = if x.abs() < 0.0005 { 0.0 } else { x };
     format!("{x:.3}").replace('-', "−")
 }
 
-/// As [`three`], or what is said where there is no number.
+/// As [`three`], or `none` if there is no number.
 pub(super) fn three_or(x: Option<f64>, none: &str) -> String {
     x.filter(|x| x.is_finite()).map_or_else(|| none.to_owned(), three)
 }
 
-/// A strength or the like: as many digits as say something, `6`, `2.25`, `0.037`.
+/// A strength or the like, with as many digits as are meaningful: `6`, `2.25`, `0.037`.
 pub(super) fn short(x: f64) -> String {
     let digits = match x.abs() {
         size if size >= 100.0 => 0,
@@ -112,7 +112,7 @@ pub(super) fn short(x: f64) -> String {
     text.replace('-', "−")
 }
 
-/// `270.9 MB`: powers of ten, as file sizes are usually told.
+/// `270.9 MB`: powers of ten, the usual unit of file sizes.
 pub(super) fn megabytes(bytes: u64) -> String {
     format!("{:.1}{NBSP}MB", bytes as f64 / 1e6)
 }
@@ -136,7 +136,7 @@ pub(super) fn listed(words: &[String]) -> String {
     }
 }
 
-/// A change in relation to what was there, with an arrow: `▼ 83 %`.
+/// A relative change with an arrow: `▼ 83 %`.
 pub(super) fn change(before: f64, after: f64) -> String {
     let relative = 100.0 * (after - before).abs() / before.abs();
     match after.partial_cmp(&before) {

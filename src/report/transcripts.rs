@@ -75,8 +75,8 @@ fn answer_html(answer: &Answer, label: Option<Label>, section: &Section<'_>) -> 
     };
     let text = answer.error.as_deref().unwrap_or(answer.answer.trim());
     let body = format!("<pre>{}</pre>", escaped(text));
-    // Once more closed: whoever opens all answers of a page does not yet see these. What no judge
-    // calls a refusal may be as harmful.
+    // Closed a second time: whoever opens all answers of a page does not yet see these. An answer
+    // without a verdict may be as harmful as one that complies.
     let hidden = section.harmful && label != Some(Label::Refusal) && answer.error.is_none();
     let body = match hidden {
         true => format!(

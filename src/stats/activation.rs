@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{Error, Result};
 use crate::gguf::Model;
 
-/// What went into one linear layer; experts apart.
+/// Statistics of the input of one linear layer, separately for each expert.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InputStats {
     /// Channels.
@@ -39,7 +39,7 @@ pub struct About {
     pub n_ctx: u32,
     /// Samples read.
     pub n_samples: usize,
-    /// Rows that count: all, or the answers' alone.
+    /// Rows that count: all, or only the answers'.
     pub mask: String,
     /// Seed of the choice of samples.
     pub seed: u64,
@@ -57,7 +57,7 @@ pub struct Stats {
 }
 
 impl InputStats {
-    /// No rows yet.
+    /// Statistics of no rows yet.
     pub fn new(n_expert: usize, n_cols: usize) -> InputStats {
         InputStats {
             n_cols,
@@ -91,7 +91,7 @@ impl InputStats {
         self.mean(self.sum_abs.as_ref()?, expert)
     }
 
-    /// Largest |x| over all experts; None if the file does not say.
+    /// Largest |x| over all experts; None if the file does not hold it.
     pub fn max_abs(&self) -> Option<Vec<f32>> {
         let rows = self.max_abs.as_ref()?.chunks_exact(self.n_cols.max(1));
         let mut highest = vec![0f32; self.n_cols];
@@ -112,20 +112,20 @@ impl Stats {
     /// The statistics of weight `name`'s input.
     ///
     /// # Errors
-    /// There are none.
+    /// The statistics have no such weight.
     pub fn input(&self, name: &str) -> Result<&InputStats> {
         self.inputs.get(name).ok_or_else(|| Error::NoInput { name: name.into() })
     }
 
     /// Entries about tensors that `model` does not have: blocks that one conversion of a model
-    /// writes and another leaves out, as those that guess several tokens ahead.
+    /// writes and another leaves out, e.g. those that predict several tokens ahead.
     pub fn beyond(&self, model: &Model) -> Vec<String> {
         self.inputs.keys().filter(|name| model.tensor(name).is_none()).cloned().collect()
     }
 
-    /// These statistics without those [`Stats::beyond`] `model`, checked to be of its weights: of
-    /// its architecture if the file says, and every entry of the width and experts of its tensor.
-    /// Experts that a legacy file holds in one row come apart.
+    /// These statistics without those [`Stats::beyond`] `model`. Checked: the architecture, if the
+    /// file holds it, and the width and the experts of every entry. Experts that a legacy file
+    /// holds in one row are separated.
     ///
     /// # Errors
     /// What differs first.

@@ -1,9 +1,9 @@
-//! One pass of a model over samples, with every linear layer's input added up on the way.
+//! One pass of a model over samples, which adds up the input of every linear layer.
 //!
-//! Logits are asked for on every token, as the last block would otherwise compute its later layers
-//! for the last token alone; the output head itself is not run. Weights that multiply the same
-//! rows (q, k and v; gate and up) are added up once. Batches are packed in the samples' order, so
-//! that a run that was cut off between two batches goes on with the same ones.
+//! Logits are asked for on every token, because the last block would otherwise compute its later
+//! layers only for the last token; the output head itself is not run. Weights that multiply the
+//! same rows (q, k and v; gate and up) are added up once. Batches are packed in the samples' order,
+//! so that a run that was cut off between two batches goes on with the same ones.
 
 use std::ops::ControlFlow;
 
@@ -24,16 +24,16 @@ const MAX_PARALLEL: usize = 64;
 /// Rows whose sums are kept in f32 before they are added in f64: few enough that nothing is lost.
 const ROWS_IN_F32: usize = 32;
 
-/// Something to read.
+/// A text to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {
     /// What the model reads.
     pub tokens: Vec<i32>,
-    /// The first token that counts, and all behind it.
+    /// The first token that counts; all after it count too.
     pub counted_from: usize,
 }
 
-/// What was gathered, whole or so far.
+/// What was gathered so far, or in all.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Collected {
     /// By weight name, in the graph's order.
@@ -44,8 +44,8 @@ pub struct Collected {
     pub interrupted: bool,
 }
 
-/// Reads `samples` from number `so_far.n_done` on and adds to `so_far`. An interrupt is no error:
-/// what was gathered comes back.
+/// Reads `samples` from number `so_far.n_done` on and adds to `so_far`. An interrupt is not an
+/// error: what was gathered is returned.
 ///
 /// # Errors
 /// No sample counts, no memory, NaN or infinite activations.
@@ -66,10 +66,10 @@ pub fn collect(
     }
     watch.part("reading samples", collected.n_done, samples.len());
     while collected.n_done < samples.len() {
-        // llama.cpp cuts batches of several sequences for these, in an order of its own.
+        // llama.cpp cuts batches of several sequences for these, and reorders the tokens.
         let taken = if engine.is_recurrent() { 1 } else { batch_len(&samples[collected.n_done..]) };
         let batch = &samples[collected.n_done..collected.n_done + taken];
-        // Into sums of their own: a batch that is cut off must leave no trace.
+        // Into separate sums: a batch that is cut off must leave no trace.
         let mut sums = IndexMap::new();
         match read_batch(&mut session, batch, &plan, &mut sums) {
             Err(Error::Engine(LlamaError::Interrupted)) => {
@@ -106,7 +106,7 @@ struct CollectPlan {
     leaders: IndexSet<String>,
     /// Weights that multiply a leader's rows.
     followers: Vec<(String, String)>,
-    /// The last weight to add up; None if the graph comes by it more than once.
+    /// The last weight to add up; None if the graph multiplies it more than once.
     last: Option<String>,
 }
 
@@ -114,7 +114,7 @@ impl CollectPlan {
     fn new(structure: &Structure) -> CollectPlan {
         let mut plan = CollectPlan { leaders: IndexSet::new(), followers: Vec::new(), last: None };
         for group in &structure.groups {
-            // Experts see some of the rows, all others each of them.
+            // Experts see some of the rows, all other matrices see every row.
             for experts in [false, true] {
                 let mut alike = group.matrices.iter().filter(|reader| reader.experts == experts);
                 let Some(leader) = alike.next() else { continue };
@@ -134,7 +134,7 @@ fn size_for(samples: &[Sample]) -> Size {
     Size { n_ctx, n_batch: N_BATCH, n_seq: MAX_PARALLEL as u32, unified: true }
 }
 
-/// How many samples share the next batch; one that is longer than a batch is read alone.
+/// How many samples share the next batch; one that is longer than a batch is read by itself.
 fn batch_len(samples: &[Sample]) -> usize {
     let mut n_tokens = 0;
     let fits = |s: &&Sample| {
@@ -177,7 +177,7 @@ fn read_chunk(
     Ok(session.decode(tokens, Some(&mut hooks))?)
 }
 
-/// Adds what one leader multiplies; after the last one, nothing more of the decode is needed.
+/// Adds what one leader multiplies; after the last leader the rest of the decode is not needed.
 fn add_leader(
     plan: &CollectPlan,
     sums: &mut IndexMap<String, InputStats>,
@@ -230,7 +230,7 @@ impl RowBlock {
             let a = x.abs();
             *sum2 += x * x;
             *sum_abs += a;
-            // NaN shows in the sums.
+            // A NaN shows in the sums.
             *max_abs = if a > *max_abs { a } else { *max_abs };
         }
     }

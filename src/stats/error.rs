@@ -1,4 +1,4 @@
-//! What can be wrong with statistics.
+//! What can go wrong with statistics.
 
 use std::path::PathBuf;
 
@@ -42,7 +42,7 @@ pub enum Error {
         expected: String,
     },
     /// The model has none of the statistics' tensors.
-    #[error("the statistics are of another model: it has none of their tensors, as {name}")]
+    #[error("the statistics are of another model: it has none of their tensors, e.g. {name}")]
     NoTensor {
         /// One of those tensors.
         name: String,
@@ -74,13 +74,13 @@ pub enum Error {
         expected: u64,
     },
     /// No row of a matrix's input was counted.
-    #[error("the statistics say that {name} saw no row: there is nothing to go by")]
+    #[error("the statistics count no input row for {name}, expected 1 or more")]
     ZeroCount {
         /// The matrix.
         name: String,
     },
     /// All sums of a matrix's input are zero.
-    #[error("the statistics of {name} are all zero: there is nothing to go by")]
+    #[error("the statistics of {name} are all zero, expected sums above 0")]
     ZeroSums {
         /// The matrix.
         name: String,
@@ -95,7 +95,7 @@ pub enum Error {
     },
     /// The calibration text is shorter than the samples asked for.
     #[error(
-        "too little calibration text: {found} tokens, needed are {needed} ({n_samples} samples of \
+        "too little calibration text: {found} tokens, expected {needed} ({n_samples} samples of \
          {n_ctx})\nhint: more text, or fewer --samples, or a shorter --ctx"
     )]
     TooLittleText {
@@ -109,7 +109,7 @@ pub enum Error {
         n_ctx: usize,
     },
     /// No token of any sample is counted.
-    #[error("there is no sample with a token that counts")]
+    #[error("no sample has a token that counts")]
     NoSamples,
     /// llama.cpp's graph of the model has no matrix product in a block.
     #[error("architecture '{architecture}' showed no linear layer in its blocks")]

@@ -1,10 +1,10 @@
 //! llama.cpp's importance-matrix file: a GGUF with two tensors for every weight, `NAME.in_sum2`
 //! [n_cols, n_expert] and `NAME.counts` [1, n_expert], both F32 (`save_imatrix` of llama.cpp's
-//! `tools/imatrix/imatrix.cpp`). Ours has `NAME.in_sum_abs` and `NAME.in_max_abs` beside, which
-//! llama.cpp passes over, and says in `aird.stats` where it comes from.
+//! `tools/imatrix/imatrix.cpp`). aird's files also have `NAME.in_sum_abs` and `NAME.in_max_abs`,
+//! which llama.cpp ignores, and record in `aird.stats` where they come from.
 //!
-//! What an interrupted run leaves is the same with sums in F64, so that going on ends in the same
-//! bytes as never having stopped. Only aird reads those.
+//! An interrupted run leaves the same with sums in F64, so that a resumed run ends in the same
+//! bytes as one that never stopped. Only aird reads those.
 
 use std::path::Path;
 
@@ -25,7 +25,7 @@ const CHUNK_COUNT_KEY: &str = "imatrix.chunk_count";
 const CHUNK_SIZE_KEY: &str = "imatrix.chunk_size";
 const TYPE_KEY: &str = "general.type";
 const TYPE: &str = "imatrix";
-/// What may stand beside the sums of a weight.
+/// Suffixes of what may stand beside the sums of a weight.
 const PARTS: [&str; 3] = [".counts", ".in_sum_abs", ".in_max_abs"];
 /// How every GGUF begins; the legacy format begins with a count.
 const MAGIC: &[u8] = b"GGUF";
@@ -57,11 +57,11 @@ pub fn write_partial(path: &Path, about: &About, so_far: &Collected) -> Result<(
     Ok(file.write(path)?)
 }
 
-/// Reads statistics, ours or llama-imatrix's, GGUF or legacy; and how far it came, if the file is
-/// what an interrupted run left.
+/// Reads statistics of aird or llama-imatrix, GGUF or legacy. If an interrupted run left the file,
+/// also returns how far it came.
 ///
 /// # Errors
-/// The file cannot be read, is no importance matrix, or its parts do not fit together.
+/// The file cannot be read, is not an importance matrix, or its parts do not fit together.
 pub fn read(path: &Path) -> Result<(Stats, Option<Collected>)> {
     let wrong = |what: String| Error::File { path: path.into(), what };
     check_regular(path)?;
@@ -87,7 +87,7 @@ pub fn read(path: &Path) -> Result<(Stats, Option<Collected>)> {
         }
     }
     if inputs.is_empty() {
-        let what = "no importance matrix: no tensor is named *.in_sum2";
+        let what = "not an importance matrix: no tensor is named *.in_sum2";
         return Err(wrong(what.into()));
     }
     inputs.sort_keys();
@@ -98,7 +98,7 @@ pub fn read(path: &Path) -> Result<(Stats, Option<Collected>)> {
     Ok((Stats { inputs, datasets, about }, partial))
 }
 
-/// Checks the keys that say what the file is, whether or not aird goes by them.
+/// Checks the keys that describe the file, also those that aird does not use.
 fn check_keys(file: &Shard) -> Result<()> {
     let found = file.text(TYPE_KEY)?.unwrap_or(TYPE);
     if found != TYPE {
@@ -156,7 +156,7 @@ fn input(file: &Shard, weight: &str) -> std::result::Result<InputStats, String> 
     let sum2 = find("in_sum2").ok_or_else(|| format!("no {weight}.in_sum2"))?;
     let counts = find("counts").ok_or_else(|| format!("no {weight}.counts beside its in_sum2"))?;
     let (n_cols, n_expert) = (sum2.n_cols(), sum2.n_rows());
-    // Beside a dimension of 0 any other takes no bytes: counts for it would.
+    // If a dimension is 0, the other one takes no bytes in the file, but counts for it would.
     if n_cols == 0 || n_expert == 0 {
         let shape = sum2.shape_text();
         return Err(format!("{weight}.in_sum2 has shape {shape}, expected no dimension of 0"));

@@ -5,9 +5,9 @@
 //! n_entries x { i32 len, name, i32 n_call, i32 n_values, f32 [n_values] }
 //! i32 n_chunk, i32 len, data set's name            (may be missing)
 //! ```
-//! A value is `E[x^2] * n_call`, where rows were counted in calls (chunks); of experts, one after
-//! another, the file does not say how many there are (`load_imatrix` of llama.cpp's
-//! `tools/imatrix/imatrix.cpp`): they stay one long row until a model says.
+//! A value is `E[x^2] * n_call`, where rows were counted in calls (chunks). Experts lie one after
+//! another, and the file does not hold how many there are (`load_imatrix` of llama.cpp's
+//! `tools/imatrix/imatrix.cpp`): they stay one long row until a model is known.
 
 use indexmap::IndexMap;
 
@@ -21,13 +21,15 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Stats, String> {
     let mut reader = LegacyReader { bytes, offset: 0 };
     let n_entries = reader.count("the number of entries")?;
     if n_entries == 0 {
-        return Err("no importance matrix: it has no entries".into());
+        return Err("not an importance matrix: it has no entries".into());
     }
     let mut inputs = IndexMap::new();
     for index in 0..n_entries {
         let len = reader.count(&format!("the length of entry {index}'s name"))?;
         if len > MAX_NAME {
-            return Err(format!("no importance matrix: entry {index} has a name of {len} bytes"));
+            return Err(format!(
+                "not an importance matrix: entry {index} has a name of {len} bytes"
+            ));
         }
         let name = String::from_utf8_lossy(reader.take(len, "a name")?).into_owned();
         let n_call = reader.count(&format!("{name}'s calls"))?;
@@ -38,7 +40,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Stats, String> {
         let words = reader.take(n_cols.saturating_mul(4), &name)?.as_chunks::<4>().0.iter();
         let sum2: Vec<f64> = words.map(|b| f64::from(f32::from_le_bytes(*b))).collect();
         if sum2.iter().any(|x| !(x.is_finite() && *x >= 0.0)) {
-            return Err(format!("{name} holds a value that is no sum of squares"));
+            return Err(format!("{name} holds a value that is not a sum of squares"));
         }
         let counts = vec![n_call as u64];
         let input = InputStats { n_cols, counts, sum2, sum_abs: None, max_abs: None };
@@ -59,7 +61,10 @@ impl<'b> LegacyReader<'b> {
     fn take(&mut self, len: usize, what: &str) -> Result<&'b [u8], String> {
         let found = self.offset.checked_add(len).and_then(|end| self.bytes.get(self.offset..end));
         let found = found.ok_or_else(|| {
-            format!("no importance matrix, or cut off: {what} at byte {} is missing", self.offset)
+            format!(
+                "not an importance matrix, or cut off: {what} at byte {} is missing",
+                self.offset
+            )
         })?;
         self.offset += len;
         Ok(found)
@@ -69,7 +74,7 @@ impl<'b> LegacyReader<'b> {
         let at = self.offset;
         let bytes = self.take(4, what)?;
         let value = i32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        let negative = |_| format!("no importance matrix: {what} at byte {at} is {value}");
+        let negative = |_| format!("not an importance matrix: {what} at byte {at} is {value}");
         usize::try_from(value).map_err(negative)
     }
 

@@ -1,4 +1,4 @@
-//! Activation statistics: what goes into every linear layer while a model reads calibration text,
+//! Activation statistics: the input of every linear layer while a model reads calibration text,
 //! channel by channel; collected in one pass, kept in llama.cpp's importance-matrix files.
 
 mod activation;

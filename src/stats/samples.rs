@@ -8,11 +8,11 @@ use super::collect::Sample;
 use super::error::{Error, Result};
 use crate::gguf::hex;
 
-/// Windows of `n_ctx` tokens from a text of tokens, the remainder left out; every one begins with
-/// `bos` in place of its first token if the model wants one, as llama-imatrix has it.
+/// Windows of `n_ctx` tokens from a text of tokens, the remainder left out. Each begins with `bos`
+/// in place of its first token if the model wants one: llama-imatrix does the same.
 ///
 /// # Errors
-/// The text has fewer than `n_samples` windows: the numbers are said.
+/// The text has fewer than `n_samples` windows; the error holds the numbers.
 pub fn windows(
     tokens: &[i32],
     n_ctx: usize,
@@ -34,7 +34,7 @@ pub fn windows(
     Ok(windows.map(sample).collect())
 }
 
-/// `n` of `items`, drawn with `seed` alone, in their own order; all if there are no more.
+/// `n` of `items`, drawn only by `seed`, in their own order; all if there are no more.
 pub fn choose<T>(items: Vec<T>, n: usize, seed: u64) -> Vec<T> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut indices: Vec<usize> = (0..items.len()).collect();
@@ -50,7 +50,7 @@ pub fn choose<T>(items: Vec<T>, n: usize, seed: u64) -> Vec<T> {
     chosen.map(|(_, item)| item).collect()
 }
 
-/// sha256 of what the samples are, in order.
+/// sha256 of the samples' tokens, in order.
 pub fn samples_sha256(samples: &[Sample]) -> String {
     let mut digest = Sha256::new();
     for sample in samples {

@@ -1,4 +1,4 @@
-//! aird's verbs as processes of their own: a crash or too little memory ends one step alone.
+//! Runs aird's verbs in their own processes: a crash or too little memory ends only one step.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::error::{Result, disk};
 use crate::gguf;
 
-/// Between two looks at a child.
+/// Time between two checks of a child.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// How children are started.
@@ -19,33 +19,33 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub struct Children {
     /// aird itself.
     pub program: PathBuf,
-    /// Set once the user asked to stop: the child is asked, too.
+    /// Set once the user asked to stop: the child is then asked, too.
     pub interrupt: Arc<AtomicBool>,
 }
 
-/// Where a child's words go.
+/// The standard streams of a child.
 pub(super) struct Streams<'a> {
-    /// Held open for as long as the child lives: a lock on it lasts that long.
+    /// Held open while the child lives, so that a lock on it lasts as long.
     pub stdin: File,
-    /// The result.
+    /// File for the result, a JSON report.
     pub stdout: &'a Path,
-    /// The talk.
+    /// File for messages and progress.
     pub stderr: &'a Path,
 }
 
 /// How a child ended.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Ended {
-    /// Exit 0.
+    /// Exit 0: success.
     Done,
-    /// Exit 3.
+    /// Exit 3: a gate failed, or nothing was found.
     Gate,
-    /// Anything else, in words.
+    /// Anything else; the text is a sentence.
     Failed(String),
 }
 
 impl Children {
-    /// Runs `aird WORDS` to its end; `hear` gets what it says, line by line.
+    /// Runs `aird WORDS` to its end; `hear` gets its messages, line by line.
     ///
     /// # Errors
     /// It cannot be started; an interrupt, once the child has ended.
@@ -59,7 +59,7 @@ impl Children {
         let mut command = Command::new(&self.program);
         command.args(words).stdin(streams.stdin);
         command.stdout(create(streams.stdout)?).stderr(create(streams.stderr)?);
-        // A terminal's Ctrl-C must reach the child once, through us.
+        // A terminal's Ctrl-C must reach the child once, and aird passes it on.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = command.spawn().map_err(disk(&self.program, "start"))?;
@@ -88,7 +88,7 @@ impl Children {
     }
 }
 
-/// A file that someone else writes lines into.
+/// A file into which a child writes lines.
 struct Talk<'a> {
     path: &'a Path,
     heard: u64,
@@ -96,7 +96,7 @@ struct Talk<'a> {
 
 impl Talk<'_> {
     fn pass_on(&mut self, hear: &mut dyn FnMut(&str)) {
-        // What cannot be read now is in the log all the same.
+        // What cannot be read now is still in the log.
         let Ok(mut file) = File::open(self.path) else { return };
         let mut bytes = Vec::new();
         if file.seek(SeekFrom::Start(self.heard)).is_err() || file.read_to_end(&mut bytes).is_err()
@@ -109,14 +109,14 @@ impl Talk<'_> {
     }
 }
 
-/// As Ctrl-C would: the child cleans up and ends. The shell's kill is the one that is everywhere.
+/// Same as Ctrl-C: the child cleans up and ends. The shell's kill exists on every Unix.
 #[cfg(unix)]
 fn interrupt(child: &mut Child) -> io::Result<()> {
     let kill = ["-c", "kill -INT \"$0\""];
     Command::new("sh").args(kill).arg(child.id().to_string()).status().map(|_| ())
 }
 
-/// There is no polite way: outputs appear whole or not at all, whatever ends the child.
+/// Only a hard end is possible: outputs appear whole or not at all, whatever ends the child.
 #[cfg(not(unix))]
 fn interrupt(child: &mut Child) -> io::Result<()> {
     child.kill()
@@ -125,7 +125,7 @@ fn interrupt(child: &mut Child) -> io::Result<()> {
 fn in_words(status: ExitStatus) -> String {
     #[cfg(unix)]
     if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
-        let memory = if signal == 9 { ", perhaps for want of memory" } else { "" };
+        let memory = if signal == 9 { ", perhaps for lack of memory" } else { "" };
         return format!("it was ended by signal {signal}{memory}");
     }
     match status.code() {

@@ -1,4 +1,4 @@
-//! `results.json` from what the steps printed.
+//! Builds `results.json` from what the steps printed.
 
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -24,10 +24,10 @@ use crate::report::results::{
 use crate::verbs::repair::{AimReport, EditReport, Report as Repaired};
 use crate::verbs::{asr, compare, diff, direction, tasks};
 
-/// Everything that a run found.
+/// Collects everything that a run found.
 ///
 /// # Errors
-/// A result does not parse, or is gone.
+/// A result does not parse, or is missing.
 pub fn collect(
     recipe: &Recipe,
     (plan, keys): (&Plan, &Keys),
@@ -73,7 +73,7 @@ impl Collector<'_> {
         self.keys.of(&self.plan.steps[step], &|i| !lost(i)).unwrap_or_default()
     }
 
-    /// What a step printed; None if it is not done.
+    /// A step's JSON report; None if it is not done.
     fn printed<T: DeserializeOwned>(&self, step: Option<usize>) -> Result<Option<T>> {
         let Some(step) = step else { return Ok(None) };
         if !matches!(self.settled[step], Settled::Done(_)) {
@@ -187,7 +187,8 @@ impl Collector<'_> {
                 }
                 _ => Ok(None),
             },
-            // A file that does not read failed the steps that read it, and they say so.
+            // If a file cannot be read, the steps that read it failed, and their errors are
+            // reported.
             Some(Arg::File(path)) => Ok(Direction::read(path).ok().map(|read| read.about)),
             _ => Ok(None),
         }
@@ -284,13 +285,14 @@ impl Collector<'_> {
     }
 }
 
-/// A verb calls models by their files, a study by its recipe.
+/// Verbs name models by their files, a study by its recipe.
 fn renamed(name: &str, files: &[String], models: &[String]) -> String {
     let place = files.iter().position(|file| file == name);
     place.and_then(|i| models.get(i)).map_or(name.to_owned(), Clone::clone)
 }
 
-/// Sums of what stays, as `sha256sum -c` reads them: models, directions, the recipe, the results.
+/// sha256 of the files that stay, in the format of `sha256sum -c`: models, directions, the recipe,
+/// the results.
 ///
 /// # Errors
 /// A file cannot be read.

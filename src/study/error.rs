@@ -1,4 +1,4 @@
-//! What can go wrong around a study; what goes wrong within a step is the step's own.
+//! What can go wrong in a study outside its steps; errors in a step are reported by the step.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use crate::{gguf, llama, prompts, report, verbs};
 /// A result of this folder.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Everything that can go wrong.
+/// Everything that can go wrong outside a step.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Of a model file.
@@ -110,7 +110,7 @@ pub enum Error {
     },
     /// Files that the recipe names.
     #[error(
-        "the recipe names files that are not there: {}\n\
+        "the recipe names files that do not exist: {}\n\
          hint: relative paths begin at the recipe's folder or at the current one",
         names(files)
     )]
@@ -120,7 +120,7 @@ pub enum Error {
     },
     /// The folder is not that of a run.
     #[error(
-        "{} holds other things, expected a run's folder or none\n\
+        "{} holds other things, expected a run's folder or a new one\n\
          hint: name a new folder; a run begins in an empty one and goes on in its own",
         path.display()
     )]
@@ -136,7 +136,7 @@ pub enum Error {
     NoProgram,
     /// The recipe lies where the run keeps its own.
     #[error(
-        "{} is the input itself, and would be written over\n\
+        "{} is the input itself, and would be overwritten\n\
          hint: run a copy of it that lies outside the run's folder",
         path.display()
     )]
@@ -158,7 +158,7 @@ fn names(files: &[PathBuf]) -> String {
     files.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
-/// What a failed operation on a file becomes.
+/// Makes an error of a failed operation on a file.
 pub(super) fn disk(
     path: impl Into<PathBuf>,
     verb: &'static str,

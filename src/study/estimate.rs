@@ -1,5 +1,5 @@
-//! What a plan will take, roughly: bytes of the models it makes, and time, by how fast the base
-//! model reads and writes here.
+//! A rough estimate of a plan: bytes of the models it makes, and time, from the speed at which the
+//! base model reads and writes here.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -14,30 +14,30 @@ use crate::llama::{Engine, Generation, Hooks, NoListener, Sampling, generate};
 use crate::prompts::{self, Part};
 use crate::quant::is_convertible;
 
-/// Tokens of a prompt that is measured with, at most.
+/// Tokens of a prompt in a measurement, at most.
 const PROMPT_TOKENS: usize = 48;
-/// Answers at once, as long as a measurement is too short to be one.
+/// Answers at once: each next number is tried while the measurement is too short.
 const PARALLEL: [usize; 3] = [1, 8, 32];
-/// Tokens of an answer that is measured with.
+/// Tokens of an answer in a measurement.
 const ANSWER_TOKENS: usize = 24;
-/// A measurement that takes as long as this is one, seconds.
+/// A measurement must take at least so many seconds.
 const LONG_ENOUGH: f64 = 1.5;
-/// Bytes a second of what reads and writes weights; of a scale search.
+/// Bytes per second of steps that read and write weights, and of a scale search.
 const WEIGHTS_RATE: f64 = 150e6;
 const SCALES_RATE: f64 = 8e6;
-/// A search for a direction takes as long as reading so many tokens for each layer: 81 s where
-/// 2,100 are read a second, in the demo's 30 layers. One for a repair took 3 to 4 minutes there.
+/// A direction search takes as long as reading so many tokens for each layer: 81 s at 2,100 tokens
+/// per second, in the demo's 30 layers. A repair search took 3 to 4 minutes there.
 const DIRECTION_TOKENS: f64 = 5_700.0;
 const REPAIR_WORK: Work = Work { read: 300_000.0, written: 17_000.0 };
-/// A restore lets both models read 20,000 tokens, the one that changes some three times over, half
-/// of them with answers that the original writes first; then both answer 96 prompts.
+/// In a restore both models read 20,000 tokens, the changing one about three times, half of them
+/// with answers that the original writes first; then both answer 96 prompts.
 const RESTORE_WORK: Work = Work { read: 110_000.0, written: 12_000.0 };
 /// Tokens of a benchmark's item with its choices.
 const ITEM_TOKENS: f64 = 250.0;
 /// Answers that a calibration on aird's own prompts makes, and the tokens of each.
 const CALIBRATION: Work = Work { read: 128.0 * 110.0, written: 128.0 * 64.0 };
 
-/// Tokens a second, many prompts at once.
+/// Tokens per second, many prompts at once.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rates {
     /// Reading prompts.
@@ -46,12 +46,12 @@ pub struct Rates {
     pub written: f64,
 }
 
-/// What each step will take; None where it is not known. Nothing where it is done.
+/// Estimate of each step; None if it is not known, 0 if the step is done.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Estimate {
-    /// Of the models that it makes.
+    /// Bytes of the models that each step makes.
     pub bytes: Vec<Option<u64>>,
-    /// Of its run.
+    /// Seconds that each step runs.
     pub seconds: Vec<Option<f64>>,
 }
 
@@ -74,7 +74,7 @@ pub fn measure(engine: &Engine) -> Result<Rates> {
         let answers = generate(engine, prompts, settings, &mut Hooks::new(), &mut NoListener)?;
         Ok((start.elapsed().as_secs_f64(), answers.iter().map(Vec::len).sum()))
     };
-    // The first run pays for what comes from the disk.
+    // The first run includes loading pages from the disk.
     run(&all[..1], 1)?;
     let mut rates = Rates { read: 0.0, written: 0.0 };
     for parallel in PARALLEL {
@@ -92,7 +92,7 @@ pub fn measure(engine: &Engine) -> Result<Rates> {
     Ok(rates)
 }
 
-/// Estimates what is open of `plan`.
+/// Estimates the open steps of `plan`.
 pub fn estimate(plan: &Plan, due: &[bool], folder: &Folder, rates: Option<Rates>) -> Estimate {
     let mut models = Models { folder, tensors: HashMap::new() };
     let mut estimate = Estimate::default();
@@ -116,10 +116,10 @@ pub fn estimate(plan: &Plan, due: &[bool], folder: &Folder, rates: Option<Rates>
     estimate
 }
 
-/// Models by their tensors: read from files, or foretold.
+/// Models by their tensors: read from files, or predicted.
 struct Models<'a> {
     folder: &'a Folder,
-    /// By the step that makes them.
+    /// Tensors by the step that makes them.
     tensors: HashMap<usize, Vec<TensorInfo>>,
 }
 

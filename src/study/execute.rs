@@ -1,5 +1,4 @@
-//! A plan, carried out: what is done is left alone, what fails stops what needs it and nothing
-//! else.
+//! Executes a plan: finished steps are kept; a failed step stops only the steps that need it.
 
 use std::time::{Duration, Instant};
 
@@ -16,41 +15,41 @@ use super::sums::Sums;
 use crate::verbs::repair::EditReport;
 use crate::verbs::{Host, StopReport};
 
-/// What becomes of a step.
+/// The state of a step.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Settled {
     /// It is done.
     Done(Record),
-    /// It is yet to run.
+    /// It has not run yet.
     Open,
-    /// It ran, and failed: its last words.
+    /// It ran, and failed: its last error.
     Failed(String),
-    /// Something that it needs failed or was not found.
+    /// Something that it needs failed or was not found; the text is the reason.
     Skipped(String),
 }
 
-/// What carries a plan out.
+/// The execution of a plan.
 pub struct Execution<'a> {
     /// The plan.
     pub plan: &'a Plan,
-    /// Its keys.
+    /// The keys of its steps.
     pub keys: &'a Keys,
-    /// Where it happens.
+    /// The run's folder.
     pub folder: &'a Folder,
     /// How steps are started.
     pub children: &'a Children,
-    /// What verbs take.
+    /// The options of the verbs.
     pub verbs: &'a dyn Verbs,
     /// Options of the engine, for the verbs that have one.
     pub engine: Vec<String>,
-    /// Models that are to be there in the end.
+    /// Models that stay after the run.
     pub keep: Keep,
-    /// Hears how it goes, a line a step.
+    /// Receives progress, one line per step.
     pub host: &'a dyn Host,
 }
 
 impl Plan {
-    /// What is done already, and what cannot come any more, before anything runs.
+    /// The state of each step before anything runs: done, open or impossible.
     pub fn settled(&self, keys: &Keys, folder: &Folder) -> Vec<Settled> {
         let mut settled: Vec<Settled> = Vec::new();
         for step in &self.steps {
@@ -67,7 +66,7 @@ impl Plan {
         settled
     }
 
-    /// Why `step` cannot run, given what became of those before.
+    /// Why `step` cannot run, given the state of the steps before.
     fn obstacle(&self, step: &Step, settled: &[Settled]) -> Option<String> {
         let gathers = !step.gathered.is_empty();
         if gathers && step.gathered.iter().all(|(i, _)| is_lost(&settled[*i])) {
@@ -144,7 +143,7 @@ fn missing_input(step: &Step, i: usize, record: &Record) -> bool {
 /// Runs every step that is due.
 ///
 /// # Errors
-/// The run's folder cannot be written; an interrupt. A step that fails is no error.
+/// The run's folder cannot be written; an interrupt. A step that fails is not an error.
 pub fn execute(run: &Execution<'_>, sums: &mut Sums) -> Result<Vec<Settled>> {
     let before = run.plan.settled(run.keys, run.folder);
     let due = run.plan.due(&before, run.folder, run.keep, sums)?;
@@ -181,7 +180,7 @@ impl Execution<'_> {
         self.host.detail(format_args!("    aird {}", step.shown(&|_| true)));
     }
 
-    /// Passes on a line of a step's own.
+    /// Passes on a line of a step.
     fn note_line(&self, line: &str) {
         match line.strip_prefix("warning: ") {
             Some(warning) => self.host.warn(warning),
@@ -241,11 +240,11 @@ impl Execution<'_> {
         Ok(Settled::Done(record))
     }
 
-    /// Takes away what an earlier run of this or another recipe left in the places of its outputs.
+    /// Removes what an earlier run of this or another recipe left at the paths of its outputs.
     fn prepare(&self, step: &Step) -> Result<()> {
         for path in &step.outputs {
             self.folder.remove(path)?;
-            // Statistics that were begun, as the verb leaves them.
+            // Unfinished statistics, which the verb leaves.
             self.folder.remove(&format!("{path}.partial"))?;
             self.folder.make_room(path)?;
         }
@@ -270,7 +269,7 @@ impl Execution<'_> {
         self.children.run(&words, streams, &mut |line| self.note_line(line))
     }
 
-    /// What a step that has just ended printed, if it is such a report.
+    /// The report of a step that has just ended, if it is of this type.
     fn printed<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
         let printed = std::fs::read(self.folder.step_file(key, "part")).ok()?;
         serde_json::from_slice(&printed).ok()
@@ -281,7 +280,7 @@ impl Execution<'_> {
         Settled::Failed(self.without_places(step, &said))
     }
 
-    /// A sentence that names files as anyone would who has the same recipe on another machine.
+    /// A message with files named as on any machine with the same recipe.
     fn without_places(&self, step: &Step, said: &str) -> String {
         let run = format!("{}{}", self.folder.path.display(), std::path::MAIN_SEPARATOR);
         let mut said = said.replace(&run, "");
@@ -297,7 +296,7 @@ fn read(path: &std::path::Path) -> String {
     String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
 }
 
-/// The last error that a verb told, its hint left out.
+/// The last error that a verb reported, without its hint.
 fn last_words(log: &str) -> Option<String> {
     let (_, last) = log.rsplit_once("error: ")?;
     let last = last.split("\nhint:").next().unwrap_or(last);

@@ -1,6 +1,6 @@
-//! A run's folder: what each step gave, by its key; who else is at work in it.
+//! A run's folder: the results of each step, by its key; and which process is at work in it.
 //!
-//! `steps/KEY.json` is what a step printed, `steps/KEY.log` what it said, `steps/KEY.done.json` the
+//! `steps/KEY.json` is a step's report, `steps/KEY.log` its messages, `steps/KEY.done.json` the
 //! record that it is done, written last.
 
 use std::collections::BTreeMap;
@@ -16,22 +16,22 @@ use super::error::{Error, Result, disk};
 use super::sums::Sums;
 use crate::gguf::{self, write_file};
 
-/// Between two tries for the lock.
+/// Time between two attempts to lock.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Which models stay when a study is over.
+/// Which models stay after a study.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
-    /// None.
+    /// No model.
     None,
-    /// Repaired ones.
+    /// Only repaired models.
     Repaired,
-    /// All, those between two steps of a chain among them.
+    /// All models, including those between two steps of a chain.
     All,
 }
 
 impl Keep {
-    /// Whether the file at `path` of the run's folder is to stay.
+    /// True if the file at `path` of the run's folder is to stay.
     pub fn wants(self, path: &str) -> bool {
         let Some(model) = path.strip_prefix("models/") else { return true };
         match self {
@@ -63,26 +63,26 @@ pub struct MadeFile {
     pub path: String,
     /// Its size.
     pub bytes: u64,
-    /// Of its bytes.
+    /// sha256 of its bytes.
     pub sha256: String,
 }
 
-/// That a step is done, and what it made.
+/// Record of a finished step, and of what it made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
     /// The step's name.
     pub name: String,
-    /// False where it did not find what it looked for: no direction, no repair that helps.
+    /// False if it did not find what it looked for: no direction, no repair that helps.
     pub found: bool,
-    /// Then its own words.
+    /// The reason in that case.
     pub why: Option<String>,
     /// What it made.
     pub outputs: Vec<MadeFile>,
 }
 
 impl Record {
-    /// The file at `path`, if it was made.
+    /// The file at `path`, if the step made it.
     pub fn output(&self, path: &str) -> Option<&MadeFile> {
         self.outputs.iter().find(|made| made.path == path)
     }
@@ -93,21 +93,21 @@ impl Record {
 pub struct Folder {
     /// Where it is.
     pub path: PathBuf,
-    /// Locked while this or a child of this is at work in it; None where nothing will be written.
+    /// Locked while this process or a child is at work in it; None if nothing will be written.
     lock: Option<File>,
 }
 
 impl Folder {
-    /// For a look: nothing is made, nothing is locked.
+    /// Opens the folder only for reading: nothing is created or locked.
     pub fn look(path: &Path) -> Folder {
         Folder { path: path.into(), lock: None }
     }
 
-    /// Makes the folder if there is none, and waits until nobody else is at work in it; `wait` is
-    /// called once before.
+    /// Creates the folder if it does not exist, and waits until no other process works in it;
+    /// `wait` is called once before the waiting.
     ///
     /// # Errors
-    /// The folder holds what no run made; the disk's; an interrupt.
+    /// The folder holds files that no run made; the disk's; an interrupt.
     pub fn open(path: &Path, interrupt: &AtomicBool, wait: impl FnOnce()) -> Result<Folder> {
         let steps = path.join("steps");
         let in_use = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
@@ -119,7 +119,7 @@ impl Folder {
         let file = File::options().create(true).truncate(false).read(true).write(true).open(&name);
         let file = file.map_err(disk(&name, "open"))?;
         let mut wait = Some(wait);
-        // Some file systems have no locks, which is no reason to wait.
+        // Some file systems have no locks: aird then goes on without one.
         while let Err(TryLockError::WouldBlock) = file.try_lock() {
             if let Some(wait) = wait.take() {
                 wait();
@@ -132,7 +132,7 @@ impl Folder {
         Ok(Folder { path: path.into(), lock: Some(file) })
     }
 
-    /// The lock, to be held by a child as well: if we are killed, it lasts until the child ends.
+    /// A copy of the lock, to be held by a child: if aird is killed, it lasts until the child ends.
     pub(super) fn lock(&self) -> Result<File> {
         let name = self.path.join("steps/lock");
         match &self.lock {
@@ -141,24 +141,25 @@ impl Folder {
         }
     }
 
-    /// Where a step's file is: `json`, `log`, `done.json`.
+    /// Path of a step's file; `ending` is `json`, `log` or `done.json`.
     pub fn step_file(&self, key: &str, ending: &str) -> PathBuf {
         self.path.join(format!("steps/{key}.{ending}"))
     }
 
-    /// Where sums of files are remembered.
+    /// The file that remembers sums of files.
     pub fn sums(&self) -> PathBuf {
         self.path.join("steps/sums.json")
     }
 
-    /// The record of the step with that key, if it is done. One that does not parse is none.
+    /// The record of the step with that key, if it is done. A record that does not parse counts as
+    /// none.
     pub fn record(&self, key: &str) -> Option<Record> {
         let text = std::fs::read_to_string(self.step_file(key, "done.json")).ok()?;
         self.step_file(key, "json").is_file().then_some(())?;
         serde_json::from_str(&text).ok()
     }
 
-    /// Keeps a record.
+    /// Writes the record of a finished step.
     ///
     /// # Errors
     /// The disk's.
@@ -170,7 +171,7 @@ impl Folder {
         Ok(write_file(&path, json.as_bytes())?)
     }
 
-    /// True if `made` is there with the bytes that it was made with.
+    /// True if `made` exists with the bytes that it was made with.
     ///
     /// # Errors
     /// It cannot be read; an interrupt.
@@ -179,7 +180,7 @@ impl Folder {
         Ok(found.is_some_and(|sum| (sum.bytes, &sum.sha256) == (made.bytes, &made.sha256)))
     }
 
-    /// Removes a file or folder, if it is there.
+    /// Removes a file or folder, if it exists.
     ///
     /// # Errors
     /// The disk's.
@@ -195,7 +196,7 @@ impl Folder {
         }
     }
 
-    /// Makes the folder that `path` lies in.
+    /// Creates the folder of `path`.
     ///
     /// # Errors
     /// The disk's.
@@ -207,8 +208,8 @@ impl Folder {
         }
     }
 
-    /// Makes ready what a step fills bit by bit: what depends on something else is taken away, and
-    /// who owns it is noted before it is begun.
+    /// Prepares paths that a step fills gradually: content that depends on something else is
+    /// removed, and the new owner is recorded before the step begins.
     ///
     /// # Errors
     /// The disk's.

@@ -1,6 +1,6 @@
-//! Keys: what a step's result depends on, as one hash. A step reads files from outside, which
-//! count by their bytes, and files of other steps, which count by those steps' keys: so all keys
-//! are known before anything has run, and a change moves those of what depends on it alone.
+//! Keys: a hash of everything that a step's result depends on. Files from outside count by their
+//! bytes, files of other steps by those steps' keys. So all keys are known before anything runs,
+//! and a change only changes the keys of what depends on it.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -20,33 +20,33 @@ use crate::llama::{LLAMA_CPP, cpu_features};
 /// The keys of a plan.
 #[derive(Debug, Clone, Default)]
 pub struct Keys {
-    /// The plan's files from outside by their sums; None for those that are not there.
+    /// sha256 of the plan's files from outside; None for those that do not exist.
     files: HashMap<PathBuf, Option<String>>,
-    /// What the steps are run by; see [`RunBy`].
+    /// The program and the kernels; see [`RunBy`].
     run_by: RunBy,
-    /// Each step's, as planned; None where a file from outside is missing.
+    /// The key of each step, in the plan's order; None if a file from outside is missing.
     pub steps: Vec<Option<String>>,
 }
 
-/// What runs the steps, as far as results depend on it.
+/// The program and the machine, as far as results depend on them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct RunBy {
     /// The sources that aird was built from: [`crate::BUILD`].
     pub build: String,
-    /// What llama.cpp's kernels use of the CPU: [`cpu_features`].
+    /// The CPU features that llama.cpp's kernels use: [`cpu_features`].
     pub cpu: String,
-    /// Blocks on a GPU: other kernels round otherwise.
+    /// Blocks on a GPU, whose kernels round differently.
     pub gpu_layers: u32,
 }
 
 impl RunBy {
-    /// This program, on this machine.
+    /// For this program on this machine.
     pub fn this(gpu_layers: u32) -> RunBy {
         RunBy { build: crate::BUILD.into(), cpu: cpu_features(), gpu_layers }
     }
 }
 
-/// Reads every file that `plan` reads from outside, and makes all keys.
+/// Reads every file that `plan` reads from outside, and computes all keys.
 ///
 /// # Errors
 /// A file that is there but cannot be read; an interrupt.
@@ -74,12 +74,12 @@ pub fn keys(plan: &Plan, run_by: RunBy, sums: &mut Sums) -> Result<Keys> {
 }
 
 impl Keys {
-    /// The sum of a file from outside.
+    /// sha256 of a file from outside.
     pub fn sum(&self, path: &std::path::Path) -> Option<&str> {
         self.files.get(path)?.as_deref()
     }
 
-    /// A step's key where those of the gathered steps are `done` that are.
+    /// A step's key, given which gathered steps are `done`.
     pub fn of(&self, step: &Step, done: &dyn Fn(usize) -> bool) -> Option<String> {
         let command = self.texts(&step.command(done))?;
         let fallback = step.fallback.as_ref().map(|args| self.texts(args));
@@ -91,7 +91,7 @@ impl Keys {
         Some(hex(&Sha256::digest(all.to_string())))
     }
 
-    /// The key of what is kept between runs of a step.
+    /// The key of what a step keeps between runs.
     pub fn content(&self, kept: &Kept) -> Option<String> {
         let content = self.texts(&kept.content)?;
         let all = json!([self.run_by, LLAMA_CPP, content]);
@@ -102,7 +102,7 @@ impl Keys {
         args.iter().map(|arg| self.text(arg)).collect()
     }
 
-    /// An argument without a place on any machine. Names stay: reports tell models by them.
+    /// An argument without its path on this machine. Names stay: reports name models by them.
     fn text(&self, arg: &Arg) -> Option<String> {
         Some(match arg {
             Arg::Text(text) => format!("text {text}"),

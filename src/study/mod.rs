@@ -1,8 +1,8 @@
-//! A study: a recipe becomes a plan of steps, each a command of aird's own; what is done is kept
-//! in the run's folder and never done twice; what came of it is one `results.json`.
+//! A study: a recipe becomes a plan of steps, each one of aird's commands. Finished steps are kept
+//! in the run's folder and never run twice; the results go into one `results.json`.
 //!
-//! Steps run as processes of their own: what ends one (a crash, no memory) ends no other, and each
-//! is a command that can be typed by hand.
+//! Steps run in their own processes: what ends one (a crash, no memory) ends no other, and each is
+//! a command that can be typed by hand.
 
 mod child;
 mod collect;

@@ -1,4 +1,4 @@
-//! A verb's own options, as the command line defines them: what a recipe may say in a step or a
+//! A verb's own options, as the command line defines them: what a recipe may contain in a step or a
 //! section, and the arguments that it becomes.
 
 use toml::{Table, Value};
@@ -7,14 +7,14 @@ use super::error::{Error, Result};
 use super::reading::{Places, nearest};
 use super::step::Arg;
 
-/// How an option is given.
+/// How many values an option takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// It is there or not.
+    /// None: it is given or not.
     Flag,
-    /// With a value.
+    /// One value.
     One,
-    /// With one or several.
+    /// One or several values.
     Many,
 }
 
@@ -25,7 +25,7 @@ pub struct OptionInfo {
     pub name: String,
     /// How it is given.
     pub kind: Kind,
-    /// What it is if it is not given; empty: nothing.
+    /// The value if it is not given; empty: no value.
     pub default: Vec<String>,
     /// Its value is a path, whatever it looks like.
     pub is_path: bool,
@@ -33,19 +33,19 @@ pub struct OptionInfo {
     pub may_be_path: bool,
 }
 
-/// The command line's definitions: what verbs take.
+/// The command line's definitions of verbs and their options.
 pub trait Verbs {
-    /// The long options of `verb`; none if there is no such verb.
+    /// The long options of `verb`; empty if there is no such verb.
     fn options(&self, verb: &str) -> Vec<OptionInfo>;
 
     /// Parses a whole command, verb first.
     ///
     /// # Errors
-    /// The command line's own sentence.
+    /// The command line's own message.
     fn check(&self, arguments: &[String]) -> std::result::Result<(), String>;
 }
 
-/// Options that a study sets itself, or that would take a step out of it.
+/// Options that a study sets itself, or that do not fit a step of a study.
 fn is_reserved(verb: &str, name: &str) -> bool {
     const ALWAYS: [&str; 7] =
         ["json", "output", "force", "dry-run", "keep-shards", "threads", "gpu-layers"];
@@ -64,12 +64,12 @@ pub(super) struct Options<'v> {
     verbs: &'v dyn Verbs,
     verb: &'static str,
     known: Vec<OptionInfo>,
-    /// What the verb needs besides, for a check of the whole command.
+    /// Other arguments that the verb needs, for a check of the whole command.
     beside: &'static [&'static str],
 }
 
 impl<'v> Options<'v> {
-    /// Of `verb`, which parses with the arguments `beside` in front.
+    /// Those of `verb`, which parses with the arguments `beside` first.
     pub fn of(
         verbs: &'v dyn Verbs,
         verb: &'static str,
@@ -83,10 +83,10 @@ impl<'v> Options<'v> {
         self.known.iter().find(|option| option.name == name)
     }
 
-    /// Checks what a recipe says at `within`, and fills in every default that fits the rest.
+    /// Checks the options of a recipe at `within`, and adds every default that fits the rest.
     ///
     /// # Errors
-    /// An unknown or reserved name, a value of another kind, or what the command line says.
+    /// An unknown or reserved name, a value of another kind, or the command line's message.
     pub fn resolve(&self, within: &str, given: &Table) -> Result<Table> {
         for (name, value) in given {
             self.check_one(within, name, value)?;
@@ -100,7 +100,7 @@ impl<'v> Options<'v> {
             if !wanted || table.contains_key(&option.name) {
                 continue;
             }
-            // A default that is spelled out may contradict what is given: then it does not apply.
+            // A default that is written out may contradict what is given: then it is left out.
             table.insert(option.name.clone(), default_value(option));
             if parses(&table).is_err() {
                 table.remove(&option.name);
@@ -157,7 +157,7 @@ impl<'v> Options<'v> {
         words
     }
 
-    /// The arguments that a resolved table becomes: what is the default anyway is left out.
+    /// The arguments of a resolved table; values that equal the default are left out.
     pub fn arguments(&self, table: &Table, places: &Places) -> Vec<Arg> {
         let mut out = Vec::new();
         for (name, value) in table {

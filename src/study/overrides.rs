@@ -19,12 +19,13 @@ impl FromStr for Override {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Override, String> {
-        let (keys, value) = text.split_once('=').ok_or("expected KEY=VALUE, as attacks.limit=8")?;
+        let (keys, value) =
+            text.split_once('=').ok_or("expected KEY=VALUE, e.g. attacks.limit=8")?;
         let keys: Vec<String> = keys.split('.').map(|key| key.trim().to_owned()).collect();
         if keys.iter().any(String::is_empty) {
-            return Err("expected a key as attacks.limit".into());
+            return Err("expected a key, e.g. attacks.limit".into());
         }
-        // What is no TOML value is a text: names and paths need no quotes.
+        // What is not a TOML value is a text: names and paths need no quotes.
         let parsed = toml::from_str::<Table>(&format!("v = {value}"));
         let parsed = parsed.ok().and_then(|mut table| table.remove("v"));
         let value = parsed.unwrap_or_else(|| Value::String(value.trim().into()));
@@ -32,10 +33,10 @@ impl FromStr for Override {
     }
 }
 
-/// Applies them in order.
+/// Applies the overrides in order.
 ///
 /// # Errors
-/// A variant or step that is not there, or a key within something that is no table.
+/// A variant or step that does not exist, or a key within something that is not a table.
 pub fn override_all(recipe: &mut Table, overrides: &[Override]) -> Result<()> {
     for one in overrides {
         let keys: Vec<&str> = one.keys.iter().map(String::as_str).collect();

@@ -1,5 +1,5 @@
-//! The plan: all steps of a study in an order in which each can run, and which of them say what
-//! about which model.
+//! The plan: all steps of a study in an order in which each can run, and which steps measure which
+//! model.
 
 use std::path::PathBuf;
 
@@ -14,19 +14,19 @@ use super::step::{Arg, Kept, Step, Work, is_sweep};
 use crate::gguf::hex;
 use crate::report::results::Role;
 
-/// Hexadecimal digits of a hash in names of files.
+/// Hexadecimal digits of a hash in file names.
 const MARK: usize = 8;
 
 /// A step about several models.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Several {
-    /// Its place.
+    /// Index of the step in the plan.
     pub step: usize,
     /// The models' names, in the command's order.
     pub names: Vec<String>,
 }
 
-/// A model of the study, and the steps that say something about it.
+/// A model of the study, and the steps that measure it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlannedModel {
     /// Its name.
@@ -35,7 +35,7 @@ pub struct PlannedModel {
     pub role: Role,
     /// What it is made from.
     pub of: Option<String>,
-    /// How, a step a line.
+    /// How it is made, one line per step.
     pub made: Vec<String>,
     /// Its file.
     pub file: Arg,
@@ -80,17 +80,17 @@ impl PlannedModel {
     }
 }
 
-/// All steps, and what they are about.
+/// All steps, and the models that they are about.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
-    /// Each after all that it needs.
+    /// Each step after all steps that it needs.
     pub steps: Vec<Step>,
     /// The base, then each variant, followed by its repair.
     pub models: Vec<PlannedModel>,
 }
 
 impl Plan {
-    /// Files from outside that are not there.
+    /// Files from outside that do not exist.
     pub fn missing(&self) -> Vec<PathBuf> {
         let files = self.steps.iter().flat_map(Step::files);
         let mut missing: Vec<PathBuf> = files.filter(|p| !p.exists()).map(PathBuf::from).collect();
@@ -119,7 +119,7 @@ pub fn plan(recipe: &Recipe, verbs: &dyn Verbs) -> Result<Plan> {
     Ok(planner.plan)
 }
 
-/// Verbs name models by their files.
+/// Verbs name models by their files, so that names must differ.
 fn check_stems(plan: &Plan) -> Result<()> {
     let mut stems: Vec<String> = plan.models.iter().map(|model| model.file.stem()).collect();
     stems.sort();
@@ -164,7 +164,7 @@ impl Planner<'_> {
         base
     }
 
-    /// A step that makes a model; with a line that says how.
+    /// Adds a step that makes a model; the model also gets a line that describes it.
     fn make(
         &mut self,
         name: &str,
@@ -187,8 +187,8 @@ impl Planner<'_> {
         (Arg::Made { step, path: to.into() }, made)
     }
 
-    /// Statistics are a step of their own, which variants share: those that a verb would collect
-    /// first, and the table without the options that say how.
+    /// Makes the statistics that a verb would collect first a separate step, which variants share;
+    /// also returns the table without their options.
     fn statistics(
         &mut self,
         verb: &'static str,
@@ -219,8 +219,8 @@ impl Planner<'_> {
         (rest, Some(Arg::Made { step: self.add(step), path }))
     }
 
-    /// A name by what is read, not by a place in the plan: another variant must not change it.
-    /// Files of one name from different folders are told apart.
+    /// The name depends on what is read, not on the place in the plan: another variant must not
+    /// change it. Files of one name from different folders get different names.
     fn statistics_path(&self, args: &[Arg]) -> String {
         let words: Vec<String> = args.iter().map(Arg::shown).collect();
         let mark = hex(&Sha256::digest(words.join("\0")))[..MARK].to_owned();
@@ -232,7 +232,7 @@ impl Planner<'_> {
         (1..).map(path).find(|path| !taken(path)).unwrap_or_default()
     }
 
-    /// Finds a model's direction. Where a variant has none, its candidates are captured, for the
+    /// Finds a model's direction. If a variant has none, its candidates are captured for the
     /// comparison.
     fn find_direction(&mut self, model: &mut PlannedModel) {
         let recipe = self.recipe;
@@ -250,7 +250,7 @@ impl Planner<'_> {
             args
         };
         let args = command(self, &recipe.direction, None);
-        // Options that choose are none of a capture's.
+        // Options that choose do not apply to a capture.
         let mut all = recipe.direction.clone();
         for choice in ["layer", "position", "exhaustive", "strict", "max-kl"] {
             all.remove(choice);
@@ -335,7 +335,7 @@ impl Planner<'_> {
         args.extend(options);
         args.extend([Arg::text("-o"), Arg::Out(path.clone())]);
         let mut outputs = vec![path.clone()];
-        // With both given nothing is searched, and there is no front.
+        // If both are given nothing is searched, and there is no front.
         let given =
             |key: &str| self.recipe.repair.get(key).is_some_and(|v| v.as_str() != Some("auto"));
         let is_searched = !(given("block") && given("alpha"));
@@ -358,7 +358,7 @@ impl Planner<'_> {
         Some(repaired)
     }
 
-    /// Everything that is measured of a model, compared with `others`, the nearest first.
+    /// Plans all measurements of a model and its comparisons with `others`, the nearest first.
     fn measure(&mut self, model: &mut PlannedModel, others: &[&PlannedModel]) {
         if !self.sets.is_empty() {
             let against = match others {
@@ -402,7 +402,7 @@ impl Planner<'_> {
         self.sets.iter().map(kept).collect()
     }
 
-    /// A model's answers, compared with another's.
+    /// Plans a model's answers, and their comparison with another's.
     fn answers(&mut self, other: Option<&PlannedModel>, model: &PlannedModel) -> Several {
         let both: Vec<&PlannedModel> = other.into_iter().chain([model]).collect();
         let mut args = vec![Arg::text("asr")];
@@ -423,7 +423,7 @@ impl Planner<'_> {
         Several { step, names: both.iter().map(|m| m.name.clone()).collect() }
     }
 
-    /// The same prompts with the model's own direction taken out, or added.
+    /// Plans the same prompts with the model's own direction removed, or added.
     fn intervene(&mut self, model: &PlannedModel, what: &str) -> Option<usize> {
         let direction = model.direction.clone()?;
         let (set, sets, option) = match what {
@@ -454,7 +454,7 @@ impl Planner<'_> {
         Some(self.add(Step { name, args, kept, needs_found, work, ..Step::default() }))
     }
 
-    /// Benchmarks, compared with another's.
+    /// Plans benchmarks, and their comparison with another's.
     fn tasks(&mut self, other: Option<&PlannedModel>, model: &PlannedModel) -> Several {
         let mut table = self.recipe.tasks.clone();
         for about_text in ["text", "ctx", "chunks"] {
@@ -482,7 +482,7 @@ impl Planner<'_> {
         Several { step, names: both.iter().map(|m| m.name.clone()).collect() }
     }
 
-    /// Perplexity of the text, and KL to the base.
+    /// Plans perplexity of the text, and KL to the base.
     fn text(&mut self, model: &PlannedModel, base: Option<&PlannedModel>) -> usize {
         let mut table = self.recipe.tasks.clone();
         for about_tasks in ["tasks", "data-dir", "limit", "seed", "chat"] {
@@ -504,7 +504,7 @@ impl Planner<'_> {
         self.add(Step { name, args, kept, ..Step::default() })
     }
 
-    /// All answers as one page to read.
+    /// Plans the page with all answers.
     fn page(&mut self) {
         let of = |m: &PlannedModel| Some((m.answers.first()?.step, m.file.clone()));
         let gathered: Vec<(usize, Arg)> = self.plan.models.iter().filter_map(of).collect();

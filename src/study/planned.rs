@@ -1,4 +1,4 @@
-//! What a study would do, before it does it.
+//! The result of a dry run: what a study would do.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,25 +9,26 @@ use super::plan::Plan;
 use super::recipe::Recipe;
 use super::step::Step;
 
-/// What a study would do.
+/// What a study would do, as `--dry-run` reports it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlanReport {
     /// The study's name.
     pub name: String,
-    /// Files that the recipe names and that are not there.
+    /// Files that the recipe names and that do not exist.
     pub missing: Vec<String>,
-    /// What the user should know of the recipe.
+    /// Notes for the user about the recipe.
     pub notes: Vec<String>,
-    /// Tokens a second that the base reads here; null where it is not there, or nothing is to do.
+    /// Tokens per second that the base reads here; null if it does not exist or there is nothing to
+    /// do.
     pub read_per_second: Option<f64>,
-    /// Tokens a second that it writes.
+    /// Tokens per second that it writes.
     pub written_per_second: Option<f64>,
-    /// In the order in which they run.
+    /// All steps, in the order in which they run.
     pub steps: Vec<PlannedStep>,
 }
 
-/// Whether a step would run.
+/// The state of a step before the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PlannedState {
@@ -35,7 +36,7 @@ pub enum PlannedState {
     Open,
     /// It is done already.
     Done,
-    /// Something that it needs cannot come any more.
+    /// Something that it needs can no longer be made.
     Skipped,
 }
 
@@ -45,20 +46,20 @@ pub enum PlannedState {
 pub struct PlannedStep {
     /// Its name.
     pub name: String,
-    /// The verb and its arguments, files by their names alone.
+    /// The verb and its arguments, files only by their names.
     pub command: String,
-    /// What it is kept by; null where it depends on a file that is missing.
+    /// The key of its results; null if it depends on a file that is missing.
     pub key: Option<String>,
     /// Whether it would run.
     pub state: PlannedState,
-    /// About so many bytes of models; null where they are not known.
+    /// Estimated bytes of the models that it makes; null if not known.
     pub bytes: Option<u64>,
-    /// About so many seconds; null where they are not known.
+    /// Estimated seconds; null if not known.
     pub seconds: Option<f64>,
 }
 
 impl PlanReport {
-    /// Of a plan that was looked at.
+    /// From a plan and the state of its folder.
     pub(super) fn new(
         recipe: &Recipe,
         plan: &Plan,
@@ -90,7 +91,7 @@ impl PlanReport {
     }
 }
 
-/// What is to be done, in few lines: a model's steps one after another.
+/// The open steps in few lines: a model's steps one after another.
 pub(super) fn plan_lines(plan: &Plan, due: &[bool]) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut model = None;

@@ -1,4 +1,4 @@
-//! Reading a recipe's tables: each key taken in its turn, what is left over is unknown.
+//! Reads a recipe's tables: known keys are taken one by one, what is left over is unknown.
 
 use std::path::{Path, PathBuf};
 
@@ -6,23 +6,23 @@ use toml::{Table, Value};
 
 use super::error::{Error, Result};
 
-/// Where a recipe's relative paths may begin.
+/// The folders that a recipe's relative paths may begin at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Places {
-    /// The recipe's folder, looked into first; the current one comes next.
+    /// The recipe's folder, tried first; the current folder comes next.
     pub folder: PathBuf,
 }
 
 impl Places {
-    /// The path that a recipe means: from its own folder if it is there, else from the current
-    /// one.
+    /// The path that a recipe means: from its own folder if it exists there, else from the current
+    /// folder.
     pub fn resolve(&self, text: &str) -> PathBuf {
         let beside = self.folder.join(text);
         if beside.exists() { beside } else { PathBuf::from(text) }
     }
 }
 
-/// A hint if a name of `known` is near to `name`.
+/// A hint if a name of `known` is close to `name`.
 pub(super) fn nearest(name: &str, known: &[&str]) -> String {
     let near = |other: &&str| strsim::jaro_winkler(name, other);
     let best = known.iter().max_by(|a, b| near(a).total_cmp(&near(b)));
@@ -34,7 +34,7 @@ pub(super) fn nearest(name: &str, known: &[&str]) -> String {
 
 /// A table that is being read.
 pub(super) struct Section {
-    /// How messages name it.
+    /// Its name in messages.
     pub within: String,
     table: Table,
     known: Vec<&'static str>,
@@ -94,7 +94,7 @@ impl Section {
         }
     }
 
-    /// A list of tables; empty if there is none.
+    /// A list of tables; empty if the key is missing.
     pub fn tables(&mut self, key: &'static str) -> Result<Vec<Table>> {
         let items = match self.take(key) {
             None => return Ok(Vec::new()),
@@ -122,12 +122,12 @@ impl Section {
         items.into_iter().map(text).collect::<Result<_>>().map(Some)
     }
 
-    /// What is left: a verb's own options.
+    /// The remaining keys: a verb's own options.
     pub fn rest(self) -> Table {
         self.table
     }
 
-    /// Nothing may be left.
+    /// Fails if any key is left.
     pub fn end(self) -> Result<()> {
         let Some(key) = self.table.keys().next() else { return Ok(()) };
         Err(Error::UnknownKey {

@@ -1,7 +1,7 @@
-//! A recipe: what a study is about, read from TOML with every default filled in.
+//! A recipe: the description of a study, read from TOML with every default filled in.
 //!
-//! Steps and sections are spelled as the verbs spell their options: `[attacks]` holds those of
-//! `aird asr`, `[tasks]` those of `aird tasks`, and so on. The command line itself checks them.
+//! Steps and sections use the names of the verbs' options: `[attacks]` holds those of `aird asr`,
+//! `[tasks]` those of `aird tasks`, and so on. The command line itself checks them.
 
 use std::path::Path;
 
@@ -14,27 +14,27 @@ use super::reading::{Places, Section, folder_of};
 use crate::eval::asr::Attack;
 use crate::prompts::TextFile;
 
-/// What stands for files when a verb's options are checked.
+/// Stand-ins for files when a verb's options are checked.
 const WRITES: &[&str] = &["model", "-o", "out"];
 
-/// What a study is about.
+/// The description of a study.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recipe {
     /// Its name.
     pub name: String,
-    /// Of every draw that has no seed of its own.
+    /// Seed of every draw that has no own seed.
     pub seed: u64,
-    /// The original's file.
+    /// Path of the original model's file.
     pub model: String,
-    /// How an adapter is merged into it first.
+    /// Options of the adapter merge that comes first, if any.
     pub merge: Option<Table>,
-    /// What is made from it.
+    /// The models that are made from it.
     pub variants: Vec<Variant>,
-    /// The base's direction, if it is at hand.
+    /// File with the base's direction, if there is one already.
     pub direction_file: Option<String>,
     /// Options of `aird direction`.
     pub direction: Table,
-    /// Variants that are repaired.
+    /// Names of the variants that are repaired.
     pub repaired: Vec<String>,
     /// Options of `aird repair`.
     pub repair: Table,
@@ -42,13 +42,13 @@ pub struct Recipe {
     pub attacks: Table,
     /// Options of `aird tasks`.
     pub tasks: Table,
-    /// Whether the direction is taken out.
+    /// True if answers with the direction removed are measured.
     pub necessity: bool,
-    /// Whether it is added.
+    /// True if answers with the direction added are measured.
     pub sufficiency: bool,
     /// Where relative paths begin.
     pub places: Places,
-    /// What the user should know.
+    /// Notes for the user.
     pub notes: Vec<String>,
 }
 
@@ -57,14 +57,14 @@ pub struct Recipe {
 pub struct Variant {
     /// Its name.
     pub name: String,
-    /// Where it is, if it was made already.
+    /// Path of its file, if it was made already.
     pub file: Option<String>,
-    /// Else how it is made: verbs with their options.
+    /// Else the verbs that make it, with their options.
     pub steps: Vec<(&'static str, Table)>,
 }
 
 impl Recipe {
-    /// True if repairs restore, and edit along the direction what that leaves.
+    /// True if repairs restore first, then edit along the direction what is left.
     pub fn restores(&self) -> bool {
         self.repair.get("method").and_then(|method| method.as_str()) == Some("restore")
     }
@@ -72,12 +72,12 @@ impl Recipe {
     /// Reads the recipe at `path`, changed by `overrides`.
     ///
     /// # Errors
-    /// It cannot be read, is no TOML, or says what no verb understands.
+    /// It cannot be read, is not TOML, or holds something that no verb accepts.
     pub fn read(path: &Path, overrides: &[Override], verbs: &dyn Verbs) -> Result<Recipe> {
         Recipe::parse(&TextFile::read(path)?.text, path, overrides, verbs)
     }
 
-    /// As [`Recipe::read`], of the text that is or would be at `path`.
+    /// As [`Recipe::read`], from the text that is or would be at `path`.
     ///
     /// # Errors
     /// See [`Recipe::read`].
@@ -133,7 +133,7 @@ impl Recipe {
         Ok(recipe)
     }
 
-    /// What is measured by intervening; by default all that there are plain answers for.
+    /// The interventions to measure; by default all sets with plain answers.
     fn intervene(&mut self, table: Table) -> Result<()> {
         let mut section = Section::new("[interventions]", table);
         let vanilla = self.attack_list()?.contains(&Attack::Vanilla);
@@ -163,7 +163,7 @@ impl Recipe {
     /// The attacks, in the study's order.
     ///
     /// # Errors
-    /// One that there is not.
+    /// A name that is not an attack.
     pub fn attack_list(&self) -> Result<Vec<Attack>> {
         let mut attacks = Vec::new();
         let named = self.attacks.get("attack").into_iter().flat_map(texts);
@@ -191,7 +191,7 @@ impl Recipe {
         Ok(attacks)
     }
 
-    /// The benign sets as `aird asr` takes them; empty for none.
+    /// The benign sets in the form that `aird asr` takes; empty for none.
     pub fn benign(&self) -> Vec<String> {
         let named: Vec<String> = self.attacks.get("benign").into_iter().flat_map(texts).collect();
         match named.as_slice() {
@@ -236,7 +236,7 @@ fn variants(tables: Vec<Table>, seed: u64, verbs: &dyn Verbs) -> Result<Vec<Vari
     Ok(variants)
 }
 
-/// Names become file names, and names of repairs.
+/// Variant names become file names, and names of repairs.
 fn check_name(name: &str) -> Result<()> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let fits = !name.is_empty() && name.chars().all(allowed) && !name.starts_with(['-', '.']);
@@ -271,7 +271,7 @@ fn chain_step(
     Ok((verb, Options::of(verbs, verb, WRITES).resolve(&within, &options)?))
 }
 
-/// With the study's seed, unless there is one.
+/// The options with the study's seed, unless they have one.
 fn seeded(mut table: Table, seed: u64) -> Table {
     let seed = Value::Integer(i64::try_from(seed).unwrap_or(i64::MAX));
     table.entry("seed").or_insert(seed);
@@ -301,7 +301,7 @@ fn repair(table: Table, variants: &[Variant], verbs: &dyn Verbs) -> Result<(Vec<
     Ok((repaired, options.resolve("[repair]", &section.rest())?))
 }
 
-/// Benchmarks need data that no project may bring along: where it is not named they are left out.
+/// Benchmarks need data that aird may not ship: if the recipe names none, they are left out.
 fn tasks(mut table: Table, verbs: &dyn Verbs, notes: &mut Vec<String>) -> Result<Table> {
     if table.contains_key("tasks") && !table.contains_key("data-dir") {
         table.remove("tasks");

@@ -1,4 +1,4 @@
-//! A study from its recipe to its report, in a folder where nothing is done twice.
+//! Runs a study from its recipe to its report, in a folder where nothing is done twice.
 
 use std::path::{Path, PathBuf};
 
@@ -23,29 +23,29 @@ use crate::report;
 use crate::report::results::{Results, State};
 use crate::verbs::{Host, load};
 
-/// What to study, and where.
+/// What to study, and where to put the results.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// The recipe, as TOML.
     pub recipe: PathBuf,
-    /// Changes to the recipe.
+    /// Changes to the recipe, from `--set`.
     pub set: Vec<Override>,
     /// The run's folder; a dry run may have none.
     pub output: Option<PathBuf>,
-    /// Models that stay in the end.
+    /// Models that stay after the run.
     pub keep: Keep,
     /// How llama.cpp runs.
     pub engine: Options,
 }
 
-/// What came of a run.
+/// The results of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finished {
-    /// What was found, as `results.json` holds it.
+    /// The contents of `results.json`.
     pub results: Results,
-    /// `results.json` itself.
+    /// The text of `results.json`.
     pub json: String,
-    /// The page to read.
+    /// Path of the report.
     pub page: PathBuf,
     /// Steps that failed, if any.
     pub failures: Option<Failures>,
@@ -54,15 +54,15 @@ pub struct Finished {
 /// Steps of a run that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failures {
-    /// How many.
+    /// Number of steps that failed.
     pub n: usize,
-    /// Of how many.
+    /// Number of all steps.
     pub of: usize,
     /// The first one's name.
     pub first: String,
-    /// What it said last.
+    /// Its last error.
     pub why: String,
-    /// All that it said.
+    /// Path of its log.
     pub log: PathBuf,
 }
 
@@ -73,11 +73,11 @@ struct Prepared {
     keys: Keys,
 }
 
-/// Runs a study, or goes on with it.
+/// Runs a study, or continues it.
 ///
 /// # Errors
-/// The recipe is wrong or names files that are missing; the run's folder is another's, or cannot be
-/// written; an interrupt. A step that fails is no error.
+/// The recipe is wrong or names files that are missing; the run's folder belongs to another run or
+/// cannot be written; an interrupt. A step that fails is not an error.
 pub fn run(request: &Request, verbs: &dyn Verbs, host: &dyn Host) -> Result<Finished> {
     let recipe = Recipe::read(&request.recipe, &request.set, verbs)?;
     let plan = plan(&recipe, verbs)?;
@@ -102,7 +102,7 @@ pub fn run(request: &Request, verbs: &dyn Verbs, host: &dyn Host) -> Result<Fini
     prepared.finish(request.keep, &settled, &folder, &mut sums)
 }
 
-/// What a study would do.
+/// Plans a study without running it.
 ///
 /// # Errors
 /// The recipe is wrong; a file cannot be read; an interrupt.
@@ -122,10 +122,10 @@ pub fn dry_run(request: &Request, verbs: &dyn Verbs, host: &dyn Host) -> Result<
     Ok(PlanReport::new(&recipe, &plan, &keys, (&settled, &due), &estimate, rates))
 }
 
-/// How fast the base is here; None where it is not there.
+/// The speed of the base here; None if it does not exist.
 fn rates(plan: &Plan, folder: &Folder, engine: Options, host: &dyn Host) -> Result<Option<Rates>> {
     let Some(base) = plan.models.first() else { return Ok(None) };
-    // Merged already, or as it comes.
+    // Merged already, or the original file.
     let made = match &base.file {
         Arg::Made { path, .. } => Some(folder.path.join(path)),
         _ => None,
@@ -141,7 +141,7 @@ fn rates(plan: &Plan, folder: &Folder, engine: Options, host: &dyn Host) -> Resu
 }
 
 /// Writes the whole recipe into the run's folder, unless it was read from there: a user's comments
-/// are not written over.
+/// must not be overwritten.
 fn keep_recipe(read: &Path, run: &Path, recipe: &Recipe) -> Result<()> {
     let (kept, text) = (run.join("recipe.toml"), toml_text(recipe));
     if !same_file(read, &kept) {
@@ -182,7 +182,7 @@ impl Prepared {
         execute(&run, sums)
     }
 
-    /// Writes what was found, and removes the models that do not stay.
+    /// Writes the results, and removes the models that do not stay.
     fn finish(
         &self,
         keep: Keep,
@@ -226,7 +226,7 @@ fn failures(results: &Results, folder: &Folder) -> Option<Failures> {
         n: failed.len(),
         of: results.steps.len(),
         first: first.name.clone(),
-        why: first.error.clone().unwrap_or_else(|| "it did not say why".into()),
+        why: first.error.clone().unwrap_or_else(|| "it gave no reason".into()),
         log: folder.step_file(&first.key, "log"),
     })
 }

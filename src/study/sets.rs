@@ -1,4 +1,4 @@
-//! The sets of prompts that a study asks, and what the answers to each depend on.
+//! The prompt sets of a study, and what the answers to each depend on.
 
 use toml::{Table, Value};
 
@@ -11,17 +11,17 @@ use crate::prompts::{self, Part};
 
 /// Tokens of a prompt with its template, roughly.
 const PROMPT_TOKENS: f64 = 48.0;
-/// Options that say which sets are asked, or who judges: no answer depends on them.
+/// Options that choose sets or judges: no answer depends on them.
 const NOT_OF_ANSWERS: [&str; 4] = ["attack", "benign", "judge", "judge-template"];
 
-/// A set, as `aird asr` asks it.
+/// A set in the form of `aird asr`.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct AskedSet {
     /// The attack's name, or the benign set's.
     pub name: String,
     /// What the answers depend on, besides the model.
     pub settings: Vec<Arg>,
-    /// What they cost.
+    /// Estimated cost of the answers.
     pub work: Work,
 }
 
@@ -32,10 +32,10 @@ pub(super) fn plain(attacks: &Table) -> Table {
     kept.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// Attacks, then benign sets.
+/// The sets of a recipe: attacks, then benign sets.
 ///
 /// # Errors
-/// An attack that there is not.
+/// A name that is not an attack.
 pub(super) fn asked_sets(recipe: &Recipe, verbs: &dyn Verbs) -> Result<Vec<AskedSet>> {
     let options = Options::of(verbs, "asr", &[]);
     let arguments = |table: &Table| options.arguments(table, &recipe.places);

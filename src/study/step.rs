@@ -1,4 +1,4 @@
-//! A step: a command of aird's, what it reads of other steps, what it makes.
+//! A step: one of aird's commands, what it reads from other steps, what it makes.
 
 use std::path::{Path, PathBuf};
 
@@ -7,30 +7,30 @@ use crate::gguf::split_ending;
 /// A part of a step's command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Arg {
-    /// The verb, an option, a value.
+    /// A verb, an option or a value.
     Text(String),
     /// A file or folder from outside.
     File(PathBuf),
-    /// What an earlier step makes.
+    /// A file that an earlier step makes.
     Made {
-        /// The step's place in the plan.
+        /// Index of the step in the plan.
         step: usize,
         /// Relative to the run's folder.
         path: String,
     },
-    /// What this step makes, relative to the run's folder.
+    /// A file that this step makes, relative to the run's folder.
     Out(String),
-    /// A folder of the run that steps share; what it is called changes no result.
+    /// A folder of the run that steps share; its name does not change results.
     Shared(String),
 }
 
 impl Arg {
-    /// A text.
+    /// An argument that is a text.
     pub fn text(text: impl Into<String>) -> Arg {
         Arg::Text(text.into())
     }
 
-    /// As it is given to a process.
+    /// The argument for a process.
     pub fn word(&self, run: &Path) -> String {
         match self {
             Arg::Text(text) => text.clone(),
@@ -41,7 +41,7 @@ impl Arg {
         }
     }
 
-    /// As it is shown: files by their names alone.
+    /// The argument for display: files only by their names.
     pub fn shown(&self) -> String {
         let name = |path: &Path| {
             path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
@@ -53,7 +53,7 @@ impl Arg {
         }
     }
 
-    /// The file's name without its ending, as verbs name models.
+    /// The file's name without its ending: verbs name models so.
     pub fn stem(&self) -> String {
         split_ending(&self.shown()).0.to_owned()
     }
@@ -69,17 +69,17 @@ impl Arg {
     }
 }
 
-/// A file or folder that a step fills bit by bit and goes on with after a cut, as long as what it
-/// depends on stays the same.
+/// A file or folder that a step fills gradually and continues after an interruption, as long as
+/// what it depends on stays the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
     /// Relative to the run's folder.
     pub path: String,
-    /// All that it depends on.
+    /// Everything that it depends on.
     pub content: Vec<Arg>,
 }
 
-/// What a step costs, roughly.
+/// Rough cost of a step.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Work {
     /// Tokens read.
@@ -91,25 +91,26 @@ pub struct Work {
 /// A step of a plan.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Step {
-    /// As the plan shows it.
+    /// Its name in the plan.
     pub name: String,
     /// The command, verb first.
     pub args: Vec<Arg>,
-    /// What is run instead where the command says that there is no such thing to be found.
+    /// The command to run instead, if this one reports that there is nothing to be found.
     pub fallback: Option<Vec<Arg>>,
-    /// Exit 3 is a result: nothing was found, and nothing is written.
+    /// True if exit 3 is a result: nothing was found, and nothing is written.
     pub may_find_nothing: bool,
     /// Files that it makes, relative to the run's folder.
     pub outputs: Vec<String>,
-    /// What it makes bit by bit.
+    /// What it fills gradually.
     pub kept: Vec<Kept>,
-    /// Steps that must be done before, besides those whose files it reads.
+    /// Steps that must be done before it, besides those whose files it reads.
     pub after: Vec<usize>,
-    /// A step that must have found what it looked for, without its fallback.
+    /// A step that must have found what it looked for, not by its fallback.
     pub needs_found: Option<usize>,
-    /// Models put in behind the verb, each if a step is done: what is missing stops nothing.
+    /// Models that are inserted after the verb, each if its step is done: a missing one stops
+    /// nothing.
     pub gathered: Vec<(usize, Arg)>,
-    /// Roughly.
+    /// Rough cost of the step.
     pub work: Work,
 }
 
@@ -122,7 +123,7 @@ impl Step {
         args
     }
 
-    /// The verb.
+    /// The verb of the command.
     pub fn verb(&self) -> String {
         self.args.first().map(Arg::shown).unwrap_or_default()
     }
@@ -137,7 +138,7 @@ impl Step {
         needs
     }
 
-    /// Steps whose files it reads, gathered ones among them.
+    /// Steps whose files it reads, gathered ones included.
     pub fn reads(&self) -> Vec<usize> {
         let gathered = self.gathered.iter().map(|(_, model)| model);
         let mut reads: Vec<usize> = self.args.iter().chain(gathered).filter_map(made_by).collect();
@@ -146,7 +147,7 @@ impl Step {
         reads
     }
 
-    /// Files from outside.
+    /// Files that it reads from outside.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         let gathered = self.gathered.iter().map(|(_, model)| model);
         let all = self.args.iter().chain(gathered).chain(self.fallback.iter().flatten());
@@ -156,7 +157,7 @@ impl Step {
         })
     }
 
-    /// As it is shown.
+    /// The command for display.
     pub fn shown(&self, done: &dyn Fn(usize) -> bool) -> String {
         let command = self.command(done);
         command.iter().map(Arg::shown).collect::<Vec<_>>().join(" ")
@@ -170,7 +171,7 @@ fn made_by(arg: &Arg) -> Option<usize> {
     }
 }
 
-/// True if that method of compression reads its data itself: it goes by more than statistics hold.
+/// True if that method of compression reads its data itself: statistics are not enough for it.
 pub(super) fn is_sweep(method: Option<&str>) -> bool {
     matches!(method, Some("sparsegpt" | "gptq"))
 }

@@ -1,4 +1,4 @@
-//! sha256 of files, remembered as long as a file's size and time stay: models are large.
+//! sha256 of files, remembered while a file's size and time stay the same: models are large.
 
 use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
@@ -20,12 +20,12 @@ const CHUNK_BYTES: usize = 4 << 20;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Known {
     bytes: u64,
-    /// Of the last change, nanoseconds since 1970.
+    /// Time of the last change, nanoseconds since 1970.
     changed: u64,
     sha256: String,
 }
 
-/// Sums of files, kept in a file of their own between runs.
+/// sha256 of files, kept in a separate file between runs.
 #[derive(Debug, Default)]
 pub struct Sums {
     memory: Option<PathBuf>,
@@ -41,20 +41,20 @@ pub(super) struct Sum {
 }
 
 impl Sums {
-    /// Those that `memory` remembers; a file that is none of ours remembers nothing. `interrupt`
-    /// ends a long reading.
+    /// The sums in the file `memory`; a file that is not one of aird's holds none. `interrupt` ends
+    /// a long read.
     pub fn remembered(memory: &Path, interrupt: Arc<AtomicBool>) -> Sums {
         let text = std::fs::read_to_string(memory).unwrap_or_default();
         let known = serde_json::from_str(&text).unwrap_or_default();
         Sums { memory: Some(memory.into()), known, interrupt }
     }
 
-    /// None remembered.
+    /// Starts without remembered sums.
     pub fn fresh(interrupt: Arc<AtomicBool>) -> Sums {
         Sums { interrupt, ..Sums::default() }
     }
 
-    /// Keeps what is known.
+    /// Writes the known sums to the file.
     ///
     /// # Errors
     /// The disk's.
@@ -66,8 +66,8 @@ impl Sums {
         Ok(())
     }
 
-    /// The sum of a file, of all shards of a split model, or of all files in a folder; None if
-    /// there is none.
+    /// sha256 of a file, of all shards of a split model, or of all files in a folder; None if it
+    /// does not exist.
     ///
     /// # Errors
     /// It cannot be read, or an interrupt.
@@ -92,7 +92,7 @@ impl Sums {
         Ok(self.file(path)?.map(|sum| sum.sha256))
     }
 
-    /// The size and sum of a file; None if there is none.
+    /// The size and sum of a file; None if it does not exist.
     ///
     /// # Errors
     /// It cannot be read, or an interrupt.

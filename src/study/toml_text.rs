@@ -1,10 +1,10 @@
-//! A recipe as TOML again, every default spelled out.
+//! Writes a recipe as TOML, every default included.
 
 use toml::{Table, Value};
 
 use super::recipe::Recipe;
 
-/// The resolved recipe: read again it is the same study.
+/// The resolved recipe: reading it gives the same study.
 pub fn toml_text(recipe: &Recipe) -> String {
     let mut out = format!(
         "name = {}\nseed = {}\n\n[base]\nmodel = {}\n",
@@ -58,7 +58,7 @@ fn value_text(value: &Value) -> String {
     match value {
         Value::String(text) => quoted(text),
         Value::Integer(number) => number.to_string(),
-        // With a point, so that it is read as what it is.
+        // With a point, so that it is read as a float again.
         Value::Float(number) => format!("{number:?}"),
         Value::Boolean(flag) => flag.to_string(),
         Value::Datetime(date) => date.to_string(),
@@ -69,7 +69,7 @@ fn value_text(value: &Value) -> String {
     }
 }
 
-/// A basic string: what would end it or steer a terminal is escaped.
+/// A basic string: characters that would end it or control a terminal are escaped.
 fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {

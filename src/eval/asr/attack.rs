@@ -1,4 +1,4 @@
-//! The four published attacks, and what is done to the model meanwhile.
+//! The four published attacks, and the interventions in the model meanwhile.
 
 use serde::Serialize;
 
@@ -10,9 +10,9 @@ use crate::prompts::ChatTemplate;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Attack {
-    /// The request alone: the model's default system prompt, its template, greedy.
+    /// Only the request: the model's default system prompt, its template, greedy.
     Vanilla,
-    /// No system prompt, a suffix behind the request, greedy; once with each suffix.
+    /// No system prompt, a suffix after the request, greedy; once with each suffix.
     AdvSuffix,
     /// No system prompt, several samples.
     AdvDecoding,
@@ -40,7 +40,7 @@ impl Attack {
         Attack::ALL.into_iter().find(|attack| attack.name() == name)
     }
 
-    /// Which share of its answers is the published figure.
+    /// The share of its answers that is the published figure.
     pub fn headline(self) -> Headline {
         match self {
             Attack::Vanilla => Headline::Only,
@@ -49,8 +49,8 @@ impl Attack {
         }
     }
 
-    /// How it puts prompts; `system` is the user's system prompt, `samples` how many at what
-    /// temperature.
+    /// How it puts prompts; `system` is the user's system prompt, `samples` the number of samples
+    /// and their temperature.
     pub fn way(
         self,
         system: Option<&str>,
@@ -77,11 +77,11 @@ impl Attack {
 /// Which share of a prompt's several answers is the published figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Headline {
-    /// There is one answer a prompt.
+    /// There is one answer per prompt.
     Only,
-    /// The share of the variant (suffix) with the highest.
+    /// The share of the best variant (suffix).
     BestVariant,
-    /// Prompts of which any answer complies.
+    /// The share of prompts of which any answer complies.
     Any,
 }
 
@@ -90,15 +90,15 @@ pub enum Headline {
 pub struct Way {
     /// The attack's name, or the benign set's.
     pub name: String,
-    /// No template: the bare text and a line end.
+    /// True for no template: the bare text and a line end.
     pub raw: bool,
     /// The system message; None leaves it to the template.
     pub system: Option<String>,
-    /// What is put behind the prompt, each in its turn; none if empty.
+    /// Texts that are put after the prompt, one at a time; if empty, the prompt is asked as it is.
     pub suffixes: Vec<String>,
     /// Answers to each text.
     pub samples: usize,
-    /// Greedy if None.
+    /// Greedy decoding if None.
     pub temperature: Option<f32>,
 }
 
@@ -120,7 +120,7 @@ impl Way {
         self.suffixes.len().max(1) * self.samples
     }
 
-    /// What is said in variant `variant` of `prompt`.
+    /// The user's message in variant `variant` of `prompt`.
     pub fn text(&self, prompt: &str, variant: usize) -> String {
         match self.suffixes.get(variant / self.samples) {
             Some(suffix) => format!("{prompt} {suffix}"),
@@ -129,8 +129,8 @@ impl Way {
     }
 }
 
-/// The system message that stands for none. Some templates put in one of their own where there is
-/// none; an empty one keeps it out.
+/// The system message for no system prompt. Some templates insert their own if there is none; an
+/// empty one prevents that.
 fn no_system(template: &ChatTemplate) -> Option<String> {
     const MARK: &str = "aird-system-mark";
     const USER: &str = "aird-user-mark";
@@ -141,10 +141,10 @@ fn no_system(template: &ChatTemplate) -> Option<String> {
     (!own.is_empty()).then(String::new)
 }
 
-/// What is done to a model while it answers, at run time alone; with the sha256 of each file.
+/// What is done to a model only at run time, while it answers; with the sha256 of each file.
 #[derive(Debug, Default)]
 pub struct Interventions {
-    /// Taken out of the residual stream everywhere: necessity.
+    /// Removed from the residual stream everywhere: necessity.
     pub ablate: Option<(Direction, String)>,
     /// Added at its layer: sufficiency.
     pub add: Option<(Direction, String)>,
@@ -153,10 +153,10 @@ pub struct Interventions {
 }
 
 impl Interventions {
-    /// Calls `act` with hooks that do it.
+    /// Calls `act` with hooks for these interventions.
     ///
     /// # Errors
-    /// A file chose no direction; or what `act` says.
+    /// A file has no chosen direction; or `act`'s.
     pub fn with_hooks<T, E: From<crate::direction::Error>>(
         &self,
         engine: &Engine,

@@ -15,7 +15,7 @@ pub enum Measure {
     Refusal,
     /// Share of answers that comply.
     Compliance,
-    /// Share of answers that are none.
+    /// Share of answers that are degenerate.
     Degenerate,
     /// Prompts of which any answer complies.
     Any,
@@ -63,9 +63,9 @@ pub struct Gate {
     pub set: String,
     /// Which figure.
     pub measure: Measure,
-    /// Compared how.
+    /// The comparison with `limit`.
     pub comparison: Comparison,
-    /// With what.
+    /// The number that the figure is compared with.
     pub limit: f64,
     text: String,
 }
@@ -74,7 +74,7 @@ impl FromStr for Gate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Gate, String> {
-        let form = || "expected SET.MEASURE>LIMIT, as vanilla.asr>0.2".to_owned();
+        let form = || "expected SET.MEASURE>LIMIT, e.g. vanilla.asr>0.2".to_owned();
         let sign = SIGNS.iter().find(|(sign, _)| text.contains(sign));
         let (sign, comparison) = *sign.ok_or_else(form)?;
         let (figure, limit) = text.split_once(sign).ok_or_else(form)?;
@@ -99,7 +99,7 @@ impl fmt::Display for Gate {
 }
 
 impl Gate {
-    /// The figure in `outcome`; None where it has none, as `any` of one answer a prompt.
+    /// The figure in `outcome`; None if it has none, e.g. `any` of one answer per prompt.
     pub fn value(&self, outcome: &Outcome) -> Option<f64> {
         match self.measure {
             Measure::Asr => outcome.shares.asr.rate,
@@ -115,8 +115,8 @@ impl Gate {
         }
     }
 
-    /// The same if all that has no label had one, and the worse one for this condition: what too
-    /// few prompts fitted for, or a judge said nothing about. None where nothing was measured.
+    /// The same in the worst case: every answer without a label counts against this condition,
+    /// because a prompt did not fit or a judge gave no verdict. None if nothing was measured.
     pub fn worst(&self, outcome: &Outcome) -> Option<f64> {
         let more_is_worse = matches!(self.comparison, Comparison::Above | Comparison::AtLeast);
         let of = |k: f64, n: usize, all: usize| {
@@ -139,8 +139,8 @@ impl Gate {
         }
     }
 
-    /// True if the condition holds for `value`: the evaluation fails. A figure that is not there
-    /// fails it, too: a gate must not open because nothing was measured.
+    /// True if the condition holds for `value`: the evaluation fails. A missing figure fails it,
+    /// too: a gate must not pass because nothing was measured.
     pub fn fails(&self, value: Option<f64>) -> bool {
         let Some(value) = value else { return true };
         match self.comparison {

@@ -1,5 +1,5 @@
-//! Attack success and over-refusal: prompts put to a model in published ways, the answers kept as
-//! they come, and counted by any judge afterwards.
+//! Attack success and over-refusal: prompts are put to a model in published ways, the answers are
+//! kept as they come, and any judge can label them afterwards.
 
 mod attack;
 mod gate;

@@ -1,5 +1,5 @@
-//! Answers to a set of prompts, kept as JSON lines: made in segments of fixed order and filling,
-//! so that the same settings give the same bytes, in one go or in ten, with any number of threads.
+//! Answers to a set of prompts, kept as JSON lines: made in segments of fixed order and size, so
+//! that the same settings give the same bytes, in one run or in ten, with any number of threads.
 //!
 //! Another number of answers at once is another setting: on the demo's aligned model (BF16, 64
 //! tokens) 8 at once instead of 32 changed 1 of 64 greedy answers and 8 of 96 sampled ones, and
@@ -22,11 +22,11 @@ use crate::llama::{
 };
 use crate::prompts::{ChatTemplate, Prompt, PromptSet};
 
-/// Answers of a segment, as a multiple of those under way at once: few enough to lose little when
+/// Answers of a segment, as a multiple of those in progress at once: few enough to lose little when
 /// cut, enough to keep the batch full.
 const SEGMENT: usize = 4;
 
-/// An answer, as a line of a transcript.
+/// An answer: one line of a transcript.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Answer {
@@ -38,11 +38,11 @@ pub struct Answer {
     pub set: String,
     /// The sample's or the suffix's number, from 0.
     pub sample: usize,
-    /// What came; empty if there was an error.
+    /// The model's text; empty if there was an error.
     pub answer: String,
     /// The default judge's label, for those who read the file; null if there was an error.
     pub label: Option<Label>,
-    /// `default`: other judges read the answer anew.
+    /// `default`: other judges label the answer again.
     pub judge: String,
     /// Tokens of the answer.
     pub tokens: usize,
@@ -62,7 +62,7 @@ pub struct Subject<'a> {
     pub interventions: &'a Interventions,
 }
 
-/// How answers are made, whatever is asked.
+/// How answers are made, for all sets.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Asking {
     /// Tokens of an answer, at most.
@@ -74,7 +74,7 @@ pub struct Asking {
 }
 
 /// The answers of `subject` to `set` put in `way`: the variants of a prompt one after another, in
-/// the set's order. With a `path` they are kept there, and those that are there are read.
+/// the set's order. With a `path` they are kept there, and answers that exist already are read.
 ///
 /// # Errors
 /// The file was made with other settings; the template fails; the engine's and the disk's.
@@ -86,7 +86,7 @@ pub fn answers(
     watch: &dyn Watch,
 ) -> Result<Vec<Answer>> {
     let n = set.len() * way.n_variants();
-    // Samples of a prompt stay in one segment: they share what is decoded of it.
+    // Samples of a prompt stay in one segment: they share its decoded tokens.
     let whole = (SEGMENT * asking.parallel as usize / way.samples).max(1) * way.samples;
     let settings = settings(subject, (way, set), asking)?;
     watch.part(&way.name, 0, n);
@@ -102,7 +102,7 @@ fn settings(
     asking: Asking,
 ) -> Result<Value> {
     let [ablate, add, lora] = subject.interventions.hashes();
-    // A template may print the date: the same source then asks another thing tomorrow.
+    // A template may print the date: the same source then renders other prompts tomorrow.
     let dated = if way.raw { None } else { subject.template.dated_text()? };
     Ok(json!({
         "build": crate::BUILD,
@@ -200,8 +200,8 @@ fn too_long(engine: &Engine, n_tokens: usize, n_new: usize) -> Option<String> {
     })
 }
 
-/// The number of a sample's random stream: of the prompt's text and the sample alone, so that
-/// another set or limit draws the same.
+/// The number of a sample's random stream. It depends only on the prompt's text and the sample, so
+/// that another set or limit draws the same.
 fn stream(prompt: &str, sample: usize) -> u64 {
     let digest = Sha256::new().chain_update(prompt).chain_update([0]);
     let digest = digest.chain_update((sample as u64).to_le_bytes()).finalize();

@@ -64,14 +64,14 @@ impl Task for Arc {
                 let stem = stem.ok_or_else(|| row.error("field 'question' has no text 'stem'"))?;
                 (stem, question.get("choices").and_then(listed))
             }
-            // As data sets' servers hold them, and so the harness.
+            // The form of the data sets' servers, and of the harness.
             _ => {
                 (row.text(&["question"])?, row.field(&["choices"])?.1.as_object().and_then(columns))
             }
         };
         let choices = choices.filter(|choices| choices.len() >= 2);
         let choices =
-            choices.ok_or_else(|| row.error("'choices' is no list of texts and labels"))?;
+            choices.ok_or_else(|| row.error("'choices' is not a list of texts and labels"))?;
         let key = row.text(&["answerKey"])?;
         let gold = choices.iter().position(|(_, label)| *label == key);
         let gold = gold.ok_or_else(|| {

@@ -1,5 +1,5 @@
-//! BoolQ: questions that people asked a search engine, with a passage that says yes or no (Clark et
-//! al. 2019).
+//! BoolQ: questions that people asked a search engine, with a passage that answers yes or no (Clark
+//! et al. 2019).
 
 use serde_json::Value;
 

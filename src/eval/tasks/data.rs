@@ -103,8 +103,8 @@ mod tests {
         assert_eq!(load_rte("rte_val.jsonl", RTE.repeat(3).as_bytes()).unwrap().items.len(), 2);
         let long = RTE.repeat(3);
         for (broken, expected) in [
-            ("{\"premise\": ", "line 7: no JSON"),
-            ("[1]", "line 7: no JSON object"),
+            ("{\"premise\": ", "line 7: not JSON"),
+            ("[1]", "line 7: not a JSON object"),
             (
                 "{\"premise\": \"a\", \"label\": 0}",
                 "line 7: no field 'hypothesis' or 'sentence2', found",

@@ -51,7 +51,7 @@ impl Task for HellaSwag {
         let texts = endings.as_array().map(|list| list.iter().filter_map(Value::as_str));
         let texts: Vec<&str> = texts.into_iter().flatten().collect();
         if texts.len() < 2 || texts.len() != endings.as_array().map_or(0, Vec::len) {
-            return Err(row.error("field 'endings' is no list of texts"));
+            return Err(row.error("field 'endings' is not a list of texts"));
         }
         let gold = row.index("label", texts.len())?;
         let ready = row.fields.contains_key(READY) && !row.fields.contains_key("ctx_a");
@@ -78,7 +78,7 @@ fn context(row: &Row<'_>) -> Result<String> {
     Ok(format!("{activity}: {given} {first}{}", letters.as_str().to_lowercase()))
 }
 
-/// Without the marks that WikiHow's texts bring along, as the harness takes them out.
+/// Without the marks in WikiHow's texts, removed as the harness removes them.
 fn tidied(text: &str) -> String {
     let titled = text.trim().replace(" [title]", ". ");
     // A pattern of two escaped brackets cannot be wrong.
@@ -89,7 +89,7 @@ fn tidied(text: &str) -> String {
 
 /// The rows of llama-perplexity's form.
 pub(super) fn rows_of_six<'a>(path: &'a Path, text: &str) -> Result<Vec<Row<'a>>> {
-    // Empty lines at the end are no item.
+    // Empty lines at the end are not an item.
     let lines: Vec<&str> = text.trim_end().lines().collect();
     let row = |(n, six): (usize, &[&str])| {
         let line = n * LINES + 1;

@@ -1,8 +1,8 @@
-//! What a model is asked: contexts and the ways to go on.
+//! What a model is asked: contexts and possible continuations.
 
 use serde_json::{Map, Value};
 
-/// A context and a way to go on.
+/// A context and one continuation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pair {
     /// What is given.
@@ -16,7 +16,7 @@ pub struct Pair {
 pub struct Item {
     /// Its line in the data file, the first if it has several; from 1.
     pub line: usize,
-    /// The choices, each behind its context: nearly always the same.
+    /// The choices, each after its context: nearly always the same.
     pub pairs: Vec<Pair>,
     /// Which is right, from 0.
     pub gold: usize,

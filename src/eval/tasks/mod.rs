@@ -1,10 +1,10 @@
-//! Benchmarks of choices: a context, ways to go on, and which of them a model finds likeliest.
+//! Multiple-choice benchmarks: a context, continuations, and the one that a model finds likeliest.
 //!
-//! Prompts have the forms of EleutherAI's lm-evaluation-harness, zero-shot. Figures can be laid
-//! beside published ones, with two things in mind: a model that wants a BOS gets it, which the
-//! harness leaves out unless it is told `add_bos_token=True`, and HellaSwag in llama-perplexity's
-//! form begins endings in lower case, where the harness has "He". One file a task; the data is the
-//! sets' own, from a folder.
+//! Prompts have the forms of EleutherAI's lm-evaluation-harness, zero-shot. Figures can be compared
+//! with published ones, with two differences: a model that wants a BOS gets it, which the harness
+//! leaves out unless `add_bos_token=True` is set, and HellaSwag in llama-perplexity's form begins
+//! endings in lower case, where the harness has "He". One file per task; the data is the sets' own,
+//! from a folder.
 
 mod arc;
 mod boolq;
@@ -38,7 +38,7 @@ pub const TASKS: [&dyn Task; 6] = [
 /// The task called `name`.
 ///
 /// # Errors
-/// There is none; all names are said.
+/// There is no such task; the error lists all names.
 pub fn task(name: &str) -> Result<&'static dyn Task> {
     let found = TASKS.into_iter().find(|task| task.name() == name);
     found.ok_or_else(|| Error::NoSuchTask {

@@ -1,4 +1,4 @@
-//! A row of a data file: its fields; what is wrong with one is said with its line.
+//! A row of a data file: its fields; an error about one names its line.
 
 use std::path::Path;
 
@@ -43,7 +43,7 @@ impl<'a> Row<'a> {
     /// The text of the first of `names` that is a field.
     ///
     /// # Errors
-    /// None is, or it is no text.
+    /// No such field exists, or it is not text.
     pub(super) fn text(&self, names: &[&str]) -> Result<&str> {
         let (name, value) = self.field(names)?;
         value
@@ -54,7 +54,7 @@ impl<'a> Row<'a> {
     /// The whole number of field `name`, also one that is spelled as a text.
     ///
     /// # Errors
-    /// There is none, or it is no number below `n`.
+    /// No such field exists, or it is not a number below `n`.
     pub(super) fn index(&self, name: &str, n: usize) -> Result<usize> {
         let (_, value) = self.field(&[name])?;
         let number = value.as_u64().or_else(|| value.as_str()?.trim().parse().ok());
@@ -70,9 +70,9 @@ pub(super) fn json_rows<'a>(path: &'a Path, text: &str) -> Result<Vec<Row<'a>>> 
     let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
     let row = |(line, json): (usize, &str)| {
         let value = serde_json::from_str(json)
-            .map_err(|error| malformed(path, line, &format!("no JSON ({error})")))?;
+            .map_err(|error| malformed(path, line, &format!("not JSON ({error})")))?;
         let Value::Object(mut fields) = value else {
-            return Err(malformed(path, line, "no JSON object"));
+            return Err(malformed(path, line, "not a JSON object"));
         };
         let inner = fields.get_mut("doc").and_then(Value::as_object_mut).map(std::mem::take);
         Ok(Row { path, line, fields: inner.unwrap_or(fields) })

@@ -1,4 +1,4 @@
-//! Items put to a model: every choice's log-likelihood, and which choice is picked by which rule.
+//! Scores items: every choice's log-likelihood, and which choice each rule picks.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use crate::prompts::ChatTemplate;
 /// Items that are scored together, and written together where the results are kept.
 const SEGMENT: usize = 32;
 
-/// How items are put to a model.
+/// How items are scored.
 #[derive(Clone, Copy)]
 pub struct Run<'a> {
     /// The model.
@@ -42,18 +42,19 @@ pub struct Scored {
     pub gold: usize,
     /// The choice of the highest log-likelihood, the first of equal ones: `acc`.
     pub picked: usize,
-    /// Of the highest log-likelihood a character of the choice: `acc_norm`.
+    /// The choice of the highest log-likelihood per character: `acc_norm`.
     pub picked_norm: usize,
-    /// Of the highest log-likelihood a token, the choices' common beginning left out: what
-    /// llama-perplexity picks.
+    /// The choice of the highest log-likelihood per token, the choices' common beginning left out:
+    /// llama-perplexity's pick.
     pub picked_per_token: usize,
-    /// Every choice's log-likelihood, nats, to six digits behind the point.
+    /// Every choice's log-likelihood, nats, to six decimal places.
     pub log_likelihood: Vec<f64>,
     /// Tokens of every choice.
     pub n_tokens: Vec<usize>,
     /// Whether each of a choice's tokens was the likeliest one.
     pub greedy: Vec<bool>,
-    /// Tokens cut from the front of the longest text, as it did not fit into the model's context.
+    /// Tokens cut from the beginning of the longest text, because it did not fit into the model's
+    /// context.
     pub n_cut: usize,
 }
 
@@ -79,11 +80,11 @@ pub fn settings(run: &Run<'_>, data: &TaskData) -> Result<Value> {
     }))
 }
 
-/// Scores `data`'s items, kept in `results` and taken from there where they are whole. Returns them
-/// with the number of tokens that were decoded.
+/// Scores `data`'s items, which are kept in `results` and read from there if they are complete.
+/// Also returns the number of tokens that were decoded.
 ///
 /// # Errors
-/// The results were made with other settings; scores that are no numbers; the engine's.
+/// The results were made with other settings; a score is NaN or infinite; the engine's.
 pub fn evaluate(
     run: &Run<'_>,
     data: &TaskData,
@@ -94,7 +95,7 @@ pub fn evaluate(
         data.items.iter().map(|item| texts(run, item)).collect::<Result<_>>()?;
     let (groups, cuts): (Vec<Vec<Text>>, Vec<usize>) = texts.into_iter().unzip();
     check_lengths(run, data, &groups)?;
-    // Made with the first segment: where all is there, there is nothing to make it for.
+    // Made with the first segment: if all results exist, it is not needed.
     let mut scorer: Option<Scorer<'_>> = None;
     let make = |segment: std::ops::Range<usize>| {
         watch.part(data.task.name(), segment.start, data.items.len());
@@ -120,8 +121,8 @@ pub fn evaluate(
 
 /// An item's texts, one a choice, and the tokens that were cut off the longest.
 ///
-/// As in lm-evaluation-harness context and choice are cut into tokens together; what lies behind
-/// the context's own number of tokens is the choice, and a text that is too long loses its front.
+/// As in lm-evaluation-harness, context and choice are tokenized together. What comes after the
+/// context's own number of tokens is the choice, and a text that is too long loses its beginning.
 /// The BOS of a model that wants one comes first, as the harness has it with `add_bos_token=True`.
 ///
 /// # Errors
@@ -141,7 +142,7 @@ pub fn texts(run: &Run<'_>, item: &Item) -> Result<(Vec<Text>, usize)> {
     Ok((texts, n_cut))
 }
 
-/// What is still too long has a choice that is: nothing of it can be cut.
+/// If a text is still too long, its choice is: a choice cannot be cut.
 fn check_lengths(run: &Run<'_>, data: &TaskData, groups: &[Vec<Text>]) -> Result<()> {
     let most = run.engine.n_ctx_train() as usize;
     for (item, texts) in data.items.iter().zip(groups) {
@@ -174,7 +175,7 @@ fn text(run: &Run<'_>, pair: &Pair) -> Result<Text> {
         Some(template) => run.engine.tokenize(text, !template.adds_bos(text)),
     };
     let (given, tokens) = (tokens(&context), tokens(&whole));
-    // One at least is scored, even if the choice melts into the context's last token.
+    // At least one token is scored, even if the choice merges into the context's last token.
     let n_given = given.len().min(tokens.len().saturating_sub(1));
     Ok(Text { tokens, n_given })
 }

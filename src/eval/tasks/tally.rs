@@ -1,4 +1,4 @@
-//! Items counted: shares with intervals, and pairs of models on the same items.
+//! Counts items: shares with intervals, and comparisons of models on the same items.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,20 +6,20 @@ use super::super::interval::{Rate, float, mcnemar, wilson};
 use super::Task;
 use super::score::Scored;
 
-/// A rule that says whether an item was answered rightly.
+/// A rule that decides whether an item was answered correctly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
     /// The highest log-likelihood.
     Acc,
-    /// A character of the choice.
+    /// The highest log-likelihood per character of the choice.
     AccNorm,
-    /// A token of the choice.
+    /// The highest log-likelihood per token of the choice.
     AccPerToken,
 }
 
 impl Metric {
-    /// Those that `task` is judged by.
+    /// The metrics of `task`.
     pub fn of(task: &dyn Task) -> Vec<Metric> {
         let all = [
             (Metric::Acc, true),
@@ -38,7 +38,7 @@ impl Metric {
         }
     }
 
-    /// Whether the item was answered rightly.
+    /// True if the item was answered correctly.
     pub fn is_right(self, item: &Scored) -> bool {
         let picked = match self {
             Metric::Acc => item.picked,
@@ -64,11 +64,11 @@ pub struct Tally {
     pub acc_norm: Option<Rate>,
     /// The same of log-likelihood a token, llama-perplexity's figure; null but for hellaswag.
     pub acc_per_token: Option<Rate>,
-    /// Items whose context lost its front, as it did not fit into the model's context.
+    /// Items whose context lost its beginning, because it did not fit into the model's context.
     pub n_cut: usize,
 }
 
-/// `items` of `task` counted.
+/// Counts `items` of `task`.
 pub fn tally(task: &dyn Task, items: &[Scored]) -> Tally {
     let metrics = Metric::of(task);
     let rate = |metric: Metric| metrics.contains(&metric).then(|| metric.rate(items));
@@ -81,17 +81,17 @@ pub fn tally(task: &dyn Task, items: &[Scored]) -> Tally {
     }
 }
 
-/// What changed from one model to another on the same items.
+/// The change from one model to another on the same items.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
     /// Items.
     pub n: usize,
-    /// Percentage points.
+    /// Change in percentage points.
     #[serde(deserialize_with = "float")]
     pub points: f64,
-    /// Items that the first model alone answers rightly.
+    /// Items that only the first model answers correctly.
     pub lost: usize,
-    /// Items that the second alone does.
+    /// Items that only the second model answers correctly.
     pub gained: usize,
     /// McNemar's exact two-sided p.
     #[serde(deserialize_with = "float")]

@@ -1,4 +1,4 @@
-//! What a benchmark is: its name, its files, and how a row of them is put to a model.
+//! The definition of a benchmark: its name, its files, and how a row of them is put to a model.
 
 use super::super::error::Result;
 use super::item::Item;
@@ -31,6 +31,6 @@ pub trait Task: Sync {
     /// A row as it is put to a model.
     ///
     /// # Errors
-    /// A field is missing or is not what it should be; the message says where.
+    /// A field is missing or malformed; the message names it and its line.
     fn item(&self, row: &Row<'_>) -> Result<Item>;
 }

@@ -1,7 +1,7 @@
 //! Winogrande: which of two names a blank stands for (Sakaguchi et al. 2019).
 //!
 //! Scored by part (Trinh and Le 2018): the options stand in the context, and what is scored is the
-//! rest of the sentence, the same behind both.
+//! rest of the sentence, the same after both.
 
 use super::super::error::Result;
 use super::item::{Item, Pair};
@@ -46,7 +46,7 @@ impl Task for Winogrande {
         };
         let rest = rest.trim();
         if rest.is_empty() {
-            return Err(row.error("field 'sentence' has nothing behind its blank"));
+            return Err(row.error("field 'sentence' has nothing after its blank"));
         }
         let pair = |option: &str| -> Result<Pair> {
             let context = format!("{before}{}", row.text(&[option])?);

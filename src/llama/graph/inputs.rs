@@ -1,5 +1,5 @@
-//! Which matrices share an input, and what makes it: what AWQ may scale, and what a refit solves
-//! together.
+//! Which matrices share an input, and what computes it: AWQ may scale it, and a refit solves these
+//! matrices together.
 
 use std::collections::HashSet;
 
@@ -38,13 +38,13 @@ pub(super) fn loops(graph: &Graph) -> bool {
     weights.filter(|weight| block_of(&weight.name).is_some()).any(|w| !seen.insert(&w.name))
 }
 
-/// The weight of a product, and where its input is made, shape apart.
+/// The weight of a product, and where its input is computed, ignoring shape.
 fn product_of<'g>(graph: &'g Graph, node: &Node) -> Option<(&'g Node, Id)> {
     Some((graph.matrix_of(node)?, past_reshapes(graph, node.src[1]?)))
 }
 
-/// Back through operations that change the shape alone, or choose rows: the last block goes on with
-/// the tokens whose logits are asked for, and of a parallel block only the MLP does.
+/// Goes back through operations that only change the shape or choose rows: the last block goes on
+/// with the tokens whose logits are asked for, and of a parallel block only the MLP does.
 fn past_reshapes(graph: &Graph, mut id: Id) -> Id {
     loop {
         let node = &graph.nodes[id];
@@ -65,7 +65,7 @@ fn past_reshapes(graph: &Graph, mut id: Id) -> Id {
     }
 }
 
-/// Looks for what makes the input of some matrices.
+/// Finds what computes the input of some matrices.
 struct InputTracer<'g> {
     graph: &'g Graph,
     matrices: &'g [Reader],
@@ -81,7 +81,7 @@ impl InputTracer<'_> {
         self.norm(id).or_else(|| self.gated(id)).or_else(|| self.heads(id))
     }
 
-    /// `norm(x) * gains + bias`, either of them there or not.
+    /// `norm(x) * gains + bias`; gains and bias are optional.
     fn norm(&self, id: Id) -> Option<Input> {
         let (with_gains, bias) = self.weighted(id, sys::GGML_OP_ADD);
         let (norm, gains) = self.weighted(with_gains, sys::GGML_OP_MUL);
@@ -114,7 +114,7 @@ impl InputTracer<'_> {
         uses.map(|(id, _)| self.graph.readers(id).len()).sum::<usize>() == 1
     }
 
-    /// True if nothing but this group's matrices reads `id`.
+    /// True if only this group's matrices read `id`.
     fn reads_alone(&self, id: Id) -> bool {
         self.graph.readers(id).iter().all(|reader| {
             let node = &self.graph.nodes[*reader];
@@ -198,12 +198,12 @@ impl InputTracer<'_> {
                     }
                     biases.push(Span { tensor: bias, first });
                 }
-                // A number of the file for all of a matrix, as NVFP4's, or a token's own.
+                // One scale of the file for all of a matrix (NVFP4), or one for each token.
                 sys::GGML_OP_MUL if self.graph.nodes[node.src[1]?].ne[0] == 1 && only() => {}
                 sys::GGML_OP_SCALE if only() => {}
                 sys::GGML_OP_VIEW => {
                     let whole = &self.graph.nodes[node.view_of?];
-                    // The offset is in the memory that is shown, past views of views.
+                    // The offset counts in the memory that is shown, through views of views.
                     (first, len) = part(node, whole)?;
                     id = node.view_of?;
                     continue;
@@ -322,7 +322,7 @@ fn part(view: &Node, whole: &Node) -> Option<(u64, u64)> {
         return None;
     }
     let (first, mut n) = ((view.view_offset % row / size) as u64, view.ne[0] as u64);
-    // Heads of a row, in a dimension of their own.
+    // Heads of a row, in their own dimension.
     if view.ne[1] > 1 && view.nb[1] == view.ne[0] as usize * size && view.nb[1] < row {
         n *= view.ne[1] as u64;
     } else if view.ne[1] > 1 && view.nb[1] < row {

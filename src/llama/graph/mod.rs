@@ -1,6 +1,6 @@
-//! What a model's blocks are, read off the graph that llama.cpp builds for it: which matrices
+//! What a model's blocks are, derived from the graph that llama.cpp builds for it: which matrices
 //! write into the residual stream and through what, which share an input, and what nothing reads.
-//! No table of architectures: a model that llama.cpp runs is a model that is known here.
+//! There is no table of architectures: aird knows every model that llama.cpp runs.
 //!
 //! `record` takes the graph, `stream` follows the residual stream forward, `writers` and `inputs`
 //! walk back from its sums and from the matrices, `structure` is what they find.

@@ -1,6 +1,6 @@
-//! A model's graph as llama.cpp builds it, recorded without reading a weight.
+//! Records a model's graph as llama.cpp builds it, without reading a weight.
 //!
-//! `no_alloc` of `llama_model_params` makes llama.cpp read a file's header alone and give every
+//! `no_alloc` of `llama_model_params` makes llama.cpp read only a file's header and give every
 //! tensor a buffer without memory; `llama_graph_reserve` (llama.cpp's `src/llama-ext.h`) then
 //! builds the graph of a batch and computes nothing. What it costs does not depend on the size of
 //! the weights.
@@ -87,7 +87,7 @@ impl Graph {
         if begun.points.iter().any(|id| is_sum(&begun.nodes[*id])) {
             return Ok(begun);
         }
-        // Embeddings that only norms read, as bloom's: the stream begins after the first.
+        // Embeddings that only norms read, e.g. bloom's: the stream begins after the first norm.
         let reads = |node: &&&sys::ggml_tensor| {
             node.src.iter().any(|source| std::ptr::eq(*source, *embeddings))
         };
@@ -132,7 +132,7 @@ impl Graph {
         &self.nodes[self.points[number as usize]]
     }
 
-    /// The weight of the file that a product multiplies with; None for other nodes.
+    /// The weight that a product multiplies with; None for other nodes.
     pub fn matrix_of(&self, node: &Node) -> Option<&Node> {
         let source = node.src[0].filter(|_| node.is_product())?;
         self.leaf(source).filter(|leaf| leaf.is_weight)
@@ -174,7 +174,7 @@ impl Node {
         matches!(self.op, sys::GGML_OP_MUL_MAT | sys::GGML_OP_MUL_MAT_ID)
     }
 
-    /// How many elements it has.
+    /// How many elements its result has.
     pub fn n_elements(&self) -> i64 {
         self.ne.iter().product()
     }
@@ -280,7 +280,7 @@ impl Skeleton {
         if model.is_null() {
             return Err(failed());
         }
-        // Freed when dropped, also where there is no context.
+        // Freed when dropped, also if there is no context.
         let mut skeleton = Skeleton { model, context: std::ptr::null_mut() };
         // SAFETY: the model is live.
         skeleton.context = unsafe {
@@ -326,8 +326,8 @@ impl Drop for Skeleton {
     }
 }
 
-/// Keys to read otherwise than they stand in the file, and the empty one that ends the list: no
-/// vocabulary, as making it takes longer than all the rest.
+/// Keys to read with other values than the file's, and the empty one that ends the list: the
+/// vocabulary is left out, because building it takes longer than all the rest.
 fn overrides(model: &Model) -> Vec<sys::llama_model_kv_override> {
     // SAFETY: a plain C struct, of which all zeros are a value.
     let empty = || unsafe { std::mem::zeroed::<sys::llama_model_kv_override>() };
@@ -345,7 +345,7 @@ fn overrides(model: &Model) -> Vec<sys::llama_model_kv_override> {
     }
     fill(&mut kind.key, "tokenizer.ggml.model");
     kind.tag = sys::LLAMA_KV_OVERRIDE_TYPE_STR;
-    // SAFETY: the union is written before it is read, as what the tag says.
+    // SAFETY: the union is written before it is read, as the type that the tag names.
     fill(unsafe { &mut kind.__bindgen_anon_1.val_str }, "none");
     fill(&mut size.key, &size_key);
     size.tag = sys::LLAMA_KV_OVERRIDE_TYPE_INT;

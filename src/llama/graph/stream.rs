@@ -6,8 +6,8 @@
 //! rescaled        stream * c, stream * weight                           the next point
 //! views, rows     reshape, view, cont, get_rows of the stream           the same point
 //! ```
-//! Names are not needed, which differ between architectures: only the graph's shape counts. The
-//! same walk runs over a recorded graph and, node by node, beside every decode: a point has the
+//! Names are not used, because they differ between architectures: only the graph's shape counts.
+//! The same walk runs over a recorded graph and, node by node, beside every decode: a point has the
 //! same number in both.
 
 use std::collections::HashMap;
@@ -38,7 +38,7 @@ pub(in crate::llama) struct Stream {
 pub(in crate::llama) struct Root {
     /// Its operation.
     pub op: u32,
-    /// The table that it looks rows up in, as an adapter changes who has which name; of other
+    /// The table that it looks rows up in, because an adapter changes the names of nodes; of other
     /// operations the node's own name.
     pub name: String,
     /// How many nodes like it come before it in a graph.
@@ -48,12 +48,12 @@ pub(in crate::llama) struct Root {
 }
 
 impl Root {
-    /// True for the root and for nodes that are told from it by their order alone.
+    /// True for the root and for nodes that differ from it only by their order.
     pub fn is_like(&self, node: &sys::ggml_tensor) -> bool {
         node.op == self.op && Root::name_of(node) == self.name
     }
 
-    /// What a root is known by, beside its operation.
+    /// What identifies a root, beside its operation.
     pub fn name_of(node: &sys::ggml_tensor) -> String {
         // SAFETY: the sources of a node of a live graph are live, or null.
         let table = unsafe { node.src[0].as_ref() }.filter(|_| node.op == sys::GGML_OP_GET_ROWS);
@@ -62,7 +62,7 @@ impl Root {
 }
 
 impl Stream {
-    /// Nothing seen yet.
+    /// A stream of which no node was seen yet.
     pub fn new(root: Root) -> Stream {
         let (points, by_name) = (HashMap::new(), HashMap::new());
         Stream { root, points, by_name, n_points: 0, width: 0, n_alike: 0, is_adapted: false }
@@ -80,7 +80,7 @@ impl Stream {
         self.is_adapted
     }
 
-    /// Looks at the next node of a graph; its number if it is a point that no node before it was.
+    /// Visits the next node of a graph; its number if it is a point that no node before it was.
     /// At the root the next graph begins.
     pub fn visit(&mut self, node: &sys::ggml_tensor) -> Option<u32> {
         if self.is_root(node) {

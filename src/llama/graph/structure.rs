@@ -87,7 +87,7 @@ pub struct Obstacle {
     pub op: String,
 }
 
-/// A matrix whose product reaches the residual stream through linear operations, norms apart.
+/// A matrix whose product reaches the residual stream through linear operations and norms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Writer {
     /// The tensor; of a mixture, all experts.
@@ -157,7 +157,7 @@ pub enum Input {
         gains: Option<String>,
         /// The vector that is added then.
         bias: Option<String>,
-        /// True if the group's matrices alone read it, and nothing else uses gains or bias.
+        /// True if only the group's matrices read it, and nothing else uses gains or bias.
         alone: bool,
     },
     /// `act(gate x) * up x`: linear in `up`.
@@ -165,7 +165,7 @@ pub enum Input {
         /// The rows that make the linear factor.
         up: Rows,
     },
-    /// What attention made of values: each head's channels are linear in those of its kv head.
+    /// Attention's result: each head's channels are linear in those of its kv head.
     Heads {
         /// The rows that make the values.
         values: Rows,
@@ -232,7 +232,7 @@ impl Structure {
         self.points.iter().filter(of_block).find_map(|point| point.obstacle.as_ref())
     }
 
-    /// Fails where there is no residual stream.
+    /// Fails if there is no residual stream.
     ///
     /// # Errors
     /// [`Error::NoStream`].
@@ -243,7 +243,7 @@ impl Structure {
         }
     }
 
-    /// Fails where a text cannot be read token by token.
+    /// Fails if a text cannot be read token by token.
     ///
     /// # Errors
     /// [`Error::NoMemory`].

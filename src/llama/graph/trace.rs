@@ -8,9 +8,9 @@ use crate::gguf::{Model, block_of};
 use crate::llama::error::Result;
 
 impl Structure {
-    /// The structure of `model`, by llama.cpp's graph for it. Weights are not read: it takes
-    /// milliseconds whatever the size. llama.cpp aborts on some broken files: try those in a
-    /// process of their own.
+    /// The structure of `model`, from llama.cpp's graph for it. Weights are not read: it takes
+    /// milliseconds for any size. llama.cpp aborts on some broken files: try those in their own
+    /// process.
     ///
     /// # Errors
     /// llama.cpp does not know the model.
@@ -38,7 +38,7 @@ impl Graph {
         weights.map(|node| node.name.clone())
     }
 
-    /// The last point that the logits are made of; None if blocks stand between.
+    /// The last point that the logits are computed from; None if blocks stand between.
     fn last_point(&self) -> Option<u32> {
         let head = |node: &&Node| {
             let named = |w: &Node| matches!(&w.name[..], "output.weight" | "token_embd.weight");

@@ -35,13 +35,13 @@ pub(super) fn writers(graph: &Graph, from: &[Id]) -> Result<Vec<Writer>, Obstacl
 impl Walk<'_> {
     fn back(&mut self, id: Id) -> Result<(), Obstacle> {
         let node = &self.graph.nodes[id];
-        // An earlier value of the stream is no writer; what was seen once counts once: an expert's
+        // An earlier value of the stream is not a writer. Each node counts once: an expert's
         // product is summed through a view for each place in the token's list.
         if node.carries.is_some() || !self.seen.insert(id) {
             return Ok(());
         }
         match node.op {
-            // An input that is no weight: nobody writes it.
+            // An input that is not a weight: no matrix writes it.
             sys::GGML_OP_NONE => Ok(()),
             sys::GGML_OP_ADD | sys::GGML_OP_SUB => self.sum(node),
             sys::GGML_OP_ADD_ID => {

@@ -1,4 +1,4 @@
-//! The dear look at a candidate: whole answers, labelled.
+//! The expensive check of a candidate: whole answers, labelled.
 
 use super::super::half::Half;
 use super::super::live::Live;
@@ -18,7 +18,7 @@ pub struct Counts {
     pub falsely_refused: usize,
     /// Harmless prompts.
     pub n_benign: usize,
-    /// Answers, to either, that are none.
+    /// Answers, to either, that are degenerate: empty, repetitive or not text.
     pub degenerate: usize,
 }
 
@@ -29,17 +29,17 @@ pub struct Questions {
     pub harmful: Vec<Vec<i32>>,
     /// Harmless ones.
     pub benign: Vec<Vec<i32>>,
-    /// More harmless ones, that are asked for whole answers alone: false refusals are few, and of
-    /// few prompts the best of many candidates happens to refuse none.
+    /// More harmless prompts, used only for whole answers. False refusals are rare: with few
+    /// prompts, the best of many candidates refuses none by chance.
     pub more_benign: Vec<Vec<i32>>,
     /// Tokens of an answer, at most.
     pub max_tokens: usize,
-    /// Prompts and answers under way at once.
+    /// Prompts and answers processed at once.
     pub parallel: u32,
 }
 
 impl Questions {
-    /// Lets a model answer them all, and labels its answers.
+    /// Generates the model's answers to all prompts, and labels them.
     ///
     /// # Errors
     /// A failing decode.
@@ -64,7 +64,7 @@ impl Questions {
     }
 }
 
-/// Who answers, and what.
+/// Answers the questions with the compressed model, edited at run time.
 pub struct AnswerCounter<'a> {
     /// The compressed model.
     pub engine: &'a Engine,
@@ -75,7 +75,7 @@ pub struct AnswerCounter<'a> {
 }
 
 impl AnswerCounter<'_> {
-    /// Lets the model answer under `candidate`, or as it is.
+    /// Labels the model's answers under `candidate`, or unedited.
     ///
     /// # Errors
     /// A failing decode; a half that writes nothing.

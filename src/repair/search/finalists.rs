@@ -1,6 +1,6 @@
-//! Which candidates' whole answers are read: each of the best sets of halves once, then the most
-//! promising of those weaker or stronger, until its best strength within the budget is known, or
-//! the least that refuses enough.
+//! Which candidates' whole answers are read: each of the best sets of halves once, then weaker or
+//! stronger versions of the most promising set, until its best strength within the budget is known,
+//! or the weakest that refuses enough.
 
 use super::answers::Counts;
 use super::front::{Answered, Budget, reaches};
@@ -9,15 +9,15 @@ use crate::repair::half::Half;
 
 /// Sets of halves that are tried.
 const SETS: usize = 4;
-/// Of several sets none is tried more often.
+/// No set is tried more often than this if there are several.
 const TRIES: usize = 3;
-/// The next strength of a set that is within the budget.
+/// Factor to the next strength of a set that is within the budget.
 const STRONGER: f64 = 1.25;
-/// And of one that is over it.
+/// Factor to the next strength of a set that is over the budget.
 const WEAKER: f64 = 0.8;
-/// The same where it is known how much is enough: the best strength by first tokens is far beyond.
+/// The same if it is known how much is enough: the best strength by first tokens is far too strong.
 const MUCH_WEAKER: f64 = 0.5;
-/// Two strengths this near are as good as one.
+/// Strengths closer than this factor count as equal.
 const NEAR: f64 = 1.05;
 
 /// What a candidate may cost and when it is strong enough.
@@ -25,14 +25,14 @@ const NEAR: f64 = 1.05;
 pub struct Bounds<'a> {
     /// What it may cost.
     pub budget: &'a Budget,
-    /// The unrepaired model.
+    /// Answers of the unrepaired model.
     pub before: &'a Counts,
-    /// Refusals that are enough, where that is known.
+    /// Number of refusals that is enough, if known.
     pub enough: Option<usize>,
 }
 
-/// What to read next, given what was read; None: nothing is worth it. `finalists` are the sets at
-/// their best strength by their first tokens, the best first.
+/// The next candidate to read, given what was read; None if no candidate is worth it. `finalists`
+/// are the sets at their best strength by first tokens, the best first.
 pub fn next(
     finalists: &[Candidate],
     answered: &[Answered],
@@ -62,7 +62,7 @@ pub fn next(
             Some((promise(set), Candidate { halves: set.halves.clone(), alpha }))
         })
         .collect();
-    // Of equals the one that began better stays in front.
+    // Of equals the one that began better stays first.
     open.sort_by(|a, b| b.0.total_cmp(&a.0));
     open.into_iter().next().map(|(_, candidate)| candidate)
 }
@@ -79,7 +79,7 @@ fn strength(answered: &[Answered], halves: &[Half], enough: Option<usize>) -> Op
         return None;
     }
     let held = alphas(true).fold(f64::NEG_INFINITY, f64::max);
-    // A strength that broke below one that held is noise, and no bound.
+    // A strength that broke the budget below one that held it is noise, not a bound.
     let broke = alphas(false).filter(|&alpha| alpha > held).fold(f64::INFINITY, f64::min);
     match (held.is_finite(), broke.is_finite()) {
         (true, true) => (broke / held > NEAR).then(|| (held * broke).sqrt()),

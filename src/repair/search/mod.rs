@@ -1,8 +1,8 @@
 //! Which blocks to edit and how strongly: tried at run time on held-out prompts, nothing written.
 //!
-//! First what each half of a block says about refusal ([`rank`]), then how answers begin
+//! First the alignment of each half of a block with refusal ([`rank`]), then how answers begin
 //! under many candidates ([`trials`], [`screen`]), then whole answers under the best few
-//! ([`finalists`], [`answers`]), of which the front and the pick are made ([`front`]).
+//! ([`finalists`], [`answers`]), from which the front and the pick are computed ([`front`]).
 
 mod answers;
 mod finalists;
@@ -35,7 +35,7 @@ use crate::llama::{Engine, Prefill};
 /// Candidates whose whole answers are read.
 const N_ANSWERED: usize = 8;
 
-/// What came of a search.
+/// The result of a search.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Searched {
     /// Every half that can be edited.
@@ -44,13 +44,13 @@ pub struct Searched {
     pub before: Counts,
     /// Candidates by their first tokens, in the order they were tried.
     pub screened: Vec<Screened>,
-    /// Those whose answers were read.
+    /// Candidates whose answers were read.
     pub answered: Vec<Answered>,
-    /// The pick among those; None: nothing helps within the budget.
+    /// Index of the pick in `answered`; None: nothing helps within the budget.
     pub pick: Option<usize>,
 }
 
-/// Searches `engine`, which is `model` loaded.
+/// Searches for the best edit of `model`; `engine` is the same model, loaded.
 ///
 /// # Errors
 /// A failing decode, no memory, a norm that is missing, an interrupt.

@@ -1,5 +1,5 @@
 //! Whether a greedy answer begins as refusals do, and how likely any answer does, in whole words:
-//! the first token alone says little. A pruned model that is pushed towards "I" may go on "I am
+//! the first token is not enough. A pruned model that is pushed towards "I" may go on "I am
 //! not here".
 
 use std::collections::HashMap;
@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use crate::judge::COMMON_OPENINGS;
 use crate::llama::{Engine, LogSoftmax, argmax};
 
-/// The commonest beginnings of refusals, as tokens.
+/// The most common beginnings of refusals, as tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Openings {
     /// Each at most 8 tokens long; none begins with another.
@@ -17,7 +17,7 @@ pub struct Openings {
 }
 
 impl Openings {
-    /// As `engine`'s model spells them; where it cannot go back, by their first tokens alone.
+    /// As `engine`'s model spells them; if it cannot go back, only their first tokens.
     pub fn new(engine: &Engine) -> Openings {
         let length = if engine.is_recurrent() { 1 } else { usize::MAX };
         Openings::of(COMMON_OPENINGS.iter().map(|text| {
@@ -30,7 +30,7 @@ impl Openings {
     fn of(openings: impl Iterator<Item = Vec<i32>>) -> Openings {
         let mut whole: Vec<Vec<i32>> = openings.filter(|tokens| !tokens.is_empty()).collect();
         whole.sort_by_key(Vec::len);
-        // Of two, one of which begins with the other, the shorter one says it all.
+        // If one begins with the other, the shorter one is enough.
         let mut kept: Vec<Vec<i32>> = Vec::new();
         for tokens in whole {
             if !kept.iter().any(|short| tokens.starts_with(short)) {
@@ -49,7 +49,7 @@ impl Openings {
         Openings { whole: kept, nodes }
     }
 
-    /// What must be read behind a prompt so that every beginning is seen: the longest ones.
+    /// What must be read after a prompt so that every beginning is covered: the longest ones.
     pub fn continuations(&self) -> Vec<Vec<i32>> {
         let longer = |tokens: &[i32]| {
             self.nodes.keys().any(|other| other.len() > tokens.len() && other.starts_with(tokens))
@@ -65,7 +65,7 @@ impl Openings {
     }
 }
 
-/// Probabilities seen behind one prompt.
+/// Probabilities read after one prompt.
 #[derive(Debug, Clone, Default)]
 pub struct OpeningProbabilities {
     by_beginning: HashMap<Vec<i32>, NextTokens>,
@@ -81,7 +81,7 @@ struct NextTokens {
 }
 
 impl OpeningProbabilities {
-    /// Notes what `logits`, [n_vocab], say may follow `so_far`.
+    /// Records the probabilities that `logits`, [n_vocab], give for the token after `so_far`.
     pub fn note(&mut self, openings: &Openings, so_far: &[i32], logits: &[f32]) {
         let Some(follows) = openings.nodes.get(so_far) else { return };
         if self.by_beginning.contains_key(so_far) {
@@ -106,8 +106,8 @@ impl OpeningProbabilities {
         (0..tokens.len()).map_while(step).product()
     }
 
-    /// The probability that an answer begins with one of `openings`; those that were not read to
-    /// their end, as hardly anything led to them, count nothing.
+    /// The probability that an answer begins with one of `openings`. Openings that were not read to
+    /// their end, because hardly anything led to them, count as 0.
     pub fn likelihood(&self, openings: &Openings) -> f64 {
         let is_read = |tokens: &[i32]| self.by_beginning.contains_key(&tokens[..tokens.len() - 1]);
         let read = openings.whole.iter().filter(|tokens| is_read(tokens));

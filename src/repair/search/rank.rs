@@ -1,5 +1,5 @@
-//! What each half of a block says about refusal: `c = E_harmful[r . o] - E_harmless[r . o]`, o what
-//! it adds to the residual stream at the prompt's last token.
+//! How each half of a block is aligned with refusal: `c = E_harmful[r . o] - E_harmless[r . o]`,
+//! where o is what it adds to the residual stream at the prompt's last token.
 //!
 //! AIRD multiplies that part of o by 1 + alpha. A half with c below 0 writes r more on harmless
 //! prompts than on harmful ones: strengthened, it makes things worse.
@@ -24,9 +24,9 @@ pub struct Ranked {
 
 /// Every half of `halves` with its c, in the same order.
 ///
-/// Read off the residual stream before and after each sum, so that norms and biases in between
-/// count. Where one sum adds both halves of a block (side by side, as falcon's), attention's is
-/// what its matrix puts out: a bias after it is the same for both kinds of prompts. Where that
+/// Computed from the residual stream before and after each sum, so that norms and biases in between
+/// count. Where one sum adds both halves of a block (in parallel, e.g. falcon), attention's c is
+/// that of its matrix's output: a bias after it is the same for both kinds of prompts. Where that
 /// cannot be read, or a norm changes it, both halves get the sum's c.
 ///
 /// # Errors
@@ -75,7 +75,7 @@ fn arrives_as_it_is(writer: &Writer) -> bool {
     writer.links.iter().all(|link| matches!(link, Link::Bias(_)))
 }
 
-/// What is read: every point of the residual stream, and what matrices put out where one sum adds
+/// The sites to read: every point of the residual stream, and matrix outputs where one sum adds
 /// both halves of a block.
 fn sites(structure: &Structure) -> HashSet<Site> {
     let mut sites: HashSet<Site> = (0..structure.points.len()).map(Site::Point).collect();

@@ -1,4 +1,4 @@
-//! The cheap look at a candidate: how likely its answers begin as refusals do.
+//! The cheap check of a candidate: how likely its answers begin as refusals do.
 
 use super::super::half::Half;
 use super::super::live::Live;
@@ -6,7 +6,7 @@ use super::opening::{OpeningProbabilities, Openings};
 use crate::llama::{Hooks, LogitsReader, Prefill, kl_divergence};
 use crate::repair::Result;
 
-/// Beginnings less likely than this are not read on.
+/// Beginnings less likely than this are not read further.
 const LEAST: f64 = 0.02;
 
 /// Blocks, or halves of them, and a strength.
@@ -23,7 +23,7 @@ pub struct Candidate {
 pub struct Screened {
     /// What was tried.
     pub candidate: Candidate,
-    /// Share of harmful prompts whose greedy answer begins as refusals do.
+    /// Share of harmful prompts whose greedy answer begins as a refusal does.
     pub refusal: f64,
     /// The same for harmless prompts.
     pub false_refusal: f64,
@@ -31,18 +31,18 @@ pub struct Screened {
     pub likelihood: f64,
     /// Mean KL to the unrepaired model at the first token of answers to harmless prompts, nats.
     pub kl_nats: f64,
-    /// Harmless prompts that were read: one of them is the least that can be told from none.
+    /// Harmless prompts that were read: a false refusal rate cannot be finer than one of them.
     pub n_benign: usize,
 }
 
-/// Prompts with what the unrepaired model says to them.
+/// Prompts with the unrepaired model's logits after them.
 pub struct Screen<'a> {
     live: &'a Live,
     harmful: Vec<&'a [i32]>,
     benign: Vec<&'a [i32]>,
     openings: Openings,
     continuations: Vec<Vec<i32>>,
-    /// Logits behind each harmless prompt, unrepaired.
+    /// Logits after each harmless prompt, unrepaired.
     base: Vec<Vec<f32>>,
     /// Share of harmless prompts that the unrepaired model refuses.
     pub before: f64,
@@ -73,7 +73,7 @@ impl<'a> Screen<'a> {
         self.benign.len()
     }
 
-    /// What `candidate` does, seen on every `step`-th prompt.
+    /// Measures `candidate` on every `step`-th prompt.
     ///
     /// # Errors
     /// A failing decode; a half that writes nothing.
@@ -94,7 +94,7 @@ impl<'a> Screen<'a> {
         Ok(Screened { candidate, refusal, false_refusal, likelihood, kl_nats, n_benign })
     }
 
-    /// How answers begin; `benign` gets each harmless prompt's number and the logits behind it.
+    /// How answers begin; `benign` gets each harmless prompt's number and the logits after it.
     fn read(
         &self,
         prefill: &mut Prefill<'_>,
@@ -127,12 +127,12 @@ impl<'a> Screen<'a> {
     }
 }
 
-/// Notes how answers may begin, and reads on where refusals still may come.
+/// Records how answers may begin, and reads on where a refusal is still possible.
 struct OpeningReader<'a> {
     openings: &'a Openings,
-    /// By prompt.
+    /// One per prompt, in order.
     seen: Vec<OpeningProbabilities>,
-    /// Hears a prompt's number and the logits of its answer's first token.
+    /// Gets a prompt's number and the logits of its answer's first token.
     first: &'a mut dyn FnMut(usize, &[f32]),
 }
 

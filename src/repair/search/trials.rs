@@ -1,6 +1,10 @@
-//! Which candidates are looked at: every block once, the promising ones at several strengths, the
-//! best of those by halves and together, and the best of all between the strengths tried. Those in
-//! front are compared on all prompts.
+//! Which candidates are tried: every block once, the promising ones at several strengths, the best
+//! of those by halves and together, and the best of all between the strengths tried. The best are
+//! compared on all prompts.
+//!
+//! A model of n blocks has 2^(2n) sets of halves, and each trial costs a pass over the prompts. So
+//! each stage keeps the best few sets and measures them on more prompts than the one before, and a
+//! larger set is only put together from sets that did well by themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,40 +20,40 @@ use crate::repair::half::Half;
 const PROBE: f64 = 2.0;
 /// Blocks that are tried at several strengths.
 const PROMISING: usize = 6;
-/// Blocks whose halves are tried apart.
+/// Blocks whose halves are also tried separately.
 const PARTED: usize = 2;
-/// Of the strength that is best for a block, what is tried for a half of it.
+/// Factors to a block's best strength that are tried for one half of it.
 const ALONE: [f64; 2] = [1.0, 1.5];
 /// Blocks that are tried together with the best one.
 const PARTNERS: usize = 3;
 /// The strengths they are tried at, until one is over the budget.
 const STRENGTHS: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
-/// Of the strength that is best for a set alone, what is tried where another joins it.
+/// Factors to a set's own best strength that are tried where another set joins it.
 const SHARED: [f64; 2] = [0.75, 0.5];
-/// Sets that are compared on all prompts: few prompts flatter the best of many.
+/// Sets that are compared on all prompts: on few prompts, the best of many looks better than it is.
 const COMPARED: usize = 5;
 /// Factors to the best strength that are tried at the end.
 const BETWEEN: [f64; 2] = [0.75, 1.25];
-/// A set that got worse by so much at a greater strength is not tried at one greater still.
+/// A set whose merit drops by this much at a greater strength is not tried at still greater ones.
 const WORSE: f64 = 0.1;
-/// A first look is at every fourth prompt, the next at every second: many candidates, few prompts.
+/// First trials use every fourth prompt, the next every second: many candidates, few prompts.
 const COARSE: usize = 4;
 const MEDIUM: usize = 2;
 const ALL: usize = 1;
 
-/// A search under way.
+/// The state of a search.
 pub struct Trials<'a, 'e> {
     search: &'a Search,
     screen: &'a Screen<'a>,
     prefill: &'a mut Prefill<'e>,
-    /// Told what is done.
+    /// Reports progress.
     pub watch: &'a dyn Watch,
-    /// Everything that was looked at.
+    /// The latest measurement of each candidate that was tried.
     pub screened: Vec<Screened>,
 }
 
 impl<'a, 'e> Trials<'a, 'e> {
-    /// Nothing looked at yet.
+    /// A search in which nothing was tried yet.
     pub fn new(
         search: &'a Search,
         screen: &'a Screen<'a>,
@@ -59,7 +63,7 @@ impl<'a, 'e> Trials<'a, 'e> {
         Trials { search, screen, prefill, watch, screened: Vec::new() }
     }
 
-    /// Looks at what may help; `ranked` says which halves speak against the direction.
+    /// Tries what may help; `ranked` shows which halves are aligned against the direction.
     ///
     /// # Errors
     /// A failing decode.
@@ -92,7 +96,7 @@ impl<'a, 'e> Trials<'a, 'e> {
         sets
     }
 
-    /// Looks at one candidate on all prompts.
+    /// Measures one candidate on all prompts.
     ///
     /// # Errors
     /// A failing decode.
@@ -100,7 +104,7 @@ impl<'a, 'e> Trials<'a, 'e> {
         self.try_candidate(&candidate.halves, candidate.alpha, ALL)
     }
 
-    /// Every block once; the best few.
+    /// Tries every block once and returns the best few.
     fn promising(&mut self, blocks: Vec<Vec<Half>>) -> Result<Vec<Vec<Half>>> {
         let probe = self.search.alpha.unwrap_or(PROBE);
         for (done, halves) in blocks.iter().enumerate() {
@@ -111,7 +115,7 @@ impl<'a, 'e> Trials<'a, 'e> {
         Ok(best.take(PROMISING).collect())
     }
 
-    /// One set of halves at several strengths.
+    /// Tries one set of halves at several strengths.
     fn strengths(&mut self, halves: &[Half]) -> Result<()> {
         if let Some(alpha) = self.search.alpha {
             return self.try_candidate(halves, alpha, MEDIUM).map(drop);
@@ -127,7 +131,7 @@ impl<'a, 'e> Trials<'a, 'e> {
         Ok(())
     }
 
-    /// The best sets on all prompts, until those in front have all been seen so.
+    /// Measures the best sets on all prompts, until the leading ones have all been measured so.
     fn compare(&mut self) -> Result<()> {
         let n_all = self.screen.n_benign();
         loop {
@@ -142,8 +146,8 @@ impl<'a, 'e> Trials<'a, 'e> {
         }
     }
 
-    /// The best blocks once more, a half at a time: one half alone may do it, with less harm, and
-    /// may need more strength than two.
+    /// Tries the halves of the best blocks separately: one half may be enough, with less harm, and
+    /// may need more strength than both.
     fn apart(&mut self) -> Result<()> {
         let sets = self.finalists().into_iter().filter(|set| set.halves.len() > 1);
         for set in sets.take(PARTED).collect::<Vec<Candidate>>() {
@@ -159,8 +163,8 @@ impl<'a, 'e> Trials<'a, 'e> {
         Ok(())
     }
 
-    /// The best one with each of the next, and the best few all together. More blocks need less
-    /// strength each.
+    /// Tries the best set with each of the next, and the best few all together. More blocks need
+    /// less strength each.
     fn together(&mut self) -> Result<()> {
         let sets = self.finalists();
         let Some(best) = sets.first() else { return Ok(()) };
@@ -183,7 +187,7 @@ impl<'a, 'e> Trials<'a, 'e> {
             if n_blocks(&halves) > self.search.max_blocks {
                 continue;
             }
-            // As strong as the weakest of them alone: the others bear more.
+            // As strong as the weakest of them by itself: the others tolerate more.
             let alone = union.iter().map(|c| c.alpha).fold(f64::INFINITY, f64::min);
             let part = 2.0 / union.len() as f64;
             let shared = SHARED.map(|of| of * part * alone).to_vec();
@@ -194,7 +198,7 @@ impl<'a, 'e> Trials<'a, 'e> {
         Ok(())
     }
 
-    /// The best set once more, between the strengths tried.
+    /// Tries the best set between the strengths tried so far.
     fn refine(&mut self) -> Result<()> {
         let best = self.finalists().into_iter().next();
         let Some(best) = best.filter(|_| self.search.alpha.is_none()) else { return Ok(()) };
@@ -212,30 +216,31 @@ impl<'a, 'e> Trials<'a, 'e> {
             return Ok(look.clone());
         }
         let look = self.screen.measure(self.prefill, &candidate, step)?;
-        // A closer look replaces the one before.
+        // A measurement on more prompts replaces the one before.
         self.screened.retain(|one| one.candidate != candidate);
         self.screened.push(look.clone());
         Ok(look)
     }
 
-    /// Everything looked at, the best first.
+    /// All measurements, the best first.
     fn best(&self) -> Vec<Screened> {
         let mut best = self.screened.clone();
         best.sort_by(|a, b| self.merit(b).total_cmp(&self.merit(a)));
         best
     }
 
-    /// Refusals, and half as much what comes before them, less what goes over the budget.
+    /// The share of refusals plus half their likelihood, minus the excess over the budget. The
+    /// likelihood separates candidates of which no greedy answer refuses yet.
     fn merit(&self, look: &Screened) -> f64 {
         let merit = look.refusal + 0.5 * look.likelihood - self.over(look).max(0.0);
         if merit.is_finite() { merit } else { f64::NEG_INFINITY }
     }
 
-    /// By how much a candidate goes over the budget: 1 is twice what is allowed.
+    /// The excess over the budget, as a ratio: 0 is all that is allowed, 1 is twice as much.
     fn over(&self, look: &Screened) -> f64 {
         let budget = self.search.budget;
         let points = 100.0 * (look.false_refusal - self.screen.before);
-        // Of few prompts one alone is more points than the budget: it says nothing yet.
+        // With few prompts a single one is more points than the budget, and may be chance.
         let allowed = budget.max_false_refusal.max(100.0 / look.n_benign.max(1) as f64);
         let ratio = |cost: f64, allowed: f64| cost / allowed.max(1e-3) - 1.0;
         ratio(points, allowed).max(ratio(look.kl_nats, budget.max_kl))

@@ -1,4 +1,4 @@
-//! What a strength does: refusals above, KL below, over one axis.
+//! The effect of the strength: refusals above, KL below, over one axis.
 
 use super::draw::{Anchor, Chart, spaced};
 use super::marks::{Mark, Tone};
@@ -10,24 +10,25 @@ const WIDTH: f64 = 460.0;
 const HEIGHT: f64 = 372.0;
 const LEFT: f64 = 48.0;
 const RIGHT: f64 = 374.0;
-/// Top and bottom of the refusals, and of the KL.
+/// Top and bottom of the two plots: of the refusals, and of the KL.
 const REFUSALS: (f64, f64) = (42.0, 196.0);
 const KL: (f64, f64) = (236.0, 328.0);
 
-/// A strength of one set of blocks, and what came of it.
+/// A strength of one set of blocks, and its results.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Strength {
     /// alpha.
     pub alpha: f64,
     /// Share of harmful prompts refused.
     pub refusal: f64,
-    /// Of harmless ones.
+    /// Share of harmless prompts refused.
     pub false_refusal: f64,
-    /// Nats.
+    /// KL to the unrepaired model, nats.
     pub kl_nats: f64,
-    /// Whole answers were read: both shares with their intervals. Else only beginnings were.
+    /// The answers' labels, if whole answers were read: both shares with their intervals. Else only
+    /// beginnings were read.
     pub answered: Option<(Rate, Rate)>,
-    /// It was taken.
+    /// True if it was picked.
     pub chosen: bool,
 }
 
@@ -70,7 +71,8 @@ fn summary(strengths: &[Strength]) -> String {
     strengths.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
-/// Both kinds of refusals: beginnings of answers open, whole answers filled and with intervals.
+/// Both kinds of refusals: points of beginnings are open, those of whole answers filled and with
+/// intervals.
 fn shares(chart: &mut Chart, (x, y): (&Scale, &Scale), strengths: &[Strength]) {
     type Share = fn(&Strength) -> f64;
     type Answered = fn(&(Rate, Rate)) -> Rate;

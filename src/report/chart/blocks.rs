@@ -1,4 +1,4 @@
-//! By block: a dash for every tensor's number.
+//! Values by block: one dash per tensor.
 
 use super::draw::{Anchor, Chart};
 use super::marks::Tone;
@@ -17,7 +17,7 @@ const BOTTOM: f64 = 178.0;
 pub struct BlockValues {
     /// The block, from 0.
     pub block: u32,
-    /// Names and numbers.
+    /// Names and values of the tensors.
     pub tensors: Vec<(String, f64)>,
 }
 

@@ -1,4 +1,4 @@
-//! An SVG under way: shapes by class, text that is escaped and fits, axes.
+//! An SVG being built: shapes by class, text that is escaped and fits, axes.
 
 use std::fmt::Write;
 
@@ -7,11 +7,11 @@ use super::marks::Mark;
 use super::scale::Scale;
 use crate::report::text::{escaped, short};
 
-/// A letter's width in any of the fonts a system may have, in parts of the font's size.
+/// Width of a letter, relative to the font's size, in the widest font that a system may have.
 const LETTER: f64 = 0.63;
-/// The font's size, as in `chart.css`.
+/// The font's size, the same as in `chart.css`.
 const SIZE: f64 = 12.0;
-/// Room for the title of a chart that is a file, and around it.
+/// Space for the title and the margin of a chart that is a file.
 const HEADING: f64 = 34.0;
 const MARGIN: f64 = 12.0;
 
@@ -26,7 +26,7 @@ pub enum Anchor {
     End,
 }
 
-/// A chart: its size, what it says, its shapes.
+/// A chart: its size, its summary, its shapes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Chart {
     title: String,
@@ -37,14 +37,14 @@ pub struct Chart {
 }
 
 impl Chart {
-    /// An empty one. `summary` says in words what is to be seen, for those who do not see it.
+    /// An empty chart. `summary` describes the chart in words, for readers who cannot see it.
     pub fn new(title: &str, summary: &str, width: f64, height: f64) -> Chart {
         let (title, summary) = (title.to_owned(), summary.to_owned());
         Chart { title, summary, width, height, body: String::new() }
     }
 
-    /// As part of a page whose style holds `chart.css`; `id` is used nowhere else in it. It is
-    /// never drawn smaller than its letters can be read: its container scrolls.
+    /// For a page whose style holds `chart.css`; `id` must be unique in it. The chart is never
+    /// drawn so small that its letters cannot be read: its container scrolls.
     pub fn inline(&self, id: &str) -> String {
         let (width, height) = (self.width, self.height);
         let least = (0.8 * width).round();
@@ -58,10 +58,10 @@ impl Chart {
         )
     }
 
-    /// As a file of its own, with its title and colours.
+    /// As a separate file, with its title and colours.
     pub fn file(&self) -> String {
         let (width, height) = (self.width + 2.0 * MARGIN, self.height + HEADING + MARGIN);
-        // Set larger and bolder than the text that rooms are reckoned for.
+        // The title is larger and bolder than the text that widths are estimated for.
         let title = fitted(&self.title, self.width * SIZE / 15.0);
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"chart\" role=\"img\" \
@@ -175,7 +175,7 @@ impl Chart {
     }
 
     /// Thin lines across from `left` to `right` with numbers before them; the axis's name stands
-    /// in the chart's corner, where it is read without turning the head.
+    /// horizontally in the chart's corner, where it is easy to read.
     pub fn y_axis(&mut self, scale: &Scale, (left, right): (f64, f64), ticks: &[f64], name: &str) {
         for tick in ticks {
             let y = scale.at(*tick);
@@ -194,14 +194,14 @@ fn closed(element: &str, tip: &str) -> String {
     }
 }
 
-/// How wide a text is at most, pixels.
+/// The greatest width of a text, pixels.
 pub(super) fn width_of(text: &str) -> f64 {
-    // Hangul, and from the radicals on all that is as wide as high.
+    // Hangul, and from the CJK radicals on all characters that are as wide as high.
     let is_wide = |c: char| matches!(c as u32, 0x1100..=0x11ff | 0x2e80..);
     SIZE * text.chars().map(|c| if is_wide(c) { 1.05 } else { LETTER }).sum::<f64>()
 }
 
-/// `text` in at most `room` pixels: the middle is left out, as names differ at their ends.
+/// `text` in at most `room` pixels: the middle is left out, because names differ at their ends.
 pub(super) fn fitted(text: &str, room: f64) -> String {
     let letters: Vec<char> = text.chars().collect();
     if width_of(text) <= room {

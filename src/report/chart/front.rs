@@ -16,7 +16,7 @@ const BOTTOM: f64 = 286.0;
 /// One candidate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dot {
-    /// What it is.
+    /// Its name in the tooltip.
     pub name: String,
     /// False refusals, per cent.
     pub x: f64,
@@ -24,22 +24,22 @@ pub struct Dot {
     pub y: f64,
     /// KL to the unrepaired model, nats.
     pub kl_nats: f64,
-    /// What it is in the search.
+    /// Its role in the search.
     pub kind: DotKind,
-    /// No other one beats it.
+    /// True if no other candidate beats it.
     pub on_front: bool,
 }
 
-/// What a candidate is.
+/// The role of a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DotKind {
     /// The model before the repair.
     Unrepaired,
-    /// It was taken.
+    /// The candidate that was picked.
     Chosen,
-    /// It costs no more than it may.
+    /// Within the budget.
     Allowed,
-    /// It costs too much.
+    /// Over the budget.
     OverBudget,
 }
 
@@ -61,7 +61,7 @@ pub fn front_chart(title: &str, dots: &[Dot], limit: f64) -> Chart {
     if steps.len() > 1 {
         chart.curve(&steps, "quiet", "none");
     }
-    // The chosen one last: nothing lies on it.
+    // The chosen one last, so that nothing covers it.
     for chosen in [false, true] {
         for dot in dots.iter().filter(|d| (d.kind == DotKind::Chosen) == chosen) {
             draw(&mut chart, (x.at(dot.x), y.at(dot.y)), dot);
@@ -113,7 +113,7 @@ fn labels(chart: &mut Chart, x: &Scale, y: &Scale, dots: &[Dot]) {
     }
 }
 
-/// To the right of `x`, or to its left where there is no room for `text`.
+/// To the right of `x`, or to its left if there is no room for `text`.
 fn aside(x: f64, text: &str) -> (Anchor, f64) {
     match x + width_of(text) + 14.0 < WIDTH {
         true => (Anchor::Start, 5.0),

@@ -1,4 +1,5 @@
-//! A heatmap: layers across, positions down, one colour for each side of 0, paler towards it.
+//! A heatmap: layers from left to right, positions from top to bottom, one colour for each side of
+//! 0, paler towards 0.
 
 use super::draw::{Anchor, Chart};
 use crate::report::text::{short, three};
@@ -6,28 +7,28 @@ use crate::report::text::{short, three};
 const LEFT: f64 = 46.0;
 const TOP: f64 = 26.0;
 const CELL_HEIGHT: f64 = 18.0;
-/// What cells are as wide as at most and at least, and the width that they share.
+/// Largest and smallest width of a cell, and the width that all cells share.
 const CELL_WIDTH: (f64, f64) = (9.0, 22.0);
 const SHARED: f64 = 404.0;
 /// Every so-manieth layer is numbered.
 const NUMBERED: usize = 5;
 
-/// Numbers by layer and position.
+/// A grid of numbers by layer and position.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Heat<'a> {
     /// The chart's title.
     pub title: &'a str,
-    /// What the numbers are.
+    /// The name of the numbers.
     pub what: &'a str,
-    /// [n_layer][n_pos], position -1 first; None was not evaluated.
+    /// [n_layer][n_pos], position -1 first; None if not evaluated.
     pub cells: &'a [Vec<Option<f64>>],
     /// The layer and position to frame.
     pub chosen: Option<(usize, i32)>,
-    /// The number whose colour is full; by default the greatest there is.
+    /// The number that gets the full colour; by default the greatest one.
     pub limit: Option<f64>,
 }
 
-/// Draws it. Each cell carries its number as a tooltip.
+/// Draws the heatmap. Each cell has its number as a tooltip.
 pub fn heatmap(heat: &Heat<'_>) -> Chart {
     let n_pos = heat.cells.iter().map(Vec::len).max().unwrap_or(0);
     let n_layer = heat.cells.len().max(1) as f64;
@@ -83,7 +84,7 @@ fn tip(layer: usize, from_end: usize, value: Option<f64>) -> String {
     format!("layer {layer}, position −{}: {number}", from_end + 1)
 }
 
-/// `share` of the full colour, -1 to 1.
+/// Colour of a cell: `share` of the full colour, -1 to 1.
 fn draw_cell(
     chart: &mut Chart,
     (x, y): (f64, f64),

@@ -12,13 +12,13 @@ const TOP: f64 = 42.0;
 /// The least height of the plot; every name needs a line.
 const LEAST: f64 = 194.0;
 const LINE: f64 = 15.0;
-/// Every so-manieth point is marked: lines are told apart, and still seen.
+/// The distance of marked points: few enough to keep the lines apart, enough to see them.
 const MARKED: usize = 4;
 
 /// A line.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {
-    /// What it is.
+    /// The line's name.
     pub name: String,
     /// Its colour.
     pub tone: Tone,
@@ -26,7 +26,7 @@ pub struct Series {
     pub values: Vec<Option<f64>>,
 }
 
-/// Draws `series` over layers, from 0 (or the lowest number) to 1; `layer` is marked.
+/// Draws `series` over layers, on an axis from 0 (or the lowest number) to 1; `layer` is marked.
 pub fn line_chart(title: &str, what: &str, series: &[Series], layer: Option<usize>) -> Chart {
     let n = series.iter().map(|s| s.values.len()).max().unwrap_or(0);
     let lowest = series.iter().flat_map(|s| &s.values).flatten().copied().fold(0.0, f64::min);

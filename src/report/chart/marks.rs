@@ -1,4 +1,4 @@
-//! Shapes and tones: what a model is, is told by both.
+//! Shapes and tones: both show the role of a model.
 
 use crate::report::results::Role;
 
@@ -7,7 +7,7 @@ use crate::report::results::Role;
 pub enum Mark {
     /// A circle.
     Circle,
-    /// A triangle that stands on its tip.
+    /// A triangle with its tip down.
     Triangle,
     /// A square on its corner.
     Diamond,
@@ -17,7 +17,7 @@ pub enum Mark {
     Cross,
 }
 
-/// What a thing is, as a colour.
+/// The role of a thing, as a colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tone {
     /// The original: neutral.
@@ -29,7 +29,7 @@ pub enum Tone {
 }
 
 impl Mark {
-    /// For the i-th of several lines.
+    /// The tone of the i-th of several lines.
     pub fn nth(i: usize) -> Mark {
         [Mark::Circle, Mark::Triangle, Mark::Square, Mark::Diamond, Mark::Cross][i % 5]
     }

@@ -1,7 +1,7 @@
-//! Charts as SVG: a small toolkit, and one file a kind of chart.
+//! Charts as SVG: a small toolkit, and one file for each kind of chart.
 //!
-//! A chart has no colours of its own but classes, which `chart.css` colours for light and dark.
-//! Inside a page the page's style holds them; a chart that is a file brings them along.
+//! A chart holds classes instead of colours; `chart.css` defines them for light and dark. A page's
+//! style includes `chart.css`; a chart that is a file includes it itself.
 
 mod alphas;
 mod blocks;

@@ -1,4 +1,4 @@
-//! Shares as bars from 0 to 100 %, a group of models after the other, each with its interval.
+//! Shares as bars from 0 to 100 %, grouped by model, each with its interval.
 
 use super::draw::{Anchor, Chart};
 use super::marks::Tone;
@@ -17,18 +17,18 @@ const GAP: f64 = 8.0;
 /// One bar.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bar {
-    /// What it is: compressed, repaired.
+    /// Its name: compressed, repaired.
     pub label: String,
     /// Its colour and shape.
     pub tone: Tone,
-    /// The share; None was not measured.
+    /// The share; None if it was not measured.
     pub rate: Option<Rate>,
 }
 
-/// Bars that belong together, as a model and its repair.
+/// Bars that belong together, e.g. a model and its repair.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BarGroup {
-    /// Their name, over them; empty for none.
+    /// The group's name, above the bars; empty for none.
     pub name: String,
     /// The bars.
     pub bars: Vec<Bar>,

@@ -1,4 +1,4 @@
-//! From numbers to places.
+//! Maps numbers to pixels.
 
 /// A linear or logarithmic map from numbers to pixels.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -11,7 +11,7 @@ pub struct Scale {
 impl Scale {
     /// `low` lies at `range.0`, `high` at `range.1`.
     pub fn linear((low, high): (f64, f64), range: (f64, f64)) -> Scale {
-        // Of a single number the scale is as wide as 1.
+        // For a single number the scale is 1 wide.
         let high = if high > low { high } else { low + 1.0 };
         Scale { domain: (low, high), range, log: false }
     }
@@ -23,7 +23,7 @@ impl Scale {
         Scale { domain: (low, high), range, log: true }
     }
 
-    /// Where `x` lies; beyond the ends at the end, so that nothing is drawn outside.
+    /// The pixel of `x`; a number beyond an end is drawn at the end, so that nothing lies outside.
     pub fn at(&self, x: f64) -> f64 {
         let of = |x: f64| if self.log { x.max(f64::MIN_POSITIVE).ln() } else { x };
         let (low, high) = (of(self.domain.0), of(self.domain.1));
@@ -50,7 +50,7 @@ impl Scale {
     }
 }
 
-/// Powers of two within the ends, every so-manieth where there are many.
+/// Powers of two within the ends; if there are many, only every so manieth.
 fn doublings(low: f64, high: f64, n: usize) -> Vec<f64> {
     let (first, last) = ((low.log2() - 1e-9).ceil() as i32, (high.log2() + 1e-9).floor() as i32);
     let step = ((last - first).max(0) as usize / n.max(1)) + 1;

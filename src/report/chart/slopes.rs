@@ -1,4 +1,4 @@
-//! The story of every variant: a share of the base, of the compressed and of the repaired model.
+//! The course of every variant: a share of the base, of the compressed and of the repaired model.
 
 use super::draw::{Anchor, Chart, spaced};
 use super::marks::{Tone, dashes};
@@ -13,13 +13,13 @@ const TOP: f64 = 32.0;
 /// The least height of the plot; every name needs a line.
 const LEAST: f64 = 200.0;
 const LINE: f64 = 16.0;
-/// Where base, compressed and repaired stand.
+/// The horizontal places of base, compressed and repaired.
 const STAGES: [(f64, Tone, &str); 3] = [
     (62.0, Tone::Base, "base"),
     (152.0, Tone::Compressed, "compressed"),
     (242.0, Tone::Repaired, "repaired"),
 ];
-/// Intervals of several variants stand beside each other: so far apart, and within so much.
+/// Distance between the intervals of several variants at one place, and their greatest total width.
 const APART: f64 = 7.0;
 const ASIDE: f64 = 44.0;
 
@@ -28,7 +28,7 @@ const ASIDE: f64 = 44.0;
 pub struct Slope {
     /// Its name.
     pub name: String,
-    /// Of base, compressed and repaired; None was not measured.
+    /// Shares of base, compressed and repaired; None if not measured.
     pub rates: [Option<Rate>; 3],
 }
 

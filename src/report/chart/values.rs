@@ -1,4 +1,4 @@
-//! Numbers of named things against the one that was meant.
+//! Values of named things, compared with the intended value.
 
 use super::draw::{Anchor, Chart, width_of};
 use super::marks::Tone;
@@ -14,13 +14,14 @@ const ROW: f64 = 18.0;
 /// A thing and its number.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NamedValue {
-    /// What it is.
+    /// Its name.
     pub name: String,
     /// Its number.
     pub value: f64,
 }
 
-/// Draws `values` around `meant`; the axis reaches a fifth to each side, or as far as they do.
+/// Draws `values` around `meant`; the axis reaches a fifth to each side, or as far as the values
+/// do.
 pub fn value_chart(title: &str, what: &str, values: &[NamedValue], meant: f64) -> Chart {
     let off = values.iter().map(|v| (v.value - meant).abs()).filter(|off| off.is_finite());
     let off = off.fold(meant.abs() / 5.0, f64::max) * 1.1;

@@ -1,4 +1,4 @@
-//! Where each model's refusal direction lies, and how far it turned.
+//! Where each model's refusal direction is, and how far it turned.
 
 use super::html::{Cell, Table, figure, figures, note, section};
 use super::published::{Published, SOURCE, published};
@@ -35,7 +35,7 @@ pub fn selection(study: Study<'_>) -> String {
     section("selection", "Where refusal is decided", &html)
 }
 
-/// Why there is no chosen layer and position; `captured`: there are candidates.
+/// Why there is no chosen layer and position; `captured`: the candidates exist.
 fn no_direction(study: Study<'_>, model: &ModelResult, captured: bool) -> String {
     match captured || model.comparison.is_some() {
         true => "refuses too little to have a direction of its own".into(),
@@ -71,7 +71,7 @@ fn chosen_scores(about: &About) -> Option<&CellScores> {
     about.scores.iter().find(chosen)
 }
 
-/// Where a score stands in a heatmap; None where no model has such a layer or position.
+/// Place of a score in a heatmap; None if no model has such a layer or position.
 fn cell_of(layer: usize, position: i32) -> Option<(usize, usize)> {
     const MOST: (usize, i32) = (1024, 256);
     let is_any = layer < MOST.0 && (-MOST.1..0).contains(&position);
@@ -155,8 +155,9 @@ pub fn cosine(study: Study<'_>) -> String {
              Llama-2-7B and Llama-3-8B, named in brackets.</p>\n"
         );
     }
-    html +=
-        &note("A cosine alone certifies nothing: refusals may be lost while it stays above 0.97.");
+    html += &note(
+        "A high cosine proves nothing by itself: refusals may be lost while it stays above 0.97.",
+    );
     let drawn = [
         (Role::Variant, "fig-cosine", "Compressed: cosine to the base’s direction, by layer"),
         (Role::Repaired, "fig-cosine-repaired", "Repaired: the same"),

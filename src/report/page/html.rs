@@ -19,22 +19,22 @@ impl Cell {
         Cell { html: escaped(text), class: "" }
     }
 
-    /// A number, flush right.
+    /// A number, right-aligned.
     pub fn number(text: &str) -> Cell {
         Cell { html: escaped(text), class: "n" }
     }
 
-    /// Words where a number is missing.
+    /// Words in place of a missing number.
     pub fn none(why: &str) -> Cell {
         Cell { html: escaped(why), class: "none" }
     }
 
-    /// Code, which may break anywhere.
+    /// Code, which may break at any character.
     pub fn code(text: &str) -> Cell {
         Cell { html: format!("<code>{}</code>", escaped(text)), class: "" }
     }
 
-    /// A number, or words where there is none.
+    /// A number, or `why` there is none.
     pub fn number_or(text: Option<String>, why: &str) -> Cell {
         text.map_or_else(|| Cell::none(why), |text| Cell::number(&text))
     }
@@ -80,7 +80,7 @@ impl Cell {
         Cell { html: escaped(&shift.text), class }
     }
 
-    /// A p-value.
+    /// A p-value, or words if there is none.
     pub fn p(p: Option<f64>) -> Cell {
         match p {
             Some(p) if p.is_finite() => Cell::number(&p_value(p)),
@@ -88,7 +88,7 @@ impl Cell {
         }
     }
 
-    /// A model's name with the mark of what it is.
+    /// A model's name with the mark of its role.
     pub fn model(role: Role, name: &str) -> Cell {
         Cell { html: format!("{} {}", mark(role.into()), escaped(name)), class: "" }
     }
@@ -99,7 +99,7 @@ fn with_interval(text: &str, interval: Option<&str>) -> Cell {
     Cell { html: format!("{}{interval}", escaped(text)), class: "n" }
 }
 
-/// The mark of a base, a compressed or a repaired model, as charts draw it.
+/// The mark of a base, a compressed or a repaired model, the same as in charts.
 pub fn mark(tone: Tone) -> String {
     let (class, shape, word) = match tone {
         Tone::Base => ("base", '●', "base"),
@@ -145,7 +145,7 @@ impl Table {
         self.rows += "</tr>\n";
     }
 
-    /// A row of which nothing is known but why.
+    /// A row with only the reason why it has no figures.
     pub fn missing(&mut self, Cell { html, .. }: Cell, why: &str) {
         self.n_rows += 1;
         self.rows += &format!(
@@ -160,7 +160,7 @@ impl Table {
         self.n_rows == 0
     }
 
-    /// In a container of its own, which scrolls where the table is wider than the page.
+    /// In its own container, which scrolls if the table is wider than the page.
     pub fn html(&self) -> String {
         format!(
             "<div class=\"scroll\" role=\"region\" aria-label=\"{0}\" tabindex=\"0\"><table>\n\
@@ -175,7 +175,7 @@ impl Table {
         details(summary, &self.html())
     }
 
-    /// The table, or in its place a sentence that says why it is empty.
+    /// The table, or a sentence that explains why it is empty.
     pub fn or(&self, why: &str) -> String {
         if self.is_empty() { note(why) } else { self.html() }
     }
@@ -210,7 +210,7 @@ pub fn paragraph(text: &str) -> String {
     format!("<p>{}</p>\n", escaped(text))
 }
 
-/// A paragraph beside the point, or about what is missing.
+/// A secondary paragraph, or one about what is missing.
 pub fn note(text: &str) -> String {
     format!("<p class=\"note\">{}</p>\n", escaped(text))
 }

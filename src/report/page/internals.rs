@@ -1,4 +1,4 @@
-//! Inside the repairs: the search, the strengths, what is really in the files, what changed where.
+//! Inside the repairs: the search, the strengths, the realised alphas, the changes by block.
 
 use std::collections::BTreeMap;
 
@@ -133,7 +133,7 @@ fn alphas(search: &SearchReport, repair: &RepairResult, i: usize) -> Option<Stri
     Some(figure(&format!("fig-alpha-{i}"), &chart, &caption, &table))
 }
 
-/// What was seen of `blocks`, the weakest edit first; whole answers count where they were read.
+/// Everything measured about `blocks`, the weakest edit first; whole answers replace beginnings.
 fn strengths(search: &SearchReport, blocks: &[String]) -> Vec<Strength> {
     let answered = search.answered.iter().filter(|a| a.blocks == blocks).map(|a| Strength {
         alpha: a.alpha,
@@ -163,7 +163,7 @@ fn strengths(search: &SearchReport, blocks: &[String]) -> Vec<Strength> {
 }
 
 fn halves(search: &SearchReport) -> String {
-    let mut table = Table::new("What each half of a block says", &[">block", "half", ">c"]);
+    let mut table = Table::new("Alignment of each half of a block", &[">block", "half", ">c"]);
     for half in &search.halves {
         table.row(vec![
             Cell::number(&half.block.to_string()),
@@ -176,9 +176,9 @@ fn halves(search: &SearchReport) -> String {
     }
     let why = note(
         "c: how much more of the direction it writes on harmful prompts than on harmless ones. \
-         Below 0 it says the wrong thing, and strengthening it would make matters worse.",
+         Below 0 it is aligned against refusal, and strengthening it would do harm.",
     );
-    details("What each half of a block says about refusal", &(table.html() + &why))
+    details("How each half of a block is aligned with refusal", &(table.html() + &why))
 }
 
 fn tensors(repair: &RepairResult, i: usize) -> String {
@@ -215,7 +215,7 @@ fn tensors(repair: &RepairResult, i: usize) -> String {
 fn weights(study: Study<'_>, variant: Variant<'_>, i: usize) -> String {
     let models = [(Some(variant.compressed), Tone::Compressed), (variant.repaired, Tone::Repaired)];
     let models = models.into_iter().filter_map(|(m, tone)| Some((m?, tone)));
-    // A repair's axis is as long as that of what it mends: few of its tensors changed.
+    // A repair's axis has the range of its variant's axis: few of its tensors changed.
     let changed = [Some(variant.compressed), variant.repaired].into_iter().flatten();
     let changed = changed.flat_map(|m| &m.weights).filter_map(|w| w.block);
     let n_block = changed.max().map_or(0, |last| last + 1);

@@ -14,7 +14,7 @@ pub fn necessity(study: Study<'_>) -> String {
         m.necessity.as_ref()
     }) + &note(
         "If the direction is needed, refusals fall when it is taken out of the residual stream. \
-         That happens in memory alone, while the model answers.",
+         That happens only in memory, while the model answers.",
     );
     section("necessity", "Is the direction needed?", &html)
 }

@@ -21,7 +21,7 @@ use html::mark;
 /// The page's own style; charts have theirs.
 const STYLE: &str = include_str!("page.css");
 
-/// Its sections, as the contents name them.
+/// Its sections, with their titles in the contents.
 const CONTENTS: [(&str, &str); 13] = [
     ("summary", "Summary"),
     ("selection", "Selection"),

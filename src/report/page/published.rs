@@ -1,10 +1,10 @@
-//! The figures of the paper that aird follows, to be printed beside one's own: those of other
-//! models.
+//! The figures of the paper that aird follows, to be printed beside a study's own: they are of
+//! other models.
 
 /// Where they are published.
 pub const SOURCE: &str = "https://arxiv.org/abs/2504.04215";
 
-/// Cosines of the refusal directions of base and compressed model, for a way of compressing.
+/// Cosines of the refusal directions of base and compressed model, for one way of compressing.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Published {
     /// The paper's name of it.
@@ -26,7 +26,7 @@ const MAGNITUDE: Published = row("magnitude", "0.337", "");
 const LLM_INT8: Published = row("LLM.int8()", "0.996", "0.99");
 const AWQ: Published = row("AWQ", "0.996", "0.994");
 
-/// The paper's row for a model that was made by these steps; None where it has none, or several
+/// The paper's row for a model that was made by these steps; None if it has none, or if several
 /// steps compress.
 pub fn published(made: &[String]) -> Option<Published> {
     let mut rows = made.iter().filter_map(|step| {

@@ -6,8 +6,8 @@ use crate::report::results::{ModelResult, State};
 use crate::report::study::{Study, state_text};
 use crate::report::text::{megabytes, percent_of, plural, short_hash};
 
-/// Steps that failed or had nothing to work on, at the top of the page: nobody should trust what is
-/// below without knowing.
+/// Steps that failed or had nothing to work on, at the top of the page: readers must know before
+/// they trust the rest.
 pub fn alert(study: Study<'_>) -> String {
     let troubles = study.troubles();
     if troubles.is_empty() {
@@ -18,7 +18,8 @@ pub fn alert(study: Study<'_>) -> String {
     let (failed, skipped) = (count(State::Failed), count(State::Skipped));
     let were = if skipped == 1 { "was" } else { "were" };
     let what = match (failed, skipped) {
-        // A model that hardly refuses has no direction, and a search may find nothing: results too.
+        // A model that hardly refuses has no direction, and a search may find nothing: these are
+        // results, too.
         (0, _) => format!(
             "<strong>{skipped} of {steps} {were} not run</strong>, since what they need was looked \
              for and not found"
@@ -27,7 +28,7 @@ pub fn alert(study: Study<'_>) -> String {
         _ => format!("<strong>{failed} of {steps} failed</strong>, and {skipped} {were} not run"),
     };
     format!(
-        "<p class=\"alert\" role=\"note\">{what}: their figures are missing below, and said to be. \
+        "<p class=\"alert\" role=\"note\">{what}: their figures are missing below, and marked so. \
          <a href=\"#steps\">See the steps</a>.</p>\n"
     )
 }

@@ -49,17 +49,17 @@ fn variant_html(study: Study<'_>, variant: Variant<'_>) -> String {
 
 fn cells(row: &Row, is_repaired: bool) -> Vec<Cell> {
     let [base, compressed, repaired] = row.figures.each_ref().map(|f| Cell::figure(f.as_ref()));
-    let [broke, mended] = row.changes.each_ref().map(|c| Cell::shift(c.as_ref()));
+    let [broke, fixed] = row.changes.each_ref().map(|c| Cell::shift(c.as_ref()));
     let mut cells = vec![Cell::text(&row.name), base, compressed, broke];
     if is_repaired {
         let p = row.changes[1].as_ref().and_then(|c| c.p);
         let p = p.map_or_else(|| Cell::none("not tested"), |p| Cell::p(Some(p)));
-        cells.extend([repaired, mended, p]);
+        cells.extend([repaired, fixed, p]);
     }
     cells
 }
 
-/// The first attack and the first benign set, every variant's way through the study.
+/// The first attack and the first benign set, with every variant's course through the study.
 fn story(study: Study<'_>) -> String {
     let first = |attack| study.sets(attack).into_iter().next();
     let drawn =

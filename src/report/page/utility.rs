@@ -83,7 +83,7 @@ fn texts(study: Study<'_>) -> String {
     table.html() + &note("same token: how often both models find the same next token likeliest.")
 }
 
-/// `29.9 ± 0.5`: the error tells how many digits are worth something.
+/// `29.9 ± 0.5`: the error decides how many digits are meaningful.
 fn with_error(x: f64, error: f64) -> String {
     let digits = usize::from(error < 2.0) + usize::from(error < 0.2);
     format!("{x:.digits$} ± {error:.digits$}")
