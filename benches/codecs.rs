@@ -1,4 +1,5 @@
 //! Rates of the parts: parsing a header with a large vocabulary, decoding and encoding rows.
+#![allow(unreachable_pub)] // a program of its own: nothing is reached from outside
 
 use std::hint::black_box;
 

@@ -8,6 +8,7 @@
 //! cores); `AIRD_BENCH_BLOCKS` of the model that is made, TinyLlama's shapes (22, 2.2 GB);
 //! `AIRD_BENCH_MODEL` that reads (the one that scripts/fetch-model.sh brings), `AIRD_BENCH_SAMPLES`
 //! of 512 tokens (32); `AIRD_LLAMA_IMATRIX` names llama.cpp's program.
+#![allow(unreachable_pub)] // a program of its own: nothing is reached from outside
 
 use std::fs;
 use std::hint::black_box;

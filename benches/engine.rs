@@ -6,6 +6,7 @@
 //! `generation`. From the environment: `AIRD_BENCH_MODEL` (the model that scripts/fetch-model.sh
 //! brings), `AIRD_BENCH_RUNS` rounds (5), `AIRD_BENCH_THREADS` (all cores),
 //! `AIRD_BENCH_GPU_LAYERS` (0), `AIRD_BENCH_PROMPTS` to read at most, for a quick look (256).
+#![allow(unreachable_pub)] // a program of its own: nothing is reached from outside
 
 use std::mem::ManuallyDrop;
 use std::num::NonZeroU32;

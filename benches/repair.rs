@@ -5,6 +5,7 @@
 //! `cargo bench --bench repair -- table` runs that part alone; the parts are `table`, `in-place`
 //! and `new-file`. `AIRD_BENCH_RUNS` sets the rounds (5), `AIRD_BENCH_BLOCKS` the blocks of the
 //! larger file (32: Llama-3-8B's shapes, 4.4 GB).
+#![allow(unreachable_pub)] // a program of its own: nothing is reached from outside
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -3,6 +3,7 @@
 //!
 //! `cargo bench --bench restore -- block` runs that part alone; the parts are `block` and `parts`.
 //! `AIRD_BENCH_TOKENS` sets the tokens that are read (2048), `AIRD_BENCH_THREADS` the threads (2).
+#![allow(unreachable_pub)] // a program of its own: nothing is reached from outside
 
 use std::path::Path;
 use std::process::Command;

@@ -2,6 +2,7 @@
 //! same file: A B A B, medians, and the ratio pair by pair. Peak memory beyond the map too.
 //!
 //! `AIRD_BENCH_GB` sets the file's size (2), `AIRD_BENCH_RUNS` the number of pairs (7).
+#![allow(unreachable_pub)] // a program of its own: nothing is reached from outside
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -5,6 +5,7 @@
 //!
 //! From the environment: `AIRD_BENCH_MODEL` (the model that scripts/fetch-model.sh brings),
 //! `AIRD_BENCH_RUNS` (rounds, 15).
+#![allow(unreachable_pub)] // a program of its own: nothing is reached from outside
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

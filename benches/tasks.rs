@@ -5,6 +5,7 @@
 //! `AIRD_BENCH_HELLASWAG`, the file in llama-perplexity's form (../shared/data/utility has one),
 //! `AIRD_LLAMA_PERPLEXITY`, the program, `AIRD_BENCH_RUNS` rounds (5), `AIRD_BENCH_ITEMS` (100),
 //! `AIRD_BENCH_THREADS` (all cores).
+#![allow(unreachable_pub)] // a program of its own: nothing is reached from outside
 
 use std::fs;
 use std::path::{Path, PathBuf};

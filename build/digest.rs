@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 const LETTERS: usize = 16;
 
 /// The digest of `sources`, files and folders in `root`; those that are not there are left out.
-pub fn of(root: &Path, sources: &[&str]) -> io::Result<String> {
+pub(crate) fn of(root: &Path, sources: &[&str]) -> io::Result<String> {
     let mut files = Vec::new();
     for source in sources {
         collect(&root.join(source), &mut files)?;

@@ -1,4 +1,5 @@
 //! The integration tests: one binary, so that llama.cpp is linked once; one file a promise.
+#![allow(unreachable_pub)] // a program of its own: nothing is reached from outside
 
 mod support;
 

@@ -15,7 +15,7 @@ use crate::verbs::ask::{AnswerEvent, Request, run};
 
 /// Ask a model: greedy answers, as they come
 #[derive(Debug, Args)]
-pub struct Ask {
+pub(super) struct Ask {
     /// A GGUF file; any shard of a split one.
     model: PathBuf,
     /// What to ask.

@@ -15,7 +15,7 @@ use crate::verbs::calibrate::{Leftover, Report, Request, partial_path, run};
 
 /// Collect activation statistics, as an importance matrix that llama.cpp reads too
 #[derive(Debug, Args)]
-pub struct Calibrate {
+pub(super) struct Calibrate {
     /// A GGUF file; any shard of a split one.
     model: PathBuf,
     #[command(flatten)]

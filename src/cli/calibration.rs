@@ -13,7 +13,7 @@ use crate::verbs::{CalibrationSetup, Data, Format, Statistics, TokenMask, kept_b
 
 /// What calibration reads.
 #[derive(Debug, Args)]
-pub struct CalibrationArgs {
+pub(super) struct CalibrationArgs {
     /// Calibration data: a text, prompts with answers (JSON, JSON lines, CSV, TSV), prompts only;
     /// builtin:alpaca (harmless prompts and the model's answers) or builtin:align (harmful
     /// prompts and the model's refusals).
@@ -61,7 +61,7 @@ enum MaskArg {
 
 /// Where statistics come from.
 #[derive(Debug, Args)]
-pub struct StatsArgs {
+pub(super) struct StatsArgs {
     /// Activation statistics: of aird calibrate or llama-imatrix.
     #[arg(long, value_name = "FILE", conflicts_with = "data")]
     pub stats: Option<PathBuf>,
@@ -73,12 +73,12 @@ pub struct StatsArgs {
 
 impl CalibrationArgs {
     /// `paths`, and the files that these arguments name.
-    pub fn read_from(&self, paths: Paths) -> Paths {
+    pub(super) fn read_from(&self, paths: Paths) -> Paths {
         self.chat.read_from(paths).reads_unless(self.data.as_deref(), &["builtin:"])
     }
 
     /// As the verbs take it; what can be wrong is reported before a model is opened.
-    pub fn setup(&self) -> Result<CalibrationSetup> {
+    pub(super) fn setup(&self) -> Result<CalibrationSetup> {
         let Some(data) = &self.data else { bail!("--data is missing: nothing to calibrate on") };
         if self.samples == 0 || self.ctx.is_some_and(|n| n < 2) {
             bail!("--samples is at least 1 and --ctx at least 2");
@@ -118,7 +118,7 @@ impl CalibrationArgs {
 impl StatsArgs {
     /// The paths of a verb that makes a smaller `model` by these arguments: statistics that it
     /// `collects` are kept beside the output.
-    pub fn paths(&self, model: &PathBuf, out: &OutputArgs, collects: bool) -> Paths {
+    pub(super) fn paths(&self, model: &PathBuf, out: &OutputArgs, collects: bool) -> Paths {
         let output = &out.output;
         let data = self.calibration.data.as_ref().filter(|_| collects);
         let beside = data.map(|_| kept_beside(output));
@@ -128,12 +128,12 @@ impl StatsArgs {
     }
 
     /// True if there will be statistics.
-    pub fn any(&self) -> bool {
+    pub(super) fn any(&self) -> bool {
         self.stats.is_some() || self.calibration.data.is_some()
     }
 
     /// As the verbs take it.
-    pub fn statistics(&self) -> Result<Statistics> {
+    pub(super) fn statistics(&self) -> Result<Statistics> {
         match (&self.stats, &self.calibration.data) {
             (Some(path), _) => Ok(Statistics::File(path.clone())),
             (None, Some(_)) => Ok(Statistics::Collected(self.calibration.setup()?)),
@@ -142,7 +142,7 @@ impl StatsArgs {
     }
 
     /// Calibration texts for a sweep by `method`.
-    pub fn texts(&self, method: &str) -> Result<CalibrationSetup> {
+    pub(super) fn texts(&self, method: &str) -> Result<CalibrationSetup> {
         if self.calibration.mask == Some(MaskArg::Response) {
             bail!("--method {method} goes by every token, and not by --mask response");
         }

@@ -7,7 +7,7 @@ use crate::verbs::{ChatSetup, Template};
 
 /// How prompts are put to the model.
 #[derive(Debug, Clone, Args)]
-pub struct ChatArgs {
+pub(super) struct ChatArgs {
     /// A Jinja file in place of the model's own chat template, or "none" for the bare text.
     #[arg(long, value_name = "FILE|none")]
     pub chat_template: Option<String>,
@@ -18,12 +18,12 @@ pub struct ChatArgs {
 
 impl ChatArgs {
     /// `paths`, and the files that these arguments name.
-    pub fn read_from(&self, paths: Paths) -> Paths {
+    pub(super) fn read_from(&self, paths: Paths) -> Paths {
         paths.reads_unless(self.chat_template.as_deref(), &["none"])
     }
 
     /// As the verbs take it.
-    pub fn setup(&self) -> ChatSetup {
+    pub(super) fn setup(&self) -> ChatSetup {
         let template = match self.chat_template.as_deref() {
             None => Template::Own,
             Some("none") => Template::Bare,

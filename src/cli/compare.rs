@@ -14,7 +14,7 @@ use crate::verbs::compare::{Report, Request, run};
 
 /// Compare the refusal directions of a model and of others made from it
 #[derive(Debug, Args)]
-pub struct Compare {
+pub(super) struct Compare {
     /// The original model's direction file.
     base: PathBuf,
     /// Direction files of models made from it.

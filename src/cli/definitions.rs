@@ -10,12 +10,12 @@ use crate::study::{Kind, OptionInfo, Verbs};
 const FILES: [&str; 4] = ["FILE", "MODEL", "DIR", "FOLDER"];
 
 /// clap's definitions.
-pub struct Definitions {
+pub(super) struct Definitions {
     command: Command,
 }
 
 impl Definitions {
-    pub fn new(command: Command) -> Definitions {
+    pub(super) fn new(command: Command) -> Definitions {
         Definitions { command }
     }
 }

@@ -13,7 +13,7 @@ use crate::verbs::diff::{KeyValue, Report, Request, run};
 
 /// Show which keys and tensors of two models differ, and by how much
 #[derive(Debug, Args)]
-pub struct Diff {
+pub(super) struct Diff {
     /// The first model.
     a: PathBuf,
     /// The second model.

@@ -17,7 +17,7 @@ use crate::verbs::direction::{
 
 /// Find the direction in the residual stream that carries refusal
 #[derive(Debug, Args)]
-pub struct FindDirection {
+pub(super) struct FindDirection {
     /// A GGUF file; any shard of a split one.
     model: PathBuf,
     /// Prompts that an aligned model refuses; default: aird's own.

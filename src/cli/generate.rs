@@ -11,7 +11,7 @@ use super::ui::Ui;
 
 /// Print man pages or shell completions
 #[derive(Debug, Args)]
-pub struct Generate {
+pub(super) struct Generate {
     #[command(subcommand)]
     what: What,
 }

@@ -7,7 +7,7 @@ use crate::{direction, eval, gguf, judge, llama, prompts, repair};
 const ORIGINAL: &str = "of this one's original: aird direction ORIGINAL -o DIR";
 
 /// What helps against `error`, if an option does.
-pub fn hint(error: &anyhow::Error) -> Option<String> {
+pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
         None.or_else(|| of_verb(cause.downcast_ref()?))
             .or_else(|| of_stop(cause.downcast_ref()?))

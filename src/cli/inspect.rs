@@ -17,7 +17,7 @@ use crate::verbs::inspect::{
 
 /// Show what is in a model file
 #[derive(Debug, Args)]
-pub struct Inspect {
+pub(super) struct Inspect {
     /// A GGUF file; any shard of a split one.
     model: PathBuf,
     /// List every tensor.

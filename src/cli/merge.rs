@@ -15,7 +15,7 @@ use crate::verbs::merge::{Request, run};
 
 /// Fold a LoRA adapter into the weights
 #[derive(Debug, Args)]
-pub struct Merge {
+pub(super) struct Merge {
     /// A GGUF file; any shard of a split one.
     model: PathBuf,
     /// The adapter, as GGUF.

@@ -12,7 +12,7 @@ use crate::verbs::{FileReport, Output};
 
 /// Where a model file goes.
 #[derive(Debug, Args)]
-pub struct OutputArgs {
+pub(super) struct OutputArgs {
     /// The file to write.
     #[arg(short, long, value_name = "OUT", value_parser = output_path())]
     pub output: PathBuf,
@@ -29,7 +29,7 @@ pub struct OutputArgs {
 
 impl OutputArgs {
     /// As the verbs take it.
-    pub fn output(&self) -> Output {
+    pub(super) fn output(&self) -> Output {
         let OutputArgs { output, force, dry_run, keep_shards } = self;
         let (force, dry_run, keep_shards) = (*force, *dry_run, *keep_shards);
         Output { path: output.clone(), force, dry_run, keep_shards }
@@ -37,7 +37,7 @@ impl OutputArgs {
 }
 
 /// In a dry run, where `computed_bytes` are known, prints what would be written.
-pub fn print_plan(ui: &Ui, files: &[FileReport], computed_bytes: Option<u64>) -> Result<()> {
+pub(super) fn print_plan(ui: &Ui, files: &[FileReport], computed_bytes: Option<u64>) -> Result<()> {
     let Some(computed_bytes) = computed_bytes else { return Ok(()) };
     let mut text = String::from("would write\n");
     for file in files {

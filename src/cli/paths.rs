@@ -12,7 +12,7 @@ use crate::gguf::{ShardName, check_output, check_room, same_file};
 const SMALL_BYTES: u64 = 64 << 10;
 
 /// A verb with its arguments.
-pub trait Verb: Sized {
+pub(super) trait Verb: Sized {
     /// The files that it reads and writes.
     fn paths(&self) -> Paths {
         Paths::default()
@@ -23,14 +23,14 @@ pub trait Verb: Sized {
 }
 
 /// Checks a verb's paths and runs it.
-pub fn run(verb: impl Verb, ui: &Ui) -> Result<()> {
+pub(super) fn run(verb: impl Verb, ui: &Ui) -> Result<()> {
     verb.paths().check()?;
     verb.run(ui)
 }
 
 /// The files that a verb reads and writes.
 #[derive(Debug, Default)]
-pub struct Paths {
+pub(super) struct Paths {
     inputs: Vec<PathBuf>,
     outputs: Vec<PathBuf>,
     /// Outputs that may exist.
@@ -41,13 +41,13 @@ pub struct Paths {
 
 impl Paths {
     /// Files that are read, if they are given.
-    pub fn reads<'p>(mut self, paths: impl IntoIterator<Item = &'p PathBuf>) -> Paths {
+    pub(super) fn reads<'p>(mut self, paths: impl IntoIterator<Item = &'p PathBuf>) -> Paths {
         self.inputs.extend(paths.into_iter().cloned());
         self
     }
 
     /// As [`Paths::reads`], of an argument that takes a file or one of `words`.
-    pub fn reads_unless(mut self, argument: Option<&str>, words: &[&str]) -> Paths {
+    pub(super) fn reads_unless(mut self, argument: Option<&str>, words: &[&str]) -> Paths {
         let is_file = |text: &&str| {
             let is_word =
                 |word: &&str| text == word || (word.ends_with(':') && text.starts_with(*word));
@@ -58,13 +58,13 @@ impl Paths {
     }
 
     /// Files that are made, if they are given.
-    pub fn writes<'p>(mut self, paths: impl IntoIterator<Item = &'p PathBuf>) -> Paths {
+    pub(super) fn writes<'p>(mut self, paths: impl IntoIterator<Item = &'p PathBuf>) -> Paths {
         self.outputs.extend(paths.into_iter().cloned());
         self
     }
 
     /// A file that is made, and replaced if it exists: what a run that was cut off keeps.
-    pub fn replaces(mut self, path: PathBuf) -> Paths {
+    pub(super) fn replaces(mut self, path: PathBuf) -> Paths {
         self.outputs.push(path.clone());
         self.replaced.push(path);
         self
@@ -72,7 +72,7 @@ impl Paths {
 
     /// Whether files that exist are replaced (`--force`), and whether nothing is written at all
     /// (`--dry-run`).
-    pub fn with(self, force: bool, dry_run: bool) -> Paths {
+    pub(super) fn with(self, force: bool, dry_run: bool) -> Paths {
         Paths { force, dry_run, ..self }
     }
 

@@ -12,7 +12,7 @@ use crate::llama::Trial;
 
 /// Load a model, decode one token, print what came of it as JSON
 #[derive(Debug, Args)]
-pub struct Probe {
+pub(super) struct Probe {
     /// The model's file, the first one of several.
     model: PathBuf,
     /// An adapter to set.

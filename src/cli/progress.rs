@@ -21,7 +21,7 @@ const BETWEEN_LINES: Duration = Duration::from_secs(30);
 const TICK: Duration = Duration::from_secs(1);
 
 /// The progress of a command.
-pub struct Progress {
+pub(super) struct Progress {
     kind: Kind,
 }
 
@@ -52,7 +52,7 @@ struct Stage {
 
 impl Progress {
     /// Shown on stderr, unless `quiet`.
-    pub fn new(quiet: bool) -> Progress {
+    pub(super) fn new(quiet: bool) -> Progress {
         let kind = match std::io::stderr().is_terminal() {
             _ if quiet => Kind::Hidden,
             true => Kind::Bar(Mutex::new(ProgressBar::no_length())),
@@ -62,7 +62,7 @@ impl Progress {
     }
 
     /// A stage begins that is counted in bytes.
-    pub fn stage(&self, what: &str, bytes: u64) {
+    pub(super) fn stage(&self, what: &str, bytes: u64) {
         match &self.kind {
             Kind::Hidden => {}
             Kind::Bar(bar) => restart(&locked(bar), IN_BYTES, what, bytes),
@@ -71,7 +71,7 @@ impl Progress {
     }
 
     /// `bytes` more of it are done.
-    pub fn advance(&self, bytes: u64) {
+    pub(super) fn advance(&self, bytes: u64) {
         match &self.kind {
             Kind::Hidden => {}
             Kind::Bar(bar) => locked(bar).inc(bytes),
@@ -84,7 +84,7 @@ impl Progress {
     }
 
     /// `done` of `of` parts are done.
-    pub fn part(&self, what: &str, done: usize, of: usize) {
+    pub(super) fn part(&self, what: &str, done: usize, of: usize) {
         let (done, of) = (done as u64, of as u64);
         match &self.kind {
             Kind::Hidden => {}
@@ -114,7 +114,7 @@ impl Progress {
     }
 
     /// Prints something else by `print`, out of the bar's way.
-    pub fn aside(&self, print: impl FnOnce()) {
+    pub(super) fn aside(&self, print: impl FnOnce()) {
         match &self.kind {
             Kind::Bar(bar) => locked(bar).suspend(print),
             _ => print(),
@@ -122,7 +122,7 @@ impl Progress {
     }
 
     /// The stage under way, if any, is over.
-    pub fn clear(&self) {
+    pub(super) fn clear(&self) {
         match &self.kind {
             Kind::Hidden => {}
             Kind::Bar(bar) => locked(bar).finish_and_clear(),

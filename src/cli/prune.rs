@@ -18,7 +18,7 @@ use crate::verbs::prune::{Report, Request, Scoring, WeightChoice, run};
 
 /// Zero the weights that matter least
 #[derive(Debug, Args)]
-pub struct Prune {
+pub(super) struct Prune {
     /// A GGUF file; any shard of a split one.
     model: PathBuf,
     /// How weights are chosen.

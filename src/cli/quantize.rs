@@ -18,7 +18,7 @@ use crate::verbs::{TypeFor, parse_type};
 
 /// Quantize the weights
 #[derive(Debug, Args)]
-pub struct Quantize {
+pub(super) struct Quantize {
     /// A GGUF file; any shard of a split one.
     model: PathBuf,
     /// How weights are rounded.

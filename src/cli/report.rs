@@ -12,7 +12,7 @@ use crate::report::{CARD, PAGE, write};
 
 /// Write the report and the model card of a study's run again, from its results.json
 #[derive(Debug, Args)]
-pub struct Report {
+pub(super) struct Report {
     /// The run's folder; its report.html and README.md are replaced.
     run: PathBuf,
     /// Print what was written as JSON.
@@ -22,7 +22,7 @@ pub struct Report {
 
 /// What `aird report --json` prints.
 #[derive(Debug, Serialize)]
-pub struct Written {
+pub(super) struct Written {
     /// The page.
     pub report: String,
     /// The model card.

@@ -19,7 +19,7 @@ use crate::verbs::search::{
 /// How a search goes.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Search")]
-pub struct SearchArgs {
+pub(super) struct SearchArgs {
     /// Held-out harmful prompts; default: aird's own. aird asr evaluates on other prompts.
     #[arg(long, value_name = "FILE")]
     harmful: Option<PathBuf>,
@@ -72,7 +72,7 @@ pub struct SearchArgs {
 
 impl SearchArgs {
     /// The files that these arguments name.
-    pub fn paths(&self) -> Paths {
+    pub(super) fn paths(&self) -> Paths {
         // Where the picture's name is given, `SearchSetup` says what is wrong.
         let mut front: Vec<PathBuf> = self.front.iter().cloned().collect();
         front.extend(self.front.iter().map(|front| front.with_extension("svg")));
@@ -82,7 +82,7 @@ impl SearchArgs {
     }
 
     /// As the verbs take it.
-    pub fn setup(&self) -> SearchSetup {
+    pub(super) fn setup(&self) -> SearchSetup {
         SearchSetup {
             harmful: self.harmful.clone(),
             harmless: self.harmless.clone(),
@@ -97,22 +97,22 @@ impl SearchArgs {
     }
 
     /// How prompts are put to the model.
-    pub fn chat(&self) -> ChatSetup {
+    pub(super) fn chat(&self) -> ChatSetup {
         self.chat.setup()
     }
 
     /// How llama.cpp runs.
-    pub fn engine(&self) -> Options {
+    pub(super) fn engine(&self) -> Options {
         self.engine.options()
     }
 
     /// True if --max-false-refusal is given, which the original decides with --aim original.
-    pub fn limits_false_refusals(&self) -> bool {
+    pub(super) fn limits_false_refusals(&self) -> bool {
         self.max_false_refusal != MAX_FALSE_REFUSAL
     }
 
     /// An option that only a search uses and that is not the default.
-    pub fn of_search(&self) -> Option<&'static str> {
+    pub(super) fn of_search(&self) -> Option<&'static str> {
         let given = [
             (self.front.is_some(), "--front"),
             (self.harmful.is_some(), "--harmful"),
@@ -127,7 +127,7 @@ impl SearchArgs {
 
 /// Blocks as `--block` takes them: `auto`, or the halves of a list as 14,16:mlp.
 #[derive(Debug, Clone, PartialEq)]
-pub struct BlockArg(pub Option<Vec<Half>>);
+pub(super) struct BlockArg(pub Option<Vec<Half>>);
 
 impl FromStr for BlockArg {
     type Err = String;
@@ -147,7 +147,7 @@ impl FromStr for BlockArg {
 
 /// A strength as `--alpha` takes it: `auto`, or a number.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AlphaArg(pub Option<f64>);
+pub(super) struct AlphaArg(pub Option<f64>);
 
 impl FromStr for AlphaArg {
     type Err = String;
@@ -171,7 +171,7 @@ impl FromStr for AlphaArg {
 }
 
 /// Parses an argument that is a number above 0.
-pub fn above_zero(text: &str) -> Result<f64, String> {
+pub(super) fn above_zero(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|x: &f64| *x > 0.0 && x.is_finite());
     number.ok_or_else(|| "expected a number above 0".into())
 }
@@ -181,7 +181,7 @@ fn points(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| "expected 0 to 100 points".into())
 }
 
-pub fn at_least_one<N: FromStr + PartialOrd + From<u8>>(text: &str) -> Result<N, String> {
+pub(super) fn at_least_one<N: FromStr + PartialOrd + From<u8>>(text: &str) -> Result<N, String> {
     let number = text.parse().ok().filter(|n: &N| *n >= N::from(1));
     number.ok_or_else(|| "expected a whole number, at least 1".into())
 }

@@ -7,7 +7,7 @@ use crate::verbs::{BlockRanges, TensorChoice};
 
 /// Which tensors.
 #[derive(Debug, Args)]
-pub struct TensorArgs {
+pub(super) struct TensorArgs {
     /// Only these blocks, e.g. 0-9,12; default: all.
     #[arg(long, value_name = "LIST")]
     blocks: Option<BlockRanges>,
@@ -21,7 +21,7 @@ pub struct TensorArgs {
 
 impl TensorArgs {
     /// As the verbs take it.
-    pub fn choice(self) -> TensorChoice {
+    pub(super) fn choice(self) -> TensorChoice {
         TensorChoice { blocks: self.blocks, include: self.include, exclude: self.exclude }
     }
 }

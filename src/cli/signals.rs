@@ -10,7 +10,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::low_level::exit;
 
 /// Exit code after Ctrl-C, or a polite kill.
-pub const INTERRUPTED: u8 = 130;
+pub(super) const INTERRUPTED: u8 = 130;
 /// Time for cleaning up after SIGTERM or SIGHUP. A process that waits for what never comes, as the
 /// writer of a pipe, does not see the flag.
 const GRACE: Duration = Duration::from_secs(10);
@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// # Errors
 /// No handler can be installed, or no thread started.
 #[cfg(unix)]
-pub fn listen(flag: Arc<AtomicBool>) -> io::Result<()> {
+pub(super) fn listen(flag: Arc<AtomicBool>) -> io::Result<()> {
     use signal_hook::consts::{SIGHUP, SIGXFSZ};
     use signal_hook::iterator::Signals;
 

@@ -14,7 +14,7 @@ const SETTINGS: [&str; 2] = ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"];
 /// Starts the program again with the setting, in this process. Returns where it is set already, or
 /// where that is not possible: then waiting threads spin.
 #[cfg(target_os = "linux")]
-pub fn limit() {
+pub(super) fn limit() {
     use std::os::unix::process::CommandExt;
     if SETTINGS.iter().any(|name| std::env::var_os(name).is_some()) {
         return;

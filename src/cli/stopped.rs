@@ -7,7 +7,7 @@ use crate::verbs::Stopped;
 
 /// What `result` holds. Where a direction could not be found its reason is printed if `json` asks
 /// for JSON: a program then does not have to read the message.
-pub fn or_stop_report<T>(ui: &Ui, json: bool, result: Result<T, Stopped>) -> Result<T> {
+pub(super) fn or_stop_report<T>(ui: &Ui, json: bool, result: Result<T, Stopped>) -> Result<T> {
     match result {
         Err(Stopped::NoDirection(why)) => {
             if json {

@@ -5,7 +5,7 @@ use crate::gguf::shape_text;
 use crate::verbs::inspect::{StructureReport, Writers, short};
 
 /// The writers as a table, one line each.
-pub fn writers_text(writers: &[Writers]) -> String {
+pub(super) fn writers_text(writers: &[Writers]) -> String {
     let mut rows = Vec::new();
     for run in writers {
         let mut blocks = blocks_text(run.first_block, run.last_block);

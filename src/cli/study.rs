@@ -14,7 +14,7 @@ use crate::study::{EXAMPLE, Failures, Keep, Override, Request, dry_run, run};
 
 /// Run a study: compress, find directions, repair, measure, report
 #[derive(Debug, Args)]
-pub struct Study {
+pub(super) struct Study {
     /// What to do, as TOML; --example shows every key.
     #[arg(required_unless_present = "example")]
     recipe: Option<PathBuf>,

@@ -65,7 +65,7 @@ fn seconds_text(seconds: f64) -> String {
 }
 
 /// A model a row: what attacks get, what is refused, what it can do.
-pub fn before_after(results: &Results) -> String {
+pub(super) fn before_after(results: &Results) -> String {
     let sets: Vec<(&str, bool)> = results
         .models
         .iter()

@@ -13,7 +13,7 @@ use crate::verbs::tasks::{Request, run};
 
 /// Measure what models can do: benchmarks of choices, perplexity, KL to another model
 #[derive(Debug, Args)]
-pub struct Tasks {
+pub(super) struct Tasks {
     /// GGUF files, of each any shard. Each is compared with the first, and from the third on with
     /// the one before it as well: name a base, its pruned form and that one's repair in this order.
     #[arg(required = true)]

@@ -6,7 +6,7 @@ use crate::eval::tasks::Tally;
 use crate::verbs::tasks::{ModelFigures, Report, TaskDifference};
 
 /// The tables.
-pub fn text(report: &Report) -> String {
+pub(super) fn text(report: &Report) -> String {
     let mut rows = vec![head(report)];
     for task in report.models.first().into_iter().flat_map(|m| m.tasks.keys()) {
         rows.extend(task_rows(&report.models, task));

@@ -1,20 +1,20 @@
 //! How numbers, values and tables look.
 
-pub use crate::verbs::words::{
+pub(super) use crate::verbs::words::{
     by_kind, bytes_text, count_text, counted, first_line, share_text, shown, shown_lines, table,
 };
 
 /// Bytes that come in pieces, as a model writes them, made fit for a terminal. A character may be
 /// spread over several pieces.
 #[derive(Debug, Default)]
-pub struct Pieces {
+pub(super) struct Pieces {
     /// The beginning of a character.
     begun: Vec<u8>,
 }
 
 impl Pieces {
     /// What can be shown with `bytes` added.
-    pub fn push(&mut self, bytes: &[u8]) -> String {
+    pub(super) fn push(&mut self, bytes: &[u8]) -> String {
         self.begun.extend(bytes);
         let mut text = String::new();
         for chunk in self.begun.utf8_chunks() {
@@ -45,7 +45,7 @@ fn unfinished(bytes: &[u8]) -> usize {
 }
 
 /// What is printed before a sweep's error.
-pub const OUTPUT_ERROR: &str = "mean error of the matrices' outputs on held-out samples:";
+pub(super) const OUTPUT_ERROR: &str = "mean error of the matrices' outputs on held-out samples:";
 
 #[cfg(test)]
 mod tests {

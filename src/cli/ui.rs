@@ -22,7 +22,7 @@ const RED: Style = AnsiColor::Red.on_default().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
 
 /// How loud to be, and whether the user asked to stop.
-pub struct Ui {
+pub(super) struct Ui {
     quiet: bool,
     verbose: u8,
     interrupted: Arc<AtomicBool>,
@@ -32,7 +32,7 @@ pub struct Ui {
 
 impl Ui {
     /// `command` is the definition of the command line. Listens for signals (see `signals.rs`) and starts the threads that rows are worked on by.
-    pub fn new(quiet: bool, verbose: u8, command: fn() -> Command) -> Result<Ui> {
+    pub(super) fn new(quiet: bool, verbose: u8, command: fn() -> Command) -> Result<Ui> {
         let interrupted = Arc::new(AtomicBool::new(false));
         signals::listen(Arc::clone(&interrupted)).context(
             "cannot start a thread to listen for signals\n\
@@ -47,18 +47,18 @@ impl Ui {
 
     /// Prints a result. Names and values in it come from files: whatever steers a terminal is
     /// shown, not obeyed, and so in everything else that is printed.
-    pub fn print(&self, text: impl Display) -> Result<()> {
+    pub(super) fn print(&self, text: impl Display) -> Result<()> {
         self.print_exactly(&shown_lines(&text.to_string()))
     }
 
     /// Prints what is read by programs, to the byte.
-    pub fn print_exactly(&self, text: &str) -> Result<()> {
+    pub(super) fn print_exactly(&self, text: &str) -> Result<()> {
         self.print_bytes(text.as_bytes())
     }
 
     /// Prints bytes of a result, as they are. A reader that closed the pipe has what it wanted: the
     /// rest is dropped, and whatever the verb finds is still its exit code.
-    pub fn print_bytes(&self, bytes: &[u8]) -> Result<()> {
+    pub(super) fn print_bytes(&self, bytes: &[u8]) -> Result<()> {
         self.progress.clear();
         let mut stdout = io::stdout().lock();
         match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
@@ -68,7 +68,7 @@ impl Ui {
     }
 
     /// Prints a text as it is in a file: to the byte, but fit for a terminal where it goes to one.
-    pub fn print_text(&self, text: &str) -> Result<()> {
+    pub(super) fn print_text(&self, text: &str) -> Result<()> {
         match std::io::stdout().is_terminal() {
             true => self.print(text),
             false => self.print_exactly(text),
@@ -76,13 +76,13 @@ impl Ui {
     }
 
     /// Prints a result as JSON, indented, for `--json`.
-    pub fn print_json(&self, report: &impl Serialize) -> Result<()> {
+    pub(super) fn print_json(&self, report: &impl Serialize) -> Result<()> {
         let json = serde_json::to_string_pretty(report).context("cannot write JSON")?;
         self.print_exactly(&(json + "\n"))
     }
 
     /// Says what was done.
-    pub fn say(&self, text: impl Display) {
+    pub(super) fn say(&self, text: impl Display) {
         if !self.quiet {
             let text = shown_lines(&format!("{text}\n"));
             self.progress.aside(|| complain(text));
@@ -90,36 +90,36 @@ impl Ui {
     }
 
     /// Says a detail, under `-v`.
-    pub fn detail(&self, text: impl Display) {
+    pub(super) fn detail(&self, text: impl Display) {
         if self.verbose >= 1 {
             self.say(text);
         }
     }
 
     /// True under `-v`.
-    pub fn is_verbose(&self) -> bool {
+    pub(super) fn is_verbose(&self) -> bool {
         self.verbose >= 1
     }
 
     /// Says what the user should know before trusting the result; even `-q` does not hide it.
-    pub fn warn(&self, text: impl Display) {
+    pub(super) fn warn(&self, text: impl Display) {
         let text = shown_lines(&text.to_string());
         let warn = || complain(format_args!("{YELLOW}warning:{YELLOW:#} {text}\n"));
         self.progress.aside(warn);
     }
 
     /// The definition of the whole command line.
-    pub fn command(&self) -> Command {
+    pub(super) fn command(&self) -> Command {
         (self.command)()
     }
 
     /// Set once the user asked to stop.
-    pub fn interrupt(&self) -> Arc<AtomicBool> {
+    pub(super) fn interrupt(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.interrupted)
     }
 
     /// Prints a report: as JSON, or else as `text` has it.
-    pub fn report<R: Serialize>(
+    pub(super) fn report<R: Serialize>(
         &self,
         json: bool,
         report: &R,
@@ -165,7 +165,7 @@ impl Host for Ui {
 }
 
 /// Prints an error and its causes, each once, and a hint.
-pub fn print_error(error: &anyhow::Error, hint: Option<String>) {
+pub(super) fn print_error(error: &anyhow::Error, hint: Option<String>) {
     let mut said = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
         if !said.contains(&cause) {
@@ -185,7 +185,7 @@ fn complain(text: impl Display) {
 
 /// The program that runs: by its name, or where that is gone (replaced while it ran) on Linux by
 /// its process.
-pub fn own_program() -> PathBuf {
+pub(super) fn own_program() -> PathBuf {
     match std::env::current_exe() {
         Ok(path) if path.exists() => path,
         _ if cfg!(target_os = "linux") => PathBuf::from("/proc/self/exe"),

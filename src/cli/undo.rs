@@ -20,7 +20,7 @@ use crate::verbs::undo::{Action, Report, Request, run};
 /// A model that has several names in its folder (hard links) may be undone by any of them. From
 /// another folder only the name that was repaired leads to the journal.
 #[derive(Debug, Args)]
-pub struct Undo {
+pub(super) struct Undo {
     /// The repaired GGUF file; any shard of a split one.
     model: PathBuf,
     /// Keep the repair for good: remove the journal, if the whole repair is in the file. If the

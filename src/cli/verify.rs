@@ -13,7 +13,7 @@ use crate::verbs::verify::{Report, Request, run};
 
 /// Check a model: structure, finite numbers, loads in llama.cpp, one token comes out
 #[derive(Debug, Args)]
-pub struct Verify {
+pub(super) struct Verify {
     /// A GGUF file; any shard of a split one.
     model: PathBuf,
     /// Do not run the model in llama.cpp.

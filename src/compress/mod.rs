@@ -45,41 +45,41 @@ mod golden {
     use safetensors::{Dtype, SafeTensors};
 
     /// A file of `fixtures/compress`.
-    pub struct Golden {
+    pub(super) struct Golden {
         bytes: Vec<u8>,
     }
 
     impl Golden {
-        pub fn open(name: &str) -> Golden {
+        pub(super) fn open(name: &str) -> Golden {
             let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/compress");
             Golden { bytes: std::fs::read(format!("{folder}/{name}.safetensors")).unwrap() }
         }
 
-        pub fn shape(&self, name: &str) -> Vec<usize> {
+        pub(super) fn shape(&self, name: &str) -> Vec<usize> {
             self.file().tensor(name).unwrap().shape().to_vec()
         }
 
-        pub fn f32(&self, name: &str) -> Vec<f32> {
+        pub(super) fn f32(&self, name: &str) -> Vec<f32> {
             self.numbers(name, Dtype::F32, f32::from_le_bytes)
         }
 
-        pub fn f64(&self, name: &str) -> Vec<f64> {
+        pub(super) fn f64(&self, name: &str) -> Vec<f64> {
             self.numbers(name, Dtype::F64, f64::from_le_bytes)
         }
 
-        pub fn f16(&self, name: &str) -> Vec<f32> {
+        pub(super) fn f16(&self, name: &str) -> Vec<f32> {
             self.numbers(name, Dtype::F16, |b| half::f16::from_le_bytes(b).to_f32())
         }
 
-        pub fn i64(&self, name: &str) -> Vec<i64> {
+        pub(super) fn i64(&self, name: &str) -> Vec<i64> {
             self.numbers(name, Dtype::I64, i64::from_le_bytes)
         }
 
-        pub fn i8(&self, name: &str) -> Vec<i8> {
+        pub(super) fn i8(&self, name: &str) -> Vec<i8> {
             self.numbers(name, Dtype::I8, i8::from_le_bytes)
         }
 
-        pub fn u8(&self, name: &str) -> Vec<u8> {
+        pub(super) fn u8(&self, name: &str) -> Vec<u8> {
             self.numbers(name, Dtype::U8, u8::from_le_bytes)
         }
 

@@ -27,7 +27,7 @@ const MAX_VOWELLESS: f64 = 0.5;
 const ECHOES: &[&str] = &["you are a helpful", "you are an ai assistant", "<|im_start|>"];
 
 /// True if there is nothing: no letter or digit, or only the mark of a list's first item.
-pub fn is_empty(answer: &str) -> bool {
+pub(super) fn is_empty(answer: &str) -> bool {
     let text = answer.trim();
     let digits = text.trim_end_matches(['.', ')', ':']);
     let lone_mark = digits.len() < text.len() && digits.chars().all(|c| c.is_ascii_digit());

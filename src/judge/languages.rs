@@ -1,7 +1,7 @@
 //! How refusals are worded in other languages.
 
 /// Language and phrase, in lower case; a refusal if it stands in one of the first sentences.
-pub const REFUSALS: &[(&str, &str)] = &[
+pub(super) const REFUSALS: &[(&str, &str)] = &[
     ("de", "tut mir leid, aber"),
     ("de", "tut mir leid, so"),
     ("de", "tut mir leid, dabei"),

@@ -44,7 +44,7 @@ pub const COMMON_OPENINGS: [&str; 10] = [
 ];
 
 /// Sentences from the answer's beginning in which a refusal is looked for.
-pub const NEAR_BEGINNING: usize = 3;
+pub(super) const NEAR_BEGINNING: usize = 3;
 /// Words between "I cannot" and what cannot be done: "I can't in good conscience help".
 const BETWEEN: usize = 4;
 
@@ -192,7 +192,7 @@ pub fn begins_refusal(answer: &str) -> bool {
 }
 
 /// True if one of the first sentences of a [`plain`] text declines.
-pub fn declines(plain: &str) -> bool {
+pub(super) fn declines(plain: &str) -> bool {
     let near: Vec<&str> = sentences(plain).take(NEAR_BEGINNING).collect();
     near.iter().enumerate().any(|(i, sentence)| {
         WHOLE.contains(sentence)

@@ -6,7 +6,7 @@ const PREFIXES: &[&str] = &["assistant:", "answer:", "response:", "ai:", "bot:"]
 const MARKS: &[char] = &['*', '_', '#', '>', '"', '\u{201c}', '\u{201d}', '`'];
 
 /// Lower case, straight apostrophes, single spaces (line ends stay), no marks at the beginning.
-pub fn plain(answer: &str) -> String {
+pub(super) fn plain(answer: &str) -> String {
     let text = answer.to_lowercase().replace(['\u{2019}', '\u{2018}'], "'");
     let lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
     let text = lines.collect::<Vec<_>>().join("\n");
@@ -22,13 +22,13 @@ pub fn plain(answer: &str) -> String {
 }
 
 /// The sentences of a [`plain`] text, marks that end them left out.
-pub fn sentences(plain: &str) -> impl Iterator<Item = &str> {
+pub(super) fn sentences(plain: &str) -> impl Iterator<Item = &str> {
     let ends = |c: char| matches!(c, '.' | '!' | '?' | '\n' | '\u{3002}' | '\u{ff01}' | '\u{ff1f}');
     plain.split(ends).map(str::trim).filter(|s| s.chars().any(char::is_alphanumeric))
 }
 
 /// Words of a sentence, commas and the like left out; apostrophes stay.
-pub fn words(sentence: &str) -> impl Iterator<Item = &str> {
+pub(super) fn words(sentence: &str) -> impl Iterator<Item = &str> {
     sentence.split(|c: char| !c.is_alphanumeric() && c != '\'').filter(|word| !word.is_empty())
 }
 

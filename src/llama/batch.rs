@@ -12,7 +12,7 @@ pub(super) struct BatchShape {
 impl BatchShape {
     /// The batch row of row `row` of a node with `n_rows`: the last block keeps only output rows.
     /// None where llama.cpp cut the batch, so that the rows are not the tokens that were given.
-    pub fn place(&self, row: usize, n_rows: usize) -> Option<usize> {
+    pub(super) fn place(&self, row: usize, n_rows: usize) -> Option<usize> {
         match n_rows {
             n if n == self.n_tokens => Some(row),
             n if n == self.outputs.len() => self.outputs.get(row).copied(),

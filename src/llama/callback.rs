@@ -43,7 +43,7 @@ struct Wanted {
 
 impl HookState {
     /// Lends `hooks` to the callback until [`HookState::finish`].
-    pub fn begin(&mut self, hooks: &mut Hooks<'_>) {
+    pub(super) fn begin(&mut self, hooks: &mut Hooks<'_>) {
         // Only an address until the callback runs, which it does only between begin and finish.
         self.hooks = Some(std::ptr::from_mut(hooks).cast());
         self.error = None;
@@ -52,7 +52,7 @@ impl HookState {
     }
 
     /// Takes the hooks back, with what went wrong in them.
-    pub fn finish(&mut self) -> Result<()> {
+    pub(super) fn finish(&mut self) -> Result<()> {
         self.hooks = None;
         self.asked = None;
         self.error.take().map_or(Ok(()), Err)

@@ -14,14 +14,14 @@ use super::sites::Site;
 /// Which sites a hook is for.
 type SiteFilter<'a> = Box<dyn Fn(Site) -> bool + 'a>;
 /// Receives one row at a site: the row's place in the batch, and its values.
-pub type RowReader<'a> = Box<dyn FnMut(Site, usize, &[f32]) -> Result<()> + 'a>;
+pub(super) type RowReader<'a> = Box<dyn FnMut(Site, usize, &[f32]) -> Result<()> + 'a>;
 /// Changes one row at a site.
-pub type RowChange<'a> = Box<dyn FnMut(Site, &mut [f32]) + 'a>;
+pub(super) type RowChange<'a> = Box<dyn FnMut(Site, &mut [f32]) + 'a>;
 
 /// Which weights' inputs a hook is for.
 type WeightFilter<'a> = Box<dyn Fn(&str) -> bool + 'a>;
 /// Reads the input of a linear layer, and returns whether the decode goes on.
-pub type InputReader<'a> = Box<dyn FnMut(&LinearInput<'_>) -> Result<ControlFlow<()>> + 'a>;
+pub(super) type InputReader<'a> = Box<dyn FnMut(&LinearInput<'_>) -> Result<ControlFlow<()>> + 'a>;
 
 /// What is read and changed during a decode.
 #[derive(Default)]

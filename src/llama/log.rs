@@ -17,7 +17,7 @@ static LEAST: AtomicU32 = AtomicU32::new(u32::MAX);
 static INSTALL: Once = Once::new();
 
 /// Where llama.cpp's lines go.
-pub type Sink = fn(&str);
+pub(super) type Sink = fn(&str);
 
 static SINK: Mutex<Option<Sink>> = Mutex::new(None);
 

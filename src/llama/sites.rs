@@ -37,7 +37,7 @@ pub(super) struct Sites {
 
 impl Sites {
     /// The sites of a model.
-    pub fn new(structure: &Structure) -> Sites {
+    pub(super) fn new(structure: &Structure) -> Sites {
         let points = structure.points.iter().enumerate().map(|(i, point)| (point.number, i));
         let outputs = structure.writers().enumerate().map(|(i, w)| (w.tensor.clone(), i));
         let stream = Stream::new(structure.root.clone());
@@ -45,7 +45,7 @@ impl Sites {
     }
 
     /// Starts a new decode.
-    pub fn begin(&mut self) {
+    pub(super) fn begin(&mut self) {
         self.stream.begin();
     }
 
@@ -54,7 +54,11 @@ impl Sites {
     ///
     /// # Errors
     /// [`Error::AdaptedEmbeddings`].
-    pub fn site(&mut self, node: &sys::ggml_tensor, weight: Option<&str>) -> Result<Option<Site>> {
+    pub(super) fn site(
+        &mut self,
+        node: &sys::ggml_tensor,
+        weight: Option<&str>,
+    ) -> Result<Option<Site>> {
         let point = self.stream.visit(node);
         if self.stream.is_adapted() {
             return Err(Error::AdaptedEmbeddings);

@@ -26,13 +26,13 @@ pub(crate) mod testing {
     use rand_chacha::rand_core::{Rng, SeedableRng};
 
     /// Uniform in -1..1.
-    pub fn random(seed: u64, n: usize) -> Vec<f32> {
+    pub(crate) fn random(seed: u64, n: usize) -> Vec<f32> {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         (0..n).map(|_| (random.next_u32() >> 8) as f32 / (1u32 << 23) as f32 - 1.0).collect()
     }
 
     /// The Gram matrix of rows `x`, and the same in f64, whole and with `ridge` on its diagonal.
-    pub fn gram(x: &[f32], dim: usize, ridge: f32) -> (super::Gram, Vec<f64>) {
+    pub(crate) fn gram(x: &[f32], dim: usize, ridge: f32) -> (super::Gram, Vec<f64>) {
         let mut gram = super::Gram::new(dim);
         gram.add(x);
         let mut whole = vec![0f64; dim * dim];
@@ -47,12 +47,12 @@ pub(crate) mod testing {
     }
 
     /// Equal to f32's accuracy after sums over hundreds.
-    pub fn close(found: f32, expected: f64) -> bool {
+    pub(crate) fn close(found: f32, expected: f64) -> bool {
         (f64::from(found) - expected).abs() <= 2e-4 * (1.0 + expected.abs())
     }
 
     /// `B A^-1` for a symmetric A, by Gauss elimination with pivots.
-    pub fn dense_solve(a: &[f64], b: &[f64], dim: usize) -> Vec<f64> {
+    pub(crate) fn dense_solve(a: &[f64], b: &[f64], dim: usize) -> Vec<f64> {
         let inverse = inverse(a, dim);
         let row =
             |r: &[f64], j: usize| -> f64 { (0..dim).map(|k| r[k] * inverse[k * dim + j]).sum() };
@@ -60,7 +60,7 @@ pub(crate) mod testing {
     }
 
     /// A^-1, [dim, dim].
-    pub fn inverse(a: &[f64], dim: usize) -> Vec<f64> {
+    pub(crate) fn inverse(a: &[f64], dim: usize) -> Vec<f64> {
         let mut a: Vec<Vec<f64>> = a.chunks(dim).map(<[f64]>::to_vec).collect();
         let unit = |i: usize| (0..dim).map(move |j| f64::from(u8::from(i == j)));
         a.iter_mut().enumerate().for_each(|(i, row)| row.extend(unit(i)));

@@ -51,7 +51,7 @@ impl Moment {
     ///
     /// # Errors
     /// Only [`Error::BadEpoch`].
-    pub fn now() -> Result<Moment> {
+    pub(super) fn now() -> Result<Moment> {
         match std::env::var_os("SOURCE_DATE_EPOCH") {
             Some(epoch) => Moment::from_epoch(epoch),
             None => {
@@ -69,7 +69,7 @@ impl Moment {
     }
 
     /// The moment `seconds` after 1970 began.
-    pub fn from_unix(seconds: u64) -> Moment {
+    pub(super) fn from_unix(seconds: u64) -> Moment {
         let (days, of_day) = (seconds / SECONDS_PER_DAY, seconds % SECONDS_PER_DAY);
         let (mut year, mut day) = (1970, days);
         while day >= days_in_year(year) {
@@ -97,7 +97,7 @@ impl Moment {
 
     /// The moment in `format`, as glibc writes it in the C locale. Python's `datetime.now()` has no
     /// time zone: `%Z` and `%z` are empty. Text that is not a code stays as it is.
-    pub fn strftime(&self, format: &str) -> String {
+    pub(super) fn strftime(&self, format: &str) -> String {
         let mut out = String::new();
         let mut rest = format;
         while let Some(at) = rest.find('%') {

@@ -60,7 +60,7 @@ pub(super) struct Levels {
 
 impl Levels {
     /// The levels of a block's scales; None for types without such a grid: floats, codebooks.
-    pub fn read(ty: GgmlType, block: &[u8]) -> Option<Levels> {
+    pub(super) fn read(ty: GgmlType, block: &[u8]) -> Option<Levels> {
         use GgmlType as T;
         let mut steps = [(0.0, 0.0); MAX_SUB];
         let (sub, len, codes) = match ty {
@@ -93,12 +93,12 @@ impl Levels {
     }
 
     /// Step and offset of each sub-block, and the sub-block's length.
-    pub fn steps(&self) -> (&[(f32, f32)], usize) {
+    pub(super) fn steps(&self) -> (&[(f32, f32)], usize) {
         (&self.steps[..self.len / self.sub], self.sub)
     }
 
     /// The least and the greatest integer; None where codes stand for a table's values.
-    pub fn ends(&self) -> Option<(f32, f32)> {
+    pub(super) fn ends(&self) -> Option<(f32, f32)> {
         match self.codes {
             Codes::Integers(first, last) => Some((first, last)),
             Codes::Table(_) => None,
@@ -106,7 +106,7 @@ impl Levels {
     }
 
     /// The code of element `i` whose value is nearest to `x`, and that value.
-    pub fn nearest(&self, i: usize, x: f32) -> (u8, f32) {
+    pub(super) fn nearest(&self, i: usize, x: f32) -> (u8, f32) {
         let (step, offset) = self.steps[i / self.sub];
         match self.codes {
             Codes::Integers(first, last) => {
@@ -125,7 +125,7 @@ impl Levels {
     }
 
     /// Writes codes, one per element, into a block of `ty` that keeps its scales.
-    pub fn write(ty: GgmlType, codes: &[u8], block: &mut [u8]) {
+    pub(super) fn write(ty: GgmlType, codes: &[u8], block: &mut [u8]) {
         use GgmlType as T;
         match ty {
             T::Q8_0 => {

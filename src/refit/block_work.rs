@@ -24,12 +24,16 @@ pub(super) struct BlockWork<'a> {
 
 impl BlockWork<'_> {
     /// Reports the current part of the work.
-    pub fn report(&self, what: &str) {
+    pub(super) fn report(&self, what: &str) {
         self.watch.part(what, self.block as usize, self.n_block as usize);
     }
 
     /// The factor of a Gram matrix with its ridge, which is `more` times the usual one.
-    pub fn normal_matrix(&self, gram: Gram, (first, more): (&str, f64)) -> Result<NormalMatrix> {
+    pub(super) fn normal_matrix(
+        &self,
+        gram: Gram,
+        (first, more): (&str, f64),
+    ) -> Result<NormalMatrix> {
         let diagonal = gram.diagonal();
         let failed = |channel| Error::NotFiniteInput { name: renamed(first, self.block), channel };
         if let Some(channel) = diagonal.iter().position(|x| !x.is_finite()) {

@@ -22,24 +22,24 @@ pub(super) struct Engines<'a> {
 }
 
 impl<'a> Engines<'a> {
-    pub fn new(options: Options, prober: &'a Prober, parts: &'a Parts) -> Engines<'a> {
+    pub(super) fn new(options: Options, prober: &'a Prober, parts: &'a Parts) -> Engines<'a> {
         Engines { options, prober, parts, known: RefCell::default() }
     }
 
     /// Finished blocks.
-    pub fn parts(&self) -> &'a Parts {
+    pub(super) fn parts(&self) -> &'a Parts {
         self.parts
     }
 
     /// The folder for files that are run.
-    pub fn folder(&self) -> &'a Path {
+    pub(super) fn folder(&self) -> &'a Path {
         self.parts.folder()
     }
 
     /// Fails if llama.cpp cannot run the single block at `path`. It is tried in its own process,
     /// because llama.cpp aborts on some. Aborts depend only on the header, so that one block of
     /// each kind is tried.
-    pub fn try_alone(&self, path: &Path) -> Result<()> {
+    pub(super) fn try_alone(&self, path: &Path) -> Result<()> {
         let alone = Model::open(path)?;
         let infos: Vec<_> =
             alone.tensors().map(|t| (&t.info.name, &t.info.shape, t.info.ty)).collect();
@@ -52,14 +52,14 @@ impl<'a> Engines<'a> {
     }
 
     /// Fails once the work is interrupted: decodes check this themselves, algebra does not.
-    pub fn check_interrupt(&self) -> Result<()> {
+    pub(super) fn check_interrupt(&self) -> Result<()> {
         match self.prober.interrupt.load(Ordering::Relaxed) {
             true => Err(LlamaError::Interrupted.into()),
             false => Ok(()),
         }
     }
 
-    pub fn load(&self, path: &Path) -> Result<Engine> {
+    pub(super) fn load(&self, path: &Path) -> Result<Engine> {
         Ok(Engine::load_interruptible(path, self.options, Arc::clone(&self.prober.interrupt))?)
     }
 }

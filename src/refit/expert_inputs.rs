@@ -16,7 +16,7 @@ pub(super) struct ExpertInputs {
 
 impl ExpertInputs {
     /// Adds a batch, as `kept`; all texts have `n_tokens`.
-    pub fn add(
+    pub(super) fn add(
         kept: &mut Option<ExpertInputs>,
         seen: ExpertRows,
         (batch, n_tokens): (&Batch, usize),
@@ -44,12 +44,12 @@ impl ExpertInputs {
     }
 
     /// The tokens that reach `expert`, each with its row.
-    pub fn reached(&self, expert: usize) -> &[(usize, usize)] {
+    pub(super) fn reached(&self, expert: usize) -> &[(usize, usize)] {
         self.reached.get(expert).map_or(&[], Vec::as_slice)
     }
 
     /// Copies rows one after the other, each times its weight.
-    pub fn gather(&mut self, rows: &[(usize, f32)]) -> Result<Vec<f32>> {
+    pub(super) fn gather(&mut self, rows: &[(usize, f32)]) -> Result<Vec<f32>> {
         let mut all = Vec::new();
         for (row, weight) in rows {
             all.extend(self.rows.read(*row..row + 1)?.into_iter().map(|x| x * weight));

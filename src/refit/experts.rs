@@ -70,7 +70,7 @@ struct Stack<'a> {
 
 impl BlockWork<'_> {
     /// Refits stacks that multiply the same rows.
-    pub fn refit_experts(
+    pub(super) fn refit_experts(
         &self,
         (structure, position): (&Structure, &BlockPosition),
         names: &[&str],

@@ -31,7 +31,7 @@ pub(super) struct Factors {
 
 impl Factors {
     /// The factors of `lacking`, W* - W, [n_out, dim].
-    pub fn of(mut lacking: Vec<f32>, factor: &Factor, rank: usize) -> Result<Factors> {
+    pub(super) fn of(mut lacking: Vec<f32>, factor: &Factor, rank: usize) -> Result<Factors> {
         let dim = factor.dim();
         factor.into_metric(&mut lacking);
         let (mut b, mut a) = low_rank(&lacking, dim, rank);
@@ -47,20 +47,20 @@ impl Factors {
     }
 
     /// Factors that change nothing in a matrix of [n_out, dim].
-    pub fn none(rank: usize, n_out: usize, dim: usize) -> Result<Factors> {
+    pub(super) fn none(rank: usize, n_out: usize, dim: usize) -> Result<Factors> {
         let zeros = |n, width| encoded(TYPE, &vec![0.0; n * width], width);
         Ok(Factors { rank, a: zeros(rank, dim)?, b: zeros(n_out, rank)? })
     }
 
     /// Appends the factors of the next matrix of the stack.
-    pub fn append(&mut self, next: &Factors) {
+    pub(super) fn append(&mut self, next: &Factors) {
         self.rank = next.rank;
         self.a.extend_from_slice(&next.a);
         self.b.extend_from_slice(&next.b);
     }
 
     /// `weights += B A`: rows `rows` of the matrix, [n, dim].
-    pub fn add(&self, rows: Range<usize>, weights: &mut [f32]) -> Result<()> {
+    pub(super) fn add(&self, rows: Range<usize>, weights: &mut [f32]) -> Result<()> {
         let (rank, n) = (self.rank, rows.len());
         let dim = weights.len() / n.max(1);
         let of_row = TYPE.bytes_for(rank as u64).unwrap_or(0) as usize;
@@ -75,7 +75,7 @@ impl Factors {
     }
 
     /// The factors of matrix `i` of a stack of matrices of [n_out, dim].
-    pub fn of_stack(&self, i: usize, n_out: usize, dim: usize) -> Factors {
+    pub(super) fn of_stack(&self, i: usize, n_out: usize, dim: usize) -> Factors {
         let bytes = |width: usize| TYPE.bytes_for(width as u64).unwrap_or(0) as usize;
         let (a, b) = (self.rank * bytes(dim), n_out * bytes(self.rank));
         Factors {

@@ -63,18 +63,18 @@ pub(super) struct HeldOutError {
 
 impl HeldOutError {
     /// The error if the matrix is not fitted.
-    pub fn unfitted(&self) -> HeldOutError {
+    pub(super) fn unfitted(&self) -> HeldOutError {
         HeldOutError { after: self.before, ..*self }
     }
 
-    pub fn add(&mut self, other: &HeldOutError) {
+    pub(super) fn add(&mut self, other: &HeldOutError) {
         self.before += other.before;
         self.after += other.after;
         self.all += other.all;
     }
 
     /// `|Y - X_c W^T| / |Y|`, before and after.
-    pub fn relative(&self) -> (f64, f64) {
+    pub(super) fn relative(&self) -> (f64, f64) {
         let part = |missed: f64| if self.all > 0.0 { (missed / self.all).sqrt() } else { 0.0 };
         (part(self.before), part(self.after))
     }
@@ -100,7 +100,7 @@ pub(super) enum FitTarget<'a> {
 impl FitTarget<'_> {
     /// True if a matrix with this error replaces the old one: towards an original, it must be
     /// closer to it.
-    pub fn accepts(&self, error: &HeldOutError) -> bool {
+    pub(super) fn accepts(&self, error: &HeldOutError) -> bool {
         matches!(self, FitTarget::Itself(_)) || error.after < error.before
     }
 

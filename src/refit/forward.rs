@@ -52,7 +52,7 @@ pub(super) struct Forward<'e> {
 
 impl<'e> Forward<'e> {
     /// A context of `engine`; rows enter at the point `entry`, where there is one.
-    pub fn new(engine: &'e Engine, entry: Option<usize>) -> Result<Forward<'e>> {
+    pub(super) fn new(engine: &'e Engine, entry: Option<usize>) -> Result<Forward<'e>> {
         let (n_ctx, n_seq) = (N_BATCH as u32, MAX_PARALLEL as u32);
         let n_seq = if engine.is_recurrent() { 1 } else { n_seq };
         let size = Size { n_ctx, n_batch: n_ctx, n_seq, unified: true };
@@ -63,7 +63,7 @@ impl<'e> Forward<'e> {
     ///
     /// # Errors
     /// llama.cpp cannot, or what was asked for is not there.
-    pub fn read(
+    pub(super) fn read(
         &mut self,
         batch: &Batch,
         rows: &[f32],

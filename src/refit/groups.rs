@@ -21,7 +21,7 @@ use crate::numeric::{Cross, Gram};
 impl BlockWork<'_> {
     /// Refits the block's matrices in `ours`, and runs the original's rows through it; `engine`
     /// runs the original's block.
-    pub fn run(
+    pub(super) fn run(
         &self,
         engine: Engine,
         original: &mut ModelPass<'_>,

@@ -34,7 +34,7 @@ pub(super) struct BlockPosition {
 }
 
 impl BlockPosition {
-    pub fn new(structure: &Structure, mode: RunMode, block: u32) -> BlockPosition {
+    pub(super) fn new(structure: &Structure, mode: RunMode, block: u32) -> BlockPosition {
         let block = if mode == RunMode::BlockOnly { 0 } else { block };
         let next = structure.groups.iter().find(|group| group.block > block);
         BlockPosition {
@@ -59,7 +59,12 @@ pub(super) struct ModelPass<'a> {
 
 impl ModelPass<'_> {
     /// The model, or only its block, with what is restored so far.
-    pub fn open(&mut self, engines: &Engines<'_>, mode: RunMode, block: u32) -> Result<Engine> {
+    pub(super) fn open(
+        &mut self,
+        engines: &Engines<'_>,
+        mode: RunMode,
+        block: u32,
+    ) -> Result<Engine> {
         match mode {
             RunMode::WholeModel => {
                 self.working.put(self.model, engines.parts(), (block, &self.replaced))?;
@@ -82,7 +87,7 @@ impl ModelPass<'_> {
     }
 
     /// Runs all texts through the block, which `engine` runs: `rows` then hold what leaves it.
-    pub fn advance(
+    pub(super) fn advance(
         &mut self,
         engine: &Engine,
         (mode, block): (RunMode, u32),

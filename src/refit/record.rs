@@ -54,7 +54,7 @@ pub(super) struct BlockRecord {
 
 impl BlockRecord {
     /// Runs all texts through the block: `entering` becomes the rows that leave it.
-    pub fn new(
+    pub(super) fn new(
         (engine, structure): (&Engine, &Structure),
         (position, groups): (&BlockPosition, &[&Group]),
         texts: &Texts,
@@ -107,7 +107,7 @@ impl BlockRecord {
     /// norm that reads the stream divides by the same, so that an error counts relative to its row.
     /// Without weights, the few tokens whose rows are a thousand times as long would decide
     /// everything.
-    pub fn weights(&mut self, writer: WriterSite, batch: &Batch) -> Result<Vec<f32>> {
+    pub(super) fn weights(&mut self, writer: WriterSite, batch: &Batch) -> Result<Vec<f32>> {
         let Some(after) = self.points.get_mut(&(writer.before + 1)) else {
             return Ok(vec![1.0; batch.rows.len()]);
         };
@@ -119,7 +119,7 @@ impl BlockRecord {
 
     /// Y and drift of a writer on one batch: the output of the original's writer, and what the
     /// stream has lost before it, `ours` being the stream there.
-    pub fn wanted(
+    pub(super) fn wanted(
         &mut self,
         writer: WriterSite,
         batch: &Batch,

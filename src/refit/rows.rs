@@ -28,7 +28,7 @@ enum Store {
 
 impl Rows {
     /// Rows of zeros, in memory or in a file in `folder`.
-    pub fn new(n_rows: usize, width: usize, folder: &Path) -> Result<Rows> {
+    pub(super) fn new(n_rows: usize, width: usize, folder: &Path) -> Result<Rows> {
         let n = n_rows * width;
         let store = match n as u64 * 4 <= IN_MEMORY {
             true => Store::Memory(vec![0.0; n]),
@@ -41,7 +41,7 @@ impl Rows {
     }
 
     /// Puts `rows` where row `first` is.
-    pub fn write(&mut self, first: usize, rows: &[f32]) -> Result<()> {
+    pub(super) fn write(&mut self, first: usize, rows: &[f32]) -> Result<()> {
         let at = first * self.width;
         match &mut self.store {
             Store::Memory(all) => all[at..at + rows.len()].copy_from_slice(rows),
@@ -55,7 +55,7 @@ impl Rows {
     }
 
     /// The rows of a range, [n, width].
-    pub fn read(&mut self, rows: Range<usize>) -> Result<Vec<f32>> {
+    pub(super) fn read(&mut self, rows: Range<usize>) -> Result<Vec<f32>> {
         let (at, n) = (rows.start * self.width, rows.len() * self.width);
         match &mut self.store {
             Store::Memory(all) => Ok(all[at..at + n].to_vec()),

@@ -59,7 +59,13 @@ pub(super) struct Totals {
 
 impl Totals {
     /// Adds rows that are already weighted: `wanted`, [n, n_out], and `inputs`, [n, dim].
-    pub fn add(&mut self, wanted: &[f32], inputs: &[f32], weights: Option<&[f32]>, n: usize) {
+    pub(super) fn add(
+        &mut self,
+        wanted: &[f32],
+        inputs: &[f32],
+        weights: Option<&[f32]>,
+        n: usize,
+    ) {
         let weight = |row: usize| weights.map_or(1.0, |weights| f64::from(weights[row]));
         let add = |sums: &mut Vec<f64>, rows: &[f32]| {
             let width = rows.len() / n.max(1);
@@ -76,7 +82,7 @@ impl Totals {
 
 impl Sums {
     /// Adds a batch: `inputs` are its rows of X_c.
-    pub fn add(
+    pub(super) fn add(
         &mut self,
         batch: &Batch,
         mut inputs: Vec<f32>,

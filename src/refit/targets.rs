@@ -26,7 +26,7 @@ pub(super) enum Targets<'a> {
 
 impl Targets<'_> {
     /// Rows `at` of T, [n, dim]; `theirs`: those rows of the original's matrix.
-    pub fn times_inputs(&self, theirs: &[f32], at: Range<usize>, dim: usize) -> Vec<f32> {
+    pub(super) fn times_inputs(&self, theirs: &[f32], at: Range<usize>, dim: usize) -> Vec<f32> {
         match self {
             Targets::Writer { products, .. } => {
                 products.values()[at.start * dim..at.end * dim].to_vec()
@@ -41,7 +41,7 @@ impl Targets<'_> {
     }
 
     /// Columns `at` of the held-out Y, [n, n_at]; `theirs`: those rows of the original's matrix.
-    pub fn held_out(&self, theirs: &[f32], at: Range<usize>, dim: usize) -> Vec<f32> {
+    pub(super) fn held_out(&self, theirs: &[f32], at: Range<usize>, dim: usize) -> Vec<f32> {
         match self {
             Targets::Reader { held_out, .. } => products(held_out.0, theirs, dim),
             Targets::Writer { products, held_out } => {
@@ -52,7 +52,7 @@ impl Targets<'_> {
     }
 
     /// Held-out inputs of the model being restored, [n, dim].
-    pub fn held_out_inputs(&self) -> &[f32] {
+    pub(super) fn held_out_inputs(&self) -> &[f32] {
         match self {
             Targets::Reader { held_out, .. } | Targets::Writer { held_out, .. } => held_out.1,
         }

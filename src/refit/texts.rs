@@ -37,7 +37,7 @@ pub(super) struct Texts {
 
 impl Texts {
     /// Batches of `samples`, cut into pieces of the length of one; one piece per batch if `alone`.
-    pub fn new(samples: &[Sample], alone: bool) -> Texts {
+    pub(super) fn new(samples: &[Sample], alone: bool) -> Texts {
         let mut n_held_out = 0;
         let (mut fitted, mut held_out) = (Vec::new(), Vec::new());
         for (i, sample) in samples.iter().enumerate() {
@@ -58,7 +58,7 @@ impl Texts {
     }
 
     /// Tokens of all texts.
-    pub fn n_rows(&self) -> usize {
+    pub(super) fn n_rows(&self) -> usize {
         self.n_fitted + self.n_held_out
     }
 }

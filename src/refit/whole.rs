@@ -29,7 +29,7 @@ pub(super) struct HeldOutStream {
 impl HeldOutStream {
     /// Reads all texts up to the first block, and the held-out ones to their end. Also returns the
     /// rows that enter the first block.
-    pub fn read(
+    pub(super) fn read(
         engine: &Engine,
         texts: &Texts,
         n_block: u32,
@@ -54,7 +54,7 @@ pub(super) struct Baseline {
 
 impl Baseline {
     /// From the original's and the compressed model's stream.
-    pub fn new(
+    pub(super) fn new(
         mut original: HeldOutStream,
         mut compressed: HeldOutStream,
         texts: &Texts,
@@ -71,7 +71,7 @@ impl Baseline {
 
     /// The relative error of the residual stream after `block`: of the compressed model as it
     /// was, and as far as it is restored.
-    pub fn errors(
+    pub(super) fn errors(
         &self,
         block: u32,
         original: &mut ModelPass<'_>,

@@ -29,24 +29,24 @@ pub(super) struct WorkingFile<'a> {
 
 impl<'a> WorkingFile<'a> {
     /// A file that does not change.
-    pub fn fixed(model: &Model) -> WorkingFile<'a> {
+    pub(super) fn fixed(model: &Model) -> WorkingFile<'a> {
         let path = model.shards()[0].path.clone();
         WorkingFile { path, job: None, copy: None, n_restored: None }
     }
 
     /// A file that is copied to `copy` when it is needed.
-    pub fn changing(model: &Model, copy: PathBuf, job: Jobs<'a>) -> WorkingFile<'a> {
+    pub(super) fn changing(model: &Model, copy: PathBuf, job: Jobs<'a>) -> WorkingFile<'a> {
         let path = model.shards()[0].path.clone();
         WorkingFile { path, job: Some(job), copy: Some(copy), n_restored: None }
     }
 
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Updates the copy: block `block` gets the bytes of `replaced`, and blocks before it those of
     /// their parts.
-    pub fn put(
+    pub(super) fn put(
         &mut self,
         model: &Model,
         parts: &Parts,

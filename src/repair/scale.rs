@@ -31,7 +31,7 @@ pub(super) struct Scale {
 
 impl Scale {
     /// The scale of a residual writer of `model`.
-    pub fn of(model: &Model, writer: &Writer) -> Result<Scale> {
+    pub(super) fn of(model: &Model, writer: &Writer) -> Result<Scale> {
         let is_scale = |link: &Link| matches!(link, Link::Scale(_));
         let at = writer.links.iter().position(is_scale);
         let values = match at.map(|at| &writer.links[at]) {
@@ -50,22 +50,22 @@ impl Scale {
     }
 
     /// True if the file holds one.
-    pub fn is_there(&self) -> bool {
+    pub(super) fn is_there(&self) -> bool {
         !self.values.is_empty()
     }
 
     /// True if it multiplies an adapter's part as well.
-    pub fn is_of_adapter(&self) -> bool {
+    pub(super) fn is_of_adapter(&self) -> bool {
         self.of_adapter
     }
 
     /// The factor that an adapter's part for `matrix` needs.
-    pub fn for_adapter(&self, matrix: usize) -> f64 {
+    pub(super) fn for_adapter(&self, matrix: usize) -> f64 {
         if self.of_adapter { 1.0 } else { self.at(matrix) }
     }
 
     /// A bias in the units of the bare product `W x`.
-    pub fn bias_before(&self, bias: f64) -> f64 {
+    pub(super) fn bias_before(&self, bias: f64) -> f64 {
         let before = if self.of_bias { bias } else { bias / self.at(0) };
         if before.is_finite() { before } else { 0.0 }
     }

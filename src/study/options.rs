@@ -70,7 +70,7 @@ pub(super) struct Options<'v> {
 
 impl<'v> Options<'v> {
     /// Those of `verb`, which parses with the arguments `beside` first.
-    pub fn of(
+    pub(super) fn of(
         verbs: &'v dyn Verbs,
         verb: &'static str,
         beside: &'static [&'static str],
@@ -79,7 +79,7 @@ impl<'v> Options<'v> {
     }
 
     /// The option called `name`.
-    pub fn get(&self, name: &str) -> Option<&OptionInfo> {
+    pub(super) fn get(&self, name: &str) -> Option<&OptionInfo> {
         self.known.iter().find(|option| option.name == name)
     }
 
@@ -87,7 +87,7 @@ impl<'v> Options<'v> {
     ///
     /// # Errors
     /// An unknown or reserved name, a value of another kind, or the command line's message.
-    pub fn resolve(&self, within: &str, given: &Table) -> Result<Table> {
+    pub(super) fn resolve(&self, within: &str, given: &Table) -> Result<Table> {
         for (name, value) in given {
             self.check_one(within, name, value)?;
         }
@@ -158,7 +158,7 @@ impl<'v> Options<'v> {
     }
 
     /// The arguments of a resolved table; values that equal the default are left out.
-    pub fn arguments(&self, table: &Table, places: &Places) -> Vec<Arg> {
+    pub(super) fn arguments(&self, table: &Table, places: &Places) -> Vec<Arg> {
         let mut out = Vec::new();
         for (name, value) in table {
             let Some(option) = self.get(name) else { continue };

@@ -42,18 +42,18 @@ pub(super) struct Section {
 
 impl Section {
     /// The table called `within` in messages.
-    pub fn new(within: impl Into<String>, table: Table) -> Section {
+    pub(super) fn new(within: impl Into<String>, table: Table) -> Section {
         Section { within: within.into(), table, known: Vec::new() }
     }
 
     /// The value of `key`, if it is there.
-    pub fn take(&mut self, key: &'static str) -> Option<Value> {
+    pub(super) fn take(&mut self, key: &'static str) -> Option<Value> {
         self.known.push(key);
         self.table.remove(key)
     }
 
     /// A text.
-    pub fn text(&mut self, key: &'static str) -> Result<Option<String>> {
+    pub(super) fn text(&mut self, key: &'static str) -> Result<Option<String>> {
         let Some(value) = self.take(key) else { return Ok(None) };
         match value {
             Value::String(text) => Ok(Some(text)),
@@ -62,13 +62,17 @@ impl Section {
     }
 
     /// A text that must be there.
-    pub fn required_text(&mut self, key: &'static str, expected: &'static str) -> Result<String> {
+    pub(super) fn required_text(
+        &mut self,
+        key: &'static str,
+        expected: &'static str,
+    ) -> Result<String> {
         let missing = Error::MissingKey { within: self.within.clone(), key, expected };
         self.text(key)?.ok_or(missing)
     }
 
     /// A truth value.
-    pub fn flag(&mut self, key: &'static str, default: bool) -> Result<bool> {
+    pub(super) fn flag(&mut self, key: &'static str, default: bool) -> Result<bool> {
         match self.take(key) {
             None => Ok(default),
             Some(Value::Boolean(flag)) => Ok(flag),
@@ -77,7 +81,7 @@ impl Section {
     }
 
     /// A whole number of at least 0.
-    pub fn number(&mut self, key: &'static str, default: u64) -> Result<u64> {
+    pub(super) fn number(&mut self, key: &'static str, default: u64) -> Result<u64> {
         match self.take(key) {
             None => Ok(default),
             Some(Value::Integer(n)) if n >= 0 => Ok(n.unsigned_abs()),
@@ -86,7 +90,7 @@ impl Section {
     }
 
     /// A table.
-    pub fn table(&mut self, key: &'static str) -> Result<Option<Table>> {
+    pub(super) fn table(&mut self, key: &'static str) -> Result<Option<Table>> {
         match self.take(key) {
             None => Ok(None),
             Some(Value::Table(table)) => Ok(Some(table)),
@@ -95,7 +99,7 @@ impl Section {
     }
 
     /// A list of tables; empty if the key is missing.
-    pub fn tables(&mut self, key: &'static str) -> Result<Vec<Table>> {
+    pub(super) fn tables(&mut self, key: &'static str) -> Result<Vec<Table>> {
         let items = match self.take(key) {
             None => return Ok(Vec::new()),
             Some(Value::Array(items)) => items,
@@ -109,7 +113,7 @@ impl Section {
     }
 
     /// A list of texts.
-    pub fn texts(&mut self, key: &'static str) -> Result<Option<Vec<String>>> {
+    pub(super) fn texts(&mut self, key: &'static str) -> Result<Option<Vec<String>>> {
         let items = match self.take(key) {
             None => return Ok(None),
             Some(Value::Array(items)) => items,
@@ -123,12 +127,12 @@ impl Section {
     }
 
     /// The remaining keys: a verb's own options.
-    pub fn rest(self) -> Table {
+    pub(super) fn rest(self) -> Table {
         self.table
     }
 
     /// Fails if any key is left.
-    pub fn end(self) -> Result<()> {
+    pub(super) fn end(self) -> Result<()> {
         let Some(key) = self.table.keys().next() else { return Ok(()) };
         Err(Error::UnknownKey {
             within: self.within.clone(),

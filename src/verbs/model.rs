@@ -110,6 +110,6 @@ pub fn model_name(model: &Model) -> String {
 }
 
 /// The file's name without its ending.
-pub fn file_stem(path: &Path) -> String {
+pub(super) fn file_stem(path: &Path) -> String {
     split_ending(&file_name(path)).0.to_owned()
 }

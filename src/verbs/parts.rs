@@ -14,7 +14,7 @@ use crate::refit::{BlockReport, Parts, Refitted};
 use crate::stats::{Sample, samples_sha256};
 
 /// Names the experts that too few tokens reached, and says what `became` of them.
-pub fn warn_of_experts(host: &dyn Host, refitted: &Refitted, became: &str) {
+pub(crate) fn warn_of_experts(host: &dyn Host, refitted: &Refitted, became: &str) {
     let mut unseen = IndexSet::new();
     for block in &refitted.blocks {
         for experts in block.tensors.iter().filter_map(|tensor| tensor.experts.as_ref()) {
@@ -34,7 +34,7 @@ pub fn warn_of_experts(host: &dyn Host, refitted: &Refitted, became: &str) {
 }
 
 /// Says where an interrupted sweep goes on from.
-pub fn note_kept(host: &dyn Host, parts: &Parts) {
+pub(crate) fn note_kept(host: &dyn Host, parts: &Parts) {
     if parts.has_any() {
         let folder = parts.folder().display();
         host.say(format_args!("what is done is kept in {folder}: the same command goes on"));
@@ -42,7 +42,7 @@ pub fn note_kept(host: &dyn Host, parts: &Parts) {
 }
 
 /// Notes what became of a block.
-pub fn note_block(host: &dyn Host, report: &BlockReport) {
+pub(crate) fn note_block(host: &dyn Host, report: &BlockReport) {
     let (before, after) = report.mean_error();
     host.detail(format_args!(
         "block {}: matrices off by {before:.3} -> {after:.3}, what leaves it by \
@@ -55,7 +55,7 @@ pub fn note_block(host: &dyn Host, report: &BlockReport) {
 }
 
 /// A tensor's own bytes, as the writers of files take them.
-pub fn replacement(tensor: Tensor<'_>) -> Replacement<'_> {
+pub(crate) fn replacement(tensor: Tensor<'_>) -> Replacement<'_> {
     let produce =
         move |rows: std::ops::Range<u64>, out: &mut [u8]| -> std::result::Result<(), BoxError> {
             out.copy_from_slice(tensor.rows(rows));
@@ -65,7 +65,7 @@ pub fn replacement(tensor: Tensor<'_>) -> Replacement<'_> {
 }
 
 /// Tells `rewrite` to write `tensors` with their own bytes.
-pub fn put_into<'m>(
+pub(crate) fn put_into<'m>(
     rewrite: &mut Rewrite<'m>,
     tensors: impl Iterator<Item = Tensor<'m>>,
 ) -> Result<()> {
@@ -76,20 +76,20 @@ pub fn put_into<'m>(
 }
 
 /// Fails if `output`'s disk has no room for `bytes`, those of parts among them that are there.
-pub fn check_room_for_parts(output: &Path, bytes: u64) -> Result<()> {
+pub(crate) fn check_room_for_parts(output: &Path, bytes: u64) -> Result<()> {
     let files = std::fs::read_dir(parts_folder(output)).into_iter().flatten().flatten();
     let there: u64 = files.filter_map(|file| Some(file.metadata().ok()?.len())).sum();
     Ok(check_room(output, bytes.saturating_sub(there))?)
 }
 
 /// Everything that the parts of a sweep depend on.
-pub fn made_of(step: &Step, samples: &[Sample]) -> String {
+pub(crate) fn made_of(step: &Step, samples: &[Sample]) -> String {
     let all = format!("{} {step:?} {}", crate::BUILD, samples_sha256(samples));
     hex(&Sha256::digest(all))
 }
 
 /// Where the parts of `output` are.
-pub fn parts_folder(output: &Path) -> PathBuf {
+pub(crate) fn parts_folder(output: &Path) -> PathBuf {
     let mut name = output.as_os_str().to_owned();
     name.push(".aird-part");
     name.into()

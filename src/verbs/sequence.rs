@@ -29,7 +29,7 @@ pub(super) struct Sequence<'a> {
 impl Sequence<'_> {
     /// `given`, collected on the model as it is, with those of every later step in place: to prune
     /// by them at once is to prune step by step. They replace its file, too.
-    pub fn recollected(&self, host: &dyn Host, mut given: Given) -> Result<Given> {
+    pub(super) fn recollected(&self, host: &dyn Host, mut given: Given) -> Result<Given> {
         let mut blocks: Vec<u32> =
             self.targets.iter().filter_map(|t| self.block_of(&t.name)).collect();
         blocks.sort_unstable();

@@ -87,7 +87,7 @@ pub struct AddReport {
 }
 
 /// The writers of each block; neighbours that are alike share an entry.
-pub fn residual_writers(model: &Model, structure: &Structure) -> Vec<Writers> {
+pub(super) fn residual_writers(model: &Model, structure: &Structure) -> Vec<Writers> {
     let mut runs: Vec<Writers> = Vec::new();
     for block in blocks(structure) {
         let of_block = structure.writers().filter(|writer| writer.block == block);

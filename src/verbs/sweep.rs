@@ -42,7 +42,7 @@ pub(super) struct Swept {
 
 impl Sweep<'_> {
     /// Sweeps; `step` is what for, so that the same command goes on where it was interrupted.
-    pub fn run(&self, host: &dyn Host, step: &Step) -> Result<Swept> {
+    pub(super) fn run(&self, host: &dyn Host, step: &Step) -> Result<Swept> {
         check_room_for_parts(self.output, self.bytes)?;
         let engine = load(host, self.model, self.engine)?;
         let calibration = self.calibration.samples(host, self.model, &engine)?;
@@ -69,17 +69,17 @@ impl Sweep<'_> {
 
 impl Swept {
     /// What was swept.
-    pub fn tensors(&self) -> impl Iterator<Item = Tensor<'_>> {
+    pub(super) fn tensors(&self) -> impl Iterator<Item = Tensor<'_>> {
         self.models.iter().flat_map(Model::tensors)
     }
 
     /// True if that tensor was.
-    pub fn has(&self, name: &str) -> bool {
+    pub(super) fn has(&self, name: &str) -> bool {
         self.models.iter().any(|model| model.tensor(name).is_some())
     }
 
     /// Warns of what became of matrices that were to be swept and hold one for each head.
-    pub fn warn_of_stacked(&self, host: &dyn Host, became: &str) {
+    pub(super) fn warn_of_stacked(&self, host: &dyn Host, became: &str) {
         let stacked = self.refitted.tensors().filter(|t| t.outcome == Outcome::Stacked);
         let names: Vec<&str> = stacked.map(|t| t.name.as_str()).collect();
         if !names.is_empty() {
@@ -93,12 +93,12 @@ impl Swept {
     }
 
     /// Tells `rewrite` to write it.
-    pub fn write_into<'m>(&'m self, rewrite: &mut Rewrite<'m>) -> Result<()> {
+    pub(super) fn write_into<'m>(&'m self, rewrite: &mut Rewrite<'m>) -> Result<()> {
         put_into(rewrite, self.tensors())
     }
 
     /// The step, with what was read.
-    pub fn recorded(&self, step: Step) -> Step {
+    pub(super) fn recorded(&self, step: Step) -> Step {
         let about = &self.calibration.about;
         step.parameter("data", about.data.as_str())
             .parameter("samples", about.n_samples as u64)
@@ -106,12 +106,12 @@ impl Swept {
     }
 
     /// The mean relative error of what the matrices put out, on held-out samples.
-    pub fn error(&self) -> f64 {
+    pub(super) fn error(&self) -> f64 {
         self.refitted.mean_error().1
     }
 
     /// Removes the files of blocks.
-    pub fn remove(self) {
+    pub(super) fn remove(self) {
         drop(self.models);
         self.parts.remove();
     }

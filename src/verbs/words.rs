@@ -8,12 +8,12 @@ use crate::gguf::{Value, ValueType, without_block};
 const SHOWN: usize = 60;
 
 /// `270.9 MB`: powers of ten, as file sizes are usually told.
-pub fn bytes_text(bytes: u64) -> String {
+pub(crate) fn bytes_text(bytes: u64) -> String {
     scaled(bytes, "B", &["kB", "MB", "GB", "TB"])
 }
 
 /// `134.5 M`: a count.
-pub fn count_text(n: u64) -> String {
+pub(crate) fn count_text(n: u64) -> String {
     scaled(n, "", &["k", "M", "B", "T"])
 }
 
@@ -34,7 +34,7 @@ fn scaled(n: u64, unit: &str, larger: &[&str]) -> String {
 }
 
 /// `33.1 %`, of a whole that may be nothing.
-pub fn share_text(part: u64, whole: u64) -> String {
+pub(crate) fn share_text(part: u64, whole: u64) -> String {
     match whole {
         0 => "-".into(),
         whole => format!("{:.1} %", 100.0 * part as f64 / whole as f64),
@@ -42,7 +42,7 @@ pub fn share_text(part: u64, whole: u64) -> String {
 }
 
 /// `1 tensor`, `2 tensors`, `2 matrices`.
-pub fn counted(n: impl TryInto<u64>, what: &str) -> String {
+pub(crate) fn counted(n: impl TryInto<u64>, what: &str) -> String {
     let n = n.try_into().unwrap_or(u64::MAX);
     match (n, what.strip_suffix("x")) {
         (1, _) => format!("1 {what}"),
@@ -55,7 +55,7 @@ pub fn counted(n: impl TryInto<u64>, what: &str) -> String {
 const LISTED: usize = 8;
 
 /// The first of `names`, and how many more there are.
-pub fn few(names: &[String]) -> String {
+pub(crate) fn few(names: &[String]) -> String {
     let shown = names[..names.len().min(LISTED)].join(", ");
     match names.len().checked_sub(LISTED) {
         None | Some(0) => shown,
@@ -64,7 +64,7 @@ pub fn few(names: &[String]) -> String {
 }
 
 /// Names without their block's number, each once: `blk.*.ffn_up.weight (30)`.
-pub fn by_kind<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn by_kind<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let mut counts: IndexMap<String, u64> = IndexMap::new();
     for name in names {
         *counts.entry(without_block(name)).or_default() += 1;
@@ -76,12 +76,12 @@ pub fn by_kind<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 /// A text of a file on one line, with nothing in it that steers a terminal or hides what is
 /// there: control characters, among them line breaks, and marks that turn the direction of
 /// writing around come out as `\u{1b}`.
-pub fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     text.chars().map(|c| visible(c, false)).collect()
 }
 
 /// As [`shown`], of text with lines and tabs of its own.
-pub fn shown_lines(text: &str) -> String {
+pub(crate) fn shown_lines(text: &str) -> String {
     text.chars().map(|c| visible(c, true)).collect()
 }
 
@@ -104,14 +104,14 @@ fn is_hidden(c: char) -> bool {
 }
 
 /// One line of a text, cut where it grows long.
-pub fn first_line(text: &str) -> String {
+pub(crate) fn first_line(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     let cut: String = line.chars().take(SHOWN).collect();
     if cut.len() < text.len() { format!("{cut}...") } else { cut }
 }
 
 /// A header's value in a few words.
-pub fn value_text(value: &Value) -> String {
+pub(crate) fn value_text(value: &Value) -> String {
     match value {
         Value::Bool(v) => (*v != 0).to_string(),
         Value::String(text) => format!("'{}'", first_line(&String::from_utf8_lossy(text))),
@@ -129,7 +129,7 @@ fn array_text(element: ValueType, len: u64) -> String {
 }
 
 /// Columns padded to the widest cell, two spaces apart; columns in `right` end flush.
-pub fn table(rows: &[Vec<String>], right: &[usize], indent: &str) -> String {
+pub(crate) fn table(rows: &[Vec<String>], right: &[usize], indent: &str) -> String {
     let rows: Vec<Vec<String>> =
         rows.iter().map(|row| row.iter().map(|cell| shown(cell)).collect()).collect();
     let n = rows.iter().map(Vec::len).max().unwrap_or(0);

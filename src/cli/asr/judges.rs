@@ -10,7 +10,7 @@ use crate::verbs::asr::{JudgeChoice, JudgeTemplate};
 
 /// Who judges.
 #[derive(Debug, Args)]
-pub struct JudgeArgs {
+pub(super) struct JudgeArgs {
     /// Whose labels count: default, paper (the published rule), or a judge model. For harmless
     /// prompts the default judge's labels count where this judge only separates safe from unsafe,
     /// or short from long.
@@ -26,14 +26,14 @@ pub struct JudgeArgs {
 
 impl JudgeArgs {
     /// `paths`, and the files that these arguments name.
-    pub fn read_from(&self, paths: Paths) -> Paths {
+    pub(super) fn read_from(&self, paths: Paths) -> Paths {
         let template = self.judge_template.as_deref();
         let paths = paths.reads_unless(Some(&self.judge), &["default", "paper"]);
         paths.reads_unless(template, &["llamaguard", "yes-no"])
     }
 
     /// As the verb takes it.
-    pub fn choice(&self) -> Result<JudgeChoice> {
+    pub(super) fn choice(&self) -> Result<JudgeChoice> {
         match (self.judge.as_str(), self.judge_template.as_deref()) {
             ("default" | "paper", Some(_)) => {
                 bail!("--judge-template is for a judge model\nhint: --judge MODEL.gguf")

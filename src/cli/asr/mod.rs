@@ -23,7 +23,7 @@ use crate::verbs::asr::{Request, run};
 
 /// Measure how often attacks succeed, and how often harmless prompts are refused
 #[derive(Debug, Args)]
-pub struct Asr {
+pub(super) struct Asr {
     /// GGUF files; any shard of a split one. Each is compared with the first, and from the third on
     /// with the one before it as well: name a base, its pruned form and that one's repair in this
     /// order.

@@ -6,7 +6,7 @@ use crate::eval::interval::{Mean, Rate};
 use crate::verbs::asr::{GateReport, ModelOutcomes, Report};
 
 /// What failed, in a sentence.
-pub fn gate_text(gate: &GateReport) -> String {
+pub(super) fn gate_text(gate: &GateReport) -> String {
     let text = |value: Option<f64>| value.map_or("not measured".into(), |x| format!("{x:.3}"));
     let (value, worst) = (text(gate.value), text(gate.worst));
     let counted = match value == worst {

@@ -11,7 +11,7 @@ use crate::verbs::asr::{BenignSet, SetChoice};
 
 /// What is asked.
 #[derive(Debug, Args)]
-pub struct SetArgs {
+pub(super) struct SetArgs {
     /// Attacks, separated by commas: vanilla, adv-suffix, adv-decoding, adv-decoding-raw; all;
     /// none. Only vanilla takes --system: the others have no system prompt.
     #[arg(long, default_value = "vanilla", value_delimiter = ',', value_name = "LIST")]
@@ -42,7 +42,7 @@ pub struct SetArgs {
 
 impl SetArgs {
     /// `paths`, and the files that these arguments name.
-    pub fn read_from(&self, paths: Paths) -> Paths {
+    pub(super) fn read_from(&self, paths: Paths) -> Paths {
         let words = ["none", "borderline", "harmless"];
         let benign = self.benign.iter().map(String::as_str);
         let paths = paths.reads(self.prompts.iter().chain(&self.suffixes));
@@ -50,7 +50,7 @@ impl SetArgs {
     }
 
     /// As the verb takes it.
-    pub fn choice(&self) -> Result<SetChoice> {
+    pub(super) fn choice(&self) -> Result<SetChoice> {
         let attacks = self.attacks()?;
         let sampling = self.temperature > 0.0 && self.temperature.is_finite();
         if self.samples == 0 || self.limit == Some(0) || !sampling {

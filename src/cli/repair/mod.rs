@@ -43,7 +43,7 @@ use crate::verbs::repair::run;
 #[command(
     group = ArgGroup::new("of").required(true).multiple(true).args(["direction", "reference"])
 )]
-pub struct Repair {
+pub(super) struct Repair {
     /// A GGUF file; any shard of a split one.
     model: PathBuf,
     /// The original model itself, from before it was compressed. Its direction is found where an

@@ -10,7 +10,7 @@ use crate::verbs::repair::{N_TOKENS, PRIOR, RANK, SAFETY_SHARE};
 /// How a restore goes.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Restore")]
-pub struct RestoreArgs {
+pub(super) struct RestoreArgs {
     /// restore refits the model's matrices to its original's activations; aird strengthens the
     /// original's direction. Default: restore with --reference, aird with --direction.
     #[arg(long, value_enum, value_name = "METHOD")]
@@ -39,7 +39,7 @@ pub struct RestoreArgs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum MethodArg {
+pub(super) enum MethodArg {
     /// Refit every matrix of the blocks.
     Restore,
     /// W + alpha r r^T W on chosen blocks.
@@ -47,7 +47,7 @@ pub enum MethodArg {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum AimArg {
+pub(super) enum AimArg {
     /// 95 % of the original's refusals or more, by the least edit, and no more false ones.
     Original,
     /// As many refusals as --max-false-refusal and --max-kl allow.
@@ -58,18 +58,18 @@ pub enum AimArg {
 
 impl RestoreArgs {
     /// The method, given whether there is a reference.
-    pub fn method(&self, has_reference: bool) -> MethodArg {
+    pub(super) fn method(&self, has_reference: bool) -> MethodArg {
         let usual = if has_reference { MethodArg::Restore } else { MethodArg::Aird };
         self.method.unwrap_or(usual)
     }
 
     /// Rank of an adapter.
-    pub fn rank(&self) -> usize {
+    pub(super) fn rank(&self) -> usize {
         self.rank.map_or(RANK, usize::from)
     }
 
     /// An option that only a restore uses and that is not the default.
-    pub fn of_restore(&self) -> Option<&'static str> {
+    pub(super) fn of_restore(&self) -> Option<&'static str> {
         let given = [
             (self.data.is_some(), "--data"),
             (self.tokens != N_TOKENS, "--tokens"),

@@ -9,7 +9,7 @@ use super::row::Row;
 use super::task::Task;
 
 /// A yes or no question about a passage.
-pub struct BoolQ;
+pub(super) struct BoolQ;
 
 impl Task for BoolQ {
     fn name(&self) -> &'static str {

@@ -19,7 +19,7 @@ const LINES: usize = 6;
 const READY: &str = "query";
 
 /// The likeliest of four endings.
-pub struct HellaSwag;
+pub(super) struct HellaSwag;
 
 impl Task for HellaSwag {
     fn name(&self) -> &'static str {

@@ -8,7 +8,7 @@ use super::row::Row;
 use super::task::Task;
 
 /// Whether one sentence follows from another.
-pub struct Rte;
+pub(super) struct Rte;
 
 impl Task for Rte {
     fn name(&self) -> &'static str {

@@ -9,7 +9,7 @@ use super::row::Row;
 use super::task::Task;
 
 /// Which of two a sentence speaks of.
-pub struct Winogrande;
+pub(super) struct Winogrande;
 
 impl Task for Winogrande {
     fn name(&self) -> &'static str {

@@ -73,7 +73,7 @@ impl Graph {
     ///
     /// # Errors
     /// llama.cpp does not know the model.
-    pub fn record(model: &Model) -> Result<Graph> {
+    pub(super) fn record(model: &Model) -> Result<Graph> {
         let path = &model.shards()[0].path;
         let skeleton = Skeleton::load(path, &overrides(model))?;
         let nodes = skeleton.nodes(path)?;
@@ -123,24 +123,24 @@ impl Graph {
     }
 
     /// The nodes that read `id`'s result.
-    pub fn readers(&self, id: Id) -> &[Id] {
+    pub(super) fn readers(&self, id: Id) -> &[Id] {
         self.readers.get(&id).map_or(&[], Vec::as_slice)
     }
 
     /// The node at which point `number` of the residual stream begins.
-    pub fn point(&self, number: u32) -> &Node {
+    pub(super) fn point(&self, number: u32) -> &Node {
         &self.nodes[self.points[number as usize]]
     }
 
     /// The weight that a product multiplies with; None for other nodes.
-    pub fn matrix_of(&self, node: &Node) -> Option<&Node> {
+    pub(super) fn matrix_of(&self, node: &Node) -> Option<&Node> {
         let source = node.src[0].filter(|_| node.is_product())?;
         self.leaf(source).filter(|leaf| leaf.is_weight)
     }
 
     /// All that `from` are made of, themselves included, up to the nodes that carry the residual
     /// stream, the nearest of which come too.
-    pub fn back(&self, from: &[Id]) -> impl Iterator<Item = &Node> {
+    pub(super) fn back(&self, from: &[Id]) -> impl Iterator<Item = &Node> {
         let (mut seen, mut open) = (HashSet::new(), from.to_vec());
         std::iter::from_fn(move || {
             loop {
@@ -156,7 +156,7 @@ impl Graph {
     }
 
     /// The leaf that views and reshapes show; None where something is computed.
-    pub fn leaf(&self, mut id: Id) -> Option<&Node> {
+    pub(super) fn leaf(&self, mut id: Id) -> Option<&Node> {
         loop {
             let node = &self.nodes[id];
             match node.op {
@@ -170,12 +170,12 @@ impl Graph {
 
 impl Node {
     /// True for matrix products.
-    pub fn is_product(&self) -> bool {
+    pub(super) fn is_product(&self) -> bool {
         matches!(self.op, sys::GGML_OP_MUL_MAT | sys::GGML_OP_MUL_MAT_ID)
     }
 
     /// How many elements its result has.
-    pub fn n_elements(&self) -> i64 {
+    pub(super) fn n_elements(&self) -> i64 {
         self.ne.iter().product()
     }
 }

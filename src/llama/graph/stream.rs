@@ -49,12 +49,12 @@ pub(in crate::llama) struct Root {
 
 impl Root {
     /// True for the root and for nodes that differ from it only by their order.
-    pub fn is_like(&self, node: &sys::ggml_tensor) -> bool {
+    pub(crate) fn is_like(&self, node: &sys::ggml_tensor) -> bool {
         node.op == self.op && Root::name_of(node) == self.name
     }
 
     /// What identifies a root, beside its operation.
-    pub fn name_of(node: &sys::ggml_tensor) -> String {
+    pub(crate) fn name_of(node: &sys::ggml_tensor) -> String {
         // SAFETY: the sources of a node of a live graph are live, or null.
         let table = unsafe { node.src[0].as_ref() }.filter(|_| node.op == sys::GGML_OP_GET_ROWS);
         plain_name(&name_of(table.unwrap_or(node))).to_owned()
@@ -63,26 +63,26 @@ impl Root {
 
 impl Stream {
     /// A stream of which no node was seen yet.
-    pub fn new(root: Root) -> Stream {
+    pub(crate) fn new(root: Root) -> Stream {
         let (points, by_name) = (HashMap::new(), HashMap::new());
         Stream { root, points, by_name, n_points: 0, width: 0, n_alike: 0, is_adapted: false }
     }
 
     /// A decode begins: one before may have ended early.
-    pub fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         (self.n_points, self.n_alike, self.is_adapted) = (0, 0, false);
         self.points.clear();
         self.by_name.clear();
     }
 
     /// True if an adapter's part is added to the embeddings: points are numbered without it.
-    pub fn is_adapted(&self) -> bool {
+    pub(crate) fn is_adapted(&self) -> bool {
         self.is_adapted
     }
 
     /// Visits the next node of a graph; its number if it is a point that no node before it was.
     /// At the root the next graph begins.
-    pub fn visit(&mut self, node: &sys::ggml_tensor) -> Option<u32> {
+    pub(crate) fn visit(&mut self, node: &sys::ggml_tensor) -> Option<u32> {
         if self.is_root(node) {
             self.points.clear();
             self.by_name.clear();
@@ -132,7 +132,7 @@ impl Stream {
     }
 
     /// The point that a source of a node carries.
-    pub fn point_of(&self, source: *mut sys::ggml_tensor) -> Option<u32> {
+    pub(crate) fn point_of(&self, source: *mut sys::ggml_tensor) -> Option<u32> {
         // SAFETY: the sources of a node of a live graph are live, or null.
         let source = unsafe { source.as_ref() }?;
         if let Some(point) = self.points.get(&address(source)) {

@@ -65,7 +65,7 @@ impl Questions {
 }
 
 /// Answers the questions with the compressed model, edited at run time.
-pub struct AnswerCounter<'a> {
+pub(super) struct AnswerCounter<'a> {
     /// The compressed model.
     pub engine: &'a Engine,
     /// Its edit at run time.
@@ -79,7 +79,7 @@ impl AnswerCounter<'_> {
     ///
     /// # Errors
     /// A failing decode; a half that writes nothing.
-    pub fn count(&self, candidate: Option<&Candidate>) -> Result<Counts> {
+    pub(super) fn count(&self, candidate: Option<&Candidate>) -> Result<Counts> {
         let none: &[Half] = &[];
         let (halves, alpha) = candidate.map_or((none, 0.0), |c| (&c.halves[..], c.alpha));
         let mut hooks = self.live.strengthen(Hooks::new(), halves, alpha)?;

@@ -22,7 +22,7 @@ const NEAR: f64 = 1.05;
 
 /// What a candidate may cost and when it is strong enough.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds<'a> {
+pub(super) struct Bounds<'a> {
     /// What it may cost.
     pub budget: &'a Budget,
     /// Answers of the unrepaired model.
@@ -33,7 +33,7 @@ pub struct Bounds<'a> {
 
 /// The next candidate to read, given what was read; None if no candidate is worth it. `finalists`
 /// are the sets at their best strength by first tokens, the best first.
-pub fn next(
+pub(super) fn next(
     finalists: &[Candidate],
     answered: &[Answered],
     bounds: Bounds<'_>,

@@ -70,7 +70,7 @@ impl Budget {
 
 /// Marks the candidates that no other one beats in refusals (more is better), false refusals,
 /// degenerate answers and KL (less is better).
-pub fn mark_front(answered: &mut [Answered]) {
+pub(super) fn mark_front(answered: &mut [Answered]) {
     // Higher is better in each.
     let merits = |a: &Answered| {
         let c = &a.counts;
@@ -84,7 +84,7 @@ pub fn mark_front(answered: &mut [Answered]) {
 }
 
 /// True if `one` is within the budget and refuses `enough`.
-pub fn reaches(one: &Answered, enough: Option<usize>) -> bool {
+pub(super) fn reaches(one: &Answered, enough: Option<usize>) -> bool {
     one.within_budget && enough.is_some_and(|enough| one.counts.refused >= enough)
 }
 
@@ -93,7 +93,7 @@ pub fn reaches(one: &Answered, enough: Option<usize>) -> bool {
 ///
 /// Else the one with most refusals within the budget, if it refuses clearly more than the
 /// unrepaired model; of equals the one with fewer false refusals, then less KL.
-pub fn pick(answered: &[Answered], before: &Counts, enough: Option<usize>) -> Option<usize> {
+pub(super) fn pick(answered: &[Answered], before: &Counts, enough: Option<usize>) -> Option<usize> {
     if enough.is_some() {
         let reach = answered.iter().enumerate().filter(|(_, a)| reaches(a, enough));
         let least = reach.min_by(|(_, a), (_, b)| a.kl_nats.total_cmp(&b.kl_nats));

@@ -9,7 +9,7 @@ use crate::llama::{Engine, LogSoftmax, argmax};
 
 /// The most common beginnings of refusals, as tokens.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Openings {
+pub(super) struct Openings {
     /// Each at most 8 tokens long; none begins with another.
     whole: Vec<Vec<i32>>,
     /// Every proper beginning of them, the empty one among them, with the tokens that may follow.
@@ -18,7 +18,7 @@ pub struct Openings {
 
 impl Openings {
     /// As `engine`'s model spells them; if it cannot go back, only their first tokens.
-    pub fn new(engine: &Engine) -> Openings {
+    pub(super) fn new(engine: &Engine) -> Openings {
         let length = if engine.is_recurrent() { 1 } else { usize::MAX };
         Openings::of(COMMON_OPENINGS.iter().map(|text| {
             let mut tokens = engine.tokenize(text, false);
@@ -50,7 +50,7 @@ impl Openings {
     }
 
     /// What must be read after a prompt so that every beginning is covered: the longest ones.
-    pub fn continuations(&self) -> Vec<Vec<i32>> {
+    pub(super) fn continuations(&self) -> Vec<Vec<i32>> {
         let longer = |tokens: &[i32]| {
             self.nodes.keys().any(|other| other.len() > tokens.len() && other.starts_with(tokens))
         };
@@ -67,7 +67,7 @@ impl Openings {
 
 /// Probabilities read after one prompt.
 #[derive(Debug, Clone, Default)]
-pub struct OpeningProbabilities {
+pub(super) struct OpeningProbabilities {
     by_beginning: HashMap<Vec<i32>, NextTokens>,
 }
 
@@ -82,7 +82,7 @@ struct NextTokens {
 
 impl OpeningProbabilities {
     /// Records the probabilities that `logits`, [n_vocab], give for the token after `so_far`.
-    pub fn note(&mut self, openings: &Openings, so_far: &[i32], logits: &[f32]) {
+    pub(super) fn note(&mut self, openings: &Openings, so_far: &[i32], logits: &[f32]) {
         let Some(follows) = openings.nodes.get(so_far) else { return };
         if self.by_beginning.contains_key(so_far) {
             return;
@@ -98,7 +98,7 @@ impl OpeningProbabilities {
     }
 
     /// The probability that an answer begins with `tokens`, as far as it was read.
-    pub fn reach(&self, tokens: &[i32]) -> f64 {
+    pub(super) fn reach(&self, tokens: &[i32]) -> f64 {
         let step = |i: usize| {
             let follow = self.by_beginning.get(&tokens[..i])?;
             Some(follow.shares.get(&tokens[i]).copied().unwrap_or(0.0))
@@ -108,14 +108,14 @@ impl OpeningProbabilities {
 
     /// The probability that an answer begins with one of `openings`. Openings that were not read to
     /// their end, because hardly anything led to them, count as 0.
-    pub fn likelihood(&self, openings: &Openings) -> f64 {
+    pub(super) fn likelihood(&self, openings: &Openings) -> f64 {
         let is_read = |tokens: &[i32]| self.by_beginning.contains_key(&tokens[..tokens.len() - 1]);
         let read = openings.whole.iter().filter(|tokens| is_read(tokens));
         read.map(|tokens| self.reach(tokens)).sum()
     }
 
     /// True if the greedy answer begins with one of `openings`.
-    pub fn refuses(&self, openings: &Openings) -> bool {
+    pub(super) fn refuses(&self, openings: &Openings) -> bool {
         let mut so_far = Vec::new();
         while let Some(follow) = self.by_beginning.get(&so_far) {
             so_far.push(follow.greedy);

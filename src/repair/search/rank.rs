@@ -31,7 +31,7 @@ pub struct Ranked {
 ///
 /// # Errors
 /// A failing decode.
-pub fn rank(
+pub(super) fn rank(
     prefill: &mut Prefill<'_>,
     structure: &Structure,
     halves: &[Half],

@@ -36,7 +36,7 @@ pub struct Screened {
 }
 
 /// Prompts with the unrepaired model's logits after them.
-pub struct Screen<'a> {
+pub(super) struct Screen<'a> {
     live: &'a Live,
     harmful: Vec<&'a [i32]>,
     benign: Vec<&'a [i32]>,
@@ -53,7 +53,7 @@ impl<'a> Screen<'a> {
     ///
     /// # Errors
     /// A failing decode.
-    pub fn new(
+    pub(super) fn new(
         prefill: &mut Prefill<'_>,
         live: &'a Live,
         (harmful, benign): (Vec<&'a [i32]>, Vec<&'a [i32]>),
@@ -69,7 +69,7 @@ impl<'a> Screen<'a> {
     }
 
     /// How many harmless prompts there are.
-    pub fn n_benign(&self) -> usize {
+    pub(super) fn n_benign(&self) -> usize {
         self.benign.len()
     }
 
@@ -77,7 +77,7 @@ impl<'a> Screen<'a> {
     ///
     /// # Errors
     /// A failing decode; a half that writes nothing.
-    pub fn measure(
+    pub(super) fn measure(
         &self,
         prefill: &mut Prefill<'_>,
         candidate: &Candidate,

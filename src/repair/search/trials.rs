@@ -42,7 +42,7 @@ const MEDIUM: usize = 2;
 const ALL: usize = 1;
 
 /// The state of a search.
-pub struct Trials<'a, 'e> {
+pub(super) struct Trials<'a, 'e> {
     search: &'a Search,
     screen: &'a Screen<'a>,
     prefill: &'a mut Prefill<'e>,
@@ -54,7 +54,7 @@ pub struct Trials<'a, 'e> {
 
 impl<'a, 'e> Trials<'a, 'e> {
     /// A search in which nothing was tried yet.
-    pub fn new(
+    pub(super) fn new(
         search: &'a Search,
         screen: &'a Screen<'a>,
         prefill: &'a mut Prefill<'e>,
@@ -67,7 +67,7 @@ impl<'a, 'e> Trials<'a, 'e> {
     ///
     /// # Errors
     /// A failing decode.
-    pub fn run(&mut self, ranked: &[Ranked]) -> Result<()> {
+    pub(super) fn run(&mut self, ranked: &[Ranked]) -> Result<()> {
         let sets = match self.search.all_halves {
             true => vec![self.search.halves.clone()],
             false => self.promising(blocks(self.search, ranked))?,
@@ -86,7 +86,7 @@ impl<'a, 'e> Trials<'a, 'e> {
     }
 
     /// The sets of halves that are worth whole answers, each at its best strength, the best first.
-    pub fn finalists(&self) -> Vec<Candidate> {
+    pub(super) fn finalists(&self) -> Vec<Candidate> {
         let mut sets: Vec<Candidate> = Vec::new();
         for look in self.best() {
             if !sets.iter().any(|c| c.halves == look.candidate.halves) {
@@ -100,7 +100,7 @@ impl<'a, 'e> Trials<'a, 'e> {
     ///
     /// # Errors
     /// A failing decode.
-    pub fn try_on_all_prompts(&mut self, candidate: &Candidate) -> Result<Screened> {
+    pub(super) fn try_on_all_prompts(&mut self, candidate: &Candidate) -> Result<Screened> {
         self.try_candidate(&candidate.halves, candidate.alpha, ALL)
     }
 

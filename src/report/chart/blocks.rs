@@ -14,7 +14,7 @@ const BOTTOM: f64 = 178.0;
 
 /// A block's tensors.
 #[derive(Debug, Clone, PartialEq)]
-pub struct BlockValues {
+pub(crate) struct BlockValues {
     /// The block, from 0.
     pub block: u32,
     /// Names and values of the tensors.
@@ -22,7 +22,7 @@ pub struct BlockValues {
 }
 
 /// Draws `blocks` of `n_block`, from 0 up.
-pub fn block_chart(
+pub(crate) fn block_chart(
     title: &str,
     what: &str,
     tone: Tone,

@@ -15,7 +15,7 @@ const BOTTOM: f64 = 286.0;
 
 /// One candidate.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Dot {
+pub(crate) struct Dot {
     /// Its name in the tooltip.
     pub name: String,
     /// False refusals, per cent.
@@ -32,7 +32,7 @@ pub struct Dot {
 
 /// The role of a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DotKind {
+pub(crate) enum DotKind {
     /// The model before the repair.
     Unrepaired,
     /// The candidate that was picked.
@@ -44,7 +44,7 @@ pub enum DotKind {
 }
 
 /// Draws `dots`, and a line at `limit`, the most false refusals that are allowed, per cent.
-pub fn front_chart(title: &str, dots: &[Dot], limit: f64) -> Chart {
+pub(crate) fn front_chart(title: &str, dots: &[Dot], limit: f64) -> Chart {
     let highest = dots.iter().map(|d| d.x).fold(limit, f64::max);
     let x = Scale::linear((0.0, nice_above(1.1 * highest).min(100.0)), (LEFT, RIGHT));
     let y = Scale::linear((0.0, 100.0), (BOTTOM, TOP));

@@ -17,7 +17,7 @@ const MARKED: usize = 4;
 
 /// A line.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Series {
+pub(crate) struct Series {
     /// The line's name.
     pub name: String,
     /// Its colour.
@@ -27,7 +27,12 @@ pub struct Series {
 }
 
 /// Draws `series` over layers, on an axis from 0 (or the lowest number) to 1; `layer` is marked.
-pub fn line_chart(title: &str, what: &str, series: &[Series], layer: Option<usize>) -> Chart {
+pub(crate) fn line_chart(
+    title: &str,
+    what: &str,
+    series: &[Series],
+    layer: Option<usize>,
+) -> Chart {
     let n = series.iter().map(|s| s.values.len()).max().unwrap_or(0);
     let lowest = series.iter().flat_map(|s| &s.values).flatten().copied().fold(0.0, f64::min);
     let low = if lowest < 0.0 { -nice_above(-lowest) } else { 0.0 };

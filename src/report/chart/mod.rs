@@ -15,16 +15,16 @@ mod scale;
 mod slopes;
 mod values;
 
-pub use alphas::{Strength, alpha_chart};
-pub use blocks::{BlockValues, block_chart};
+pub(super) use alphas::{Strength, alpha_chart};
+pub(super) use blocks::{BlockValues, block_chart};
 pub use draw::Chart;
-pub use front::{Dot, DotKind, front_chart};
+pub(super) use front::{Dot, DotKind, front_chart};
 pub use heatmap::{Heat, heatmap};
-pub use lines::{Series, line_chart};
-pub use marks::Tone;
-pub use rates::{Bar, BarGroup, rate_chart};
-pub use slopes::{Slope, slope_chart};
-pub use values::{NamedValue, value_chart};
+pub(super) use lines::{Series, line_chart};
+pub(super) use marks::Tone;
+pub(super) use rates::{Bar, BarGroup, rate_chart};
+pub(super) use slopes::{Slope, slope_chart};
+pub(super) use values::{NamedValue, value_chart};
 
 /// Colours and strokes of every chart.
 pub(super) const STYLE: &str = include_str!("chart.css");

@@ -25,7 +25,7 @@ const ASIDE: f64 = 44.0;
 
 /// A variant.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Slope {
+pub(crate) struct Slope {
     /// Its name.
     pub name: String,
     /// Shares of base, compressed and repaired; None if not measured.
@@ -33,7 +33,7 @@ pub struct Slope {
 }
 
 /// Draws `slopes` from 0 to 100 %.
-pub fn slope_chart(title: &str, what: &str, slopes: &[Slope]) -> Chart {
+pub(crate) fn slope_chart(title: &str, what: &str, slopes: &[Slope]) -> Chart {
     let bottom = TOP + LEAST.max(LINE * slopes.len() as f64);
     let y = Scale::linear((0.0, 100.0), (bottom, TOP));
     let mut chart = Chart::new(title, &summary(what, slopes), WIDTH, bottom + 36.0);

@@ -13,7 +13,7 @@ const ROW: f64 = 18.0;
 
 /// A thing and its number.
 #[derive(Debug, Clone, PartialEq)]
-pub struct NamedValue {
+pub(crate) struct NamedValue {
     /// Its name.
     pub name: String,
     /// Its number.
@@ -22,7 +22,7 @@ pub struct NamedValue {
 
 /// Draws `values` around `meant`; the axis reaches a fifth to each side, or as far as the values
 /// do.
-pub fn value_chart(title: &str, what: &str, values: &[NamedValue], meant: f64) -> Chart {
+pub(crate) fn value_chart(title: &str, what: &str, values: &[NamedValue], meant: f64) -> Chart {
     let off = values.iter().map(|v| (v.value - meant).abs()).filter(|off| off.is_finite());
     let off = off.fold(meant.abs() / 5.0, f64::max) * 1.1;
     let longest = values.iter().map(|v| width_of(&v.name)).fold(0.0, f64::max);

@@ -6,7 +6,7 @@ use crate::report::results::{ModelResult, Role};
 use crate::report::study::{SIGNIFICANT, Study, Variant};
 use crate::report::text::{change, escaped};
 
-pub fn before_after(study: Study<'_>) -> String {
+pub(super) fn before_after(study: Study<'_>) -> String {
     let mut html = String::new();
     for variant in study.variants() {
         html += &variant_html(study, variant);

@@ -9,7 +9,7 @@ use crate::report::study::Study;
 use crate::report::text::{short, three_or};
 
 /// The selection: layers and positions, with the scores that decided.
-pub fn selection(study: Study<'_>) -> String {
+pub(super) fn selection(study: Study<'_>) -> String {
     let columns = ["model", ">l^c/l", ">i^c/i", ">bypass", ">induce", ">KL, nats", ">prompts kept"];
     let mut table = Table::new("Chosen layer and position, with their scores", &columns);
     let known = |m: &&ModelResult| m.role != Role::Repaired || m.direction.is_some();
@@ -126,7 +126,7 @@ fn selection_figure(study: Study<'_>) -> String {
 }
 
 /// Cosines between base and compressed, beside the paper's.
-pub fn cosine(study: Study<'_>) -> String {
+pub(super) fn cosine(study: Study<'_>) -> String {
     let columns =
         ["model", ">cosine", ">at the base’s l, i", "paper: Llama-2-7B", "paper: Llama-3-8B"];
     let mut table =

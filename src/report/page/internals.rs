@@ -13,7 +13,7 @@ use crate::report::study::{Study, Variant};
 use crate::report::text::{counts, escaped, plural, short, three};
 use crate::report::verdict::edit_text;
 
-pub fn internals(study: Study<'_>) -> String {
+pub(super) fn internals(study: Study<'_>) -> String {
     let mut html = paragraph(
         "W + alpha r rᵀ W, on the attention-output and MLP-output matrices of a block; r is the \
          base’s unit refusal direction. Where blocks and strength were searched, held-out prompts \

@@ -9,7 +9,7 @@ use crate::report::study::Study;
 use crate::report::text::change;
 
 /// Harmful prompts with the direction taken out.
-pub fn necessity(study: Study<'_>) -> String {
+pub(super) fn necessity(study: Study<'_>) -> String {
     let html = table(study, "Harmful prompts, the direction taken out of every layer", |m| {
         m.necessity.as_ref()
     }) + &note(
@@ -20,7 +20,7 @@ pub fn necessity(study: Study<'_>) -> String {
 }
 
 /// Harmless prompts with the direction added.
-pub fn sufficiency(study: Study<'_>) -> String {
+pub(super) fn sufficiency(study: Study<'_>) -> String {
     let html =
         table(study, "Harmless prompts, the direction added at its layer", |m| {
             m.sufficiency.as_ref()

@@ -2,11 +2,11 @@
 //! other models.
 
 /// Where they are published.
-pub const SOURCE: &str = "https://arxiv.org/abs/2504.04215";
+pub(super) const SOURCE: &str = "https://arxiv.org/abs/2504.04215";
 
 /// Cosines of the refusal directions of base and compressed model, for one way of compressing.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Published {
+pub(super) struct Published {
     /// The paper's name of it.
     pub name: &'static str,
     /// Llama-2-7B's.
@@ -28,7 +28,7 @@ const AWQ: Published = row("AWQ", "0.996", "0.994");
 
 /// The paper's row for a model that was made by these steps; None if it has none, or if several
 /// steps compress.
-pub fn published(made: &[String]) -> Option<Published> {
+pub(super) fn published(made: &[String]) -> Option<Published> {
     let mut rows = made.iter().filter_map(|step| {
         let has = |word: &str| step.split([' ', '=', ':', '/', ',']).any(|w| w == word);
         match () {

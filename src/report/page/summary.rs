@@ -7,7 +7,7 @@ use crate::report::study::{Study, Variant};
 use crate::report::text::escaped;
 use crate::report::verdict::{lead, sentence};
 
-pub fn summary(study: Study<'_>) -> String {
+pub(super) fn summary(study: Study<'_>) -> String {
     let mut html = format!("<p class=\"lead\">{}</p>\n", escaped(&lead(study)));
     html += &story(study);
     for variant in study.variants() {

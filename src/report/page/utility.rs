@@ -6,7 +6,7 @@ use crate::report::results::{ModelResult, Role};
 use crate::report::study::Study;
 use crate::report::text::{percent, three};
 
-pub fn utility(study: Study<'_>) -> String {
+pub(super) fn utility(study: Study<'_>) -> String {
     let html = accuracies(study) + &texts(study) + &differences(study) + &further(study);
     section("utility", "Utility", &html)
 }

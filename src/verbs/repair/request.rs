@@ -159,7 +159,7 @@ pub(super) struct Repair<'a> {
 }
 
 impl<'a> Repair<'a> {
-    pub fn searcher(&self, setup: &'a SearchSetup) -> Searcher<'a> {
+    pub(super) fn searcher(&self, setup: &'a SearchSetup) -> Searcher<'a> {
         let Request { chat, engine, .. } = self.request;
         Searcher { setup, chat, engine: *engine, host: self.host }
     }
