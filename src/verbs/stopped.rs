@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::Error;
-use super::repair::EditReport;
+use super::repair::report::EditReport;
 use crate::{
     adapter, compress, direction, eval, gguf, judge, llama, prompts, quant, refit, repair, report,
     stats,

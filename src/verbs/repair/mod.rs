@@ -8,7 +8,7 @@ mod edit;
 mod in_place;
 mod original;
 mod refitted;
-mod report;
+pub(super) mod report;
 mod request;
 mod restore;
 mod texts;
