@@ -50,9 +50,6 @@ pub enum Error {
     NotFinite { name: String, index: u64 },
     #[error("the adapter holds no pair of lora_a and lora_b")]
     Empty,
-    #[error(
-        "'{name}' does not fit into {ty}: its element {index} becomes infinite\n\
-         hint: --type bf16 or --type f32 hold larger numbers"
-    )]
+    #[error("'{name}' does not fit into {ty}: its element {index} becomes infinite")]
     Overflow { name: String, ty: gguf::GgmlType, index: u64 },
 }

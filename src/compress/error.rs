@@ -19,10 +19,7 @@ pub enum Error {
     #[error("{0}")]
     Stats(#[from] stats::Error),
     /// A compressed weight is NaN or infinite.
-    #[error(
-        "{name}: element {index} is NaN or infinite in {ty}\n\
-         hint: aird verify looks the model over"
-    )]
+    #[error("{name}: element {index} is NaN or infinite in {ty}")]
     NonFiniteWeight {
         /// The tensor.
         name: String,
@@ -32,10 +29,7 @@ pub enum Error {
         ty: GgmlType,
     },
     /// A tensor to be quantized is quantized already.
-    #[error(
-        "{name} is {ty} already: quantizing once more adds its errors to those\n\
-         hint: start from the float model, or say --requantize"
-    )]
+    #[error("{name} is {ty} already, expected a float type: quantizing it again adds errors")]
     AlreadyQuantized {
         /// The tensor.
         name: String,
@@ -49,7 +43,7 @@ pub enum Error {
         ty: GgmlType,
     },
     /// ggml writes the type only with importance weights, and there are none.
-    #[error("ggml writes {ty} with statistics alone\nhint: --stats FILE or --data FILE")]
+    #[error("ggml writes {ty} only with statistics, and there are none")]
     NeedsStats {
         /// The type.
         ty: GgmlType,
@@ -106,10 +100,7 @@ pub enum Error {
         found: f64,
     },
     /// A mean or a loss of the scale search is not a finite number.
-    #[error(
-        "scales of '{group}': {what} is {found}\n\
-         hint: look for NaN and infinity in the weights (aird verify) and in the statistics"
-    )]
+    #[error("scales of '{group}': {what} is {found}, expected a finite number of 0 or more")]
     NotFinite {
         /// The group.
         group: String,

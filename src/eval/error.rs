@@ -97,10 +97,7 @@ pub enum Error {
         most: usize,
     },
     /// A score is NaN or infinite.
-    #[error(
-        "a score of the model is NaN or infinite ({what})\n\
-         hint: `aird verify` looks for what is broken"
-    )]
+    #[error("a score of the model is NaN or infinite ({what})")]
     NoNumbers {
         /// The score.
         what: String,

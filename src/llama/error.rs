@@ -36,10 +36,7 @@ pub enum Error {
         said: String,
     },
     /// llama.cpp cannot make a context, mostly for lack of memory.
-    #[error(
-        "llama.cpp cannot make a context of {n_ctx} tokens: {said}\n\
-         hint: a smaller --parallel, --ctx or --max-tokens, whichever there is, takes less memory"
-    )]
+    #[error("llama.cpp cannot make a context of {n_ctx} tokens: {said}")]
     Context {
         /// Tokens that the context was to hold.
         n_ctx: u32,
@@ -86,8 +83,8 @@ pub enum Error {
     },
     /// llama.cpp decoded a batch in parts, so that rows and tokens cannot be matched.
     #[error(
-        "llama.cpp cut a batch of {n_tokens} tokens: a node has {n_rows} rows, which are not told \
-         apart\nhint: --parallel 1"
+        "llama.cpp cut a batch of {n_tokens} tokens: a node has {n_rows} rows, which cannot be \
+         matched with tokens"
     )]
     CutBatch {
         /// Rows of the node.
@@ -97,10 +94,7 @@ pub enum Error {
     },
     /// A hook is for the residual stream, and an adapter changes the embeddings that it begins
     /// with.
-    #[error(
-        "the adapter changes the token embeddings, from which the residual stream is followed\n\
-         hint: aird merge folds an adapter into the weights"
-    )]
+    #[error("the adapter changes the token embeddings, from which the residual stream is followed")]
     AdaptedEmbeddings,
     /// The residual stream holds a NaN or an infinity.
     #[error("the residual stream holds a NaN or an infinity at the input of block {block}")]
@@ -172,7 +166,7 @@ pub enum Error {
     /// A logit is NaN, or none is finite.
     #[error(
         "the model's logits are NaN or infinite: its weights are broken, or what llama.cpp \
-         computes with them\nhint: aird verify finds non-finite weights"
+         computes with them"
     )]
     NotFiniteLogits,
     /// Text is to be read, and the model comes without a tokenizer.

@@ -15,10 +15,7 @@ pub enum Error {
     #[error("{0}")]
     Gguf(#[from] gguf::Error),
     /// A weight of the input is NaN or infinite.
-    #[error(
-        "{name} row {row} column {column} is NaN or infinite in the input\n\
-         hint: aird verify names every such tensor"
-    )]
+    #[error("{name} row {row} column {column} is NaN or infinite in the input")]
     NonFinite {
         /// The tensor.
         name: String,

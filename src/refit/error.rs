@@ -27,10 +27,7 @@ pub enum Error {
         n_tokens: usize,
     },
     /// The input of a matrix holds a NaN or an infinity.
-    #[error(
-        "the input of {name} is NaN or infinite in channel {channel}\n\
-         hint: aird verify names tensors with such numbers"
-    )]
+    #[error("the input of {name} is NaN or infinite in channel {channel}")]
     NotFiniteInput {
         /// The matrix.
         name: String,

@@ -50,8 +50,7 @@ pub enum Error {
     /// does what is asked.
     #[error(
         "block {block} cannot be edited there: between a matrix and the residual stream \
-         llama.cpp's graph has node '{node}' ({op}), which is not linear\n\
-         hint: aird inspect --structure MODEL shows the halves that can be edited"
+         llama.cpp's graph has node '{node}' ({op}), which is not linear"
     )]
     NotLinear {
         /// The block.

@@ -13,10 +13,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, Error)]
 pub enum Error {
     /// A file of the run does not exist, or cannot be read.
-    #[error(
-        "cannot read {}: {why}\nhint: expected the folder that aird study wrote its run to",
-        path.display()
-    )]
+    #[error("cannot read {}: {why}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,

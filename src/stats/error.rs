@@ -31,10 +31,7 @@ pub enum Error {
         name: String,
     },
     /// The statistics are of another architecture than the model.
-    #[error(
-        "the statistics are of architecture '{found}', the model is '{expected}'\n\
-         hint: make them from this model: aird calibrate MODEL --data ... -o STATS"
-    )]
+    #[error("the statistics are of architecture '{found}', the model is '{expected}'")]
     Architecture {
         /// Their architecture.
         found: String,
@@ -96,7 +93,7 @@ pub enum Error {
     /// The calibration text is shorter than the samples asked for.
     #[error(
         "too little calibration text: {found} tokens, expected {needed} ({n_samples} samples of \
-         {n_ctx})\nhint: more text, or fewer --samples, or a shorter --ctx"
+         {n_ctx})"
     )]
     TooLittleText {
         /// Tokens found.
