@@ -21,7 +21,7 @@ pub enum Error {
     /// A compressed weight is NaN or infinite.
     #[error("{name}: element {index} is NaN or infinite in {ty}")]
     NonFiniteWeight {
-        /// The tensor.
+        /// Name of the tensor, e.g. `blk.0.ffn_down.weight`.
         name: String,
         /// The element's index.
         index: u64,
@@ -31,27 +31,27 @@ pub enum Error {
     /// A tensor to be quantized is quantized already.
     #[error("{name} is {ty} already, expected a float type: quantizing it again adds errors")]
     AlreadyQuantized {
-        /// The tensor.
+        /// Name of the tensor, e.g. `blk.0.ffn_down.weight`.
         name: String,
-        /// Its type.
+        /// The tensor type, e.g. `Q4_K`.
         ty: GgmlType,
     },
     /// ggml has no encoder for the type.
     #[error("ggml does not write {ty}\nhint: q8_0, q6_k, q5_k, q4_k, q4_1, q4_0, iq4_nl")]
     NotEncodable {
-        /// The type.
+        /// The tensor type, e.g. `Q4_K`.
         ty: GgmlType,
     },
     /// ggml writes the type only with importance weights, and there are none.
     #[error("ggml writes {ty} only with statistics, and there are none")]
     NeedsStats {
-        /// The type.
+        /// The tensor type, e.g. `Q4_K`.
         ty: GgmlType,
     },
     /// The statistics have no means for a tensor to be scaled.
     #[error("the statistics hold no means for {name}, which is to be scaled")]
     NoMeans {
-        /// The tensor.
+        /// Name of the tensor, e.g. `blk.0.ffn_down.weight`.
         name: String,
     },
     /// A sparsity is not between 0 and 1.
@@ -94,7 +94,7 @@ pub enum Error {
     OutlierShare {
         /// The share.
         what: &'static str,
-        /// The block.
+        /// Index of the block, from 0.
         block: usize,
         /// Its value.
         found: f64,
@@ -104,7 +104,7 @@ pub enum Error {
     NotFinite {
         /// The group.
         group: String,
-        /// The number.
+        /// What was computed.
         what: String,
         /// Its value.
         found: f64,
@@ -116,7 +116,7 @@ pub enum Error {
         group: String,
         /// The scale's index.
         index: usize,
-        /// The scale.
+        /// Its value.
         found: f32,
     },
     /// Two scales differ that divide the same row.

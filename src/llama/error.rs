@@ -14,9 +14,9 @@ pub enum Error {
     #[error("{0}")]
     Gguf(#[from] gguf::Error),
     /// The file is a GGUF file of another kind: an adapter, statistics.
-    #[error("{} is no model: its general.type is '{kind}'", path.display())]
+    #[error("{} is not a model: its general.type is '{kind}'", path.display())]
     NoModel {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// Its `general.type`.
         kind: String,
@@ -30,7 +30,7 @@ pub enum Error {
     /// llama.cpp does not load the model.
     #[error("llama.cpp cannot load {}: {said}", path.display())]
     Load {
-        /// The model.
+        /// Path of the model file.
         path: PathBuf,
         /// llama.cpp's last errors.
         said: String,
@@ -60,7 +60,7 @@ pub enum Error {
     /// A node to be read does not hold contiguous F32 rows.
     #[error("activations of node '{name}' cannot be read: they are not contiguous F32 rows")]
     UnreadableNode {
-        /// The node.
+        /// Name of the node in llama.cpp's graph.
         name: String,
     },
     /// A hook is for the residual stream, and the model's graph has none.
@@ -134,7 +134,7 @@ pub enum Error {
     /// llama.cpp does not load the adapter, or it is for another model.
     #[error("llama.cpp cannot use adapter {}: {said}", path.display())]
     Adapter {
-        /// The adapter.
+        /// Path of the adapter file.
         path: PathBuf,
         /// llama.cpp's last errors.
         said: String,
@@ -158,7 +158,7 @@ pub enum Error {
     /// The process that tries a model cannot be started.
     #[error("aird cannot start itself to try {}: {source}", path.display())]
     NoProbe {
-        /// The model.
+        /// Path of the model file.
         path: PathBuf,
         /// The system's reason.
         source: std::io::Error,
@@ -173,7 +173,7 @@ pub enum Error {
     #[error("{} has no tokenizer (tokenizer.ggml.model is 'no_vocab'): no text can be put to it",
         path.display())]
     NoTokenizer {
-        /// The model.
+        /// Path of the model file.
         path: PathBuf,
     },
     /// The interrupt was set.
@@ -185,19 +185,19 @@ pub enum Error {
     /// ggml has no decoder for the type.
     #[error("ggml cannot turn {ty} into numbers")]
     NotDecodable {
-        /// The type.
+        /// The tensor type, e.g. `Q4_K`.
         ty: GgmlType,
     },
     /// ggml has no encoder for the type.
     #[error("ggml cannot write {ty}\nhint: name another type, q8_0 or f16 for example")]
     NotEncodable {
-        /// The type.
+        /// The tensor type, e.g. `Q4_K`.
         ty: GgmlType,
     },
     /// The bytes of rows are not as many as their type needs.
     #[error("{found} bytes of {ty}, expected {expected} for {n_elements} elements")]
     WrongLength {
-        /// The type.
+        /// The tensor type, e.g. `Q4_K`.
         ty: GgmlType,
         /// Elements of the rows.
         n_elements: usize,
@@ -217,7 +217,7 @@ pub enum Error {
     /// A row does not end with a block of the type.
     #[error("rows of {n_cols} elements are not a whole number of {ty} blocks")]
     PartialBlock {
-        /// The type.
+        /// The tensor type, e.g. `Q4_K`.
         ty: GgmlType,
         /// Elements of a row.
         n_cols: usize,

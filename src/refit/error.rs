@@ -29,7 +29,7 @@ pub enum Error {
     /// The input of a matrix holds a NaN or an infinity.
     #[error("the input of {name} is NaN or infinite in channel {channel}")]
     NotFiniteInput {
-        /// The matrix.
+        /// Name of the tensor, e.g. `blk.0.ffn_down.weight`.
         name: String,
         /// The first such channel.
         channel: usize,
@@ -37,7 +37,7 @@ pub enum Error {
     /// A refitted matrix holds a NaN or an infinity.
     #[error("{name} row {row}: the refitted weights are NaN or infinite")]
     NotFinite {
-        /// The matrix.
+        /// Name of the tensor, e.g. `blk.0.ffn_down.weight`.
         name: String,
         /// The first such row.
         row: u64,

@@ -15,7 +15,7 @@ pub enum Error {
     /// A file of the run does not exist, or cannot be read.
     #[error("cannot read {}: {why}", path.display())]
     Unreadable {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// The system's reason.
         why: std::io::Error,
@@ -23,7 +23,7 @@ pub enum Error {
     /// It is not JSON, or does not fit its schema.
     #[error("{} holds no results of a study: {why}", path.display())]
     Malformed {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// What, and where.
         why: String,
@@ -34,7 +34,7 @@ pub enum Error {
         path.display()
     )]
     Schema {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// Its schema.
         found: u64,

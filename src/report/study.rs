@@ -24,7 +24,7 @@ pub(super) struct Variant<'a> {
 }
 
 impl<'a> Study<'a> {
-    /// The original.
+    /// The original model; None if the results lack it.
     pub fn base(self) -> Option<&'a ModelResult> {
         self.results.models.iter().find(|m| m.role == Role::Base)
     }
@@ -34,9 +34,8 @@ impl<'a> Study<'a> {
         self.base().map_or("base", |m| m.name.as_str())
     }
 
-    /// The base's name for readers: its file's name if that is more specific than the study's, else
-    /// the
-    /// name that the file holds.
+    /// The base's name for readers: its name in the study if that is more than `base`, else its file's
+    /// name, else the name that its direction's file holds.
     pub fn base_title(self) -> &'a str {
         let Some(base) = self.base() else { return "The base model" };
         let file = base.file.as_deref().map(|file| file.rsplit('/').next().unwrap_or(file));
@@ -91,11 +90,11 @@ impl<'a> Study<'a> {
     /// nothing, a model that it would have been made from.
     pub fn why_missing(self, model: &ModelResult) -> String {
         // A step is named after its model; a repair after the model that it repairs.
-        let mended = model.of.as_deref().filter(|_| model.role == Role::Repaired);
+        let repaired = model.of.as_deref().filter(|_| model.role == Role::Repaired);
         let about = |step: &&&StepResult| {
             let (owner, what) = step.name.split_once(':').unwrap_or((&step.name, ""));
             match what.trim() {
-                "repair" => mended == Some(owner),
+                "repair" => repaired == Some(owner),
                 _ => owner == model.name,
             }
         };

@@ -24,7 +24,7 @@ pub const CHALLENGE: Arc = Arc {
     ],
 };
 
-/// The others.
+/// All other questions.
 pub const EASY: Arc = Arc {
     name: "arc_easy",
     files: &[

@@ -17,7 +17,7 @@ const KL: (f64, f64) = (236.0, 328.0);
 /// A strength of one set of blocks, and its results.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Strength {
-    /// alpha.
+    /// The strength, on the horizontal axis.
     pub alpha: f64,
     /// Share of harmful prompts refused.
     pub refusal: f64,

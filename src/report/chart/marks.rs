@@ -13,7 +13,7 @@ pub enum Mark {
     Diamond,
     /// A square.
     Square,
-    /// Two strokes.
+    /// A cross of two strokes.
     Cross,
 }
 
@@ -76,7 +76,7 @@ impl Tone {
         }
     }
 
-    /// Its shape.
+    /// The shape that belongs to the tone.
     pub fn mark(self) -> Mark {
         match self {
             Tone::Base => Mark::Circle,

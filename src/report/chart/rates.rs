@@ -34,7 +34,7 @@ pub struct BarGroup {
     pub bars: Vec<Bar>,
 }
 
-/// Draws them.
+/// Draws `groups` from top to bottom.
 pub fn rate_chart(title: &str, what: &str, groups: &[BarGroup]) -> Chart {
     let heading = |group: &BarGroup| if group.name.is_empty() { 0.0 } else { HEADING };
     let height_of = |group: &BarGroup| heading(group) + ROW * group.bars.len() as f64 + GAP;

@@ -7,7 +7,7 @@ use crate::report::results::{ModelResult, Role};
 use crate::report::study::Study;
 use crate::report::text::{counts, mean_percent, percent_of};
 
-/// Attack success.
+/// The section on attack success.
 pub fn attacks(study: Study<'_>) -> String {
     let caption = format!("Attack success, by the judge ‘{}’", study.results.judge);
     let mut html = rates(study, true, &caption, "No model was attacked.");

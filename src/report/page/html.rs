@@ -14,7 +14,7 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// Words.
+    /// Plain words, escaped.
     pub fn text(text: &str) -> Cell {
         Cell { html: escaped(text), class: "" }
     }
@@ -131,7 +131,7 @@ impl Table {
         Table { caption, head, n_columns, rows: String::new(), n_rows: 0 }
     }
 
-    /// One more row.
+    /// Adds a row; its first cell names it.
     pub fn row(&mut self, cells: Vec<Cell>) {
         self.n_rows += 1;
         self.rows += "<tr>";
@@ -205,7 +205,7 @@ pub fn figures(figures: &[String]) -> String {
     }
 }
 
-/// A paragraph.
+/// A paragraph of escaped text.
 pub fn paragraph(text: &str) -> String {
     format!("<p>{}</p>\n", escaped(text))
 }
@@ -215,7 +215,7 @@ pub fn note(text: &str) -> String {
     format!("<p class=\"note\">{}</p>\n", escaped(text))
 }
 
-/// A section.
+/// A section with a heading and an anchor; `html` is not escaped.
 pub fn section(id: &str, title: &str, html: &str) -> String {
     format!("<section id=\"{id}\">\n<h2>{}</h2>\n{html}</section>\n", escaped(title))
 }

@@ -110,7 +110,7 @@ pub fn steps(study: Study<'_>) -> String {
     section("steps", "Steps", &html)
 }
 
-/// Versions and hashes.
+/// The section with versions and hashes.
 pub fn versions(study: Study<'_>) -> String {
     let results = study.results;
     let mut table = Table::new("Versions", &["what", "which"]);
