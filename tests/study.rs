@@ -220,8 +220,8 @@ fn what_is_wrong_with_a_recipe_is_said_with_what_is_near() {
         ("'adv-decoding'", "'adv-suffix'", "adv-suffix needs suffixes"),
         ("name = 'tiny'", "", "name is missing"),
         ("[base]", "[base", "TOML parse error"),
-        ("model = 'tiny-llama-F32.gguf'", "model = 'gone.gguf'", "not there: gone.gguf"),
-        ("text = 'text.txt'", "text = 'gone.txt'", "not there: gone.txt"),
+        ("model = 'tiny-llama-F32.gguf'", "model = 'gone.gguf'", "do not exist: gone.gguf"),
+        ("text = 'text.txt'", "text = 'gone.txt'", "do not exist: gone.txt"),
         ("[tasks]", "[interventions]\nnecesity = true\n[tasks]", "did you mean 'necessity'?"),
     ] {
         assert!(recipe.contains(old), "{old}");

@@ -34,8 +34,8 @@ impl<'a> Study<'a> {
         self.base().map_or("base", |m| m.name.as_str())
     }
 
-    /// The base's name for readers: its name in the study if that is more than `base`, else its file's
-    /// name, else the name that its direction's file holds.
+    /// The base's name for readers: its name in the study if that is more than `base`, else its
+    /// file's name, else the name that its direction's file holds.
     pub fn base_title(self) -> &'a str {
         let Some(base) = self.base() else { return "The base model" };
         let file = base.file.as_deref().map(|file| file.rsplit('/').next().unwrap_or(file));
