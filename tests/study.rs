@@ -214,7 +214,7 @@ fn what_is_wrong_with_a_recipe_is_said_with_what_is_near() {
         ("variants = ['magnitude']", "variants = ['magnitdue']", "did you mean 'magnitude'?"),
         ("name = 'chain'", "name = 'magnitude'", "two variants are named 'magnitude'"),
         ("name = 'chain'", "name = 'base'", "expected another one"),
-        ("name = 'chain'", "name = 'a/b'", "expected letters"),
+        ("name = 'chain'", "name = 'a/b'", "expected only letters"),
         ("name = 'chain'", "name = 'chain'\nfile = 'x'", "has a file or steps, one of the two"),
         ("['vanilla', 'adv-decoding']", "['vanila']", "attack is 'vanila', expected some of"),
         ("'adv-decoding'", "'adv-suffix'", "adv-suffix needs suffixes"),

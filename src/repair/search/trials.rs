@@ -3,8 +3,8 @@
 //! compared on all prompts.
 //!
 //! A model of n blocks has 2^(2n) sets of halves, and each trial costs a pass over the prompts. So
-//! each stage keeps the best few sets and measures them on more prompts than the one before, and a
-//! larger set is only put together from sets that did well by themselves.
+//! each stage keeps only the best few sets, the many first trials use few prompts, and a larger set
+//! is only put together from sets that did well by themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
 
