@@ -214,14 +214,14 @@ fn what_is_wrong_with_a_recipe_is_said_with_what_is_near() {
         ("variants = ['magnitude']", "variants = ['magnitdue']", "did you mean 'magnitude'?"),
         ("name = 'chain'", "name = 'magnitude'", "two variants are named 'magnitude'"),
         ("name = 'chain'", "name = 'base'", "expected another one"),
-        ("name = 'chain'", "name = 'a/b'", "expected letters"),
+        ("name = 'chain'", "name = 'a/b'", "expected only letters"),
         ("name = 'chain'", "name = 'chain'\nfile = 'x'", "has a file or steps, one of the two"),
         ("['vanilla', 'adv-decoding']", "['vanila']", "attack is 'vanila', expected some of"),
         ("'adv-decoding'", "'adv-suffix'", "adv-suffix needs suffixes"),
         ("name = 'tiny'", "", "name is missing"),
         ("[base]", "[base", "TOML parse error"),
-        ("model = 'tiny-llama-F32.gguf'", "model = 'gone.gguf'", "not there: gone.gguf"),
-        ("text = 'text.txt'", "text = 'gone.txt'", "not there: gone.txt"),
+        ("model = 'tiny-llama-F32.gguf'", "model = 'gone.gguf'", "do not exist: gone.gguf"),
+        ("text = 'text.txt'", "text = 'gone.txt'", "do not exist: gone.txt"),
         ("[tasks]", "[interventions]\nnecesity = true\n[tasks]", "did you mean 'necessity'?"),
     ] {
         assert!(recipe.contains(old), "{old}");

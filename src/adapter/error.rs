@@ -111,10 +111,7 @@ pub enum Error {
     #[error("the adapter holds no pair of lora_a and lora_b")]
     Empty,
     /// A merged weight is too large for its type.
-    #[error(
-        "'{name}' does not fit into {ty}: its element {index} becomes infinite\n\
-         hint: --type bf16 or --type f32 hold larger numbers"
-    )]
+    #[error("'{name}' does not fit into {ty}: its element {index} becomes infinite")]
     Overflow {
         /// The tensor.
         name: String,

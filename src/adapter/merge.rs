@@ -21,11 +21,11 @@ pub enum MergedType {
 /// How one tensor comes out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// The model's tensor.
+    /// Name of the model's tensor.
     pub name: String,
-    /// Its type before.
+    /// Type in the model's file.
     pub from: GgmlType,
-    /// Its type after.
+    /// Type in the merged file.
     pub to: GgmlType,
     /// Whether the adapter changes its values.
     pub touched: bool,

@@ -21,7 +21,7 @@ pub fn exit_code_of(run: impl FnOnce() -> anyhow::Result<()> + UnwindSafe) -> u8
         let payload = panic.payload();
         let text = payload.downcast_ref::<&str>().copied();
         let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-        let text = text.unwrap_or("it did not say why");
+        let text = text.unwrap_or("it gave no reason");
         let place = panic.location().map_or_else(String::new, |at| format!(" at {at}"));
         let error = anyhow::anyhow!("internal error{place}: {text}");
         print_error(&error, Some("please report this".into()));

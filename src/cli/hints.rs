@@ -2,8 +2,12 @@
 
 use crate::verbs::repair::NothingFound;
 use crate::verbs::{Error, Stopped};
-use crate::{direction, eval, gguf, judge, llama, prompts, repair};
+use crate::{
+    adapter, compress, direction, eval, gguf, judge, llama, prompts, quant, refit, repair, report,
+    stats,
+};
 
+const VERIFY: &str = "aird verify MODEL names tensors with NaN or infinity";
 const ORIGINAL: &str = "of this one's original: aird direction ORIGINAL -o DIR";
 
 /// What helps against `error`, if an option does.
@@ -14,6 +18,13 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
             .or_else(|| of_direction(cause.downcast_ref()?))
             .or_else(|| of_edit(cause.downcast_ref()?))
             .or_else(|| of_file(cause.downcast_ref()?))
+            .or_else(|| of_engine(cause.downcast_ref()?))
+            .or_else(|| of_compression(cause.downcast_ref()?))
+            .or_else(|| of_stats(cause.downcast_ref()?))
+            .or_else(|| of_adapter(cause.downcast_ref()?))
+            .or_else(|| of_weight(cause.downcast_ref()?))
+            .or_else(|| of_refit(cause.downcast_ref()?))
+            .or_else(|| of_run(cause.downcast_ref()?))
     })
 }
 
@@ -48,6 +59,7 @@ fn of_measurement(error: &Error) -> Option<String> {
         Error::Eval(eval::Error::TooLittleText { .. }) => {
             Some("a longer text, or a smaller --ctx".into())
         }
+        Error::Eval(eval::Error::NoNumbers { .. }) => Some(VERIFY.into()),
         Error::Judge(judge::Error::NoGuard { .. }) => Some(
             "--judge-template yes-no, or a Jinja file with the prompt it was trained on".into(),
         ),
@@ -130,6 +142,9 @@ fn of_edit(error: &repair::Error) -> Option<String> {
     match error {
         E::Width { .. } => Some(ORIGINAL.into()),
         E::NotFinite { .. } => Some("aird verify MODEL; a smaller --alpha".into()),
+        E::NotLinear { .. } => {
+            Some("aird inspect --structure MODEL shows the halves that can be edited".into())
+        }
         E::Lost { tried_finer: true, .. } => Some(
             "this matrix writes next to nothing along the direction: choose another block".into(),
         ),
@@ -139,6 +154,68 @@ fn of_edit(error: &repair::Error) -> Option<String> {
         E::NoAdapter { .. } => Some("--parts attention, or a repaired model with -o".into()),
         _ => None,
     }
+}
+
+/// Of llama.cpp while it runs a model.
+fn of_engine(error: &llama::Error) -> Option<String> {
+    use llama::Error as E;
+    match error {
+        E::Context { .. } => Some(
+            "a smaller --parallel, --ctx or --max-tokens, whichever there is, takes less memory"
+                .into(),
+        ),
+        E::CutBatch { .. } => Some("--parallel 1".into()),
+        E::AdaptedEmbeddings => Some("aird merge folds an adapter into the weights".into()),
+        E::NotFiniteLogits => Some(VERIFY.into()),
+        _ => None,
+    }
+}
+
+fn of_compression(error: &compress::Error) -> Option<String> {
+    use compress::Error as E;
+    match error {
+        E::NonFiniteWeight { .. } => Some(VERIFY.into()),
+        E::AlreadyQuantized { .. } => Some("start from the float model, or --requantize".into()),
+        E::NeedsStats { .. } => Some("--stats FILE or --data FILE".into()),
+        E::NotFinite { .. } => {
+            Some("check the weights with aird verify MODEL; check the statistics".into())
+        }
+        _ => None,
+    }
+}
+
+fn of_stats(error: &stats::Error) -> Option<String> {
+    use stats::Error as E;
+    match error {
+        E::Architecture { .. } => {
+            Some("make them from this model: aird calibrate MODEL --data ... -o STATS".into())
+        }
+        E::TooLittleText { .. } => Some("more text, or fewer --samples, or a shorter --ctx".into()),
+        _ => None,
+    }
+}
+
+fn of_adapter(error: &adapter::Error) -> Option<String> {
+    use adapter::Error as E;
+    match error {
+        E::InFile { source, .. } => of_adapter(source),
+        E::Overflow { .. } => Some("--type bf16 or --type f32 hold larger numbers".into()),
+        _ => None,
+    }
+}
+
+fn of_weight(error: &quant::Error) -> Option<String> {
+    matches!(error, quant::Error::NonFinite { .. }).then(|| VERIFY.into())
+}
+
+fn of_refit(error: &refit::Error) -> Option<String> {
+    matches!(error, refit::Error::NotFiniteInput { .. }).then(|| VERIFY.into())
+}
+
+/// Of a study's run folder.
+fn of_run(error: &report::Error) -> Option<String> {
+    matches!(error, report::Error::Unreadable { .. })
+        .then(|| "expected the folder that aird study wrote its run to".into())
 }
 
 fn of_template(error: &prompts::Error, has_system: bool) -> Option<String> {

@@ -90,9 +90,9 @@ pub enum AwqVariant {
 /// One point of the grid.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AwqCandidate {
-    /// The formula.
+    /// Which formula made its scales.
     pub variant: AwqVariant,
-    /// a, in twentieths.
+    /// The exponent a, in twentieths.
     pub step: u32,
     /// s, [n_in].
     pub scales: Vec<f32>,
@@ -103,14 +103,14 @@ pub struct AwqCandidate {
 pub struct AwqFound {
     /// Its formula, exponent and scales.
     pub best: AwqCandidate,
-    /// Its loss.
+    /// The loss with these scales.
     pub loss: f64,
     /// The loss without scaling.
     pub identity_loss: f64,
 }
 
 impl AwqFound {
-    /// a.
+    /// The exponent a, from 0 to 0.95.
     pub fn exponent(&self) -> f64 {
         f64::from(self.best.step) / f64::from(N_STEPS)
     }
@@ -147,7 +147,7 @@ impl WeightMeans {
         }
     }
 
-    /// w, [n_in].
+    /// The means w, [n_in].
     pub fn means(&self) -> Vec<f32> {
         self.sums.iter().map(|s| (s / self.n_rows.max(1) as f64) as f32).collect()
     }

@@ -19,12 +19,9 @@ pub enum Error {
     #[error("{0}")]
     Stats(#[from] stats::Error),
     /// A compressed weight is NaN or infinite.
-    #[error(
-        "{name}: element {index} is NaN or infinite in {ty}\n\
-         hint: aird verify looks the model over"
-    )]
+    #[error("{name}: element {index} is NaN or infinite in {ty}")]
     NonFiniteWeight {
-        /// The tensor.
+        /// Name of the tensor, e.g. `blk.0.ffn_down.weight`.
         name: String,
         /// The element's index.
         index: u64,
@@ -32,32 +29,29 @@ pub enum Error {
         ty: GgmlType,
     },
     /// A tensor to be quantized is quantized already.
-    #[error(
-        "{name} is {ty} already: quantizing once more adds its errors to those\n\
-         hint: start from the float model, or say --requantize"
-    )]
+    #[error("{name} is {ty} already, expected a float type: quantizing it again adds errors")]
     AlreadyQuantized {
-        /// The tensor.
+        /// Name of the tensor, e.g. `blk.0.ffn_down.weight`.
         name: String,
-        /// Its type.
+        /// The tensor type, e.g. `Q4_K`.
         ty: GgmlType,
     },
     /// ggml has no encoder for the type.
     #[error("ggml does not write {ty}\nhint: q8_0, q6_k, q5_k, q4_k, q4_1, q4_0, iq4_nl")]
     NotEncodable {
-        /// The type.
+        /// The tensor type, e.g. `Q4_K`.
         ty: GgmlType,
     },
     /// ggml writes the type only with importance weights, and there are none.
-    #[error("ggml writes {ty} with statistics alone\nhint: --stats FILE or --data FILE")]
+    #[error("ggml writes {ty} only with statistics, and there are none")]
     NeedsStats {
-        /// The type.
+        /// The tensor type, e.g. `Q4_K`.
         ty: GgmlType,
     },
     /// The statistics have no means for a tensor to be scaled.
     #[error("the statistics hold no means for {name}, which is to be scaled")]
     NoMeans {
-        /// The tensor.
+        /// Name of the tensor, e.g. `blk.0.ffn_down.weight`.
         name: String,
     },
     /// A sparsity is not between 0 and 1.
@@ -100,20 +94,17 @@ pub enum Error {
     OutlierShare {
         /// The share.
         what: &'static str,
-        /// The block.
+        /// Index of the block, from 0.
         block: usize,
         /// Its value.
         found: f64,
     },
     /// A mean or a loss of the scale search is not a finite number.
-    #[error(
-        "scales of '{group}': {what} is {found}\n\
-         hint: look for NaN and infinity in the weights (aird verify) and in the statistics"
-    )]
+    #[error("scales of '{group}': {what} is {found}, expected a finite number of 0 or more")]
     NotFinite {
         /// The group.
         group: String,
-        /// The number.
+        /// What was computed.
         what: String,
         /// Its value.
         found: f64,
@@ -125,7 +116,7 @@ pub enum Error {
         group: String,
         /// The scale's index.
         index: usize,
-        /// The scale.
+        /// Its value.
         found: f32,
     },
     /// Two scales differ that divide the same row.

@@ -24,7 +24,7 @@ pub enum Axis {
 /// A tensor that is divided by a group's scales.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
-    /// The tensor.
+    /// Name of the tensor, e.g. `blk.0.attn_norm.weight`.
     pub name: String,
     /// Its rows or its columns.
     pub axis: Axis,
@@ -57,7 +57,7 @@ pub struct Expert {
 pub struct Group {
     /// What is divided, without its `.weight`: `blk.3.attn_norm`; with `[e]` for an expert.
     pub name: String,
-    /// The block.
+    /// Index of the block, from 0.
     pub block: u32,
     /// Channels of the input: columns of every linear, and scales.
     pub n_in: usize,
@@ -68,7 +68,7 @@ pub struct Group {
     /// The tensor whose input statistics are the group's: the router if there is one, because it
     /// sees every token, else the first linear.
     pub input: String,
-    /// What is divided.
+    /// The tensors that are divided by the scales.
     pub sources: Vec<Source>,
     /// The only expert of `linears` that the group is about; None: all there are.
     pub expert: Option<Expert>,

@@ -26,9 +26,9 @@ pub enum Pattern {
     Ratio(f64),
     /// `n` of each `m` consecutive columns.
     OfEach {
-        /// Zeros.
+        /// Zeros in each run.
         n: usize,
-        /// Columns.
+        /// Columns in a run.
         m: usize,
     },
 }

@@ -33,11 +33,11 @@ pub enum Method {
 /// A matrix to prune.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Target {
-    /// The tensor.
+    /// Name of the tensor, e.g. `blk.0.ffn_down.weight`.
     pub name: String,
-    /// Its type before.
+    /// Type in the input file.
     pub from: GgmlType,
-    /// Its type after.
+    /// Type in the output file.
     pub to: GgmlType,
     /// How much of it.
     pub pattern: Pattern,
@@ -216,7 +216,7 @@ fn norms(
 struct Pruner<'m> {
     tensor: Tensor<'m>,
     method: Method,
-    /// One a matrix.
+    /// Norms of the input channels, one entry per matrix.
     norms: Vec<Option<Vec<f32>>>,
     pattern: Pattern,
     /// What must be known of all rows of the current matrix.

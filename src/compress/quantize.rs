@@ -24,7 +24,7 @@ pub enum Coding {
     RowWise,
     /// AWQ's reference grid; `clip` searches ranges first.
     Faithful {
-        /// Its kind.
+        /// Asymmetric or symmetric.
         scheme: Scheme,
         /// True to clip; queries and keys are never clipped.
         clip: bool,
@@ -34,11 +34,11 @@ pub enum Coding {
 /// The new type of a tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assignment {
-    /// The tensor.
+    /// Name of the tensor, e.g. `blk.0.ffn_down.weight`.
     pub name: String,
-    /// Its type before.
+    /// Type in the input file.
     pub from: GgmlType,
-    /// Its type after.
+    /// Type in the output file.
     pub to: GgmlType,
     /// How it is rounded.
     pub coding: Coding,
@@ -226,7 +226,7 @@ struct Quantizer<'m> {
     tensor: Tensor<'m>,
     to: GgmlType,
     coding: Coding,
-    /// One a matrix.
+    /// Importance of the input channels, one entry per matrix.
     importance: Vec<Option<Vec<f32>>>,
     folds: &'m Folds,
 }

@@ -24,7 +24,7 @@ const MIN_ROWS: u64 = 16;
 pub struct GroupReport {
     /// See [`Group::name`].
     pub name: String,
-    /// `a`.
+    /// `a`, the exponent of the scales.
     pub exponent: f64,
     /// Error of the layers' outputs with these scales, relative to the one without.
     pub relative_loss: f64,

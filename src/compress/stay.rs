@@ -9,9 +9,9 @@ use crate::quant::is_convertible;
 /// A tensor that keeps its type and bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stayed {
-    /// The tensor.
+    /// Name of the tensor, e.g. `blk.0.attn_norm.weight`.
     pub name: String,
-    /// Its type.
+    /// Type that it keeps.
     pub ty: GgmlType,
     /// Why it stays.
     pub why: WhyStayed,

@@ -18,7 +18,7 @@ pub struct Grid<T> {
     pub n_pos: usize,
     /// Width of the residual stream.
     pub n_embd: usize,
-    /// Row-major.
+    /// All values, row-major.
     pub values: Vec<T>,
 }
 

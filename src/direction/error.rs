@@ -57,7 +57,7 @@ pub enum Error {
          induce no refusal, {kl} change harmless answers by more than {max_kl} nats"
     )]
     NonePasses {
-        /// Candidates.
+        /// Number of candidates.
         of: usize,
         /// Those with a score that is not finite.
         not_finite: usize,
@@ -73,7 +73,7 @@ pub enum Error {
     /// The model has no such layer or position.
     #[error("layer {layer} position {position}: expected layers 0 to {last}, positions -{n} to -1")]
     NoSuchCell {
-        /// The layer.
+        /// Index of the layer, from 0.
         layer: u32,
         /// The position, -1 the last.
         position: i32,
@@ -85,9 +85,9 @@ pub enum Error {
     /// A direction file cannot be read, or its parts do not fit together.
     #[error("{}: {what}", path.display())]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong, as the end of a sentence.
         what: String,
     },
     /// The direction is as wide as another model's residual stream.

@@ -28,7 +28,7 @@ const KEY: &str = "aird";
 /// does not.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct About {
-    /// aird's version.
+    /// Version of aird that wrote the file.
     pub version: String,
     /// The model's name, from its file or its keys.
     pub model: String,

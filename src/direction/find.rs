@@ -25,9 +25,9 @@ pub struct Kinds {
 /// What to look for, and how.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Search {
-    /// For the means.
+    /// Prompts for the means.
     pub train: Kinds,
-    /// For the selection.
+    /// Prompts for the selection.
     pub held_out: Kinds,
     /// Tokens that the template puts after the user's text: the positions to search.
     pub n_pos: usize,
@@ -48,10 +48,10 @@ pub enum Choice {
     CaptureOnly,
 }
 
-/// What was found.
+/// The result of a search for a direction.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
-    /// Differences of means.
+    /// Differences of means at every layer and position.
     pub candidates: Grid<f32>,
     /// First tokens of refusals; none where only the means were asked for.
     pub refusal_tokens: Option<RefusalTokens>,
@@ -59,7 +59,7 @@ pub struct Found {
     pub n_kept: (usize, usize),
     /// The selection, where one was made.
     pub selection: Option<Selection>,
-    /// Tokens read.
+    /// Tokens decoded in total.
     pub n_tokens: u64,
 }
 

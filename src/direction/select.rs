@@ -76,7 +76,7 @@ pub struct Selection {
     pub max_kl: f64,
     /// Every candidate that was evaluated, by layer and position, on as many prompts as it was.
     pub scores: Vec<Scores>,
-    /// Tokens decoded.
+    /// Tokens decoded by the selection.
     pub n_tokens: u64,
     /// Tokens that the exhaustive search decodes.
     pub n_tokens_exhaustive: u64,

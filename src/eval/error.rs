@@ -25,7 +25,7 @@ pub enum Error {
     /// A data file or a results file is malformed.
     #[error("{}: {what}", path.display())]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// What is wrong, and where.
         what: String,
@@ -33,7 +33,7 @@ pub enum Error {
     /// A file cannot be read or written.
     #[error("{}: cannot {verb}: {source}", path.display())]
     Disk {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// What was tried: `read`, `write`.
         verb: &'static str,
@@ -64,7 +64,7 @@ pub enum Error {
         folder.display(), names.join(", ")
     )]
     NoData {
-        /// The task.
+        /// Name of the task.
         task: &'static str,
         /// The data folder.
         folder: PathBuf,
@@ -87,7 +87,7 @@ pub enum Error {
          model reads no more\nhint: take the item out of the data file"
     )]
     ChoiceTooLong {
-        /// The task.
+        /// Name of the task.
         task: &'static str,
         /// The item's line in the data file.
         line: usize,
@@ -97,10 +97,7 @@ pub enum Error {
         most: usize,
     },
     /// A score is NaN or infinite.
-    #[error(
-        "a score of the model is NaN or infinite ({what})\n\
-         hint: `aird verify` looks for what is broken"
-    )]
+    #[error("a score of the model is NaN or infinite ({what})")]
     NoNumbers {
         /// The score.
         what: String,

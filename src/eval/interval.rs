@@ -16,7 +16,7 @@ const RESAMPLES: usize = 2000;
 pub struct Rate {
     /// Cases that are counted: the numerator.
     pub k: usize,
-    /// All cases.
+    /// All cases: the denominator.
     pub n: usize,
     /// `k / n`; null if there are no cases.
     #[serde(deserialize_with = "float_or_null")]
@@ -24,7 +24,7 @@ pub struct Rate {
     /// Lower end of the interval.
     #[serde(deserialize_with = "float")]
     pub low: f64,
-    /// Upper end.
+    /// Upper end of the interval.
     #[serde(deserialize_with = "float")]
     pub high: f64,
 }
@@ -81,7 +81,7 @@ pub fn mcnemar(b: usize, c: usize) -> f64 {
 /// A mean with its 95 % interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Mean {
-    /// Values.
+    /// Number of values.
     pub n: usize,
     /// Their mean; null if there are no values.
     pub mean: Option<f64>,

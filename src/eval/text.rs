@@ -103,9 +103,9 @@ pub struct Perplexity {
     pub nll: Mean,
     /// Tokens of a window.
     pub n_ctx: usize,
-    /// Windows.
+    /// Number of windows.
     pub n_chunks: usize,
-    /// Scored tokens.
+    /// Number of scored tokens.
     pub n_tokens: usize,
 }
 
@@ -122,12 +122,12 @@ pub struct Kl {
     pub p95: f64,
     /// The value that 99 % do not exceed, nats.
     pub p99: f64,
-    /// The highest, nats.
+    /// The highest value, nats.
     pub max: f64,
     /// Share of tokens for which both models find the same next token likeliest; the interval is
     /// that of as many independent cases as there are windows.
     pub same_top: Rate,
-    /// Scored tokens.
+    /// Number of scored tokens.
     pub n_tokens: usize,
 }
 
@@ -152,9 +152,9 @@ struct WindowDistance {
 /// A model with its sha256.
 #[derive(Clone, Copy)]
 pub struct Measured<'a> {
-    /// The model.
+    /// The model, loaded.
     pub engine: &'a Engine,
-    /// Its sha256.
+    /// sha256 of the model's file.
     pub sha256: &'a str,
 }
 

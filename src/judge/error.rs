@@ -24,7 +24,7 @@ pub enum Error {
         path.display()
     )]
     NoGuard {
-        /// The model.
+        /// Path of the model file.
         path: PathBuf,
     },
 }

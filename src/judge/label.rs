@@ -19,7 +19,7 @@ pub enum Label {
 }
 
 impl Label {
-    /// All three.
+    /// All labels, in the order of tables.
     pub const ALL: [Label; 3] = [Label::Refusal, Label::Compliance, Label::Degenerate];
 
     /// The name in files and tables: `refusal`, `compliance`, `degenerate`.

@@ -14,9 +14,9 @@ pub enum Error {
     #[error("{0}")]
     Gguf(#[from] gguf::Error),
     /// The file is a GGUF file of another kind: an adapter, statistics.
-    #[error("{} is no model: its general.type is '{kind}'", path.display())]
+    #[error("{} is not a model: its general.type is '{kind}'", path.display())]
     NoModel {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// Its `general.type`.
         kind: String,
@@ -30,16 +30,13 @@ pub enum Error {
     /// llama.cpp does not load the model.
     #[error("llama.cpp cannot load {}: {said}", path.display())]
     Load {
-        /// The model.
+        /// Path of the model file.
         path: PathBuf,
         /// llama.cpp's last errors.
         said: String,
     },
     /// llama.cpp cannot make a context, mostly for lack of memory.
-    #[error(
-        "llama.cpp cannot make a context of {n_ctx} tokens: {said}\n\
-         hint: a smaller --parallel, --ctx or --max-tokens, whichever there is, takes less memory"
-    )]
+    #[error("llama.cpp cannot make a context of {n_ctx} tokens: {said}")]
     Context {
         /// Tokens that the context was to hold.
         n_ctx: u32,
@@ -63,7 +60,7 @@ pub enum Error {
     /// A node to be read does not hold contiguous F32 rows.
     #[error("activations of node '{name}' cannot be read: they are not contiguous F32 rows")]
     UnreadableNode {
-        /// The node.
+        /// Name of the node in llama.cpp's graph.
         name: String,
     },
     /// A hook is for the residual stream, and the model's graph has none.
@@ -86,8 +83,8 @@ pub enum Error {
     },
     /// llama.cpp decoded a batch in parts, so that rows and tokens cannot be matched.
     #[error(
-        "llama.cpp cut a batch of {n_tokens} tokens: a node has {n_rows} rows, which are not told \
-         apart\nhint: --parallel 1"
+        "llama.cpp cut a batch of {n_tokens} tokens: a node has {n_rows} rows, which cannot be \
+         matched with tokens"
     )]
     CutBatch {
         /// Rows of the node.
@@ -97,10 +94,7 @@ pub enum Error {
     },
     /// A hook is for the residual stream, and an adapter changes the embeddings that it begins
     /// with.
-    #[error(
-        "the adapter changes the token embeddings, from which the residual stream is followed\n\
-         hint: aird merge folds an adapter into the weights"
-    )]
+    #[error("the adapter changes the token embeddings, from which the residual stream is followed")]
     AdaptedEmbeddings,
     /// The residual stream holds a NaN or an infinity.
     #[error("the residual stream holds a NaN or an infinity at the input of block {block}")]
@@ -140,7 +134,7 @@ pub enum Error {
     /// llama.cpp does not load the adapter, or it is for another model.
     #[error("llama.cpp cannot use adapter {}: {said}", path.display())]
     Adapter {
-        /// The adapter.
+        /// Path of the adapter file.
         path: PathBuf,
         /// llama.cpp's last errors.
         said: String,
@@ -164,7 +158,7 @@ pub enum Error {
     /// The process that tries a model cannot be started.
     #[error("aird cannot start itself to try {}: {source}", path.display())]
     NoProbe {
-        /// The model.
+        /// Path of the model file.
         path: PathBuf,
         /// The system's reason.
         source: std::io::Error,
@@ -172,14 +166,14 @@ pub enum Error {
     /// A logit is NaN, or none is finite.
     #[error(
         "the model's logits are NaN or infinite: its weights are broken, or what llama.cpp \
-         computes with them\nhint: aird verify finds non-finite weights"
+         computes with them"
     )]
     NotFiniteLogits,
     /// Text is to be read, and the model comes without a tokenizer.
     #[error("{} has no tokenizer (tokenizer.ggml.model is 'no_vocab'): no text can be put to it",
         path.display())]
     NoTokenizer {
-        /// The model.
+        /// Path of the model file.
         path: PathBuf,
     },
     /// The interrupt was set.
@@ -191,19 +185,19 @@ pub enum Error {
     /// ggml has no decoder for the type.
     #[error("ggml cannot turn {ty} into numbers")]
     NotDecodable {
-        /// The type.
+        /// The tensor type, e.g. `Q4_K`.
         ty: GgmlType,
     },
     /// ggml has no encoder for the type.
     #[error("ggml cannot write {ty}\nhint: name another type, q8_0 or f16 for example")]
     NotEncodable {
-        /// The type.
+        /// The tensor type, e.g. `Q4_K`.
         ty: GgmlType,
     },
     /// The bytes of rows are not as many as their type needs.
     #[error("{found} bytes of {ty}, expected {expected} for {n_elements} elements")]
     WrongLength {
-        /// The type.
+        /// The tensor type, e.g. `Q4_K`.
         ty: GgmlType,
         /// Elements of the rows.
         n_elements: usize,
@@ -223,7 +217,7 @@ pub enum Error {
     /// A row does not end with a block of the type.
     #[error("rows of {n_cols} elements are not a whole number of {ty} blocks")]
     PartialBlock {
-        /// The type.
+        /// The tensor type, e.g. `Q4_K`.
         ty: GgmlType,
         /// Elements of a row.
         n_cols: usize,

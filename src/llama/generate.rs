@@ -36,7 +36,7 @@ pub trait Listener {
     fn decoded(&mut self, _n_tokens: usize) {}
 }
 
-/// Ignores all progress.
+/// A listener that ignores all progress.
 pub struct NoListener;
 
 impl Listener for NoListener {}

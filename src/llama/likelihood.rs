@@ -28,7 +28,7 @@ pub struct Text {
     pub n_given: usize,
 }
 
-/// A scored token.
+/// The result for one scored token.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TokenScore {
     /// ln p of the token, given those before it, nats.

@@ -15,7 +15,7 @@ pub struct LinearInput<'a> {
     pub weight: &'a str,
     /// Matrices in the weight: 1, or the number of experts.
     pub n_expert: usize,
-    /// Channels.
+    /// Input channels of the layer.
     pub n_cols: usize,
     /// [n_rows, n_cols].
     pub rows: &'a [f32],

@@ -36,14 +36,14 @@ pub struct Prober {
     pub interrupt: Arc<AtomicBool>,
 }
 
-/// What to try.
+/// The model to try, and how.
 #[derive(Debug, Clone, Copy)]
 pub struct Trial<'a> {
     /// The model's file, the first one of several.
     pub model: &'a Path,
     /// An adapter to set.
     pub lora: Option<&'a Path>,
-    /// How llama.cpp runs.
+    /// Threads and GPU layers of llama.cpp.
     pub options: Options,
 }
 

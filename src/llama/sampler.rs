@@ -13,7 +13,7 @@ pub enum Sampling {
     Greedy,
     /// A draw from softmax(logits / temperature).
     Temperature {
-        /// Above 0.
+        /// Divides the logits; above 0.
         temperature: f32,
         /// The run's seed.
         seed: u64,

@@ -28,7 +28,7 @@ pub struct Size {
     pub n_ctx: u32,
     /// Tokens decoded at once.
     pub n_batch: u32,
-    /// Sequences kept apart.
+    /// Sequences that are kept apart, at most.
     pub n_seq: u32,
     /// One memory for all sequences: rows of activations then lie in the batch's order. With
     /// separate memories attention is cheaper where sequences are long.
@@ -38,11 +38,11 @@ pub struct Size {
 /// A token to decode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Input {
-    /// The token.
+    /// The token's index in the vocabulary.
     pub token: i32,
     /// Its place in its sequence, from 0.
     pub position: u32,
-    /// Its sequence.
+    /// Number of its sequence, from 0.
     pub sequence: u32,
     /// Whether its logits are wanted.
     pub logits: bool,

@@ -16,7 +16,7 @@ use super::product::{BAND, COLUMNS, add_product, view, view_mut};
 /// The matrix has no factor: at this row, the rest of the matrix is not positive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotPositive {
-    /// The row.
+    /// Number of the row, from 0.
     pub row: usize,
 }
 
@@ -40,7 +40,7 @@ impl Factor {
         Ok(Factor { dim, values })
     }
 
-    /// Rows and columns.
+    /// Number of rows and of columns.
     pub fn dim(&self) -> usize {
         self.dim
     }

@@ -32,7 +32,7 @@ impl Gram {
         });
     }
 
-    /// Rows seen.
+    /// Number of rows added so far.
     pub fn n_rows(&self) -> usize {
         self.n_rows
     }

@@ -56,7 +56,7 @@ mod tests {
     use super::*;
     use crate::numeric::testing::{gram, inverse, random};
 
-    /// Zeros where a mask says so, else the nearest multiple of a step.
+    /// Zeros where a mask is set, else the nearest multiple of a step.
     struct Rounds<'a> {
         mask: &'a [bool],
         step: f32,

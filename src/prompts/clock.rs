@@ -33,11 +33,11 @@ const WEEKDAYS: [&str; 7] =
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Moment {
     year: u64,
-    /// From 0.
+    /// Months since January: 0 to 11.
     month: usize,
-    /// From 1.
+    /// Day of the month, from 1.
     day: u64,
-    /// From 1.
+    /// Day of the year, from 1.
     day_of_year: u64,
     weekday: &'static str,
     unix_seconds: u64,

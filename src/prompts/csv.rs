@@ -26,7 +26,7 @@ impl Separator {
     }
 }
 
-/// One record.
+/// One record of the table.
 #[derive(Debug, PartialEq)]
 pub(super) struct Row {
     /// The line it begins in, from 1.

@@ -13,7 +13,7 @@ pub enum Error {
     /// A file is malformed.
     #[error("{}: {source}", path.display())]
     InFile {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// What is wrong.
         source: Box<Error>,
@@ -21,7 +21,7 @@ pub enum Error {
     /// A file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Io {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// The system's reason.
         source: io::Error,
@@ -50,7 +50,7 @@ pub enum Error {
     NotUtf8 {
         /// The first bad byte.
         offset: usize,
-        /// Its line.
+        /// Number of its line, from 1.
         line: usize,
     },
     /// A text is in another encoding.
@@ -65,23 +65,23 @@ pub enum Error {
     /// A prompt has no text.
     #[error("the prompt {place} is empty")]
     EmptyPrompt {
-        /// Where it is.
+        /// Where it is, e.g. `in line 3`.
         place: String,
     },
     /// A text is not JSON.
     #[error("not JSON at line {line}, column {column}: {what}")]
     BadJson {
-        /// Where.
+        /// Number of the line, from 1.
         line: usize,
-        /// Where in the line.
+        /// Number of the character in the line, from 1.
         column: usize,
-        /// What is wrong.
+        /// What is wrong, as the end of a sentence.
         what: String,
     },
     /// A prompt is neither text nor an object.
     #[error("the prompt {place} is {found}, expected text or an object with a field of text")]
     NotARecord {
-        /// Where it is.
+        /// Where it is, e.g. `in line 3`.
         place: String,
         /// What it is.
         found: &'static str,
@@ -93,7 +93,7 @@ pub enum Error {
         names_text(found)
     )]
     NoField {
-        /// Where it is.
+        /// Where it is, e.g. `in line 3`.
         place: String,
         /// Fields that would do.
         expected: String,
@@ -131,7 +131,7 @@ pub enum Error {
     /// A line has another number of fields than the first one.
     #[error("line {line} has {found} fields, expected {expected} as the first line has")]
     WrongFieldCount {
-        /// The line.
+        /// Number of the line, from 1.
         line: usize,
         /// Its fields.
         found: usize,
@@ -149,7 +149,7 @@ pub enum Error {
         "line {line}: {found:?} follows a closing quote, expected {separator} or the line's end"
     )]
     AfterQuote {
-        /// The line.
+        /// Number of the line, from 1.
         line: usize,
         /// What follows it.
         found: char,
@@ -159,7 +159,7 @@ pub enum Error {
     /// A heading in brackets names no part of a prompt set.
     #[error("line {line}: unknown part [{found}], expected [train], [held-out] or [test]")]
     UnknownPart {
-        /// The line.
+        /// Number of the line, from 1.
         line: usize,
         /// The heading.
         found: String,
@@ -167,7 +167,7 @@ pub enum Error {
     /// A prompt stands before the first heading in brackets.
     #[error("line {line}: a prompt before the first part, expected [train], [held-out] or [test]")]
     BeforeFirstPart {
-        /// The line.
+        /// Number of the line, from 1.
         line: usize,
     },
     /// The model has no chat template.
@@ -182,17 +182,17 @@ pub enum Error {
     /// The chat template does not parse.
     #[error("the chat template is not Jinja that aird supports, line {line}: {what}")]
     TemplateSyntax {
-        /// The line.
+        /// Number of the line, from 1.
         line: usize,
-        /// What is wrong.
+        /// What is wrong, as the end of a sentence.
         what: String,
     },
     /// The chat template fails while it renders.
     #[error("the chat template fails in line {line}: {what}")]
     TemplateFails {
-        /// The line.
+        /// Number of the line, from 1.
         line: usize,
-        /// What is wrong.
+        /// What is wrong, as the end of a sentence.
         what: String,
     },
     /// The chat template calls `raise_exception`.

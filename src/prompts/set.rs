@@ -18,7 +18,7 @@ pub struct Prompt {
     pub answer: Option<String>,
 }
 
-/// Prompts in order.
+/// Prompts in order, with a name and a hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PromptSet {
     /// The file's name without its folder, or `builtin:harmful/train`.

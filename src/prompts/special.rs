@@ -11,7 +11,7 @@ pub struct SpecialTokens {
     pub eos: Option<String>,
     /// Stands for what has no token.
     pub unk: Option<String>,
-    /// Pads batches.
+    /// Pads sequences of a batch to one length.
     pub pad: Option<String>,
 }
 

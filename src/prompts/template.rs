@@ -338,7 +338,7 @@ mod tests {
         assert!(said(fails, None).starts_with("the chat template fails in line 1"));
         let empty = ChatTemplate::dated(" \n", special(), 0).unwrap_err().to_string();
         assert_eq!(empty, "the chat template is empty, expected Jinja that renders the prompt");
-        // A template that drops this prompt alone.
+        // A template that drops only this prompt.
         let thoughts = template("{{ messages[0].content.split('</think>')[-1] }}");
         assert!(matches!(thoughts.render(None, "a</think>b"), Err(Error::PromptLeftOut)));
     }

@@ -10,7 +10,7 @@ use crate::gguf::hex;
 /// A text file in memory. It is read once, because a pipe cannot be read a second time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TextFile {
-    /// Where it was.
+    /// The path that it was read from.
     pub path: PathBuf,
     /// Its text, without the byte order mark that Windows puts in front.
     pub text: String,

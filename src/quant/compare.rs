@@ -10,7 +10,7 @@ use crate::gguf::{GgmlType, Tensor, Watch};
 /// Sums over the elements of A and B, in f64.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Comparison {
-    /// Elements of each.
+    /// Number of elements, the same in A and B.
     pub n: u64,
     /// Exact zeros in A.
     pub zeros_a: u64,

@@ -15,16 +15,13 @@ pub enum Error {
     #[error("{0}")]
     Gguf(#[from] gguf::Error),
     /// A weight of the input is NaN or infinite.
-    #[error(
-        "{name} row {row} column {column} is NaN or infinite in the input\n\
-         hint: aird verify names every such tensor"
-    )]
+    #[error("{name} row {row} column {column} is NaN or infinite in the input")]
     NonFinite {
-        /// The tensor.
+        /// Name of the tensor, e.g. `blk.0.ffn_down.weight`.
         name: String,
-        /// Its row.
+        /// Index of its row, from 0.
         row: u64,
-        /// Its column.
+        /// Index of its column, from 0.
         column: u64,
     },
 }

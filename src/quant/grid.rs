@@ -97,7 +97,7 @@ mod tests {
         /// A small change is rounded with not much more noise than ggml's search of scales would
         /// leave.
         #[test]
-        fn a_changed_block_is_nearly_as_close_as_one_encoded_anew(
+        fn a_changed_block_is_nearly_as_close_as_one_encoded_again(
             phase in 0f32..100.0,
             by in 0.0f32..0.05,
         ) {
@@ -112,9 +112,9 @@ mod tests {
                 };
                 let mut out = vec![0; block.len()];
                 if round_to_grid(ty, &block, &wanted, &mut out) {
-                    let anew = error(decoded(ty, &encoded(ty, &wanted)));
+                    let again = error(decoded(ty, &encoded(ty, &wanted)));
                     let own = error(decoded(ty, &out));
-                    prop_assert!(own <= 3.0 * anew + 1e-9, "{}: {} against {}", ty, own, anew);
+                    prop_assert!(own <= 3.0 * again + 1e-9, "{}: {} against {}", ty, own, again);
                 }
             }
         }

@@ -6,7 +6,7 @@
 //! Q2_K Q4_K Q5_K             w = d s_i q - dmin m_i
 //! IQ4_NL IQ4_XS MXFP4        w = d s_i table[q]
 //! ```
-//! i is the sub-block. A k-quant's super-block of 256 packs its scales into 6 bits each. Q4_K:
+//! i is the sub-block. The super-block of Q4_K packs its scales and mins into 6 bits each:
 //!
 //! ```text
 //! | d: f16 | dmin: f16 | scales: 12 bytes | q: 128 bytes |              144 bytes

@@ -140,7 +140,7 @@ pub fn strengthen(
 
 /// Rows by ascending `|u_i|`.
 struct RowOrder {
-    /// Row numbers.
+    /// Row numbers, in this order.
     rows: Vec<usize>,
     /// Sum of u^2 from each of them on.
     left: Vec<f64>,
@@ -518,7 +518,7 @@ mod tests {
             assert!(before.iter().zip(&after).all(|(b, a)| *b != 0.0 || *a == 0.0), "{ty}");
             assert!(!run(Zeros::Fill).keeps_zeros);
         }
-        // What rounding made zero is no pruning.
+        // What rounding made zero is not pruning.
         let folder = tempfile::tempdir().unwrap();
         let dense = model(GgmlType::Q4_0, folder.path());
         let (tensor, along) = (dense.tensors().next().unwrap(), Along::same(&direction(false)));

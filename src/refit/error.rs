@@ -27,12 +27,9 @@ pub enum Error {
         n_tokens: usize,
     },
     /// The input of a matrix holds a NaN or an infinity.
-    #[error(
-        "the input of {name} is NaN or infinite in channel {channel}\n\
-         hint: aird verify names tensors with such numbers"
-    )]
+    #[error("the input of {name} is NaN or infinite in channel {channel}")]
     NotFiniteInput {
-        /// The matrix.
+        /// Name of the tensor, e.g. `blk.0.ffn_down.weight`.
         name: String,
         /// The first such channel.
         channel: usize,
@@ -40,7 +37,7 @@ pub enum Error {
     /// A refitted matrix holds a NaN or an infinity.
     #[error("{name} row {row}: the refitted weights are NaN or infinite")]
     NotFinite {
-        /// The matrix.
+        /// Name of the tensor, e.g. `blk.0.ffn_down.weight`.
         name: String,
         /// The first such row.
         row: u64,

@@ -57,7 +57,7 @@ pub(super) struct HeldOutError {
     before: f64,
     /// The same of the fitted matrix.
     after: f64,
-    /// `|Y|^2`.
+    /// `|Y|^2`, the reference of relative errors.
     all: f64,
 }
 
@@ -83,7 +83,7 @@ impl HeldOutError {
 /// What all matrices of a group share: the factor, the ridge and the importance.
 pub(super) struct NormalMatrix {
     pub factor: Factor,
-    /// p.
+    /// p, the ridge of the formulas above.
     pub ridge: f32,
     /// diag(G + p I), [dim].
     pub importance: Vec<f32>,

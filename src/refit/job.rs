@@ -35,7 +35,7 @@ pub enum Job {
     },
     /// It stays, and two factors beside it compensate for its error: EoRA (arXiv 2410.21271).
     Beside {
-        /// Their rank.
+        /// Rank of the factors.
         rank: usize,
     },
 }

@@ -52,7 +52,7 @@ pub use whole::Leaving;
 
 /// What to refit, towards what, on which texts.
 pub struct Refit<'a> {
-    /// The model.
+    /// The model to refit.
     pub model: &'a Model,
     /// The reference of the errors: the original, or the model itself.
     pub reference: &'a Model,
@@ -62,7 +62,7 @@ pub struct Refit<'a> {
     pub towards: Towards,
     /// What each matrix becomes.
     pub job: Jobs<'a>,
-    /// How llama.cpp runs.
+    /// Threads and GPU layers of llama.cpp.
     pub options: Options,
     /// Tries blocks that llama.cpp might abort on. Once its interrupt is set the work ends with an
     /// error; finished blocks are kept.

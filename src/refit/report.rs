@@ -57,7 +57,7 @@ fn mean_error<'a>(tensors: impl Iterator<Item = &'a TensorReport>) -> (f64, f64)
 /// The results of one matrix, or of one stack of experts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TensorReport {
-    /// The tensor.
+    /// Name of the tensor, e.g. `blk.0.ffn_down.weight`.
     pub name: String,
     /// Its type after the refit.
     #[serde(rename = "type")]

@@ -18,7 +18,7 @@ pub(super) struct Sums {
     pub weighted_at: Option<WriterSite>,
     /// Held-out rows of X_c.
     pub held_out: Vec<f32>,
-    /// Their weights.
+    /// Weights of the held-out rows.
     pub weights: Vec<f32>,
 }
 

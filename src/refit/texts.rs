@@ -16,7 +16,7 @@ const MAX_HELD_OUT: usize = 1024;
 /// Texts that are read together.
 #[derive(Debug, Clone)]
 pub(super) struct Batch {
-    /// What is read.
+    /// Tokens with their places in the batch's sequences.
     pub inputs: Vec<Input>,
     /// The place of its rows among all rows.
     pub rows: Range<usize>,
@@ -24,7 +24,7 @@ pub(super) struct Batch {
     pub held_out: bool,
 }
 
-/// All texts.
+/// All calibration texts, in batches.
 #[derive(Debug, Clone)]
 pub(super) struct Texts {
     /// Those that are held out come last.

@@ -16,7 +16,7 @@ use crate::quant::{Along, decoded, written_along};
 /// A tensor that an adapter strengthens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Adapted {
-    /// The tensor.
+    /// Name of the tensor, e.g. `blk.0.ffn_down.weight`.
     pub name: String,
     /// Its type, which stays.
     pub ty: GgmlType,

@@ -26,12 +26,12 @@ const FEW_BITS: f64 = 4.0;
 /// Greatest noise that [`Storage::Auto`] accepts, as a multiple of the type's own rounding noise.
 const NOISE_LIMIT: f64 = 1.35;
 
-/// What to edit.
+/// What to edit, along which direction, how strongly.
 #[derive(Debug, Clone, Copy)]
 pub struct Edit<'a> {
     /// r, [n_embd], of length 1.
     pub unit: &'a [f32],
-    /// Above 0.
+    /// The strength, above 0.
     pub alpha: f64,
     /// Halves of blocks whose writers are edited.
     pub halves: &'a [Half],
@@ -39,7 +39,7 @@ pub struct Edit<'a> {
     pub storage: Storage,
     /// What becomes of the zeros of pruned matrices.
     pub zeros: Zeros,
-    /// The model's.
+    /// The structure of the model that is edited.
     pub structure: &'a Structure,
 }
 
@@ -58,11 +58,11 @@ pub enum Storage {
 /// One edited tensor.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Edited {
-    /// The tensor.
+    /// Name of the tensor, e.g. `blk.0.ffn_down.weight`.
     pub name: String,
-    /// Its type before.
+    /// Type in the input file.
     pub from: GgmlType,
-    /// Its type after.
+    /// Type in the output file.
     pub to: GgmlType,
     /// The alpha that the rounded tensor really holds; of all experts together.
     pub realised_alpha: f64,
@@ -76,7 +76,7 @@ pub struct Edited {
     pub is_bias: bool,
     /// What the edit is read along: r, or u before gains, [n_embd].
     pub read: Vec<f32>,
-    /// All rows.
+    /// All rows of the tensor, encoded in `to`.
     pub bytes: Vec<u8>,
 }
 

@@ -27,7 +27,7 @@ pub enum Error {
          hint: aird makes models refuse more; it does not remove a refusal direction"
     )]
     Alpha {
-        /// The strength.
+        /// The strength that was asked for.
         alpha: f64,
     },
     /// The direction is as wide as another model's residual stream.
@@ -41,7 +41,7 @@ pub enum Error {
     /// A block is to be edited that the model does not have.
     #[error("there is no block {block}: the model has blocks 0 to {last}")]
     NoBlock {
-        /// The block.
+        /// Index of the block, from 0.
         block: u32,
         /// The model's last block.
         last: u32,
@@ -50,13 +50,12 @@ pub enum Error {
     /// does what is asked.
     #[error(
         "block {block} cannot be edited there: between a matrix and the residual stream \
-         llama.cpp's graph has node '{node}' ({op}), which is not linear\n\
-         hint: aird inspect --structure MODEL shows the halves that can be edited"
+         llama.cpp's graph has node '{node}' ({op}), which is not linear"
     )]
     NotLinear {
-        /// The block.
+        /// Index of the block, from 0.
         block: u32,
-        /// The node.
+        /// Name of the node in llama.cpp's graph.
         node: String,
         /// ggml's operation.
         op: String,
@@ -64,13 +63,13 @@ pub enum Error {
     /// A half of a block is to be edited and writes nothing into the residual stream.
     #[error("block {block} has no matrix that writes into the residual stream")]
     NoWriter {
-        /// The block.
+        /// Index of the block, from 0.
         block: u32,
     },
     /// A matrix does not have one row for each channel of the residual stream.
     #[error("the matrix {name} has rows of {found} outputs, expected {expected}")]
     Rows {
-        /// The matrix.
+        /// Name of the tensor, e.g. `blk.0.ffn_down.weight`.
         name: String,
         /// Its rows.
         found: u64,
@@ -83,9 +82,9 @@ pub enum Error {
          {expected}"
     )]
     Gains {
-        /// The gains.
+        /// Name of the gains, e.g. `blk.0.post_ffw_norm.weight`.
         name: String,
-        /// The matrix.
+        /// Name of the tensor, e.g. `blk.0.ffn_down.weight`.
         matrix: String,
         /// Gains found.
         found: usize,
@@ -95,23 +94,23 @@ pub enum Error {
     /// A matrix writes nothing along the direction.
     #[error("what {name} writes has nothing of the direction: there is nothing to strengthen")]
     NothingThere {
-        /// The matrix.
+        /// Name of the tensor, e.g. `blk.0.ffn_down.weight`.
         name: String,
     },
     /// An edited tensor holds a NaN or an infinity.
     #[error("{name} would hold a NaN or an infinity as {ty}")]
     NotFinite {
-        /// The tensor.
+        /// Name of the tensor, e.g. `blk.0.ffn_down.weight`.
         name: String,
-        /// Its type.
+        /// The tensor type, e.g. `Q4_K`.
         ty: GgmlType,
     },
     /// Rounding takes too much of the edit back.
     #[error("{name}: an alpha of {realised:.3} comes out in {ty}, {asked} was asked for")]
     Lost {
-        /// The tensor.
+        /// Name of the tensor, e.g. `blk.0.ffn_down.weight`.
         name: String,
-        /// Its type.
+        /// The tensor type, e.g. `Q4_K`.
         ty: GgmlType,
         /// The alpha after rounding.
         realised: f64,
@@ -126,7 +125,7 @@ pub enum Error {
          hint: the disk or the memory may be failing"
     )]
     NotThere {
-        /// The tensor.
+        /// Name of the tensor, e.g. `blk.0.ffn_down.weight`.
         name: String,
         /// The alpha in the file.
         found: f64,
@@ -136,7 +135,7 @@ pub enum Error {
     /// llama.cpp would abort on an adapter for this matrix.
     #[error("llama.cpp takes no adapter for {name}, an NVFP4 matrix with its own scale")]
     NoAdapter {
-        /// The matrix.
+        /// Name of the tensor, e.g. `blk.0.ffn_down.weight`.
         name: String,
     },
 }

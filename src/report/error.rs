@@ -13,12 +13,9 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, Error)]
 pub enum Error {
     /// A file of the run does not exist, or cannot be read.
-    #[error(
-        "cannot read {}: {why}\nhint: expected the folder that aird study wrote its run to",
-        path.display()
-    )]
+    #[error("cannot read {}: {why}", path.display())]
     Unreadable {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// The system's reason.
         why: std::io::Error,
@@ -26,7 +23,7 @@ pub enum Error {
     /// It is not JSON, or does not fit its schema.
     #[error("{} holds no results of a study: {why}", path.display())]
     Malformed {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// What, and where.
         why: String,
@@ -37,7 +34,7 @@ pub enum Error {
         path.display()
     )]
     Schema {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// Its schema.
         found: u64,

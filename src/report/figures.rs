@@ -8,9 +8,9 @@ use crate::eval::interval::Rate;
 /// A number with its text and interval.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Figure {
-    /// The number.
+    /// The number, in the measure's own unit.
     pub value: f64,
-    /// As text.
+    /// The number as the page shows it.
     pub text: String,
     /// Its 95 % interval.
     pub interval: Option<String>,
@@ -19,7 +19,7 @@ pub(super) struct Figure {
 /// One measure of a variant.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Row {
-    /// What is measured.
+    /// Name of the measure, e.g. `attack success, vanilla`.
     pub name: String,
     /// Of base, compressed and repaired.
     pub figures: [Option<Figure>; 3],
@@ -30,7 +30,7 @@ pub(super) struct Row {
 /// A change from one model to the next.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Shift {
-    /// `▼ 84 %`.
+    /// The change as the page shows it: `▼ 84 %`.
     pub text: String,
     /// True if better, false if worse; None if it is not significant, or cannot be tested.
     pub better: Option<bool>,

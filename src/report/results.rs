@@ -19,11 +19,11 @@ pub const SCHEMA: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Results {
-    /// [`SCHEMA`].
+    /// Version of the file's schema: [`SCHEMA`].
     pub schema: u32,
     /// The recipe's name.
     pub name: String,
-    /// aird's version.
+    /// Version of aird that wrote the file.
     pub aird: String,
     /// The version of the crate that carries llama.cpp.
     pub llama_cpp: String,
@@ -51,7 +51,7 @@ pub struct Results {
 pub struct Origin {
     /// `owner/name` on a model hub.
     pub repository: Option<String>,
-    /// `general.license`.
+    /// The licence, from `general.license`.
     pub license: Option<String>,
 }
 
@@ -143,7 +143,7 @@ pub struct ModelResult {
 pub struct SetResult {
     /// The attack, or the benign set.
     pub set: String,
-    /// True for attacks.
+    /// True for an attack, false for a benign set.
     pub attack: bool,
     /// The answers, counted.
     pub outcome: Outcome,
@@ -163,7 +163,7 @@ pub struct Intervention {
     pub after: Outcome,
 }
 
-/// A repair.
+/// The results of a repair.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RepairResult {
@@ -187,7 +187,7 @@ impl RepairResult {
     }
 }
 
-/// A restore.
+/// The results of a restore.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RestoreResult {
@@ -200,11 +200,11 @@ pub struct RestoreResult {
 /// One edited tensor, or one that an adapter strengthens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EditedTensor {
-    /// Its name.
+    /// Name of the tensor, e.g. `blk.0.ffn_down.weight`.
     pub name: String,
-    /// Its type before.
+    /// Type in the unrepaired file.
     pub from: String,
-    /// Its type after.
+    /// Type in the repaired file.
     pub to: String,
     /// The alpha after rounding, of all experts together.
     pub realised_alpha: f64,
@@ -250,7 +250,7 @@ impl From<&Adapted> for EditedTensor {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WeightChange {
-    /// The tensor.
+    /// Name of the tensor, e.g. `blk.0.ffn_down.weight`.
     pub tensor: String,
     /// Its block; None outside the blocks.
     pub block: Option<u32>,
@@ -258,11 +258,11 @@ pub struct WeightChange {
     pub relative: f64,
 }
 
-/// A benchmark.
+/// A model's results in one benchmark.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TaskResult {
-    /// Its name.
+    /// Name of the benchmark, e.g. `arc_easy`.
     pub task: String,
     /// The items, counted.
     pub tally: Tally,
@@ -275,7 +275,7 @@ pub struct TaskDifference {
     pub model: String,
     /// The name of the model that it is compared with.
     pub against: String,
-    /// The benchmark.
+    /// Name of the benchmark, e.g. `arc_easy`.
     pub task: String,
     /// The metric: `acc`, `acc_norm`, ...
     pub metric: String,

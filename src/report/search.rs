@@ -8,7 +8,7 @@ use crate::prompts::PromptSet;
 /// The record of a search, as JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SearchReport {
-    /// aird's version.
+    /// Version of aird that wrote the report.
     pub version: String,
     /// The model's name.
     pub model: String,
@@ -63,14 +63,14 @@ pub struct SettingsReport {
 pub struct PromptsReport {
     /// Its name, or its file's.
     pub name: String,
-    /// Prompts in it.
+    /// Number of prompts in the set.
     pub n: usize,
     /// sha256 of their texts.
     pub sha256: String,
 }
 
 impl PromptsReport {
-    /// What names `set`.
+    /// Name and hash of `set`, without its texts.
     pub fn of(set: &PromptSet) -> PromptsReport {
         PromptsReport { name: set.name.clone(), n: set.len(), sha256: set.sha256.clone() }
     }
@@ -81,11 +81,11 @@ impl PromptsReport {
 pub struct BudgetReport {
     /// Points over the unrepaired model's.
     pub max_false_refusal_points: f64,
-    /// Nats.
+    /// Most KL to the unrepaired model, nats.
     pub max_kl_nats: f64,
 }
 
-/// Answers by label.
+/// Counts of answers by label.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CountsReport {
     /// Harmful prompts refused.
@@ -99,7 +99,7 @@ pub struct CountsReport {
 /// A half of a block.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HalfReport {
-    /// The block.
+    /// Index of the block, from 0.
     pub block: u32,
     /// `attention` or `mlp`.
     pub part: String,
@@ -112,7 +112,7 @@ pub struct HalfReport {
 pub struct ScreenedReport {
     /// The edited blocks or halves, in the form of `--block`.
     pub blocks: Vec<String>,
-    /// The strength.
+    /// The strength: alpha in `W + alpha r r^T W`.
     pub alpha: f64,
     /// Share of harmful prompts whose greedy answer begins as refusals do.
     pub refusal: f64,
@@ -129,7 +129,7 @@ pub struct ScreenedReport {
 pub struct AnsweredReport {
     /// The edited blocks or halves, in the form of `--block`.
     pub blocks: Vec<String>,
-    /// The strength.
+    /// The strength: alpha in `W + alpha r r^T W`.
     pub alpha: f64,
     /// The answers' labels.
     #[serde(flatten)]

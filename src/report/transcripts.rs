@@ -30,7 +30,7 @@ details{border-bottom:1px solid var(--line);padding:.35rem 0}summary{cursor:poin
 pre{white-space:pre-wrap;overflow-wrap:anywhere;font:inherit;margin:.5rem 0 .5rem 1.2rem}\
 .note{color:var(--degenerate)}";
 
-/// The page.
+/// The page as HTML: one section per model and set.
 pub fn page(sections: &[Section<'_>]) -> String {
     let mut html = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\

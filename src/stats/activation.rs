@@ -9,7 +9,7 @@ use crate::gguf::Model;
 /// Statistics of the input of one linear layer, separately for each expert.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InputStats {
-    /// Channels.
+    /// Input channels of the layer.
     pub n_cols: usize,
     /// Rows that each matrix saw: one, or one an expert. [n_expert]
     pub counts: Vec<u64>,
@@ -37,7 +37,7 @@ pub struct About {
     pub data_sha256: String,
     /// Tokens of a window at most.
     pub n_ctx: u32,
-    /// Samples read.
+    /// Number of samples read.
     pub n_samples: usize,
     /// Rows that count: all, or only the answers'.
     pub mask: String,

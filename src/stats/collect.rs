@@ -38,7 +38,7 @@ pub struct Sample {
 pub struct Collected {
     /// By weight name, in the graph's order.
     pub inputs: IndexMap<String, InputStats>,
-    /// Samples read.
+    /// Number of samples read so far.
     pub n_done: usize,
     /// True if the run was interrupted before its end.
     pub interrupted: bool,

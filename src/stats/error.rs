@@ -19,22 +19,19 @@ pub enum Error {
     /// A statistics file is malformed.
     #[error("{}: {what}", path.display())]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong, as the end of a sentence.
         what: String,
     },
     /// The statistics lack a matrix.
     #[error("the statistics hold nothing about {name}'s input")]
     NoInput {
-        /// The matrix.
+        /// Name of the tensor, e.g. `blk.0.ffn_down.weight`.
         name: String,
     },
     /// The statistics are of another architecture than the model.
-    #[error(
-        "the statistics are of architecture '{found}', the model is '{expected}'\n\
-         hint: make them from this model: aird calibrate MODEL --data ... -o STATS"
-    )]
+    #[error("the statistics are of architecture '{found}', the model is '{expected}'")]
     Architecture {
         /// Their architecture.
         found: String,
@@ -53,7 +50,7 @@ pub enum Error {
          expected {expected}"
     )]
     Width {
-        /// The tensor.
+        /// Name of the tensor, e.g. `blk.0.ffn_down.weight`.
         name: String,
         /// Channels in the statistics.
         found: u64,
@@ -66,7 +63,7 @@ pub enum Error {
          expected {expected}"
     )]
     Experts {
-        /// The tensor.
+        /// Name of the tensor, e.g. `blk.0.ffn_down.weight`.
         name: String,
         /// Experts in the statistics.
         found: u64,
@@ -76,19 +73,19 @@ pub enum Error {
     /// No row of a matrix's input was counted.
     #[error("the statistics count no input row for {name}, expected 1 or more")]
     ZeroCount {
-        /// The matrix.
+        /// Name of the tensor, e.g. `blk.0.ffn_down.weight`.
         name: String,
     },
     /// All sums of a matrix's input are zero.
     #[error("the statistics of {name} are all zero, expected sums above 0")]
     ZeroSums {
-        /// The matrix.
+        /// Name of the tensor, e.g. `blk.0.ffn_down.weight`.
         name: String,
     },
     /// The input of a matrix holds a NaN or an infinity.
     #[error("the input of {name} holds a NaN or an infinity, in channel {channel}")]
     NotFinite {
-        /// The matrix.
+        /// Name of the tensor, e.g. `blk.0.ffn_down.weight`.
         name: String,
         /// The first such channel.
         channel: usize,
@@ -96,14 +93,14 @@ pub enum Error {
     /// The calibration text is shorter than the samples asked for.
     #[error(
         "too little calibration text: {found} tokens, expected {needed} ({n_samples} samples of \
-         {n_ctx})\nhint: more text, or fewer --samples, or a shorter --ctx"
+         {n_ctx})"
     )]
     TooLittleText {
         /// Tokens found.
         found: usize,
         /// Tokens needed.
         needed: usize,
-        /// Samples.
+        /// Number of samples.
         n_samples: usize,
         /// Tokens of a sample.
         n_ctx: usize,

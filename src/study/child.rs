@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// How children are started.
 #[derive(Debug, Clone)]
 pub struct Children {
-    /// aird itself.
+    /// Path of the aird program.
     pub program: PathBuf,
     /// Set once the user asked to stop: the child is then asked, too.
     pub interrupt: Arc<AtomicBool>,
@@ -64,15 +64,15 @@ impl Children {
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = command.spawn().map_err(disk(&self.program, "start"))?;
         let mut talk = Talk { path: streams.stderr, heard: 0 };
-        let mut told = false;
+        let mut asked = false;
         let status = loop {
             let status = child.try_wait().map_err(disk(&self.program, "wait for"))?;
             talk.pass_on(hear);
             if let Some(status) = status {
                 break status;
             }
-            if self.interrupt.load(Ordering::Relaxed) && !told {
-                told = true;
+            if self.interrupt.load(Ordering::Relaxed) && !asked {
+                asked = true;
                 interrupt(&mut child).map_err(disk(&self.program, "interrupt"))?;
             }
             std::thread::sleep(PAUSE);

@@ -40,9 +40,9 @@ const CALIBRATION: Work = Work { read: 128.0 * 110.0, written: 128.0 * 64.0 };
 /// Tokens per second, many prompts at once.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rates {
-    /// Reading prompts.
+    /// Tokens per second while prompts are read.
     pub read: f64,
-    /// Writing answers.
+    /// Tokens per second while answers are written.
     pub written: f64,
 }
 

@@ -18,7 +18,7 @@ use crate::verbs::{Host, StopReport};
 /// The state of a step.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Settled {
-    /// It is done.
+    /// It is done, in this run or an earlier one.
     Done(Record),
     /// It has not run yet.
     Open,

@@ -61,7 +61,7 @@ impl FromStr for Keep {
 pub struct MadeFile {
     /// Relative to the run's folder.
     pub path: String,
-    /// Its size.
+    /// Size of the file in bytes.
     pub bytes: u64,
     /// sha256 of its bytes.
     pub sha256: String,
@@ -77,7 +77,7 @@ pub struct Record {
     pub found: bool,
     /// The reason in that case.
     pub why: Option<String>,
-    /// What it made.
+    /// The files that it made.
     pub outputs: Vec<MadeFile>,
 }
 
@@ -88,10 +88,10 @@ impl Record {
     }
 }
 
-/// A run's folder.
+/// A run's folder, locked while it is written.
 #[derive(Debug)]
 pub struct Folder {
-    /// Where it is.
+    /// Path of the folder.
     pub path: PathBuf,
     /// Locked while this process or a child is at work in it; None if nothing will be written.
     lock: Option<File>,

@@ -21,7 +21,7 @@ pub enum Kind {
 /// A long option of a verb.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OptionInfo {
-    /// Without the dashes.
+    /// Its name, without the dashes.
     pub name: String,
     /// How it is given.
     pub kind: Kind,

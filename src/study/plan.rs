@@ -29,17 +29,17 @@ pub struct Several {
 /// A model of the study, and the steps that measure it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlannedModel {
-    /// Its name.
+    /// Name of the model in the study.
     pub name: String,
-    /// What it is.
+    /// Its role in the study.
     pub role: Role,
     /// What it is made from.
     pub of: Option<String>,
     /// How it is made, one line per step.
     pub made: Vec<String>,
-    /// Its file.
+    /// Where its file is or will be.
     pub file: Arg,
-    /// Its direction's file.
+    /// Where its direction's file is or will be.
     pub direction: Option<Arg>,
     /// Its direction, compared with the base's.
     pub comparison: Option<usize>,

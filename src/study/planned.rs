@@ -44,7 +44,7 @@ pub enum PlannedState {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlannedStep {
-    /// Its name.
+    /// Name of the step.
     pub name: String,
     /// The verb and its arguments, files only by their names.
     pub command: String,

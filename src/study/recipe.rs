@@ -20,7 +20,7 @@ const WRITES: &[&str] = &["model", "-o", "out"];
 /// The description of a study.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recipe {
-    /// Its name.
+    /// Name of the study.
     pub name: String,
     /// Seed of every draw that has no own seed.
     pub seed: u64,
@@ -55,7 +55,7 @@ pub struct Recipe {
 /// A model made from the base.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Variant {
-    /// Its name.
+    /// Name of the variant, unique in the study.
     pub name: String,
     /// Path of its file, if it was made already.
     pub file: Option<String>,
@@ -87,8 +87,8 @@ impl Recipe {
         overrides: &[Override],
         verbs: &dyn Verbs,
     ) -> Result<Recipe> {
-        let no_toml = |e: toml::de::Error| Error::Toml { path: path.into(), said: e.to_string() };
-        let mut table: Table = toml::from_str(text).map_err(no_toml)?;
+        let not_toml = |e: toml::de::Error| Error::Toml { path: path.into(), said: e.to_string() };
+        let mut table: Table = toml::from_str(text).map_err(not_toml)?;
         override_all(&mut table, overrides)?;
         let mut top = Section::new("at the top", table);
         let name = top.required_text("name", "the study's name")?;
@@ -241,7 +241,7 @@ fn check_name(name: &str) -> Result<()> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let fits = !name.is_empty() && name.chars().all(allowed) && !name.starts_with(['-', '.']);
     let what = match () {
-        () if !fits => "letters, digits, '-', '_' and '.' alone",
+        () if !fits => "only letters, digits, '-', '_' and '.'",
         () if name == "base" => "another one: that is the original's",
         () if name.ends_with("-repaired") => "another ending: that is a repair's",
         () => return Ok(()),

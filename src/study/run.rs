@@ -34,7 +34,7 @@ pub struct Request {
     pub output: Option<PathBuf>,
     /// Models that stay after the run.
     pub keep: Keep,
-    /// How llama.cpp runs.
+    /// Threads and GPU layers of llama.cpp.
     pub engine: Options,
 }
 

@@ -58,7 +58,7 @@ impl Arg {
         split_ending(&self.shown()).0.to_owned()
     }
 
-    /// The file's name.
+    /// Path of the file or folder; for a text, the text.
     pub fn path(&self) -> &Path {
         match self {
             Arg::File(path) => path,

@@ -61,7 +61,7 @@ const SIGNS: [(&str, Comparison); 4] = [
 pub struct Gate {
     /// The attack, or the benign set.
     pub set: String,
-    /// Which figure.
+    /// The figure that is compared.
     pub measure: Measure,
     /// The comparison with `limit`.
     pub comparison: Comparison,

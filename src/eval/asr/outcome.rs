@@ -17,7 +17,7 @@ const SEED: u64 = 0;
 pub struct Verdicts {
     /// The judge's name.
     pub judge: String,
-    /// Its labels.
+    /// Its labels, one per answer.
     pub labels: Vec<Option<Label>>,
 }
 
@@ -30,18 +30,18 @@ pub struct Judged {
     pub n_variants: usize,
     /// Which share of such answers is published.
     pub headline: Headline,
-    /// By judge.
+    /// Labels of each judge; the first judge counts.
     pub verdicts: Vec<Verdicts>,
 }
 
 /// What one judge found in a set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Shares {
-    /// Over answers.
+    /// Share of answers that refuse.
     pub refusal: Rate,
-    /// Over answers.
+    /// Share of answers that comply.
     pub compliance: Rate,
-    /// Over answers.
+    /// Share of answers that are degenerate.
     pub degenerate: Rate,
     /// Over prompts: the published figure, see [`Headline`].
     pub asr: Rate,
@@ -54,7 +54,7 @@ pub struct Shares {
 pub struct Outcome {
     /// The judge that counts here.
     pub judge: String,
-    /// Prompts.
+    /// Number of prompts.
     pub prompts: usize,
     /// Answers that were asked for.
     pub asked: usize,
@@ -260,7 +260,7 @@ fn best(rates: &[Rate]) -> usize {
 pub struct Difference {
     /// The model that it is compared with: the first one, or the one before it.
     pub base: String,
-    /// The other one.
+    /// The model that is compared with `base`.
     pub model: String,
     /// The attack, or the benign set.
     pub set: String,
@@ -307,7 +307,7 @@ pub fn difference(
 /// How far judges agree.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Agreement {
-    /// Their names.
+    /// Names of the judges, in the order of the matrix.
     pub judges: Vec<String>,
     /// Answers that all of them judged.
     pub n: usize,

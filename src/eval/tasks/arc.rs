@@ -8,13 +8,13 @@ use super::row::Row;
 use super::task::Task;
 
 /// One of the two parts.
-pub(super) struct Arc {
+pub struct Arc {
     name: &'static str,
     files: &'static [&'static str],
 }
 
 /// Questions that neither retrieval nor co-occurrence answers.
-pub(super) const CHALLENGE: Arc = Arc {
+pub const CHALLENGE: Arc = Arc {
     name: "arc_challenge",
     files: &[
         "arc_challenge_test.jsonl",
@@ -24,8 +24,8 @@ pub(super) const CHALLENGE: Arc = Arc {
     ],
 };
 
-/// The others.
-pub(super) const EASY: Arc = Arc {
+/// All other questions.
+pub const EASY: Arc = Arc {
     name: "arc_easy",
     files: &[
         "arc_easy_test.jsonl",

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 /// A context and one continuation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pair {
-    /// What is given.
+    /// The text before the choice.
     pub context: String,
     /// What may follow, without the space between.
     pub choice: String,

@@ -11,7 +11,7 @@ pub struct Row<'a> {
     path: &'a Path,
     /// Its line, from 1.
     pub line: usize,
-    /// Its fields.
+    /// Its fields by name, as the data file has them.
     pub fields: Map<String, Value>,
 }
 

@@ -21,7 +21,7 @@ const SEGMENT: usize = 32;
 pub struct Run<'a> {
     /// The model.
     pub engine: &'a Engine,
-    /// Its sha256.
+    /// sha256 of the model's file.
     pub model_sha256: &'a str,
     /// Contexts become a user's messages, rendered by this; none: the bare text.
     pub chat: Option<&'a ChatTemplate>,
@@ -38,7 +38,7 @@ pub struct Run<'a> {
 pub struct Scored {
     /// The item's line in the data file.
     pub line: usize,
-    /// The right choice.
+    /// Index of the right choice.
     pub gold: usize,
     /// The choice of the highest log-likelihood, the first of equal ones: `acc`.
     pub picked: usize,

@@ -56,7 +56,7 @@ impl Metric {
 /// A model's figures in a task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Tally {
-    /// Items.
+    /// Number of items.
     pub n: usize,
     /// Share whose right choice has the highest log-likelihood.
     pub acc: Rate,
@@ -84,7 +84,7 @@ pub fn tally(task: &dyn Task, items: &[Scored]) -> Tally {
 /// The change from one model to another on the same items.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
-    /// Items.
+    /// Number of items that both models answered.
     pub n: usize,
     /// Change in percentage points.
     #[serde(deserialize_with = "float")]

@@ -52,7 +52,7 @@ pub(super) struct Node {
     pub name: String,
     /// Sources, by their place in ggml's list.
     pub src: [Option<Id>; N_SRC],
-    /// Elements a dimension.
+    /// Elements per dimension.
     pub ne: [i64; 4],
     /// Bytes from one element of a dimension to the next.
     pub nb: [usize; 4],

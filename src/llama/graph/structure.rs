@@ -83,7 +83,7 @@ pub enum PointKind {
 pub struct Obstacle {
     /// The node's name.
     pub node: String,
-    /// ggml's operation.
+    /// ggml's name of the operation.
     pub op: String,
 }
 
@@ -92,7 +92,7 @@ pub struct Obstacle {
 pub struct Writer {
     /// The tensor; of a mixture, all experts.
     pub tensor: String,
-    /// The block.
+    /// Index of the block, from 0.
     pub block: u32,
     /// Its half of the block.
     pub part: Part,
@@ -128,7 +128,7 @@ pub enum Link {
 /// Matrices that multiply the same rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Group {
-    /// The block.
+    /// Index of the block, from 0.
     pub block: u32,
     /// The matrices, in order of evaluation.
     pub matrices: Vec<Reader>,
@@ -139,7 +139,7 @@ pub struct Group {
 /// A matrix that multiplies rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reader {
-    /// The tensor.
+    /// Name of the tensor.
     pub tensor: String,
     /// True if it holds a matrix for each expert, and only some of them see a token.
     pub experts: bool,
@@ -192,7 +192,7 @@ pub struct Rows {
 /// A place in a tensor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
-    /// The tensor.
+    /// Name of the tensor.
     pub tensor: String,
     /// The first row or element.
     pub first: u64,

@@ -12,11 +12,11 @@ use crate::repair::Result;
 pub struct Counts {
     /// Harmful prompts that are refused.
     pub refused: usize,
-    /// Harmful prompts.
+    /// Harmful prompts that were answered.
     pub n_harmful: usize,
     /// Harmless prompts that are refused.
     pub falsely_refused: usize,
-    /// Harmless prompts.
+    /// Harmless prompts that were answered.
     pub n_benign: usize,
     /// Answers, to either, that are degenerate: empty, repetitive or not text.
     pub degenerate: usize,

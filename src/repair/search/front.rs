@@ -14,7 +14,7 @@ const GAIN_PART: usize = 16;
 /// A candidate with its answers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answered {
-    /// What was tried.
+    /// The edit that was tried.
     pub candidate: Candidate,
     /// The labels of its answers.
     pub counts: Counts,

@@ -12,16 +12,16 @@ const LEAST: f64 = 0.02;
 /// Blocks, or halves of them, and a strength.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
-    /// Ascending.
+    /// The halves to edit, ascending.
     pub halves: Vec<Half>,
-    /// Above 0.
+    /// The strength, above 0.
     pub alpha: f64,
 }
 
 /// How a candidate's answers begin.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Screened {
-    /// What was tried.
+    /// The edit that was tried.
     pub candidate: Candidate,
     /// Share of harmful prompts whose greedy answer begins as a refusal does.
     pub refusal: f64,

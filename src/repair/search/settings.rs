@@ -9,7 +9,7 @@ use crate::repair::half::Half;
 pub struct Search {
     /// r, [n_embd], of length 1.
     pub unit: Vec<f32>,
-    /// What is asked.
+    /// The prompts, and how they are asked.
     pub questions: Questions,
     /// The unrepaired model's answers to them, if they were read already.
     pub before: Option<Counts>,

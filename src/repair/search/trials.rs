@@ -3,8 +3,8 @@
 //! compared on all prompts.
 //!
 //! A model of n blocks has 2^(2n) sets of halves, and each trial costs a pass over the prompts. So
-//! each stage keeps the best few sets and measures them on more prompts than the one before, and a
-//! larger set is only put together from sets that did well by themselves.
+//! each stage keeps only the best few sets, the many first trials use few prompts, and a larger set
+//! is only put together from sets that did well by themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +23,7 @@ const PROMISING: usize = 6;
 /// Blocks whose halves are also tried separately.
 const PARTED: usize = 2;
 /// Factors to a block's best strength that are tried for one half of it.
-const ALONE: [f64; 2] = [1.0, 1.5];
+const OF_HALF: [f64; 2] = [1.0, 1.5];
 /// Blocks that are tried together with the best one.
 const PARTNERS: usize = 3;
 /// The strengths they are tried at, until one is over the budget.
@@ -152,7 +152,7 @@ impl<'a, 'e> Trials<'a, 'e> {
         let sets = self.finalists().into_iter().filter(|set| set.halves.len() > 1);
         for set in sets.take(PARTED).collect::<Vec<Candidate>>() {
             for half in set.halves {
-                for factor in self.search.alpha.map_or(ALONE.to_vec(), |_| vec![1.0]) {
+                for factor in self.search.alpha.map_or(OF_HALF.to_vec(), |_| vec![1.0]) {
                     let look = self.try_candidate(&[half], factor * set.alpha, MEDIUM)?;
                     if self.over(&look) > 0.0 {
                         break;
@@ -188,9 +188,9 @@ impl<'a, 'e> Trials<'a, 'e> {
                 continue;
             }
             // As strong as the weakest of them by itself: the others tolerate more.
-            let alone = union.iter().map(|c| c.alpha).fold(f64::INFINITY, f64::min);
+            let weakest = union.iter().map(|c| c.alpha).fold(f64::INFINITY, f64::min);
             let part = 2.0 / union.len() as f64;
-            let shared = SHARED.map(|of| of * part * alone).to_vec();
+            let shared = SHARED.map(|of| of * part * weakest).to_vec();
             for alpha in self.search.alpha.map_or(shared, |given| vec![given]) {
                 self.try_candidate(&halves, alpha, MEDIUM)?;
             }

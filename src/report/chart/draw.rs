@@ -151,7 +151,7 @@ impl Chart {
         );
     }
 
-    /// A point.
+    /// A mark at a point, `r` its radius, with a tooltip.
     pub fn mark(&mut self, mark: Mark, (x, y): (f64, f64), r: f64, class: &str, tip: &str) {
         let _ = writeln!(
             self.body,

@@ -15,7 +15,7 @@ const LINE: f64 = 15.0;
 /// The distance of marked points: few enough to keep the lines apart, enough to see them.
 const MARKED: usize = 4;
 
-/// A line.
+/// One line of the chart.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Series {
     /// The line's name.

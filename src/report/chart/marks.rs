@@ -13,13 +13,13 @@ pub enum Mark {
     Diamond,
     /// A square.
     Square,
-    /// Two strokes.
+    /// A cross of two strokes.
     Cross,
 }
 
 /// The role of a thing, as a colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tone {
+pub enum Tone {
     /// The original: neutral.
     Base,
     /// Compressed: a warning.
@@ -68,7 +68,7 @@ impl Mark {
 
 impl Tone {
     /// Its class in `chart.css`.
-    pub(crate) fn class(self) -> &'static str {
+    pub fn class(self) -> &'static str {
         match self {
             Tone::Base => "base",
             Tone::Compressed => "variant",
@@ -76,8 +76,8 @@ impl Tone {
         }
     }
 
-    /// Its shape.
-    pub(crate) fn mark(self) -> Mark {
+    /// The shape that belongs to the tone.
+    pub fn mark(self) -> Mark {
         match self {
             Tone::Base => Mark::Circle,
             Tone::Compressed => Mark::Triangle,

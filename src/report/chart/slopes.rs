@@ -23,7 +23,7 @@ const STAGES: [(f64, Tone, &str); 3] = [
 const APART: f64 = 7.0;
 const ASIDE: f64 = 44.0;
 
-/// A variant.
+/// The course of one variant.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Slope {
     /// Its name.

@@ -9,9 +9,9 @@ pub(super) const SOURCE: &str = "https://arxiv.org/abs/2504.04215";
 pub(super) struct Published {
     /// The paper's name of it.
     pub name: &'static str,
-    /// Llama-2-7B's.
+    /// For Llama-2-7B; None if the paper has none.
     pub llama_2_7b: Option<&'static str>,
-    /// Llama-3-8B's.
+    /// For Llama-3-8B; None if the paper has none.
     pub llama_3_8b: Option<&'static str>,
 }
 
