@@ -25,18 +25,18 @@ pub(super) struct Variant<'a> {
 
 impl<'a> Study<'a> {
     /// The original model; None if the results lack it.
-    pub fn base(self) -> Option<&'a ModelResult> {
+    pub(super) fn base(self) -> Option<&'a ModelResult> {
         self.results.models.iter().find(|m| m.role == Role::Base)
     }
 
     /// The base's name in the study.
-    pub fn base_name(self) -> &'a str {
+    pub(super) fn base_name(self) -> &'a str {
         self.base().map_or("base", |m| m.name.as_str())
     }
 
     /// The base's name for readers: its name in the study if that is more than `base`, else its
     /// file's name, else the name that its direction's file holds.
-    pub fn base_title(self) -> &'a str {
+    pub(super) fn base_title(self) -> &'a str {
         let Some(base) = self.base() else { return "The base model" };
         let file = base.file.as_deref().map(|file| file.rsplit('/').next().unwrap_or(file));
         let stem = file.map(|file| file.strip_suffix(".gguf").unwrap_or(file));
@@ -47,7 +47,7 @@ impl<'a> Study<'a> {
     }
 
     /// The variants, each with its repair.
-    pub fn variants(self) -> Vec<Variant<'a>> {
+    pub(super) fn variants(self) -> Vec<Variant<'a>> {
         let models = &self.results.models;
         let repair_of = |name: &str| {
             models.iter().find(|m| m.role == Role::Repaired && m.of.as_deref() == Some(name))
@@ -57,19 +57,19 @@ impl<'a> Study<'a> {
     }
 
     /// Names of the attacks, or of the benign sets, that any model was asked, in their order.
-    pub fn sets(self, attack: bool) -> Vec<&'a str> {
+    pub(super) fn sets(self, attack: bool) -> Vec<&'a str> {
         let sets = self.results.models.iter().flat_map(|m| &m.sets);
         first_of_each(sets.filter(|s| s.attack == attack).map(|s| s.set.as_str()))
     }
 
     /// Names of the benchmarks, in their order.
-    pub fn tasks(self) -> Vec<&'a str> {
+    pub(super) fn tasks(self) -> Vec<&'a str> {
         let tasks = self.results.models.iter().flat_map(|m| &m.tasks);
         first_of_each(tasks.map(|t| t.task.as_str()))
     }
 
     /// `model` against `base` on a set; the measure is asr for attacks, refusal for benign sets.
-    pub fn difference(
+    pub(super) fn difference(
         self,
         (base, model): (&str, &str),
         set: &str,
@@ -82,13 +82,13 @@ impl<'a> Study<'a> {
     }
 
     /// Steps that did not come to an end.
-    pub fn troubles(self) -> Vec<&'a StepResult> {
+    pub(super) fn troubles(self) -> Vec<&'a StepResult> {
         self.results.steps.iter().filter(|s| s.state != State::Done).collect()
     }
 
     /// Why figures of `model` are missing, in words: a step that failed, a search that found
     /// nothing, a model that it would have been made from.
-    pub fn why_missing(self, model: &ModelResult) -> String {
+    pub(super) fn why_missing(self, model: &ModelResult) -> String {
         // A step is named after its model; a repair after the model that it repairs.
         let repaired = model.of.as_deref().filter(|_| model.role == Role::Repaired);
         let about = |step: &&&StepResult| {
@@ -116,7 +116,7 @@ impl<'a> Study<'a> {
     }
 
     /// The model of that name.
-    pub fn model(self, name: &str) -> Option<&'a ModelResult> {
+    pub(super) fn model(self, name: &str) -> Option<&'a ModelResult> {
         self.results.models.iter().find(|m| m.name == name)
     }
 }

@@ -8,13 +8,13 @@ use super::row::Row;
 use super::task::Task;
 
 /// One of the two parts.
-pub struct Arc {
+pub(super) struct Arc {
     name: &'static str,
     files: &'static [&'static str],
 }
 
 /// Questions that neither retrieval nor co-occurrence answers.
-pub const CHALLENGE: Arc = Arc {
+pub(super) const CHALLENGE: Arc = Arc {
     name: "arc_challenge",
     files: &[
         "arc_challenge_test.jsonl",
@@ -25,7 +25,7 @@ pub const CHALLENGE: Arc = Arc {
 };
 
 /// All other questions.
-pub const EASY: Arc = Arc {
+pub(super) const EASY: Arc = Arc {
     name: "arc_easy",
     files: &[
         "arc_easy_test.jsonl",

@@ -16,7 +16,7 @@ const KL: (f64, f64) = (236.0, 328.0);
 
 /// A strength of one set of blocks, and its results.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Strength {
+pub(crate) struct Strength {
     /// The strength, on the horizontal axis.
     pub alpha: f64,
     /// Share of harmful prompts refused.
@@ -33,7 +33,7 @@ pub struct Strength {
 }
 
 /// Draws `strengths`, and the most KL that is allowed, nats.
-pub fn alpha_chart(title: &str, strengths: &[Strength], max_kl: f64) -> Chart {
+pub(crate) fn alpha_chart(title: &str, strengths: &[Strength], max_kl: f64) -> Chart {
     let alphas = || strengths.iter().map(|s| s.alpha);
     let (low, high) = (alphas().fold(f64::MAX, f64::min), alphas().fold(0.0, f64::max));
     let x = Scale::log((0.9 * low.min(high), 1.1 * high), (LEFT + 6.0, RIGHT - 6.0));

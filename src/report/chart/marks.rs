@@ -19,7 +19,7 @@ pub enum Mark {
 
 /// The role of a thing, as a colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tone {
+pub(crate) enum Tone {
     /// The original: neutral.
     Base,
     /// Compressed: a warning.
@@ -68,7 +68,7 @@ impl Mark {
 
 impl Tone {
     /// Its class in `chart.css`.
-    pub fn class(self) -> &'static str {
+    pub(crate) fn class(self) -> &'static str {
         match self {
             Tone::Base => "base",
             Tone::Compressed => "variant",
@@ -77,7 +77,7 @@ impl Tone {
     }
 
     /// The shape that belongs to the tone.
-    pub fn mark(self) -> Mark {
+    pub(crate) fn mark(self) -> Mark {
         match self {
             Tone::Base => Mark::Circle,
             Tone::Compressed => Mark::Triangle,

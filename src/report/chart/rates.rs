@@ -16,7 +16,7 @@ const GAP: f64 = 8.0;
 
 /// One bar.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Bar {
+pub(crate) struct Bar {
     /// Its name: compressed, repaired.
     pub label: String,
     /// Its colour and shape.
@@ -27,7 +27,7 @@ pub struct Bar {
 
 /// Bars that belong together, e.g. a model and its repair.
 #[derive(Debug, Clone, PartialEq)]
-pub struct BarGroup {
+pub(crate) struct BarGroup {
     /// The group's name, above the bars; empty for none.
     pub name: String,
     /// The bars.
@@ -35,7 +35,7 @@ pub struct BarGroup {
 }
 
 /// Draws `groups` from top to bottom.
-pub fn rate_chart(title: &str, what: &str, groups: &[BarGroup]) -> Chart {
+pub(crate) fn rate_chart(title: &str, what: &str, groups: &[BarGroup]) -> Chart {
     let heading = |group: &BarGroup| if group.name.is_empty() { 0.0 } else { HEADING };
     let height_of = |group: &BarGroup| heading(group) + ROW * group.bars.len() as f64 + GAP;
     let bottom = TOP + groups.iter().map(height_of).sum::<f64>();

@@ -8,7 +8,7 @@ use crate::report::study::Study;
 use crate::report::text::{counts, mean_percent, percent_of};
 
 /// The section on attack success.
-pub fn attacks(study: Study<'_>) -> String {
+pub(super) fn attacks(study: Study<'_>) -> String {
     let caption = format!("Attack success, by the judge ‘{}’", study.results.judge);
     let mut html = rates(study, true, &caption, "No model was attacked.");
     html += &note(
@@ -23,7 +23,7 @@ pub fn attacks(study: Study<'_>) -> String {
 }
 
 /// Refusals of harmless prompts.
-pub fn over_refusal(study: Study<'_>) -> String {
+pub(super) fn over_refusal(study: Study<'_>) -> String {
     let caption = "Harmless prompts refused";
     let mut html = rates(study, false, caption, "No model was asked harmless prompts.");
     html += &note(

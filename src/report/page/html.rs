@@ -8,44 +8,44 @@ use crate::report::text::{escaped, interval, mean_interval, p_value, percent, th
 
 /// A piece of a table, as HTML.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Cell {
+pub(super) struct Cell {
     html: String,
     class: &'static str,
 }
 
 impl Cell {
     /// Plain words, escaped.
-    pub fn text(text: &str) -> Cell {
+    pub(super) fn text(text: &str) -> Cell {
         Cell { html: escaped(text), class: "" }
     }
 
     /// A number, right-aligned.
-    pub fn number(text: &str) -> Cell {
+    pub(super) fn number(text: &str) -> Cell {
         Cell { html: escaped(text), class: "n" }
     }
 
     /// Words in place of a missing number.
-    pub fn none(why: &str) -> Cell {
+    pub(super) fn none(why: &str) -> Cell {
         Cell { html: escaped(why), class: "none" }
     }
 
     /// Code, which may break at any character.
-    pub fn code(text: &str) -> Cell {
+    pub(super) fn code(text: &str) -> Cell {
         Cell { html: format!("<code>{}</code>", escaped(text)), class: "" }
     }
 
     /// A number, or `why` there is none.
-    pub fn number_or(text: Option<String>, why: &str) -> Cell {
+    pub(super) fn number_or(text: Option<String>, why: &str) -> Cell {
         text.map_or_else(|| Cell::none(why), |text| Cell::number(&text))
     }
 
     /// Three decimals, or words.
-    pub fn three_or(x: Option<f64>, why: &str) -> Cell {
+    pub(super) fn three_or(x: Option<f64>, why: &str) -> Cell {
         Cell::number_or(x.filter(|x| x.is_finite()).map(three), why)
     }
 
     /// A share with its interval.
-    pub fn rate(rate: Option<&Rate>) -> Cell {
+    pub(super) fn rate(rate: Option<&Rate>) -> Cell {
         match rate {
             None => Cell::none("not measured"),
             Some(rate) if rate.rate.is_none() => Cell::none("no cases"),
@@ -54,7 +54,7 @@ impl Cell {
     }
 
     /// A mean in nats with its interval.
-    pub fn mean(mean: &Mean) -> Cell {
+    pub(super) fn mean(mean: &Mean) -> Cell {
         match mean.mean.filter(|m| m.is_finite()) {
             None => Cell::none("no cases"),
             Some(m) => with_interval(&three(m), mean_interval(mean).as_deref()),
@@ -62,7 +62,7 @@ impl Cell {
     }
 
     /// A figure with its interval.
-    pub fn figure(figure: Option<&Figure>) -> Cell {
+    pub(super) fn figure(figure: Option<&Figure>) -> Cell {
         match figure {
             None => Cell::none("not measured"),
             Some(figure) => with_interval(&figure.text, figure.interval.as_deref()),
@@ -70,7 +70,7 @@ impl Cell {
     }
 
     /// A change, in the colour of better or worse where it is significant.
-    pub fn shift(shift: Option<&Shift>) -> Cell {
+    pub(super) fn shift(shift: Option<&Shift>) -> Cell {
         let Some(shift) = shift else { return Cell::none("not known") };
         let class = match shift.better {
             Some(true) => "n better",
@@ -81,7 +81,7 @@ impl Cell {
     }
 
     /// A p-value, or words if there is none.
-    pub fn p(p: Option<f64>) -> Cell {
+    pub(super) fn p(p: Option<f64>) -> Cell {
         match p {
             Some(p) if p.is_finite() => Cell::number(&p_value(p)),
             _ => Cell::none("no pairs"),
@@ -89,7 +89,7 @@ impl Cell {
     }
 
     /// A model's name with the mark of its role.
-    pub fn model(role: Role, name: &str) -> Cell {
+    pub(super) fn model(role: Role, name: &str) -> Cell {
         Cell { html: format!("{} {}", mark(role.into()), escaped(name)), class: "" }
     }
 }
@@ -100,7 +100,7 @@ fn with_interval(text: &str, interval: Option<&str>) -> Cell {
 }
 
 /// The mark of a base, a compressed or a repaired model, the same as in charts.
-pub fn mark(tone: Tone) -> String {
+pub(super) fn mark(tone: Tone) -> String {
     let (class, shape, word) = match tone {
         Tone::Base => ("base", '●', "base"),
         Tone::Compressed => ("variant", '▼', "compressed"),
@@ -111,7 +111,7 @@ pub fn mark(tone: Tone) -> String {
 
 /// A table: a caption, columns, rows whose first cell names them.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Table {
+pub(super) struct Table {
     caption: String,
     head: String,
     n_columns: usize,
@@ -121,7 +121,7 @@ pub struct Table {
 
 impl Table {
     /// Columns whose name begins with `>` hold numbers, flush right.
-    pub fn new(caption: &str, columns: &[&str]) -> Table {
+    pub(super) fn new(caption: &str, columns: &[&str]) -> Table {
         let column = |name: &&str| match name.strip_prefix('>') {
             Some(name) => format!("<th scope=\"col\" class=\"n\">{}</th>", escaped(name)),
             None => format!("<th scope=\"col\">{}</th>", escaped(name)),
@@ -132,7 +132,7 @@ impl Table {
     }
 
     /// Adds a row; its first cell names it.
-    pub fn row(&mut self, cells: Vec<Cell>) {
+    pub(super) fn row(&mut self, cells: Vec<Cell>) {
         self.n_rows += 1;
         self.rows += "<tr>";
         for (i, Cell { html, class }) in cells.iter().enumerate() {
@@ -146,7 +146,7 @@ impl Table {
     }
 
     /// A row with only the reason why it has no figures.
-    pub fn missing(&mut self, Cell { html, .. }: Cell, why: &str) {
+    pub(super) fn missing(&mut self, Cell { html, .. }: Cell, why: &str) {
         self.n_rows += 1;
         self.rows += &format!(
             "<tr><th scope=\"row\">{html}</th><td colspan=\"{}\" class=\"none\">{}</td></tr>\n",
@@ -156,12 +156,12 @@ impl Table {
     }
 
     /// Whether it has any row.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.n_rows == 0
     }
 
     /// In its own container, which scrolls if the table is wider than the page.
-    pub fn html(&self) -> String {
+    pub(super) fn html(&self) -> String {
         format!(
             "<div class=\"scroll\" role=\"region\" aria-label=\"{0}\" tabindex=\"0\"><table>\n\
              <caption>{0}</caption>\n<thead><tr>{1}</tr></thead>\n<tbody>\n{2}</tbody>\n</table>\
@@ -171,23 +171,23 @@ impl Table {
     }
 
     /// Closed until it is clicked.
-    pub fn closed(&self, summary: &str) -> String {
+    pub(super) fn closed(&self, summary: &str) -> String {
         details(summary, &self.html())
     }
 
     /// The table, or a sentence that explains why it is empty.
-    pub fn or(&self, why: &str) -> String {
+    pub(super) fn or(&self, why: &str) -> String {
         if self.is_empty() { note(why) } else { self.html() }
     }
 }
 
 /// Closed until it is clicked.
-pub fn details(summary: &str, html: &str) -> String {
+pub(super) fn details(summary: &str, html: &str) -> String {
     format!("<details><summary>{}</summary>\n{html}</details>\n", escaped(summary))
 }
 
 /// A chart with a caption and its data as a table, collapsed.
-pub fn figure(id: &str, chart: &Chart, caption: &str, data: &Table) -> String {
+pub(super) fn figure(id: &str, chart: &Chart, caption: &str, data: &Table) -> String {
     format!(
         "<figure id=\"{id}\">\n<div class=\"scroll\">{}</div>\n<figcaption>{}</figcaption>\n{}\
          </figure>\n",
@@ -198,7 +198,7 @@ pub fn figure(id: &str, chart: &Chart, caption: &str, data: &Table) -> String {
 }
 
 /// Figures side by side where there is room.
-pub fn figures(figures: &[String]) -> String {
+pub(super) fn figures(figures: &[String]) -> String {
     match figures {
         [] => String::new(),
         figures => format!("<div class=\"figures\">\n{}</div>\n", figures.concat()),
@@ -206,17 +206,17 @@ pub fn figures(figures: &[String]) -> String {
 }
 
 /// A paragraph of escaped text.
-pub fn paragraph(text: &str) -> String {
+pub(super) fn paragraph(text: &str) -> String {
     format!("<p>{}</p>\n", escaped(text))
 }
 
 /// A secondary paragraph, or one about what is missing.
-pub fn note(text: &str) -> String {
+pub(super) fn note(text: &str) -> String {
     format!("<p class=\"note\">{}</p>\n", escaped(text))
 }
 
 /// A section with a heading and an anchor; `html` is not escaped.
-pub fn section(id: &str, title: &str, html: &str) -> String {
+pub(super) fn section(id: &str, title: &str, html: &str) -> String {
     format!("<section id=\"{id}\">\n<h2>{}</h2>\n{html}</section>\n", escaped(title))
 }
 

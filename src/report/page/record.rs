@@ -8,7 +8,7 @@ use crate::report::text::{megabytes, percent_of, plural, short_hash};
 
 /// Steps that failed or had nothing to work on, at the top of the page: readers must know before
 /// they trust the rest.
-pub fn alert(study: Study<'_>) -> String {
+pub(super) fn alert(study: Study<'_>) -> String {
     let troubles = study.troubles();
     if troubles.is_empty() {
         return String::new();
@@ -34,7 +34,7 @@ pub fn alert(study: Study<'_>) -> String {
 }
 
 /// How far the judges agree.
-pub fn judges(study: Study<'_>) -> String {
+pub(super) fn judges(study: Study<'_>) -> String {
     let mut html = note(&format!(
         "The judge that counts is ‘{}’. Below: the share of answers to attacks that two judges \
          both call compliance, or both do not.",
@@ -82,7 +82,7 @@ fn agreement_row(name: Cell, agreement: &Agreement, pairs: &[(String, String)]) 
 }
 
 /// Every step, those that failed first and in full.
-pub fn steps(study: Study<'_>) -> String {
+pub(super) fn steps(study: Study<'_>) -> String {
     let mut failed = Table::new("Steps that did not end well", &["step", "what", "why", "command"]);
     for step in study.troubles() {
         let error = step.error.as_deref().unwrap_or("no reason was kept");
@@ -111,7 +111,7 @@ pub fn steps(study: Study<'_>) -> String {
 }
 
 /// The section with versions and hashes.
-pub fn versions(study: Study<'_>) -> String {
+pub(super) fn versions(study: Study<'_>) -> String {
     let results = study.results;
     let mut table = Table::new("Versions", &["what", "which"]);
     let unknown = || "unknown".to_owned();
