@@ -31,7 +31,8 @@ pub(super) struct Ui {
 }
 
 impl Ui {
-    /// `command` is the definition of the command line. Listens for signals (see `signals.rs`) and starts the threads that rows are worked on by.
+    /// `command` is the definition of the command line. Listens for signals (see `signals.rs`) and
+    /// starts the threads that rows are worked on by.
     pub(super) fn new(quiet: bool, verbose: u8, command: fn() -> Command) -> Result<Ui> {
         let interrupted = Arc::new(AtomicBool::new(false));
         signals::listen(Arc::clone(&interrupted)).context(
