@@ -25,6 +25,7 @@ pub(crate) mod parts;
 pub mod prune;
 pub mod quantize;
 pub mod repair;
+pub mod report;
 pub mod search;
 mod sequence;
 mod statistics;
