@@ -4,11 +4,12 @@
 use std::path::{Path, PathBuf};
 
 use aird::report::results::{Origin, Results, State};
-use aird::report::{card, page, read_results, write};
+use aird::report::{card, page, read_results};
+use aird::verbs::report::Report;
 
 use crate::support::browser::{Browser, browser};
 use crate::support::study::{BASE, MENDED, NOT_MADE, UNHARMED, UNMENDED, many, nothing, results};
-use crate::support::{aird, names_in, stderr, stdout, tempdir};
+use crate::support::{aird, is_report, json, names_in, stderr, stdout, tempdir};
 
 const RECIPE: &str = "name = \"demo\"\n[base]\nfile = \"base.gguf\"\n";
 
@@ -40,8 +41,10 @@ fn the_report_is_written_again_to_the_same_bytes() {
     assert!(html == page(&results), "the page changes with its results' way through a file");
     assert_eq!(std::fs::read_to_string(path("README.md")).unwrap(), card(&results, RECIPE));
     assert_eq!(read_results(folder.path()).unwrap().models.len(), results.models.len());
-    write(folder.path()).unwrap();
+    let written: Report = is_report(json(&[Path::new("report"), folder.path()]));
+    assert!(written.card.ends_with("README.md"), "{written:?}");
     assert!(std::fs::read_to_string(path("report.html")).unwrap() == html, "another page");
+    let _: Results = is_report(serde_json::to_value(&results).unwrap());
 }
 
 #[test]
