@@ -106,6 +106,9 @@ fi
 step "cargo test --doc"
 cargo test "${flags[@]}" --doc
 
+step "cargo doc"
+RUSTDOCFLAGS="-D warnings" cargo doc "${flags[@]}" --no-deps
+
 step "quantized models"
 if [ "$AIRD_TEST_MODEL" = skip ]; then
     skip "there is no model to quantize"

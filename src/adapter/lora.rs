@@ -1,8 +1,8 @@
 //! LoRA adapters: `W + scale * alpha / rank * B A`.
 //!
 //! ```text
-//! W.lora_a  ne [n_in, rank]    A, [rank, n_in]
-//! W.lora_b  ne [rank, n_out]   B, [n_out, rank]
+//! W.lora_a  ne `[n_in, rank]`    A, `[rank, n_in]`
+//! W.lora_b  ne `[rank, n_out]`   B, `[n_out, rank]`
 //! ```
 //! Source: llama.cpp's `src/llama-adapter.cpp`. Experts carry a third dimension; for
 //! `token_embd.weight` A and B are swapped, because rows are looked up, not multiplied.
@@ -20,9 +20,9 @@ use crate::quant::{decode_rows, first_non_finite};
 /// The two factors for one tensor, in f32.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pair {
-    /// A, [n_slices, rank, n_in].
+    /// A, `[n_slices, rank, n_in]`.
     a: Vec<f32>,
-    /// B, [n_slices, n_out, rank].
+    /// B, `[n_slices, n_out, rank]`.
     b: Vec<f32>,
     rank: usize,
     n_in: usize,
@@ -202,7 +202,7 @@ impl Pair {
             && expected == self.a.len() as u128
     }
 
-    /// Adds `strength * B A` to `values`, the model's rows `rows` as [n_rows, n_in]. Sums are
+    /// Adds `strength * B A` to `values`, the model's rows `rows` as `[n_rows, n_in]`. Sums are
     /// in f64 and rounded once.
     pub fn add(&self, rows: Range<u64>, strength: f64, values: &mut [f32]) {
         let first = rows.start as usize;

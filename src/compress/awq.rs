@@ -52,7 +52,7 @@ impl Rounding {
         }
     }
 
-    /// Rounds rows, [n_rows, n_cols], in place; `bytes` is any vector.
+    /// Rounds rows, `[n_rows, n_cols]`, in place; `bytes` is any vector.
     fn round(self, rows: &mut [f32], importance: &[f32], bytes: &mut Vec<u8>) -> Result<()> {
         let n_cols = importance.len();
         match self {
@@ -70,9 +70,9 @@ impl Rounding {
 /// Rows of one linear of a group, or some of them.
 #[derive(Debug, Clone, Copy)]
 pub struct Linear<'a> {
-    /// [n_rows, n_in].
+    /// `[n_rows, n_in]`.
     pub rows: &'a [f32],
-    /// E[x_j^2] of its input, [n_in]. Of an expert: its sum over the tokens of all experts.
+    /// E[x_j^2] of its input, `[n_in]`. Of an expert: its sum over the tokens of all experts.
     pub mean_sq: &'a [f32],
     /// What it will be rounded to.
     pub rounding: Rounding,
@@ -94,7 +94,7 @@ pub struct AwqCandidate {
     pub variant: AwqVariant,
     /// The exponent a, in twentieths.
     pub step: u32,
-    /// s, [n_in].
+    /// s, `[n_in]`.
     pub scales: Vec<f32>,
 }
 
@@ -135,7 +135,7 @@ impl WeightMeans {
         WeightMeans { sums: vec![0.0; n_in], n_rows: 0 }
     }
 
-    /// Adds rows, [n_rows, n_in], whose groups have `group_len` columns: [`Rounding::group_len`].
+    /// Adds rows, `[n_rows, n_in]`, whose groups have `group_len` columns: [`Rounding::group_len`].
     pub fn add(&mut self, rows: &[f32], group_len: usize) {
         for row in rows.chunks_exact(self.sums.len().max(1)) {
             for (group, sums) in row.chunks(group_len).zip(self.sums.chunks_mut(group_len)) {
@@ -147,7 +147,7 @@ impl WeightMeans {
         }
     }
 
-    /// The means w, [n_in].
+    /// The means w, `[n_in]`.
     pub fn means(&self) -> Vec<f32> {
         self.sums.iter().map(|s| (s / self.n_rows.max(1) as f64) as f32).collect()
     }
@@ -192,7 +192,7 @@ pub struct AwqSearch {
 }
 
 impl AwqSearch {
-    /// A search for the group called `group` in errors. `mean_abs` is E|x_j|, [n_in], and
+    /// A search for the group called `group` in errors. `mean_abs` is E|x_j|, `[n_in]`, and
     /// `weight_means` what [`WeightMeans`] found; where scales must be equal in several columns,
     /// both must be: see [`super::Group::tie`].
     ///
@@ -288,7 +288,7 @@ pub fn search(
     search.best()
 }
 
-/// How much errors of `W * s` matter: E[x^2] / s^2, [n_in].
+/// How much errors of `W * s` matter: E[x^2] / s^2, `[n_in]`.
 pub fn importance(mean_sq: &[f32], scales: &[f32]) -> Vec<f32> {
     mean_sq.iter().zip(scales).map(|(x2, s)| x2 / (s * s)).collect()
 }

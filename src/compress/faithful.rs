@@ -88,7 +88,7 @@ impl Grid {
     }
 }
 
-/// Rounds rows, [n_rows, n_cols], to their groups' grids in place, with scales in f32 like the
+/// Rounds rows, `[n_rows, n_cols]`, to their groups' grids in place, with scales in f32 like the
 /// reference.
 ///
 /// # Errors
@@ -102,7 +102,7 @@ pub fn round_rows(rows: &mut [f32], n_cols: usize, scheme: Scheme) -> Result<()>
     Ok(())
 }
 
-/// Encodes rows, [n_rows, n_cols], into [`Scheme::ggml_type`]'s blocks.
+/// Encodes rows, `[n_rows, n_cols]`, into [`Scheme::ggml_type`]'s blocks.
 ///
 /// # Errors
 /// A row is not a whole number of groups, or `out` has another length than the result.
@@ -133,10 +133,10 @@ fn encode_block(grid: Grid, scheme: Scheme, weights: &[f32; BLOCK_LEN], block: &
     write_block(grid.scale, minimum, &weights.map(|w| grid.int(w)), block);
 }
 
-/// AWQ's clip search on rows, [n_rows, n_cols], in place: per row and group the range `max |w|` is
-/// shrunk so that the output's error is smallest, and the weights beyond it are moved to its ends.
-/// `mean_sq` is E[x^2] of each column's input, [n_cols], which replaces the inputs themselves
-/// (their products with each other are left out).
+/// AWQ's clip search on rows, `[n_rows, n_cols]`, in place: per row and group the range `max |w|`
+/// is shrunk so that the output's error is smallest, and the weights beyond it are moved to its
+/// ends. `mean_sq` is E[x^2] of each column's input, `[n_cols]`, which replaces the inputs
+/// themselves (their products with each other are left out).
 ///
 /// # Errors
 /// A row is not a whole number of groups, or `mean_sq` is of another width.

@@ -17,10 +17,10 @@ use crate::gguf::TensorInfo;
 /// Factors of one tensor.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Scaling {
-    /// One factor per column, [n_cols]; or a set for each expert, [n_experts, n_cols]. A norm or a
-    /// bias is one row.
+    /// One factor per column, `[n_cols]`; or a set for each expert, `[n_experts, n_cols]`. A norm
+    /// or a bias is one row.
     pub columns: Option<Vec<f32>>,
-    /// One factor per row, [n_rows], over all experts.
+    /// One factor per row, `[n_rows]`, over all experts.
     pub rows: Option<Vec<f32>>,
 }
 
@@ -60,7 +60,7 @@ impl Folds {
         self.by_name.keys().map(String::as_str)
     }
 
-    /// Scales `values`, the rows `rows` of the tensor `info` as [n_rows, n_cols]; tensors
+    /// Scales `values`, the rows `rows` of the tensor `info` as `[n_rows, n_cols]`; tensors
     /// without factors stay.
     pub fn apply(&self, info: &TensorInfo, rows: Range<u64>, values: &mut [f32]) {
         if let Some(scaling) = self.get(&info.name) {
@@ -69,7 +69,7 @@ impl Folds {
     }
 
     /// How much errors of tensor `name` matter once its columns are scaled: E[x^2] / columns^2.
-    /// `mean_sq` is [n_cols], that of expert `expert` if the tensor holds several.
+    /// `mean_sq` is `[n_cols]`, that of expert `expert` if the tensor holds several.
     pub fn importance(&self, name: &str, expert: usize, mean_sq: &[f32]) -> Vec<f32> {
         let n_cols = mean_sq.len();
         let columns = self.get(name).and_then(|scaling| scaling.columns.as_ref());
@@ -104,7 +104,7 @@ impl Folds {
     }
 }
 
-/// Adds a group's scales, [n_in]: its linears and routers are multiplied, its sources divided.
+/// Adds a group's scales, `[n_in]`: its linears and routers are multiplied, its sources divided.
 /// Scales of a tensor that has some already are multiplied.
 ///
 /// # Errors

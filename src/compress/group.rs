@@ -77,7 +77,7 @@ pub struct Group {
 }
 
 impl Group {
-    /// Makes numbers of columns, [n_in], equal where their scales must be: each becomes the mean
+    /// Makes numbers of columns, `[n_in]`, equal where their scales must be: each becomes the mean
     /// over the query heads that share its kv head. For E|x| that is the mean over all that the
     /// scale will touch; do it to [`super::WeightMeans`] too.
     pub fn tie(&self, values: &mut [f32]) {

@@ -38,7 +38,7 @@ pub fn quantize_row(row: &[f32], ints: &mut [i8]) -> f32 {
     absmax
 }
 
-/// Encodes rows, [n_rows, n_cols], as Q8_0 blocks with one d per row. A non-finite value in a row
+/// Encodes rows, `[n_rows, n_cols]`, as Q8_0 blocks with one d per row. A non-finite value in a row
 /// makes its d non-finite: check the bytes with `first_non_finite`.
 ///
 /// # Errors

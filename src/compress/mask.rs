@@ -93,7 +93,7 @@ pub fn n_lowest(n_cols: usize, ratio: f64) -> usize {
     (n_cols as f64 * ratio) as usize
 }
 
-/// Zeroes the lowest scores of every row of `values`, [n_rows, n_cols], in parallel.
+/// Zeroes the lowest scores of every row of `values`, `[n_rows, n_cols]`, in parallel.
 ///
 /// # Errors
 /// See [`Pattern::n_zeros`]; or a score of another width.

@@ -19,7 +19,7 @@ pub fn input_norms(in_sum2: &[f32], n: f64) -> Option<Vec<f32>> {
     (n > 0.0).then(|| in_sum2.iter().map(norm).collect())
 }
 
-/// Adds `|W_ij|` of rows, [n_rows, n_in], to the sums of their columns, [n_in]: RIA needs those
+/// Adds `|W_ij|` of rows, `[n_rows, n_in]`, to the sums of their columns, `[n_in]`: RIA needs those
 /// of the whole matrix first.
 pub fn add_column_sums(rows: &[f32], sums: &mut [f64]) {
     for row in rows.chunks_exact(sums.len().max(1)) {
@@ -32,12 +32,12 @@ pub fn add_column_sums(rows: &[f32], sums: &mut [f64]) {
 pub enum Score<'a> {
     /// `|W|`.
     Magnitude,
-    /// Wanda, with the norms of the input channels, [n_in].
+    /// Wanda, with the norms of the input channels, `[n_in]`.
     Wanda {
         /// See [`input_norms`].
         norms: &'a [f32],
     },
-    /// RIA, with the norms as well and the sums of the columns, [n_in].
+    /// RIA, with the norms as well and the sums of the columns, `[n_in]`.
     Ria {
         /// See [`input_norms`].
         norms: &'a [f32],

@@ -8,7 +8,7 @@ use super::error::Result;
 use super::score::refusal_score;
 use crate::llama::{Error as LlamaError, Hooks, Prefill, Reading, Site};
 
-/// One value for every layer, position and channel: [n_layer, n_pos, n_embd]. Position 0 is the
+/// One value for every layer, position and channel: `[n_layer, n_pos, n_embd]`. Position 0 is the
 /// prompt's last token, 1 the one before.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Grid<T> {

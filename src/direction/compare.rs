@@ -20,7 +20,7 @@ pub struct Comparison {
     pub cosine: Option<f64>,
     /// Cosine of both models' candidates at the base's cell.
     pub cosine_at_base: Option<f64>,
-    /// Cosine at every layer and position, [n_layer][n_pos], position -1 first.
+    /// Cosine at every layer and position, `[n_layer][n_pos]`, position -1 first.
     pub cells: Vec<Vec<Option<f64>>>,
 }
 

@@ -1,7 +1,7 @@
 //! Direction files: safetensors with every candidate, the chosen unit vector, and how it was found.
 //!
-//! `candidates` F32 [n_layer, n_pos, n_embd] (position 0 is the last token), `direction` F32
-//! [n_embd]; all else is one JSON object under the metadata key `aird`, one key so that the same
+//! `candidates` F32 `[n_layer, n_pos, n_embd]` (position 0 is the last token), `direction` F32
+//! `[n_embd]`; all else is one JSON object under the metadata key `aird`, one key so that the same
 //! inputs give the same bytes.
 
 use std::collections::HashMap;

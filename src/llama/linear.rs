@@ -17,7 +17,7 @@ pub struct LinearInput<'a> {
     pub n_expert: usize,
     /// Input channels of the layer.
     pub n_cols: usize,
-    /// [n_rows, n_cols].
+    /// `[n_rows, n_cols]`.
     pub rows: &'a [f32],
     /// Which row meets which matrix.
     pub uses: &'a [RowUse],
@@ -109,15 +109,15 @@ fn fetch<'b>(input: &sys::ggml_tensor, buffer: &'b mut Vec<f32>) -> &'b [f32] {
 }
 
 /// Token and matrix of a row where each head has its own matrix (`attn_k_b`, `attn_v_b`): the
-/// input is [n, n_tokens, n_head] or [n, 1, n_head, n_tokens].
+/// input is `[n, n_tokens, n_head]` or `[n, 1, n_head, n_tokens]`.
 fn head_use(input: &sys::ggml_tensor, row: usize, shape: &BatchShape) -> (usize, usize) {
     let [_, ne1, ne2, ne3] = input.ne.map(|n| n as usize);
     let (i1, i2, i3) = (row % ne1, row / ne1 % ne2, row / ne1 / ne2);
     if ne1 == shape.n_tokens && ne3 == 1 { (i1, i2) } else { (i3, i2) }
 }
 
-/// `ids` is [n_used, n_tokens], I32, and need not be contiguous; `input` has `n_per_token` rows for
-/// each token, 1 or n_used.
+/// `ids` is `[n_used, n_tokens]`, I32, and need not be contiguous; `input` has `n_per_token` rows
+/// for each token, 1 or n_used.
 fn expert_uses(ids: &sys::ggml_tensor, n_per_token: usize, shape: &BatchShape) -> Vec<RowUse> {
     let (n_used, n_tokens) = (ids.ne[0] as usize, ids.ne[1] as usize);
     let mut uses = Vec::with_capacity(n_used * n_tokens);

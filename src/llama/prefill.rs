@@ -34,7 +34,7 @@ pub struct Reading<'a> {
 
 /// Reads the logits after prompts, and after continuations of them.
 pub trait LogitsReader {
-    /// Takes the logits, [n_vocab], after the prompt of that number and the tokens `so_far` of a
+    /// Takes the logits, `[n_vocab]`, after the prompt of that number and the tokens `so_far` of a
     /// continuation; none right after the prompt.
     ///
     /// # Errors
@@ -97,7 +97,7 @@ impl<'e> Prefill<'e> {
     }
 
     /// Reads `prompts` under the changes of `hooks`; `logits` is called with each prompt's index
-    /// and the logits after its last token, [n_vocab], in order, after its batch's readings.
+    /// and the logits after its last token, `[n_vocab]`, in order, after its batch's readings.
     ///
     /// # Errors
     /// An empty prompt or one longer than was planned for; a reading failed.

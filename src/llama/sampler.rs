@@ -39,7 +39,7 @@ impl Sampler {
         Sampler { sampling, random }
     }
 
-    /// The next token; [n_vocab] logits.
+    /// The next token; `[n_vocab]` logits.
     pub fn next(&mut self, logits: &[f32]) -> i32 {
         match self.sampling {
             Sampling::Greedy => argmax(logits) as i32,

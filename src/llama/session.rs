@@ -174,7 +174,7 @@ impl<'e> Session<'e> {
         self.interrupt.load(Ordering::Relaxed)
     }
 
-    /// Logits of batch row `row`, which must have asked for them; [n_vocab].
+    /// Logits of batch row `row`, which must have asked for them; `[n_vocab]`.
     ///
     /// # Errors
     /// [`Error::NotFiniteLogits`]: one of them is NaN, or none is finite. A logit of minus infinity

@@ -16,7 +16,7 @@ pub struct LogSoftmax {
 }
 
 impl LogSoftmax {
-    /// Those of a row of [n_vocab] logits.
+    /// Those of a row of `[n_vocab]` logits.
     pub fn new(logits: &[f32]) -> LogSoftmax {
         let highest = highest(logits);
         let total = sum(logits, |x| exp(x - highest));

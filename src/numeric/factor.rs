@@ -20,7 +20,7 @@ pub struct NotPositive {
     pub row: usize,
 }
 
-/// M, with `(G + ridge I)^-1 = M^T M`, lower triangular, [dim, dim].
+/// M, with `(G + ridge I)^-1 = M^T M`, lower triangular, `[dim, dim]`.
 #[derive(Debug)]
 pub struct Factor {
     dim: usize,
@@ -55,7 +55,7 @@ impl Factor {
         view(&self.values[first * self.dim..], n, n_cols, self.dim)
     }
 
-    /// `B L` in place of `b`, [n, dim]: its rows' lengths are then those in the metric of H.
+    /// `B L` in place of `b`, `[n, dim]`: its rows' lengths are then those in the metric of H.
     pub fn into_metric(&self, b: &mut [f32]) {
         let dim = self.dim;
         // X M = B, or M^T X^T = B^T.
@@ -67,7 +67,7 @@ impl Factor {
         });
     }
 
-    /// `B L^-1` in place of `b`, [n, dim]: back from the metric.
+    /// `B L^-1` in place of `b`, `[n, dim]`: back from the metric.
     pub fn out_of_metric(&self, b: &mut [f32]) {
         let dim = self.dim;
         b.par_chunks_mut(BAND * dim).for_each(|band| {
@@ -76,7 +76,7 @@ impl Factor {
         });
     }
 
-    /// `B M` into `out`, both [n, dim], on this thread only.
+    /// `B M` into `out`, both `[n, dim]`, on this thread only.
     fn times_m(&self, b: &[f32], out: &mut [f32]) {
         let (dim, n) = (self.dim, b.len() / self.dim);
         out.fill(0.0);
@@ -87,7 +87,7 @@ impl Factor {
         }
     }
 
-    /// `B H^-1` in place of `b`, [n, dim], on this thread only.
+    /// `B H^-1` in place of `b`, `[n, dim]`, on this thread only.
     pub fn solve(&self, b: &mut [f32]) {
         let (dim, n) = (self.dim, b.len() / self.dim);
         let mut half = vec![0f32; b.len()];
@@ -131,7 +131,7 @@ fn factorize(a: &mut [f32], dim: usize) -> Result<(), NotPositive> {
     Ok(())
 }
 
-/// Turns a diagonal block, `n` rows that lie `stride` apart, into its L; returns L^-1, [n, n].
+/// Turns a diagonal block, `n` rows that lie `stride` apart, into its L; returns L^-1, `[n, n]`.
 fn factorize_block(block: &mut [f32], n: usize, stride: usize) -> Result<Vec<f32>, NotPositive> {
     let mut l = vec![0f64; n * n];
     for i in 0..n {
@@ -149,7 +149,7 @@ fn factorize_block(block: &mut [f32], n: usize, stride: usize) -> Result<Vec<f32
     Ok(invert_block(&l, n))
 }
 
-/// The inverse of a lower triangular block, [n, n].
+/// The inverse of a lower triangular block, `[n, n]`.
 fn invert_block(l: &[f64], n: usize) -> Vec<f32> {
     let mut inverse = vec![0f64; n * n];
     for i in 0..n {

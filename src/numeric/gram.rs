@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::product::{BAND, add_product, view, view_mut};
 
-/// `X^T X` of the rows seen so far: its lower triangle, [dim, dim].
+/// `X^T X` of the rows seen so far: its lower triangle, `[dim, dim]`.
 #[derive(Debug, Clone)]
 pub struct Gram {
     dim: usize,
@@ -19,7 +19,7 @@ impl Gram {
         Gram { dim, n_rows: 0, values: vec![0.0; dim * dim] }
     }
 
-    /// Adds rows, [n, dim].
+    /// Adds rows, `[n, dim]`.
     pub fn add(&mut self, rows: &[f32]) {
         let (dim, n) = (self.dim, rows.len() / self.dim);
         self.n_rows += n;
@@ -42,7 +42,7 @@ impl Gram {
         self.dim
     }
 
-    /// The sums of squares, [dim].
+    /// The sums of squares, `[dim]`.
     pub fn diagonal(&self) -> Vec<f32> {
         (0..self.dim).map(|i| self.values[i * self.dim + i]).collect()
     }
@@ -54,7 +54,7 @@ impl Gram {
     }
 }
 
-/// `Y^T X` of the rows seen so far, [n_y, n_x].
+/// `Y^T X` of the rows seen so far, `[n_y, n_x]`.
 #[derive(Debug, Clone)]
 pub struct Cross {
     n_y: usize,
@@ -68,7 +68,7 @@ impl Cross {
         Cross { n_y, n_x, values: vec![0.0; n_y * n_x] }
     }
 
-    /// Adds rows of `y`, [n, n_y], and as many of `x`, [n, n_x].
+    /// Adds rows of `y`, `[n, n_y]`, and as many of `x`, `[n, n_x]`.
     pub fn add(&mut self, y: &[f32], x: &[f32]) {
         let (n_x, n) = (self.n_x, x.len() / self.n_x);
         let (y, x) = (view(y, n, self.n_y, self.n_y), view(x, n, n_x, n_x));
@@ -79,7 +79,7 @@ impl Cross {
         });
     }
 
-    /// The sums, [n_y, n_x].
+    /// The sums, `[n_y, n_x]`.
     pub fn values(&self) -> &[f32] {
         &self.values
     }
@@ -89,7 +89,7 @@ impl Cross {
         self.n_y
     }
 
-    /// `out += w` times the sums: `w` is [n, n_y], `out` [n, n_x]; on this thread only.
+    /// `out += w` times the sums: `w` is `[n, n_y]`, `out` `[n, n_x]`; on this thread only.
     pub fn add_applied(&self, w: &[f32], out: &mut [f32]) {
         let (n_y, n_x) = (self.n_y, self.n_x);
         let n = w.len() / n_y;

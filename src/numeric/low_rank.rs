@@ -14,9 +14,9 @@ const SPARE: usize = 8;
 /// values that are to be separated.
 const ROUNDS: usize = 6;
 
-/// Factors b, [n_rows, rank], and a, [rank, dim], of the matrix of that rank nearest to `matrix`,
-/// [n_rows, dim], by least squares. Columns of b are orthonormal, or zero where the matrix has a
-/// lower rank; `rank` is at most the smaller of the matrix's sides.
+/// Factors b, `[n_rows, rank]`, and a, `[rank, dim]`, of the matrix of that rank nearest to
+/// `matrix`, `[n_rows, dim]`, by least squares. Columns of b are orthonormal, or zero where the
+/// matrix has a lower rank; `rank` is at most the smaller of the matrix's sides.
 ///
 /// # Panics
 /// The length of `matrix` is not a multiple of `dim`.
@@ -69,7 +69,7 @@ fn orthonormalize(rows: &mut [f32], dim: usize) {
     }
 }
 
-/// Eigenvectors of `rows rows^T` with the `rank` largest eigenvalues, [rank, n].
+/// Eigenvectors of `rows rows^T` with the `rank` largest eigenvalues, `[rank, n]`.
 fn leading(rows: &[f32], n: usize, dim: usize, rank: usize) -> Vec<f32> {
     let wide: Vec<f64> = rows.iter().map(|x| f64::from(*x)).collect();
     let wide = faer::MatRef::from_row_major_slice(&wide, n, dim);

@@ -59,7 +59,7 @@ pub(crate) mod testing {
         b.chunks(dim).flat_map(|r| (0..dim).map(move |j| (r, j))).map(|(r, j)| row(r, j)).collect()
     }
 
-    /// A^-1, [dim, dim].
+    /// A^-1, `[dim, dim]`.
     pub(crate) fn inverse(a: &[f64], dim: usize) -> Vec<f64> {
         let mut a: Vec<Vec<f64>> = a.chunks(dim).map(<[f64]>::to_vec).collect();
         let unit = |i: usize| (0..dim).map(move |j| f64::from(u8::from(i == j)));

@@ -37,8 +37,8 @@ pub(super) fn add_product(
     }
 }
 
-/// `x w^T`: the outputs of a matrix `w`, [n_out, dim], for the rows of `x`, [n_rows, dim];
-/// [n_rows, n_out].
+/// `x w^T`: the outputs of a matrix `w`, `[n_out, dim]`, for the rows of `x`, `[n_rows, dim]`;
+/// `[n_rows, n_out]`.
 ///
 /// # Panics
 /// Lengths are not a multiple of `dim`.

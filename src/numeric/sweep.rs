@@ -18,12 +18,12 @@ const RUN: usize = 128;
 
 /// The constraint of one row.
 pub trait Projection {
-    /// Returns what column `j` of the row becomes. `weights`, [dim], are the current values; the
+    /// Returns what column `j` of the row becomes. `weights`, `[dim]`, are the current values; the
     /// columns after `j` are done.
     fn project(&mut self, j: usize, weights: &[f32]) -> f32;
 }
 
-/// Sweeps `weights`, [n, dim], a projection for each row, on this thread only.
+/// Sweeps `weights`, `[n, dim]`, a projection for each row, on this thread only.
 ///
 /// # Panics
 /// There are not as many projections as rows.

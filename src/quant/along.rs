@@ -8,9 +8,9 @@ use super::rows::decoded;
 use super::stream::fold_range;
 use crate::gguf::{Tensor, Watch};
 
-/// `g = r^T W`, [n_cols], of the rows `rows` of a tensor: one matrix W, [n_rows, n_cols], of which
-/// r, `direction`, [n_rows], is a vector on the outputs' side. A NaN or an infinity anywhere in W
-/// makes an element of g non-finite: if all sums are finite, so are all weights.
+/// `g = r^T W`, `[n_cols]`, of the rows `rows` of a tensor: one matrix W, `[n_rows, n_cols]`, of
+/// which r, `direction`, `[n_rows]`, is a vector on the outputs' side. A NaN or an infinity
+/// anywhere in W makes an element of g non-finite: if all sums are finite, so are all weights.
 ///
 /// # Errors
 /// The type cannot be decoded, or an interrupt.

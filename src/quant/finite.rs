@@ -52,7 +52,7 @@ pub fn non_finite_at(values: &[f32]) -> Option<usize> {
     Some(run * RUN + in_run)
 }
 
-/// Decodes `rows` of a tensor into `out`, [n_rows, n_cols].
+/// Decodes `rows` of a tensor into `out`, `[n_rows, n_cols]`.
 ///
 /// # Errors
 /// [`Error::NonFinite`] names the first value that is NaN or infinite; the type cannot be decoded.
@@ -75,7 +75,7 @@ pub fn decode_finite(tensor: Tensor<'_>, rows: Range<u64>, out: &mut [f32]) -> R
     }
 }
 
-/// `rows` of a tensor as f32, [n_rows, n_cols].
+/// `rows` of a tensor as f32, `[n_rows, n_cols]`.
 ///
 /// # Errors
 /// See [`decode_finite`].

@@ -21,7 +21,7 @@ use crate::numeric::{BAND, Factor, Projection, sweep};
 pub struct Onto<'a> {
     /// The type that it gets.
     pub ty: GgmlType,
-    /// How much errors of each column matter, [dim]; above 0.
+    /// How much errors of each column matter, `[dim]`; above 0.
     pub importance: &'a [f32],
     /// Which columns of each row become zero.
     pub mask: Mask<'a>,
@@ -32,7 +32,7 @@ pub struct Onto<'a> {
 pub enum Mask<'a> {
     /// Those that round to zero.
     Free,
-    /// Those that are zero in this matrix, [n_rows, dim].
+    /// Those that are zero in this matrix, `[n_rows, dim]`.
     Zeros(&'a [f32]),
     /// Those that matter least when a run of columns is reached.
     Least(&'a dyn ZeroChooser),
@@ -47,8 +47,8 @@ pub trait ZeroChooser: Sync {
     fn zero(&self, first: usize, weights: &mut [f32], scores: &[f32]);
 }
 
-/// Sweeps `weights`, [n_rows, dim], and encodes them; they are left as they were swept, floats not
-/// yet rounded.
+/// Sweeps `weights`, `[n_rows, dim]`, and encodes them; they are left as they were swept, floats
+/// not yet rounded.
 ///
 /// # Errors
 /// ggml cannot write the type, or a row is not a whole number of blocks.

@@ -84,8 +84,8 @@ pub struct Strengthened {
     pub keeps_zeros: bool,
 }
 
-/// `W + alpha v u^T W` as `ty`, of the rows `rows` of a tensor: one matrix W, [n_rows, n_cols]; u
-/// and v, [n_rows], are those of `along`. A matrix that was pruned keeps its zeros or is filled.
+/// `W + alpha v u^T W` as `ty`, of the rows `rows` of a tensor: one matrix W, `[n_rows, n_cols]`; u
+/// and v, `[n_rows]`, are those of `along`. A matrix that was pruned keeps its zeros or is filled.
 ///
 /// # Errors
 /// A type that ggml does not decode or write, or rows that do not fit it.
@@ -263,7 +263,7 @@ impl EditedMatrix<'_> {
         if change > 0.0 { row_noise / change } else { f64::INFINITY }
     }
 
-    /// Some columns, [n_rows, width], and what they write along u.
+    /// Some columns, `[n_rows, width]`, and what they write along u.
     fn weights(&self, cols: &Range<usize>) -> Result<(Vec<f32>, Columns)> {
         let width = cols.len();
         let mut weights = vec![0f32; self.along.read.len() * width];

@@ -12,7 +12,7 @@ use crate::llama;
 /// Elements per task: small enough to share work, large enough to hide the cost of a task.
 const ELEMENTS_PER_TASK: usize = 64 << 10;
 
-/// Decodes rows of `n_cols` elements: `bytes` of `ty` into `out`, [n_rows, n_cols].
+/// Decodes rows of `n_cols` elements: `bytes` of `ty` into `out`, `[n_rows, n_cols]`.
 ///
 /// # Errors
 /// The type cannot be decoded or lengths disagree: see [`llama::decode`].
@@ -25,7 +25,7 @@ pub fn decode_rows(ty: GgmlType, bytes: &[u8], n_cols: usize, out: &mut [f32]) -
     Ok(tasks.try_for_each(|(bytes, out)| llama::decode(ty, bytes, out))?)
 }
 
-/// `rows` of a tensor as numbers, [n_rows, n_cols].
+/// `rows` of a tensor as numbers, `[n_rows, n_cols]`.
 ///
 /// # Errors
 /// The type cannot be decoded.
@@ -36,7 +36,7 @@ pub fn decoded(tensor: Tensor<'_>, rows: Range<u64>) -> Result<Vec<f32>> {
     Ok(values)
 }
 
-/// Encodes rows of `n_cols` elements, [n_rows, n_cols], into the bytes of `ty`; `importance`
+/// Encodes rows of `n_cols` elements, `[n_rows, n_cols]`, into the bytes of `ty`; `importance`
 /// holds a weight a column, or nothing.
 ///
 /// # Errors
@@ -56,7 +56,7 @@ pub fn encode_rows(
     Ok(tasks.try_for_each(|(rows, out)| llama::encode(ty, rows, n_cols, importance, out))?)
 }
 
-/// The bytes of `ty` that rows of `n_cols` elements, [n_rows, n_cols], are.
+/// The bytes of `ty` that rows of `n_cols` elements, `[n_rows, n_cols]`, are.
 ///
 /// # Errors
 /// See [`encode_rows`].

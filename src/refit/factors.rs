@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! H = G + p I = L L^T      the matrix's inputs, with the ridge
-//! K = (W* - W) L           the error of W, [n_out, dim], in the metric of the inputs
+//! K = (W* - W) L           the error of W, `[n_out, dim]`, in the metric of the inputs
 //! K ~ B K'                 the nearest of that rank
 //! A = K' L^-1
 //! ```
@@ -23,14 +23,14 @@ pub(super) const TYPE: GgmlType = GgmlType::F16;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Factors {
     pub rank: usize,
-    /// A, [rank, dim].
+    /// A, `[rank, dim]`.
     pub a: Vec<u8>,
-    /// B, [n_out, rank].
+    /// B, `[n_out, rank]`.
     pub b: Vec<u8>,
 }
 
 impl Factors {
-    /// The factors of `lacking`, W* - W, [n_out, dim].
+    /// The factors of `lacking`, W* - W, `[n_out, dim]`.
     pub(super) fn of(mut lacking: Vec<f32>, factor: &Factor, rank: usize) -> Result<Factors> {
         let dim = factor.dim();
         factor.into_metric(&mut lacking);
@@ -46,7 +46,7 @@ impl Factors {
         Ok(Factors { rank, a: encoded(TYPE, &a, dim)?, b: encoded(TYPE, &b, rank)? })
     }
 
-    /// Factors that change nothing in a matrix of [n_out, dim].
+    /// Factors that change nothing in a matrix of `[n_out, dim]`.
     pub(super) fn none(rank: usize, n_out: usize, dim: usize) -> Result<Factors> {
         let zeros = |n, width| encoded(TYPE, &vec![0.0; n * width], width);
         Ok(Factors { rank, a: zeros(rank, dim)?, b: zeros(n_out, rank)? })
@@ -59,7 +59,7 @@ impl Factors {
         self.b.extend_from_slice(&next.b);
     }
 
-    /// `weights += B A`: rows `rows` of the matrix, [n, dim].
+    /// `weights += B A`: rows `rows` of the matrix, `[n, dim]`.
     pub(super) fn add(&self, rows: Range<usize>, weights: &mut [f32]) -> Result<()> {
         let (rank, n) = (self.rank, rows.len());
         let dim = weights.len() / n.max(1);
@@ -74,7 +74,7 @@ impl Factors {
         Ok(())
     }
 
-    /// The factors of matrix `i` of a stack of matrices of [n_out, dim].
+    /// The factors of matrix `i` of a stack of matrices of `[n_out, dim]`.
     pub(super) fn of_stack(&self, i: usize, n_out: usize, dim: usize) -> Factors {
         let bytes = |width: usize| TYPE.bytes_for(width as u64).unwrap_or(0) as usize;
         let (a, b) = (self.rank * bytes(dim), n_out * bytes(self.rank));

@@ -85,7 +85,7 @@ pub(super) struct NormalMatrix {
     pub factor: Factor,
     /// p, the ridge of the formulas above.
     pub ridge: f32,
-    /// diag(G + p I), [dim].
+    /// diag(G + p I), `[dim]`.
     pub importance: Vec<f32>,
 }
 
@@ -93,7 +93,7 @@ pub(super) struct NormalMatrix {
 pub(super) enum FitTarget<'a> {
     /// The original matrix's outputs.
     Original(Tensor<'a>, Targets<'a>),
-    /// Its own outputs for these held-out inputs, [n, dim].
+    /// Its own outputs for these held-out inputs, `[n, dim]`.
     Itself(&'a [f32]),
 }
 
@@ -104,7 +104,7 @@ impl FitTarget<'_> {
         matches!(self, FitTarget::Itself(_)) || error.after < error.before
     }
 
-    /// Held-out inputs, [n, dim].
+    /// Held-out inputs, `[n, dim]`.
     fn inputs(&self) -> &[f32] {
         match self {
             FitTarget::Original(_, targets) => targets.held_out_inputs(),
@@ -148,7 +148,7 @@ impl<'a> Slab<'a> {
         self.matrix.tensor.info.n_cols() as usize
     }
 
-    /// W*, [n, dim].
+    /// W*, `[n, dim]`.
     fn wished(&self, towards: &FitTarget<'_>, normal: &NormalMatrix) -> Result<Vec<f32>> {
         let FitTarget::Original(_, targets) = towards else { return Ok(self.ours.clone()) };
         let mut weights = targets.times_inputs(&self.theirs, self.rows.clone(), self.dim());

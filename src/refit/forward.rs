@@ -59,7 +59,7 @@ impl<'e> Forward<'e> {
         Ok(Forward { session: Session::new(engine, size)?, entry })
     }
 
-    /// Reads one batch. `rows`, [n, n_embd], enter at the entry, if there is one.
+    /// Reads one batch. `rows`, `[n, n_embd]`, enter at the entry, if there is one.
     ///
     /// # Errors
     /// llama.cpp cannot, or what was asked for is not there.

@@ -3,7 +3,7 @@
 //!
 //! Towards an original ([`Towards::Original`], `aird repair`) both models read the calibration
 //! texts block by block. In each block, the matrices that share an input are refitted together
-//! ([`fit`]). Then the model being refitted continues with the new ones, so that later matrices
+//! (`fit`). Then the model being refitted continues with the new ones, so that later matrices
 //! compensate for what earlier ones could not. For writers into the residual stream, the stream's
 //! drift so far is added to the target. From its own weights ([`Towards::Itself`], GPTQ and
 //! SparseGPT) the same sweep uses the current inputs of the matrices.

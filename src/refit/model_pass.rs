@@ -49,7 +49,7 @@ impl BlockPosition {
 /// A model and the residual rows that enter its next block.
 pub(super) struct ModelPass<'a> {
     pub model: &'a Model,
-    /// [n_rows, n_embd].
+    /// `[n_rows, n_embd]`.
     pub rows: Rows,
     /// New bytes of the current block.
     pub replaced: NewTensors,

@@ -12,7 +12,7 @@ use crate::gguf;
 /// Bytes of rows that stay in memory.
 const IN_MEMORY: u64 = 48 << 20;
 
-/// Rows, [n_rows, width].
+/// Rows, `[n_rows, width]`.
 #[derive(Debug)]
 pub(super) struct Rows {
     width: usize,
@@ -54,7 +54,7 @@ impl Rows {
         Ok(())
     }
 
-    /// The rows of a range, [n, width].
+    /// The rows of a range, `[n, width]`.
     pub(super) fn read(&mut self, rows: Range<usize>) -> Result<Vec<f32>> {
         let (at, n) = (rows.start * self.width, rows.len() * self.width);
         match &mut self.store {

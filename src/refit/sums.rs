@@ -51,14 +51,14 @@ pub(super) struct WriterSums {
 pub(super) struct Totals {
     /// Sum of squared weights.
     pub total: f64,
-    /// Sum of Y, [n_out], each times its squared weight.
+    /// Sum of Y, `[n_out]`, each times its squared weight.
     pub wanted: Vec<f64>,
-    /// Sum of X_c, [dim], likewise.
+    /// Sum of X_c, `[dim]`, likewise.
     pub inputs: Vec<f64>,
 }
 
 impl Totals {
-    /// Adds rows that are already weighted: `wanted`, [n, n_out], and `inputs`, [n, dim].
+    /// Adds rows that are already weighted: `wanted`, `[n, n_out]`, and `inputs`, `[n, dim]`.
     pub(super) fn add(
         &mut self,
         wanted: &[f32],

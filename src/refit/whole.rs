@@ -93,7 +93,7 @@ impl Baseline {
 
 /// What leaves the last block of a model on the held-out part of samples.
 pub struct Leaving {
-    /// Rows of the residual stream, [n, width].
+    /// Rows of the residual stream, `[n, width]`.
     rows: Vec<f32>,
     width: usize,
 }

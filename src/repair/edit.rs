@@ -29,7 +29,7 @@ const NOISE_LIMIT: f64 = 1.35;
 /// What to edit, along which direction, how strongly.
 #[derive(Debug, Clone, Copy)]
 pub struct Edit<'a> {
-    /// r, [n_embd], of length 1.
+    /// r, `[n_embd]`, of length 1.
     pub unit: &'a [f32],
     /// The strength, above 0.
     pub alpha: f64,
@@ -74,7 +74,7 @@ pub struct Edited {
     pub own_noise: f64,
     /// True for a vector that is added to what a matrix writes.
     pub is_bias: bool,
-    /// What the edit is read along: r, or u before gains, [n_embd].
+    /// What the edit is read along: r, or u before gains, `[n_embd]`.
     pub read: Vec<f32>,
     /// All rows of the tensor, encoded in `to`.
     pub bytes: Vec<u8>,

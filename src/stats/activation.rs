@@ -11,13 +11,13 @@ use crate::gguf::Model;
 pub struct InputStats {
     /// Input channels of the layer.
     pub n_cols: usize,
-    /// Rows that each matrix saw: one, or one an expert. [n_expert]
+    /// Rows that each matrix saw: one, or one an expert. `[n_expert]`
     pub counts: Vec<u64>,
-    /// Sum of x^2. [n_expert, n_cols]
+    /// Sum of x^2. `[n_expert, n_cols]`
     pub sum2: Vec<f64>,
-    /// Sum of |x|, which other tools' files leave out. [n_expert, n_cols]
+    /// Sum of |x|, which other tools' files leave out. `[n_expert, n_cols]`
     pub sum_abs: Option<Vec<f64>>,
-    /// Largest |x|, which other tools' files leave out. [n_expert, n_cols]
+    /// Largest |x|, which other tools' files leave out. `[n_expert, n_cols]`
     pub max_abs: Option<Vec<f32>>,
 }
 

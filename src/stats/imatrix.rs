@@ -1,5 +1,5 @@
 //! llama.cpp's importance-matrix file: a GGUF with two tensors for every weight, `NAME.in_sum2`
-//! [n_cols, n_expert] and `NAME.counts` [1, n_expert], both F32 (`save_imatrix` of llama.cpp's
+//! `[n_cols, n_expert]` and `NAME.counts` `[1, n_expert]`, both F32 (`save_imatrix` of llama.cpp's
 //! `tools/imatrix/imatrix.cpp`). aird's files also have `NAME.in_sum_abs` and `NAME.in_max_abs`,
 //! which llama.cpp ignores, and record in `aird.stats` where they come from.
 //!
@@ -47,7 +47,7 @@ pub fn write(path: &Path, stats: &Stats) -> Result<()> {
 /// Writes what an interrupted run gathered.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_partial(path: &Path, about: &About, so_far: &Collected) -> Result<()> {
     let mut inputs = so_far.inputs.clone();
     inputs.sort_keys();

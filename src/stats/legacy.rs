@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! i32 n_entries
-//! n_entries x { i32 len, name, i32 n_call, i32 n_values, f32 [n_values] }
+//! n_entries x { i32 len, name, i32 n_call, i32 n_values, f32 `[n_values]` }
 //! i32 n_chunk, i32 len, data set's name            (may be missing)
 //! ```
 //! A value is `E[x^2] * n_call`, where rows were counted in calls (chunks). Experts lie one after

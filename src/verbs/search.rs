@@ -115,7 +115,7 @@ pub(crate) enum Goal {
 pub(crate) struct Question<'a> {
     /// The name of the model that is repaired.
     pub model_name: &'a str,
-    /// r, [n_embd].
+    /// r, `[n_embd]`.
     pub direction: &'a Direction,
     /// sha256 of its file.
     pub direction_sha256: &'a str,

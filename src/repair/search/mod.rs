@@ -1,8 +1,8 @@
 //! Which blocks to edit and how strongly: tried at run time on held-out prompts, nothing written.
 //!
-//! First the alignment of each half of a block with refusal ([`rank`]), then how answers begin
-//! under many candidates ([`trials`], [`screen`]), then whole answers under the best few
-//! ([`finalists`], [`answers`]), from which the front and the pick are computed ([`front`]).
+//! First the alignment of each half of a block with refusal (`rank`), then how answers begin
+//! under many candidates (`trials`, `screen`), then whole answers under the best few
+//! (`finalists`, `answers`), from which the front and the pick are computed (`front`).
 
 mod answers;
 mod finalists;

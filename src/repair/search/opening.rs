@@ -81,7 +81,7 @@ struct NextTokens {
 }
 
 impl OpeningProbabilities {
-    /// Records the probabilities that `logits`, [n_vocab], give for the token after `so_far`.
+    /// Records the probabilities that `logits`, `[n_vocab]`, give for the token after `so_far`.
     pub(super) fn note(&mut self, openings: &Openings, so_far: &[i32], logits: &[f32]) {
         let Some(follows) = openings.nodes.get(so_far) else { return };
         if self.by_beginning.contains_key(so_far) {

@@ -7,7 +7,7 @@ use crate::repair::half::Half;
 /// What to search for, and on which prompts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Search {
-    /// r, [n_embd], of length 1.
+    /// r, `[n_embd]`, of length 1.
     pub unit: Vec<f32>,
     /// The prompts, and how they are asked.
     pub questions: Questions,

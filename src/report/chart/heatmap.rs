@@ -20,7 +20,7 @@ pub struct Heat<'a> {
     pub title: &'a str,
     /// The name of the numbers.
     pub what: &'a str,
-    /// [n_layer][n_pos], position -1 first; None if not evaluated.
+    /// `[n_layer][n_pos]`, position -1 first; None if not evaluated.
     pub cells: &'a [Vec<Option<f64>>],
     /// The layer and position to frame.
     pub chosen: Option<(usize, i32)>,

@@ -78,7 +78,7 @@ fn cell_of(layer: usize, position: i32) -> Option<(usize, usize)> {
     is_any.then(|| (layer, (-1 - position) as usize))
 }
 
-/// [n_layer][n_pos]; None where a candidate was not evaluated.
+/// `[n_layer][n_pos]`; None where a candidate was not evaluated.
 fn bypass_cells(scores: &[CellScores]) -> Vec<Vec<Option<f64>>> {
     let placed = || scores.iter().filter_map(|s| Some((cell_of(s.layer, s.position)?, s.bypass)));
     let n_layer = placed().map(|((layer, _), _)| layer + 1).max().unwrap_or(0);

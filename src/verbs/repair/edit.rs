@@ -24,7 +24,7 @@ const N_MEASURED: usize = 8;
 struct Resolved {
     structure: Structure,
     original: OriginalDirection,
-    /// The original's direction, [n_embd], of length 1.
+    /// The original's direction, `[n_embd]`, of length 1.
     unit: Vec<f32>,
     storage: Storage,
     zeros: Zeros,
