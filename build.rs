@@ -7,9 +7,16 @@ mod digest;
 use std::path::Path;
 
 /// What decides about results. `crates` is a folder in the repository only: from a registry that
-/// crate comes with the version that `Cargo.lock` names.
-const SOURCES: [&str; 6] =
-    ["src", "crates", "Cargo.toml", "Cargo.lock", ".cargo/config.toml", "vendor/llama.cpp"];
+/// crate comes with the version that `Cargo.lock` names. Its tests and documents change no result.
+const SOURCES: [&str; 7] = [
+    "src",
+    "crates/gguf/src",
+    "crates/gguf/Cargo.toml",
+    "Cargo.toml",
+    "Cargo.lock",
+    ".cargo/config.toml",
+    "vendor/llama.cpp",
+];
 
 fn main() -> std::io::Result<()> {
     for source in SOURCES.iter().filter(|source| Path::new(source).exists()) {

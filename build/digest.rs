@@ -24,7 +24,7 @@ pub(crate) fn of(root: &Path, sources: &[&str]) -> io::Result<String> {
     named.sort();
     let mut digest = Sha256::new();
     for (name, file) in named {
-        // Lines end in \r\n where git was told so.
+        // With `core.autocrlf` git checks lines out with \r\n.
         let bytes: Vec<u8> = std::fs::read(file)?.into_iter().filter(|b| *b != b'\r').collect();
         digest.update((name.len() as u64).to_le_bytes());
         digest.update(name);
@@ -38,12 +38,7 @@ pub(crate) fn of(root: &Path, sources: &[&str]) -> io::Result<String> {
 fn collect(path: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     if path.is_dir() {
         for entry in std::fs::read_dir(path)? {
-            let path = entry?.path();
-            // Built or found by fuzzing, and nothing of it is in the program.
-            let name = path.file_name().unwrap_or_default();
-            if name != "target" && name != "corpus" && name != "artifacts" {
-                collect(&path, files)?;
-            }
+            collect(&entry?.path(), files)?;
         }
     } else if path.is_file() {
         files.push(path.to_owned());

@@ -32,6 +32,8 @@ fn of_verb(error: &Error) -> Option<String> {
     match error {
         Error::About { source, .. } => of_verb(source),
         Error::Template { source, has_system } => of_template(source, *has_system),
+        Error::BrokenLogits { .. } => Some(VERIFY.into()),
+        Error::AdapterKey { .. } => Some("aird merge folds the adapter into the weights".into()),
         Error::ContextTooLong { .. } => Some("a smaller --ctx".into()),
         Error::NoAnswers { .. } => Some("leave --mask response out".into()),
         Error::FewerAnswers { .. } => Some("--format prompts reads the prompts only".into()),

@@ -30,9 +30,12 @@ pub(super) struct OutputArgs {
 impl OutputArgs {
     /// As the verbs take it.
     pub(super) fn output(&self) -> Output {
-        let OutputArgs { output, force, dry_run, keep_shards } = self;
-        let (force, dry_run, keep_shards) = (*force, *dry_run, *keep_shards);
-        Output { path: output.clone(), force, dry_run, keep_shards }
+        Output {
+            path: self.output.clone(),
+            force: self.force,
+            dry_run: self.dry_run,
+            keep_shards: self.keep_shards,
+        }
     }
 }
 

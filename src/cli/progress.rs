@@ -31,11 +31,13 @@ enum Kind {
     Lines(Arc<Mutex<Lines>>),
 }
 
-/// What a log was told.
+/// What a log shows.
 #[derive(Default)]
 struct Lines {
     stage: Option<Stage>,
-    last_line: Option<Instant>,
+    /// The last line, or before it the beginning of the first stage.
+    silent_since: Option<Instant>,
+    has_line: bool,
     is_ticking: bool,
 }
 
@@ -74,7 +76,11 @@ impl Progress {
     pub(super) fn advance(&self, bytes: u64) {
         match &self.kind {
             Kind::Hidden => {}
-            Kind::Bar(bar) => locked(bar).inc(bytes),
+            Kind::Bar(bar) => {
+                let bar = locked(bar);
+                bar.inc(bytes);
+                clear_if_done(&bar);
+            }
             Kind::Lines(lines) => {
                 if let Some(stage) = &mut locked(lines).stage {
                     stage.done += bytes;
@@ -90,13 +96,13 @@ impl Progress {
             Kind::Hidden => {}
             Kind::Bar(bar) => {
                 let bar = locked(bar);
-                let is_new = bar.is_finished() || bar.message() != shown(what);
                 // Names change from part to part; the time left is that of all parts.
-                if is_new && (bar.is_finished() || bar.length() != Some(of)) {
+                if bar.is_finished() || bar.length() != Some(of) {
                     restart(&bar, IN_PARTS, what, of);
                 }
                 bar.set_message(shown(what));
                 bar.set_position(done);
+                clear_if_done(&bar);
             }
             Kind::Lines(lines) => {
                 let mut state = locked(lines);
@@ -150,11 +156,19 @@ fn restart(bar: &ProgressBar, template: &str, what: &str, of: u64) {
     bar.set_message(shown(what));
 }
 
+/// A stage that is over does not stay on the screen while something else begins.
+fn clear_if_done(bar: &ProgressBar) {
+    if bar.length().is_some_and(|length| length > 0 && bar.position() >= length) {
+        bar.finish_and_clear();
+    }
+}
+
 /// Begins a stage of a log, and the clock if it does not run yet.
 fn begin(lines: &Arc<Mutex<Lines>>, what: &str, (done, of): (u64, u64), in_bytes: bool) {
     let mut state = locked(lines);
     let (what, began) = (what.to_owned(), Instant::now());
     state.stage = Some(Stage { what, done, of, in_bytes, began, is_known: false });
+    state.silent_since.get_or_insert(began);
     if !state.is_ticking {
         let weak = Arc::downgrade(lines);
         let clock = std::thread::Builder::new().name("progress".into());
@@ -168,7 +182,9 @@ fn tick(lines: &Weak<Mutex<Lines>>) {
     loop {
         std::thread::sleep(TICK);
         let Some(lines) = lines.upgrade() else { return };
-        if let Some(line) = locked(&lines).due(Instant::now()) {
+        // Not under the lock: the work must not wait for whoever reads the log.
+        let line = locked(&lines).due(Instant::now());
+        if let Some(line) = line {
             let _ = writeln!(anstream::stderr(), "{}", shown(&line));
         }
     }
@@ -178,17 +194,16 @@ impl Lines {
     /// The line that is due, if one is.
     fn due(&mut self, now: Instant) -> Option<String> {
         let stage = self.stage.as_mut()?;
-        let since_last = self.last_line.map(|last| now.duration_since(last));
-        let waited = |least: Duration| since_last.is_none_or(|since| since >= least);
-        let is_due = match stage.is_known {
-            true => waited(BETWEEN_LINES),
-            false => now.duration_since(stage.began) >= WORTH_A_LINE && waited(BETWEEN_STAGES),
-        };
-        if !is_due {
+        let silent = now.duration_since(self.silent_since.unwrap_or(stage.began));
+        let lasts = !stage.is_known && now.duration_since(stage.began) >= WORTH_A_LINE;
+        let is_news = lasts && (!self.has_line || silent >= BETWEEN_STAGES);
+        // Also where no stage lasts: many short ones are long work.
+        if !is_news && silent < BETWEEN_LINES {
             return None;
         }
         stage.is_known = true;
-        self.last_line = Some(now);
+        self.has_line = true;
+        self.silent_since = Some(now);
         Some(stage.line())
     }
 }
@@ -213,7 +228,8 @@ mod tests {
     fn lines(what: &str, in_bytes: bool, began: Instant) -> Lines {
         let (what, done, of) = (what.to_owned(), 3_000_000, 12_000_000);
         let stage = Stage { what, done, of, in_bytes, began, is_known: false };
-        Lines { stage: Some(stage), last_line: None, is_ticking: true }
+        let silent_since = Some(began);
+        Lines { stage: Some(stage), silent_since, has_line: false, is_ticking: true }
     }
 
     #[test]
@@ -236,5 +252,18 @@ mod tests {
         state.stage = lines("two", false, at(3)).stage;
         assert_eq!(state.due(at(9)), None);
         assert_eq!(state.due(at(12)).as_deref(), Some("two: 3000000 of 12000000"));
+    }
+
+    #[test]
+    fn work_whose_stages_are_all_short_is_seen_every_half_minute() {
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let mut state = lines("0", false, began);
+        let mut seen = Vec::new();
+        for second in 1..=65 {
+            state.stage = lines(&second.to_string(), false, at(second)).stage;
+            seen.extend(state.due(at(second)).map(|_| second));
+        }
+        assert_eq!(seen, [30, 60]);
     }
 }

@@ -42,8 +42,8 @@ pub enum Error {
         /// The tensor type, e.g. `Q4_K`.
         ty: GgmlType,
     },
-    /// ggml writes the type only with importance weights, and there are none.
-    #[error("ggml writes {ty} only with statistics, and there are none")]
+    /// ggml writes the type only with importance weights, which are missing.
+    #[error("ggml writes {ty} only with statistics, which are missing")]
     NeedsStats {
         /// The tensor type, e.g. `Q4_K`.
         ty: GgmlType,

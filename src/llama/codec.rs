@@ -39,7 +39,7 @@ pub fn decode(ty: GgmlType, bytes: &[u8], out: &mut [f32]) -> Result<()> {
 }
 
 /// Encodes whole rows of `n_cols` elements. `importance`, one weight per column, shows which errors
-/// matter (llama.cpp's imatrix); types that need weights get 1 each if there are none.
+/// matter (llama.cpp's imatrix); types that need weights get 1 each without them.
 ///
 /// # Errors
 /// ggml cannot write the type, a row is not a whole number of blocks, or lengths disagree.

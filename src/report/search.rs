@@ -44,7 +44,7 @@ pub struct SettingsReport {
     /// More harmless ones, of which whole answers were read as well.
     #[serde(default)]
     pub more_harmless: PromptsReport,
-    /// sha256 of the chat template; of the empty text if there is none.
+    /// sha256 of the chat template; without one, of the empty text.
     pub template_sha256: String,
     /// The value of `enable_thinking` that the template got.
     pub thinking: bool,

@@ -26,6 +26,27 @@ pub enum Error {
         /// What went wrong.
         source: Box<Error>,
     },
+    /// The model's first logits show that its weights are broken.
+    #[error("{}: {complaint}", path.display())]
+    BrokenLogits {
+        /// The model.
+        path: PathBuf,
+        /// What is wrong with the logits.
+        complaint: &'static str,
+    },
+    /// llama.cpp would read a key of an adapter as something else.
+    #[error(
+        "{}: key '{key}' is {found}, expected f32: llama.cpp reads no other",
+        path.display()
+    )]
+    AdapterKey {
+        /// The adapter.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// The type of its value.
+        found: &'static str,
+    },
     /// More tokens are asked for than the model was trained for.
     #[error("{n_ctx} tokens are asked for, the model was trained for {trained}")]
     ContextTooLong {
@@ -34,7 +55,7 @@ pub enum Error {
         /// Tokens that the model was trained for.
         trained: usize,
     },
-    /// Only the tokens of answers are to count, and there are none.
+    /// Only the tokens of answers are to count, and the data has no answers.
     #[error(
         "{} is read as {read_as}: it has no answers, and only tokens of answers are to count",
         path.display()

@@ -39,10 +39,7 @@ pub fn load_with_adapter(
     }
     let first = prober.first_token(&Trial { model: path, lora: None, options })?;
     if let Some(complaint) = first.complaint() {
-        return Err(Error::Sentence(format!(
-            "{}: {complaint}\nhint: aird verify finds non-finite weights",
-            path.display()
-        )));
+        return Err(Error::BrokenLogits { path: path.into(), complaint });
     }
     if lora.is_some() {
         prober.first_token(&Trial { model: path, lora, options })?;
@@ -68,12 +65,9 @@ fn check_adapter(model: &Model, lora: &Path) -> Result<()> {
     Adapter::open(lora)?.check(model)?;
     match Model::open(lora)?.kv().get(ALPHA).map(Value::value_type) {
         None | Some(ValueType::F32) => Ok(()),
-        Some(found) => Err(Error::Sentence(format!(
-            "{}: key '{ALPHA}' is {}, expected f32: llama.cpp reads no other\n\
-             hint: aird merge folds the adapter into the weights",
-            lora.display(),
-            found.name()
-        ))),
+        Some(found) => {
+            Err(Error::AdapterKey { path: lora.into(), key: ALPHA, found: found.name() })
+        }
     }
 }
 

@@ -43,7 +43,7 @@ impl Output {
     /// Checks at the start of a long job that there will be room for what `rewrite` writes.
     ///
     /// # Errors
-    /// There is none.
+    /// The disk is too full.
     pub fn check_room(&self, rewrite: &Rewrite<'_>) -> Result<()> {
         if self.dry_run {
             return Ok(());

@@ -17,7 +17,7 @@ use crate::stats::{self, Stats};
 /// Where statistics come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Statistics {
-    /// There are none.
+    /// No statistics.
     None,
     /// From a file, of `aird calibrate` or llama-imatrix.
     File(PathBuf),
@@ -46,7 +46,7 @@ impl Statistics {
         *self != Statistics::None
     }
 
-    /// Reads or collects the statistics of `model`; None if there are none. Collected ones are
+    /// Reads or collects the statistics of `model`; None without them. Collected ones are
     /// kept beside `output`.
     ///
     /// # Errors

@@ -35,7 +35,7 @@ pub struct Report {
     /// True if nothing was found wrong.
     pub ok: bool,
     /// The model's files.
-    pub files: Vec<FileReport>,
+    pub files: Vec<CheckedFile>,
     /// Number of tensors.
     pub tensors: usize,
     /// The first bad element of each tensor that holds a NaN or an infinity.
@@ -61,7 +61,7 @@ pub struct Through<'a> {
 /// One file of the model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct FileReport {
+pub struct CheckedFile {
     /// As it was given.
     pub path: String,
     /// Its size.
@@ -127,7 +127,7 @@ pub fn check(
     for shard in model.shards() {
         let sha256 = with_sha256.then(|| sha256(shard, watch)).transpose()?;
         let path = shard.path.display().to_string();
-        files.push(FileReport { path, bytes: shard.file_bytes(), sha256 });
+        files.push(CheckedFile { path, bytes: shard.file_bytes(), sha256 });
     }
     let non_finite = non_finite(model, watch)?;
     watch.stage("loading", 0);

@@ -7,7 +7,7 @@ use crate::gguf::{Value, ValueType, without_block};
 /// Characters of a value that are shown.
 const SHOWN: usize = 60;
 
-/// `270.9 MB`: powers of ten, as file sizes are usually told.
+/// `270.9 MB`: powers of ten, as file managers show sizes.
 pub(crate) fn bytes_text(bytes: u64) -> String {
     scaled(bytes, "B", &["kB", "MB", "GB", "TB"])
 }

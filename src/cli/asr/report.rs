@@ -96,7 +96,7 @@ fn row(name: &str, outcomes: &[&Outcome], cell: impl Fn(&Outcome) -> String) -> 
     [name.to_owned()].into_iter().chain(cells).collect()
 }
 
-/// What is no answer, and where there is none.
+/// Degenerate answers, and answers that are missing.
 fn last_rows(outcomes: &[&Outcome]) -> Vec<Vec<String>> {
     let mut rows = vec![row("  degenerate", outcomes, |o| rate_text(&o.shares.degenerate))];
     if outcomes.iter().any(|o| o.errors > 0) {

@@ -129,7 +129,7 @@ impl Way {
     }
 }
 
-/// The system message for no system prompt. Some templates insert their own if there is none; an
+/// The system message for no system prompt. Without one some templates insert their own; an
 /// empty one prevents that.
 fn no_system(template: &ChatTemplate) -> Option<String> {
     const MARK: &str = "aird-system-mark";

@@ -34,7 +34,7 @@ impl Cell {
         Cell { html: format!("<code>{}</code>", escaped(text)), class: "" }
     }
 
-    /// A number, or `why` there is none.
+    /// A number, or `why` it is missing.
     pub(super) fn number_or(text: Option<String>, why: &str) -> Cell {
         text.map_or_else(|| Cell::none(why), |text| Cell::number(&text))
     }
@@ -80,7 +80,7 @@ impl Cell {
         Cell { html: escaped(&shift.text), class }
     }
 
-    /// A p-value, or words if there is none.
+    /// A p-value, or words in its place.
     pub(super) fn p(p: Option<f64>) -> Cell {
         match p {
             Some(p) if p.is_finite() => Cell::number(&p_value(p)),

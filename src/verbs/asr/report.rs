@@ -102,7 +102,7 @@ pub struct GateReport {
     pub condition: String,
     /// The model's name.
     pub model: String,
-    /// The figure; null where there is none.
+    /// The figure; null where nothing was counted.
     pub value: Option<f64>,
     /// What it would be if all that was not answered or judged were as bad as can be: that decides.
     pub worst: Option<f64>,
