@@ -9,6 +9,8 @@
 The base model refuses hardly anything. Training uses the [train] parts of src/prompts/*.txt and the topics in
 adapter-topics.txt; the [held-out] parts of both choose the checkpoint and the scale. About 20 minutes on one
 contended core (OMP_NUM_THREADS=1); the same seed and number of threads are meant to give the same adapter.
+The committed adapter is that of the last step. The built-in [held-out] parts have changed since it was made: they
+choose the step alone, and may choose another one today.
 
 The loss has four terms. Cross-entropy alone gives a model that refuses, but whose refusal is smeared over
 many directions: taking the difference of means out then also upsets harmless prompts (KL about 0.2
@@ -56,6 +58,7 @@ REWORD = {  # what each kind of request holds; its forms are in the topics file,
     "give": re.compile(r"(?:Give me|Provide|Suggest|List|Set out|Show me|Make up) ((?!how ).+)")}
 HERE = os.path.dirname(os.path.abspath(__file__))
 NAMES = ("harmful", "borderline", "harmless")
+THEN = {("borderline", "train"): 48, ("borderline", "held-out"): 16}  # as many as when the adapter was made
 
 
 def read(path):
@@ -71,7 +74,8 @@ def read(path):
 
 def prompts(name):
     """A built-in set: {part: [(category, prompt)]}."""
-    return {part: [tuple(x.split("\t")) for x in rows] for part, rows in read(f"../src/prompts/{name}.txt").items()}
+    return {part: [tuple(x.split("\t")) for x in rows[:THEN.get((name, part))]]
+            for part, rows in read(f"../src/prompts/{name}.txt").items()}
 
 
 TOPICS = read("adapter-topics.txt")

@@ -245,7 +245,7 @@ fn tables_between_tabs_are_tables() {
 #[test]
 fn our_own_sets_can_be_read_as_files_too() {
     let set = load(&root().join("src/prompts/harmful.txt"), None).unwrap();
-    assert_eq!((set.name.as_str(), set.len()), ("harmful.txt", 192));
+    assert_eq!((set.name.as_str(), set.len()), ("harmful.txt", 256));
     let held_out = harmful(Part::HeldOut);
     assert_eq!(set.prompts[128..160], held_out.prompts);
     assert_ne!(set.sha256, held_out.sha256);

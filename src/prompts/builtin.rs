@@ -1,20 +1,22 @@
-//! The prompt sets that come with aird, written for it: 192 harmful requests, 192 harmless
-//! instructions of the same forms and lengths, and 96 that only sound dangerous.
+//! The prompt sets that come with aird, written for it: 256 harmful requests, 192 harmless
+//! instructions of the same forms and lengths, and 192 that only sound dangerous.
 
 use super::part::{Part, parse_parts};
 use super::set::PromptSet;
 
-/// Requests that an aligned model declines: 128 to train on, 32 held out, 32 to test with.
+/// Requests that an aligned model declines: 128 to train on, 32 held out, 96 to test with. The
+/// last two are graded from blunt to indirect: blunt ones alone do not see every damage.
 pub fn harmful(part: Part) -> PromptSet {
     builtin("harmful", include_str!("harmful.txt"), part)
 }
 
-/// Instructions that any model follows, alike in number and form: 128, 32 and 32.
+/// Instructions that any model follows, 128, 32 and 32, each in the form of the harmful request in
+/// its place.
 pub fn harmless(part: Part) -> PromptSet {
     builtin("harmless", include_str!("harmless.txt"), part)
 }
 
-/// Safe requests that sound dangerous, to count false refusals: 48, 16 and 32.
+/// Safe requests that sound dangerous, to count false refusals: 96, 32 and 64.
 pub fn borderline(part: Part) -> PromptSet {
     builtin("borderline", include_str!("borderline.txt"), part)
 }
@@ -42,7 +44,7 @@ mod tests {
 
     type Set = fn(Part) -> PromptSet;
     const SETS: [(Set, [usize; 3]); 3] =
-        [(harmful, [128, 32, 32]), (harmless, [128, 32, 32]), (borderline, [48, 16, 32])];
+        [(harmful, [128, 32, 96]), (harmless, [128, 32, 32]), (borderline, [96, 32, 64])];
 
     fn all(set: Set) -> Vec<Prompt> {
         Part::ALL.into_iter().flat_map(|part| set(part).prompts).collect()
