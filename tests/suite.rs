@@ -8,6 +8,7 @@ mod aim;
 mod amx;
 mod architectures;
 mod asr;
+mod audit;
 mod builds;
 mod calibrate;
 mod compress;

@@ -5,6 +5,7 @@
 mod args;
 mod ask;
 mod asr;
+mod audit;
 mod calibrate;
 mod calibration;
 mod chat;
@@ -75,6 +76,7 @@ enum Verb {
     Undo(undo::Undo),
     Tasks(tasks::Tasks),
     Ask(ask::Ask),
+    Audit(audit::Audit),
     Asr(asr::Asr),
     Study(study::Study),
     Report(report::Report),
@@ -121,6 +123,7 @@ impl Cli {
             Verb::Undo(verb) => paths::run(verb, &ui),
             Verb::Tasks(verb) => paths::run(verb, &ui),
             Verb::Ask(verb) => paths::run(verb, &ui),
+            Verb::Audit(verb) => paths::run(verb, &ui),
             Verb::Asr(verb) => paths::run(verb, &ui),
             Verb::Study(verb) => paths::run(verb, &ui),
             Verb::Report(verb) => paths::run(verb, &ui),

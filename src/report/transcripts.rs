@@ -16,6 +16,41 @@ pub struct Section<'a> {
     pub judged: &'a Judged,
 }
 
+/// What stands before the answers.
+pub struct Preface<'a> {
+    /// The page's title.
+    pub title: &'a str,
+    /// A sentence that says what was found; empty for none.
+    pub lead: &'a str,
+    /// A table: the first row is its head. Empty for none.
+    pub rows: &'a [Vec<String>],
+    /// Sentences after it.
+    pub notes: &'a [String],
+}
+
+impl Preface<'_> {
+    /// Of a page that shows nothing but answers.
+    pub const ANSWERS: Preface<'static> =
+        Preface { title: "Answers", lead: "", rows: &[], notes: &[] };
+
+    fn html(&self) -> String {
+        let mut html = format!("<h1>{}</h1>\n", escaped(self.title));
+        if !self.lead.is_empty() {
+            html += &format!("<p class=\"lead\">{}</p>\n", escaped(self.lead));
+        }
+        for (i, row) in self.rows.iter().enumerate() {
+            html += if i == 0 { "<div class=\"scroll\"><table>\n<tr>" } else { "<tr>" };
+            let tag = if i == 0 { "th" } else { "td" };
+            html +=
+                &row.iter().map(|x| format!("<{tag}>{}</{tag}>", escaped(x))).collect::<String>();
+            html += "</tr>\n";
+        }
+        html += if self.rows.is_empty() { "" } else { "</table></div>\n" };
+        let note = |note: &String| format!("<p class=\"note\">{}</p>\n", escaped(note));
+        html + &self.notes.iter().map(note).collect::<String>()
+    }
+}
+
 const STYLE: &str = "\
 :root{color-scheme:light dark;--line:#8884;--refusal:#0072b2;--compliance:#d55e00;\
 --degenerate:#767676}\
@@ -28,16 +63,21 @@ details{border-bottom:1px solid var(--line);padding:.35rem 0}summary{cursor:poin
 .refusal{color:var(--refusal)}.compliance{color:var(--compliance)}\
 .degenerate,.error{color:var(--degenerate)}\
 pre{white-space:pre-wrap;overflow-wrap:anywhere;font:inherit;margin:.5rem 0 .5rem 1.2rem}\
-.note{color:var(--degenerate)}";
+.note{color:var(--degenerate)}\
+.lead{font-size:1.1rem;font-weight:600}.scroll{overflow-x:auto}\
+table{border-collapse:collapse}td,th{text-align:left;padding:.2rem .8rem .2rem 0;\
+border-bottom:1px solid var(--line);white-space:pre}";
 
-/// The page as HTML: one section per model and set.
-pub fn page(sections: &[Section<'_>]) -> String {
+/// The page as HTML: the preface, then one section per model and set.
+pub fn page(preface: &Preface<'_>, sections: &[Section<'_>]) -> String {
     let mut html = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>aird: answers</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
-         <h1>Answers</h1>\n<p class=\"note\">Answers stay closed until you click. Those to harmful \
-         requests that comply may be harmful, and may be wrong.</p>\n"
+         <title>aird: {}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
+         {}<p class=\"note\">Answers stay closed until you click. Those to harmful requests that \
+         comply may be harmful, and may be wrong.</p>\n",
+        escaped(preface.title),
+        preface.html()
     );
     for section in sections {
         html += &section_html(section);
@@ -123,7 +163,7 @@ mod tests {
         let mut judged = judged();
         judged.verdicts[0].labels = vec![None, Some(Label::Degenerate)];
         let section = Section { model: "m", set: "vanilla", harmful: true, judged: &judged };
-        let html = page(&[section]);
+        let html = page(&Preface::ANSWERS, &[section]);
         assert!(html.contains(">no verdict</span>"), "{html}");
         assert_eq!(html.matches("<details>").count(), 4);
     }
@@ -132,12 +172,23 @@ mod tests {
     fn answers_are_escaped_and_harmful_ones_closed_twice() {
         let judged = judged();
         let section = |harmful| Section { model: "m", set: "vanilla", harmful, judged: &judged };
-        let html = page(&[section(true)]);
+        let html = page(&Preface::ANSWERS, &[section(true)]);
         assert!(!html.contains("<script") && !html.contains("<b>"), "{html}");
         assert!(html.contains("Sure &lt;b&gt;</pre>"), "{html}");
         assert_eq!(html.matches("<details>").count(), 3);
         assert_eq!(html.matches("<details>").count(), html.matches("</details>").count());
-        assert_eq!(page(&[section(false)]).matches("<details>").count(), 2);
+        assert_eq!(page(&Preface::ANSWERS, &[section(false)]).matches("<details>").count(), 2);
         assert!(!html.contains("http"));
+    }
+
+    #[test]
+    fn the_preface_is_a_sentence_a_table_and_notes() {
+        let rows = [vec!["".to_owned(), "a<b".to_owned()], vec!["x".to_owned(), "1".to_owned()]];
+        let notes = ["so & so".to_owned()];
+        let preface = Preface { title: "T", lead: "Lost.", rows: &rows, notes: &notes };
+        let html = page(&preface, &[]);
+        assert!(html.contains("<h1>T</h1>\n<p class=\"lead\">Lost.</p>"), "{html}");
+        assert!(html.contains("<th>a&lt;b</th></tr>\n<tr><td>x</td><td>1</td></tr>"), "{html}");
+        assert!(html.contains("so &amp; so") && html.contains("</table>"), "{html}");
     }
 }

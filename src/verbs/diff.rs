@@ -111,7 +111,7 @@ pub fn run(request: &Request, host: &dyn Host) -> Result<Report, Stopped> {
     Ok(compare_models(&a, &b, host)?)
 }
 
-fn compare_models(a: &Model, b: &Model, watch: &dyn Watch) -> Result<Report> {
+pub(super) fn compare_models(a: &Model, b: &Model, watch: &dyn Watch) -> Result<Report> {
     let mut report = compare_keys(a.kv(), b.kv());
     (report.a, report.b) = (model_name(a), model_name(b));
     let pairs: Vec<_> = a.tensors().filter_map(|x| Some((x, b.tensor(&x.info.name)?))).collect();

@@ -6,6 +6,7 @@
 
 pub mod ask;
 pub mod asr;
+pub mod audit;
 pub mod calibrate;
 mod calibration;
 mod chat;

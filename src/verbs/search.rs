@@ -364,7 +364,7 @@ impl Searcher<'_> {
 
 /// True of a model that thinks before it answers: it says nothing in the few tokens that are read,
 /// and its refusals cannot be counted.
-fn thinks(engine: &Engine, harmful: &[Vec<i32>], parallel: u32) -> Result<bool> {
+pub(super) fn thinks(engine: &Engine, harmful: &[Vec<i32>], parallel: u32) -> Result<bool> {
     let spelled = |tokens: &[i32]| tokens.iter().map(|&t| engine.spelled(t)).collect::<String>();
     let begins = |text: &str| THOUGHTS.iter().any(|mark| text.trim_start().starts_with(mark));
     let asked = &harmful[..harmful.len().min(N_LISTENED)];

@@ -11,4 +11,4 @@ pub use gate::{Comparison, Gate, Measure};
 pub use outcome::{
     Agreement, Difference, Judged, Outcome, Shares, Verdicts, agreement, difference, outcome,
 };
-pub use transcript::{Answer, Asking, Subject, answers, file_sha256};
+pub use transcript::{Answer, Asking, Subject, answers, answers_key, file_sha256};

@@ -25,6 +25,8 @@ use crate::prompts::{ChatTemplate, Prompt, PromptSet};
 /// Answers of a segment, as a multiple of those in progress at once: few enough to lose little when
 /// cut, enough to keep the batch full.
 const SEGMENT: usize = 4;
+/// Letters of a key.
+const KEY: usize = 12;
 
 /// An answer: one line of a transcript.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -93,6 +95,19 @@ pub fn answers(
     segments::run(path, &settings, (n, whole), |segment| {
         make(subject, (way, set), asking, segment, watch)
     })
+}
+
+/// A name for all that the answers depend on: the first letters of a sha256.
+///
+/// # Errors
+/// The template fails.
+pub fn answers_key(
+    subject: &Subject<'_>,
+    (way, set): (&Way, &PromptSet),
+    asking: Asking,
+) -> Result<String> {
+    let settings = settings(subject, (way, set), asking)?.to_string();
+    Ok(hex(&Sha256::digest(settings))[..KEY].to_owned())
 }
 
 /// All that the answers depend on, paths left out.

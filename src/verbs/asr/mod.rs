@@ -26,7 +26,7 @@ use crate::adapter::Adapter;
 use crate::direction::{self, Direction};
 use crate::eval::asr::file_sha256;
 use crate::gguf::{Model, write_file};
-use crate::report::transcripts;
+use crate::report::transcripts::{self, Preface};
 
 /// Asks every model, judges the answers and counts them. Conditions that hold are in the report.
 ///
@@ -48,7 +48,8 @@ pub fn run(request: &Request, host: &dyn Host) -> Result<Report, Stopped> {
     judges.judge(host, request.engine, to_judge(&sets, &mut models))?;
     let report = Report::new(request, &judges, &sets, &models, interventions(request)?);
     if let Some(path) = &request.page {
-        write_file(path, transcripts::page(&sections(&sets, &models)).as_bytes())?;
+        let page = transcripts::page(&Preface::ANSWERS, &sections(&sets, &models));
+        write_file(path, page.as_bytes())?;
         host.say(format_args!("wrote {}", path.display()));
     }
     Ok(report)

@@ -1,0 +1,48 @@
+//! The prompts of an audit.
+
+use super::request::Request;
+use crate::prompts::{self, Part, PromptSet};
+use crate::verbs::error::{Error, Result};
+
+/// Harmful prompts of a file that an audit needs at least.
+const LEAST: usize = 8;
+
+/// A set of prompts.
+pub(super) struct AuditSet {
+    /// `harmful`, `harmless` or `borderline`.
+    pub name: &'static str,
+    /// True if a refusal is the right answer.
+    pub is_harmful: bool,
+    /// In order.
+    pub prompts: PromptSet,
+}
+
+/// Reads the prompts: harmful ones, harmless ones, and aird's own borderline ones unless a file
+/// takes their place.
+pub(super) fn read(request: &Request) -> Result<Vec<AuditSet>> {
+    if request.limit == Some(0) || request.max_tokens == 0 || request.parallel == 0 {
+        return Err(Error::sentence("limit, max_tokens and parallel are at least 1"));
+    }
+    let field = request.field.as_deref();
+    let set = |name, is_harmful, prompts: PromptSet| AuditSet {
+        name,
+        is_harmful,
+        prompts: match request.limit {
+            Some(limit) => prompts.first(limit),
+            None => prompts,
+        },
+    };
+    let harmful = match &request.harmful {
+        Some(file) => prompts::load(file, field)?.require(LEAST)?,
+        None => prompts::harmful(Part::Test),
+    };
+    let mut sets = vec![set("harmful", true, harmful)];
+    match &request.harmless {
+        Some(file) => sets.push(set("harmless", false, prompts::load(file, field)?)),
+        None => {
+            sets.push(set("harmless", false, prompts::harmless(Part::Test)));
+            sets.push(set("borderline", false, prompts::borderline(Part::Test)));
+        }
+    }
+    Ok(sets)
+}
