@@ -70,8 +70,9 @@ fn a_model_that_stopped_refusing_lost_its_safety() {
     let shift = margin.shift.as_ref().unwrap();
     assert!(shift.mean < 0.0 && shift.to_answering > 20, "{shift:?}");
     assert!(margin.model.harmless.mean < 0.0);
-    // One push is weaker; harmless prompts do not feel it.
-    assert!(found.drift.as_ref().unwrap().kl.mean.unwrap() < 1e-6);
+    // The push is weaker, and harmless prompts hardly feel it.
+    let kl = found.drift.as_ref().unwrap().kl.mean.unwrap();
+    assert!((0.0..0.05).contains(&kl), "{kl}");
     let files = found.files.as_ref().unwrap();
     assert!(files.related && files.changed >= 1 && files.worst.len() == files.changed.min(10));
 
@@ -195,9 +196,11 @@ fn files_that_cannot_be_compared_are_said_before_anything_is_asked() {
     assert!(found.contains("missing.gguf"), "{found}");
     let found = said(&place.audit(&model, None, &["--limit", "0"]));
     assert!(found.contains("--limit, --max-tokens and --parallel are at least 1"), "{found}");
-    // Without a chat template a model is not asked at all.
-    let bare = aird().arg("audit").arg(&model).args(["--threads", "1"]).output().unwrap();
-    assert!(said(&bare).contains("no chat template"), "{}", stderr(&bare));
+    // Without a template to ask through nothing is asked at all.
+    let missing = place.path("missing.jinja");
+    let mut bare = aird();
+    bare.arg("audit").arg(&model).arg("--chat-template").arg(&missing);
+    assert!(said(&bare.output().unwrap()).contains("no chat template to ask through"));
     let wrong = place.audit(&model, None, &["--fail-if", "kept"]);
     assert_eq!(wrong.status.code(), Some(2));
     assert!(stderr(&wrong).contains("expected weakened, lost or broken"), "{}", stderr(&wrong));

@@ -67,7 +67,11 @@ pub(super) fn asked_sets(recipe: &Recipe, verbs: &dyn Verbs) -> Result<Vec<Asked
         let name = file.as_ref().map_or(name, Arg::stem);
         let settings = [vec![Arg::text(&name)], file.into_iter().collect(), arguments(&table)];
         let n = number(&recipe.attacks, "limit").unwrap_or(f64::INFINITY);
-        let n = n.min(prompts::harmless(Part::Test).len() as f64);
+        let of_set = match name.as_str() {
+            "borderline" => prompts::borderline(Part::Test).len(),
+            _ => prompts::harmless(Part::Test).len(),
+        };
+        let n = n.min(of_set as f64);
         sets.push(AskedSet { name, settings: settings.concat(), work: work(recipe, n) });
     }
     Ok(sets)
