@@ -2,6 +2,7 @@
 //!
 //! Results go to stdout, talk and progress to stderr. Exit codes are decided in `exit.rs`.
 
+mod agreement;
 mod args;
 mod ask;
 mod asr;
@@ -16,6 +17,8 @@ mod exit;
 mod generate;
 mod hints;
 mod inspect;
+mod judge;
+mod judges;
 mod merge;
 mod output;
 mod paths;
@@ -76,6 +79,7 @@ enum Verb {
     Tasks(tasks::Tasks),
     Ask(ask::Ask),
     Asr(asr::Asr),
+    Judge(judge::Judge),
     Study(study::Study),
     Report(report::Report),
     Generate(generate::Generate),
@@ -122,6 +126,7 @@ impl Cli {
             Verb::Tasks(verb) => paths::run(verb, &ui),
             Verb::Ask(verb) => paths::run(verb, &ui),
             Verb::Asr(verb) => paths::run(verb, &ui),
+            Verb::Judge(verb) => paths::run(verb, &ui),
             Verb::Study(verb) => paths::run(verb, &ui),
             Verb::Report(verb) => paths::run(verb, &ui),
             Verb::Generate(verb) => paths::run(verb, &ui),
