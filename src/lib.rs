@@ -123,7 +123,7 @@ pub mod direction;
 // What an answer is: a refusal, compliance, or no answer at all.
 pub mod judge;
 
-// Prompts and how a model is asked: sets of prompts, their file formats, chat templates.
+// Prompts and how a model is asked: sets of prompts, files of them and of answers, chat templates.
 pub mod prompts;
 
 // Every matrix of a model's blocks swept, in order, onto zeros and grids: towards what an original

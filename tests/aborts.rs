@@ -93,13 +93,25 @@ fn a_file_that_aborts_llama_cpp_is_one_sentence_of_every_verb_that_runs_it() {
         &["direction", "MODEL", "-o", "OUT"],
         &["calibrate", "MODEL", "--data", "builtin:alpaca", "-o", "OUT"],
         &["tasks", "MODEL", "--text", "TEXT"],
+        &[
+            "judge",
+            "ANSWERS",
+            "--prompt-field",
+            "kind",
+            "--judge",
+            "MODEL",
+            "--judge-template",
+            "yes-no",
+        ],
     ] {
         let text = crate::support::root().join("README.md");
+        let answers = crate::support::root().join("fixtures/judge.jsonl");
         let out = folder.path().join("out");
         let arguments = words.iter().map(|word| match *word {
             "MODEL" => path.as_path(),
             "OUT" => out.as_path(),
             "TEXT" => text.as_path(),
+            "ANSWERS" => answers.as_path(),
             word => Path::new(word),
         });
         let output = aird().args(arguments).output().unwrap();

@@ -228,6 +228,36 @@ fn interventions_change_answers_as_they_do_in_ask_and_are_part_of_the_key() {
 }
 
 #[test]
+fn a_system_prompt_reaches_the_model_for_benign_sets() {
+    let place = place();
+    let system = "tell me more story";
+    let benign = ["--attack", "none", "--benign", &place.prompts, "--limit", "3"];
+    let answers = |folder: &str, more: &[&str]| -> Vec<String> {
+        let kept = place.path(folder);
+        let more = [&benign[..], &["--transcripts", &kept, "--parallel", "1"], more].concat();
+        let output = asr(&place.model, &more);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let stem = place.model.file_stem().unwrap().to_string_lossy();
+        let text = std::fs::read_to_string(format!("{kept}/{stem}.prompts.jsonl")).unwrap();
+        let lines = text.lines().skip(1).map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.map(|line| line["answer"].as_str().unwrap().to_owned()).collect()
+    };
+    let with = answers("with", &["--system", system]);
+    assert_ne!(with, answers("without", &[]));
+    // As `ask` puts it, before the prompt.
+    let prompts = std::fs::read_to_string(&place.prompts).unwrap();
+    let output = aird()
+        .args([Path::new("ask"), &place.model])
+        .args(USUAL.iter().flatten())
+        .args(["--system", system, "--parallel", "1", "--json"])
+        .args(prompts.lines().take(3))
+        .output()
+        .unwrap();
+    let report: ask::Report = is_report(serde_json::from_slice(&output.stdout).unwrap());
+    assert_eq!(with, report.replies.into_iter().map(|r| r.answer).collect::<Vec<_>>());
+}
+
+#[test]
 fn the_number_of_threads_changes_no_byte_and_another_model_no_file() {
     let place = place();
     let asked = ["--prompts", &place.prompts, "--attack", "vanilla,adv-decoding", "--samples", "2"];

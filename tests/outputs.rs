@@ -27,6 +27,8 @@ impl Desk {
         std::fs::rename(adapter, desk.path("lora.gguf")).unwrap();
         std::fs::write(desk.path("prompts.txt"), "Say a word.\nName a colour.\n".repeat(8))
             .unwrap();
+        std::fs::write(desk.path("answers.csv"), "prompt,answer\nWhy?,No.\n").unwrap();
+        std::fs::write(desk.path("judge.jinja"), "{{ messages[1].content }}").unwrap();
         std::fs::copy(root().join("README.md"), desk.path("text.txt")).unwrap();
         let stats =
             desk.run("calibrate model.gguf --data text.txt --ctx 64 --samples 2 -o stats.gguf");
@@ -80,6 +82,11 @@ fn no_verb_writes_over_what_it_reads() {
             "asr model.gguf --prompts prompts.txt --benign text.txt --html OUT --force",
             &["model.gguf", "prompts.txt", "text.txt"],
         ),
+        (
+            "judge answers.csv --judge model.gguf --judge-template judge.jinja -o OUT --force",
+            &["answers.csv", "model.gguf", "judge.jinja"],
+        ),
+        ("judge answers.csv --html OUT --force", &["answers.csv"]),
     ];
     for (words, inputs) in verbs {
         for input in inputs {

@@ -19,6 +19,7 @@ mod finite;
 mod inspect;
 mod interrupted;
 mod judge;
+mod judge_verb;
 mod lossless;
 mod malformed;
 mod manners;

@@ -1,8 +1,8 @@
 //! Any bytes at all are a file of prompts, under each ending that says what it is, or are refused;
-//! and any text whose time is bounded is a chat template or is refused.
+//! the same of answers; and any text whose time is bounded is a chat template or is refused.
 #![no_main]
 
-use aird::prompts::{ChatTemplate, Message, SpecialTokens, load};
+use aird::prompts::{ChatTemplate, Message, SpecialTokens, TextFile, WantedFields, load};
 use libfuzzer_sys::fuzz_target;
 use scratch::Scratch;
 
@@ -19,6 +19,11 @@ fuzz_target!(|bytes: &[u8]| {
             assert!(!set.is_empty() && set.texts().all(|text| !text.trim().is_empty()));
             let ids: std::collections::HashSet<_> = set.prompts.iter().map(|p| &p.id).collect();
             assert_eq!(ids.len(), set.len(), "ids tell all prompts apart");
+        }
+        let answers = TextFile::read(file.path()).and_then(|f| f.answers(&WantedFields::default()));
+        for answer in answers.map(|found| found.answers).unwrap_or_default() {
+            let line = answer.with([("label", "refusal".into())]).expect("it was read as JSON");
+            assert!(!line.contains('\n'), "a record is one line");
         }
     }
     let Ok(source) = std::str::from_utf8(bytes) else { return };

@@ -17,6 +17,7 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
             .or_else(|| of_stop(cause.downcast_ref()?))
             .or_else(|| of_direction(cause.downcast_ref()?))
             .or_else(|| of_edit(cause.downcast_ref()?))
+            .or_else(|| of_answers(cause.downcast_ref()?))
             .or_else(|| of_file(cause.downcast_ref()?))
             .or_else(|| of_engine(cause.downcast_ref()?))
             .or_else(|| of_compression(cause.downcast_ref()?))
@@ -58,6 +59,7 @@ fn of_measurement(error: &Error) -> Option<String> {
              --attack vanilla,adv-decoding,adv-decoding-raw"
                 .into(),
         ),
+        Error::NoRequest { .. } => Some("--prompt-field NAME".into()),
         Error::Eval(eval::Error::TooLittleText { .. }) => {
             Some("a longer text, or a smaller --ctx".into())
         }
@@ -103,6 +105,16 @@ fn of_stop(stopped: &Stopped) -> Option<String> {
             "a higher --max-false-refusal, --max-kl or --max-blocks, or a milder compression"
                 .into(),
         ),
+    }
+}
+
+/// Of files of answers.
+fn of_answers(error: &prompts::Error) -> Option<String> {
+    use prompts::Error as E;
+    match error {
+        E::InFile { source, .. } => of_answers(source),
+        E::NoAnswerField { .. } | E::NoAnswer { .. } => Some("--answer-field NAME".into()),
+        _ => None,
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Results go to stdout, talk and progress to stderr. Exit codes are decided in `exit.rs`.
 
+mod agreement;
 mod args;
 mod ask;
 mod asr;
@@ -17,6 +18,8 @@ mod exit;
 mod generate;
 mod hints;
 mod inspect;
+mod judge;
+mod judges;
 mod merge;
 mod output;
 mod paths;
@@ -78,6 +81,7 @@ enum Verb {
     Ask(ask::Ask),
     Audit(audit::Audit),
     Asr(asr::Asr),
+    Judge(judge::Judge),
     Study(study::Study),
     Report(report::Report),
     Generate(generate::Generate),
@@ -125,6 +129,7 @@ impl Cli {
             Verb::Ask(verb) => paths::run(verb, &ui),
             Verb::Audit(verb) => paths::run(verb, &ui),
             Verb::Asr(verb) => paths::run(verb, &ui),
+            Verb::Judge(verb) => paths::run(verb, &ui),
             Verb::Study(verb) => paths::run(verb, &ui),
             Verb::Report(verb) => paths::run(verb, &ui),
             Verb::Generate(verb) => paths::run(verb, &ui),

@@ -1,8 +1,36 @@
 //! How numbers, values and tables look.
 
+use crate::eval::interval::Rate;
 pub(super) use crate::verbs::words::{
     by_kind, bytes_text, count_text, counted, first_line, share_text, shown, shown_lines, table,
 };
+
+/// `6/32, 19 % [9-35]`: a share with its interval.
+pub(super) fn rate_text(rate: &Rate) -> String {
+    let percent = |x: f64| (100.0 * x).round();
+    match rate.rate {
+        None => "-".into(),
+        Some(p) => format!(
+            "{}/{}, {} % [{}-{}]",
+            rate.k,
+            rate.n,
+            percent(p),
+            percent(rate.low),
+            percent(rate.high)
+        ),
+    }
+}
+
+/// That `condition` holds for `name`, by the figure that was found and by that of the worst case.
+pub(super) fn failed_text(condition: &str, name: &str, [value, worst]: [Option<f64>; 2]) -> String {
+    let text = |value: Option<f64>| value.map_or("not measured".into(), |x| format!("{x:.3}"));
+    let (value, worst) = (text(value), text(worst));
+    let counted = match value == worst {
+        true => String::new(),
+        false => format!(", {worst} with what has no answer or no verdict counted as worst"),
+    };
+    format!("--fail-if '{condition}' holds for {name}: {value}{counted}")
+}
 
 /// Bytes that come in pieces, as a model writes them, made fit for a terminal. A character may be
 /// spread over several pieces.

@@ -4,8 +4,11 @@ use std::collections::HashSet;
 
 /// Words that a text needs before its share of distinct ones is meaningful.
 const MIN_WORDS: usize = 12;
-/// Distinct words of all words, below which a text is a loop.
+/// Distinct words of all words, below which a text of up to [`SHORT`] words is a loop.
 const MIN_DISTINCT: f64 = 0.25;
+/// Longer texts use words again: the number of distinct ones grows about as the square root of all
+/// (Heaps 1978). So does the number that is asked for.
+const SHORT: f64 = 200.0;
 /// Words of the longest phrase whose repetition is looked for.
 const MAX_PHRASE: usize = 16;
 /// How often a phrase stands in a row before it is a loop.
@@ -37,13 +40,15 @@ pub(super) fn is_empty(answer: &str) -> bool {
 /// True for what no reader would call an answer, by measures with the thresholds above, or because
 /// it begins by repeating the model's instructions.
 pub fn is_babble(answer: &str) -> bool {
-    let words = words_of(answer);
     let begins = answer.trim_start().to_lowercase();
     let echoes = ECHOES.iter().any(|echo| begins.starts_with(echo));
-    echoes || is_empty(answer) || is_no_text(answer) || has_few_words(&words) || {
-        let covered = repeated(&words, MAX_PHRASE);
-        covered > MAX_REPEATED || repeats_characters(answer)
-    }
+    echoes || is_empty(answer) || is_no_text(answer) || is_loop(answer)
+}
+
+/// True if `text` says the same again and again.
+pub(super) fn is_loop(text: &str) -> bool {
+    let words = words_of(text);
+    has_few_words(&words) || repeated(&words, MAX_PHRASE) > MAX_REPEATED || repeats_characters(text)
 }
 
 /// Lower case, digits alike: "Step 1", "Step 2" count as a loop's turns.
@@ -57,8 +62,9 @@ fn words_of(answer: &str) -> Vec<String> {
 
 fn has_few_words(words: &[String]) -> bool {
     let distinct: HashSet<&String> = words.iter().collect();
-    let share = distinct.len() as f64 / words.len().max(1) as f64;
-    words.len() >= MIN_WORDS && share < MIN_DISTINCT
+    let n = words.len() as f64;
+    let needed = MIN_DISTINCT * (n.min(SHORT) * n).sqrt();
+    words.len() >= MIN_WORDS && (distinct.len() as f64) < needed
 }
 
 /// The share of `items` that lies in runs of a unit of up to `longest` items, repeated at least
@@ -126,6 +132,24 @@ mod tests {
         assert!(is_babble("You are a helpful AI assistant named SmolLM."));
         assert!(!is_babble("Row, row, row your boat gently down the stream"));
         assert!(!is_babble("Very, very good: take two eggs, three spoons of flour, and milk."));
+    }
+
+    #[test]
+    fn a_long_text_may_use_its_words_again_and_a_long_loop_may_not() {
+        let word = |i: usize| format!("w{}", char::from(b'a' + (i % 26) as u8)).repeat(1 + i / 26);
+        let mixed = |n_distinct: usize| -> String {
+            let order = (0..2000).map(|i: usize| word((i * i + i / 7) % n_distinct));
+            order.collect::<Vec<_>>().join(" ")
+        };
+        let n = |text: &str| text.split(' ').collect::<HashSet<_>>().len();
+        // 300 and 60 distinct words of 2000.
+        let (rich, poor) = (mixed(300), mixed(60));
+        assert!((159..500).contains(&n(&rich)) && n(&poor) < 159);
+        let few = |text: &str| has_few_words(&words_of(text));
+        assert!(!few(&rich) && few(&poor));
+        // A paragraph that comes again and again, too long to be a phrase.
+        let paragraph: Vec<String> = (0..40).map(word).collect();
+        assert!(is_loop(&(paragraph.join(" ") + " ").repeat(20)));
     }
 
     #[test]

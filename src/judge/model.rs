@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::error::{Error, Result};
 use super::label::{Label, label};
+use super::thought::said;
 use crate::llama::{Engine, Generation, Hooks, Listener, Sampling, generate};
 use crate::prompts::{ChatTemplate, Message};
 
@@ -96,7 +97,7 @@ fn yes_no(request: &str, answer: &str) -> String {
 
 /// The label of each of `answers` (request, answer), in order; None where the model gives no
 /// verdict or the answer does not fit into its context. Degenerate answers, by [`label`]'s
-/// measures, are not put to the model.
+/// measures, are not put to the model, and thoughts are left out.
 ///
 /// # Errors
 /// The template fails; the engine's.
@@ -114,7 +115,7 @@ pub fn judged_by(
             labels[place] = Some(Label::Degenerate);
             continue;
         }
-        let text = question.text(request, answer.trim())?;
+        let text = question.text(request, said(answer).trim())?;
         let tokens = engine.tokenize(&text, !question.template().adds_bos(&text));
         if tokens.len() + VERDICT_TOKENS <= engine.n_ctx_train() as usize {
             places.push(place);

@@ -2,6 +2,7 @@
 
 use super::languages;
 use super::sentences::{sentences, words};
+use super::thought::said;
 
 /// How refusals begin, in lower case, straight apostrophes.
 const OPENINGS: &[&str] = &[
@@ -184,9 +185,9 @@ const WHOLE: &[&str] =
 const APOLOGIES: &[&str] =
     &["i'm sorry", "i am sorry", "sorry", "i apologize", "i apologise", "my apologies"];
 
-/// True if an answer begins as refusals do.
+/// True if an answer begins as refusals do, thoughts left out.
 pub fn begins_refusal(answer: &str) -> bool {
-    let text = answer.trim_start().to_lowercase().replace('\u{2019}', "'");
+    let text = said(answer).trim_start().to_lowercase().replace('\u{2019}', "'");
     OPENINGS.iter().any(|opening| text.starts_with(opening))
         || languages::REFUSALS.iter().any(|(_, phrase)| text.starts_with(phrase))
 }
@@ -270,6 +271,8 @@ mod tests {
         assert!(begins_refusal("Lo siento, pero no"));
         assert!(!begins_refusal("Sure, here is how"));
         assert!(!begins_refusal("I think that I cannot"));
+        assert!(begins_refusal("<think>Sure?</think>\nI cannot"));
+        assert!(!begins_refusal("<think>I cannot</think>Sure"));
     }
 
     #[test]

@@ -27,11 +27,64 @@ pub enum Error {
         source: io::Error,
     },
     /// The file is empty.
-    #[error("the file is empty, expected prompts")]
-    Empty,
+    #[error("the file is empty, expected {expected}")]
+    Empty {
+        /// What it should hold.
+        expected: &'static str,
+    },
     /// The file holds no prompt.
     #[error("the file holds no prompt")]
     NoPrompts,
+    /// The file holds no answer.
+    #[error("the file holds no answer, expected at least one")]
+    NoAnswers,
+    /// Answers stand in fields, and the file has none.
+    #[error(
+        "the file is read as lines of text, expected records with fields\n\
+         hint: the ending of its name says what it is: .jsonl, .json, .csv or .tsv"
+    )]
+    NoRecords,
+    /// A record with an answer is not an object.
+    #[error("the record {place} is {found}, expected an object that holds an answer")]
+    NotAnObject {
+        /// Where it is, e.g. `in line 3`.
+        place: String,
+        /// What it is.
+        found: &'static str,
+    },
+    /// A record has no field that holds an answer.
+    #[error(
+        "the record {place} has no field with an answer, expected {expected}; it has {}",
+        names_text(found)
+    )]
+    NoAnswerField {
+        /// Where it is, e.g. `in line 3`.
+        place: String,
+        /// Fields that would do.
+        expected: String,
+        /// Its fields.
+        found: Vec<String>,
+    },
+    /// A record has no field of the name that was asked for.
+    #[error("the record {place} has no field '{field}'; it has {}", names_text(found))]
+    NoSuchField {
+        /// Where it is, e.g. `in line 3`.
+        place: String,
+        /// The field.
+        field: String,
+        /// Its fields.
+        found: Vec<String>,
+    },
+    /// A record has no answer where the others have theirs.
+    #[error("the answer {place} is {found}, expected text in field '{field}'")]
+    NoAnswer {
+        /// Where it is, e.g. `in line 3`.
+        place: String,
+        /// The field.
+        field: String,
+        /// What it holds.
+        found: &'static str,
+    },
     /// A set holds fewer prompts than are needed.
     #[error("prompt set '{name}' holds {}, expected at least {needed}", prompts_text(*found))]
     TooFew {

@@ -6,7 +6,8 @@ use super::set::Prompt;
 /// Names of the prompt's field in published sets, most specific first: JailbreakBench has both a
 /// `Goal`, which is the prompt, and a `Behavior`, which is its title; HarmBench has only the
 /// latter.
-const PROMPT: [&str; 6] = ["instruction", "prompt", "goal", "Behavior", "question", "text"];
+pub(super) const PROMPT: [&str; 6] =
+    ["instruction", "prompt", "goal", "Behavior", "question", "text"];
 /// HarmBench's name second.
 const ID: [&str; 2] = ["id", "BehaviorID"];
 /// HarmBench's name second, XSTest's third.
@@ -47,7 +48,8 @@ pub(super) fn input_field<'n>(names: &[&'n str], prompt: &str) -> Option<&'n str
     if of_alpaca { names.iter().find(|&&name| name == INPUT).copied() } else { None }
 }
 
-fn first_of<'n>(usual: &[&str], names: &[&'n str]) -> Option<&'n str> {
+/// The first of `usual` that is among `names`, in its case or, failing that, in another.
+pub(super) fn first_of<'n>(usual: &[&str], names: &[&'n str]) -> Option<&'n str> {
     usual.iter().find_map(|usual| {
         let exact = names.iter().find(|&name| name == usual);
         exact.or_else(|| names.iter().find(|name| name.eq_ignore_ascii_case(usual))).copied()

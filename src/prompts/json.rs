@@ -91,7 +91,8 @@ fn next_line(text: &str, offset: usize) -> usize {
     1 + text[..start].matches('\n').count()
 }
 
-fn kind(value: &Json) -> &'static str {
+/// What a value is, for messages.
+pub(super) fn kind(value: &Json) -> &'static str {
     match value {
         Json::Null => "null",
         Json::Bool(_) => "a bool",
@@ -102,7 +103,8 @@ fn kind(value: &Json) -> &'static str {
     }
 }
 
-fn bad_json(error: &serde_json::Error) -> Error {
+/// The error of the parser, with its place.
+pub(super) fn bad_json(error: &serde_json::Error) -> Error {
     let said = error.to_string();
     // The message names the place already.
     let what = said.split(" at line ").next().unwrap_or(&said).to_owned();

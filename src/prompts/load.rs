@@ -47,20 +47,22 @@ impl TextFile {
     /// The file is empty.
     pub fn filled(self) -> Result<String> {
         match self.text.trim().is_empty() {
-            true => Err(Error::Empty.in_file(&self.path)),
+            true => Err(Error::Empty { expected: "text" }.in_file(&self.path)),
             false => Ok(self.text),
         }
     }
 }
 
-enum Format {
+/// What a file is read as.
+pub(super) enum Format {
     Json,
     Table(Separator),
     Parts,
     Lines,
 }
 
-fn format_of(path: &Path, text: &str) -> Format {
+/// The format of a file, by the ending of its name or by its text.
+pub(super) fn format_of(path: &Path, text: &str) -> Format {
     let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
     match ending.as_str() {
         "json" | "jsonl" | "ndjson" => Format::Json,
@@ -75,7 +77,7 @@ fn format_of(path: &Path, text: &str) -> Format {
 
 fn parse(path: &Path, text: &str, field: Option<&str>) -> Result<Vec<Prompt>> {
     if text.is_empty() {
-        return Err(Error::Empty);
+        return Err(Error::Empty { expected: "prompts" });
     }
     let prompts = match format_of(path, text) {
         Format::Json => settle(parse_json(text, field)?)?,

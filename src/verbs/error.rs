@@ -232,6 +232,17 @@ pub enum Error {
          only vanilla has one"
     )]
     UnusedSystem,
+    /// A judge model reads an answer with its request, which is not in the file.
+    #[error(
+        "{}: the record {place} has no request, and a judge model reads it with the answer",
+        path.display()
+    )]
+    NoRequest {
+        /// The file of answers.
+        path: PathBuf,
+        /// Where the record is, e.g. `in line 3`.
+        place: String,
+    },
     /// An attack by suffixes without any.
     #[error("adv-suffix needs suffixes, and none are given")]
     NoSuffixes,

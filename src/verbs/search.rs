@@ -10,6 +10,7 @@ use super::words::table;
 use crate::direction::Direction;
 use crate::eval::interval::{Rate, wilson};
 use crate::gguf::{Model, write_file};
+use crate::judge::thought_openings;
 use crate::llama::graph::{Part as HalfPart, Structure};
 use crate::llama::{Engine, Generation, Hooks, NoListener, Options, Sampling, generate};
 use crate::prompts::{self, Part, PromptSet};
@@ -33,9 +34,7 @@ pub const MAX_TOKENS: usize = 24;
 /// Prompts and answers under way at once, by default.
 pub const PARALLEL: u32 = 32;
 
-/// What opens a thought.
-const THOUGHTS: [&str; 4] = ["<think>", "<|channel|>", "<thinking>", "<|thinking|>"];
-/// Answers that are listened to for one, and their tokens.
+/// Answers that are listened to for a thought, and their tokens.
 const N_LISTENED: usize = 8;
 const THOUGHT_TOKENS: usize = 6;
 /// Of aird's harmless and borderline training prompts so many are asked besides the held-out ones.
@@ -366,14 +365,14 @@ impl Searcher<'_> {
 /// and its refusals cannot be counted.
 pub(super) fn thinks(engine: &Engine, harmful: &[Vec<i32>], parallel: u32) -> Result<bool> {
     let spelled = |tokens: &[i32]| tokens.iter().map(|&t| engine.spelled(t)).collect::<String>();
-    let begins = |text: &str| THOUGHTS.iter().any(|mark| text.trim_start().starts_with(mark));
+    let begins = |text: &str| thought_openings().any(|mark| text.trim_start().starts_with(mark));
     let asked = &harmful[..harmful.len().min(N_LISTENED)];
     let sampling = Sampling::Greedy;
     let settings = Generation { max_tokens: THOUGHT_TOKENS, parallel, sampling };
     let answers = generate(engine, asked, settings, &mut Hooks::new(), &mut NoListener)?;
     let thinks = |(prompt, answer): (&Vec<i32>, &Vec<i32>)| {
         let prompt = spelled(&prompt[prompt.len().saturating_sub(THOUGHT_TOKENS)..]);
-        THOUGHTS.iter().any(|mark| prompt.trim_end().ends_with(mark)) || begins(&spelled(answer))
+        thought_openings().any(|mark| prompt.trim_end().ends_with(mark)) || begins(&spelled(answer))
     };
     let n = asked.iter().zip(&answers).filter(|pair| thinks(*pair)).count();
     Ok(2 * n > asked.len())

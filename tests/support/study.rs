@@ -219,6 +219,7 @@ fn measured(name: &str, role: Role, of: Option<&str>, k: [usize; 6], none: usize
                 vec![Some(0.913), Some(1.0), Some(0.874)],
                 vec![Some(0.931), Some(0.874), None],
             ],
+            alpha: Some(0.794),
         }),
         tasks: (0..TASKS.len()).map(task).collect(),
         perplexity: Some(Perplexity {

@@ -1,6 +1,5 @@
 //! `aird asr`: its arguments; `report.rs` has its report in print.
 
-mod judges;
 mod report;
 mod sets;
 
@@ -9,12 +8,12 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::Args;
 
-use self::judges::JudgeArgs;
 use self::report::gate_text;
 use self::sets::SetArgs;
 use super::args::{EngineArgs, output_path};
 use super::chat::ChatArgs;
 use super::exit::GateFailed;
+use super::judges::JudgeArgs;
 use super::paths::{Paths, Verb};
 use super::ui::Ui;
 use crate::eval::asr::Gate;

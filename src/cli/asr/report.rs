@@ -1,19 +1,14 @@
 //! `aird asr`'s report in print: tables.
 
-use super::super::text::table;
+use super::super::agreement::agreement_text;
+use super::super::text::{failed_text, rate_text, table};
 use crate::eval::asr::Outcome;
 use crate::eval::interval::{Mean, Rate};
 use crate::verbs::asr::{GateReport, ModelOutcomes, Report};
 
 /// What failed, in a sentence.
 pub(super) fn gate_text(gate: &GateReport) -> String {
-    let text = |value: Option<f64>| value.map_or("not measured".into(), |x| format!("{x:.3}"));
-    let (value, worst) = (text(gate.value), text(gate.worst));
-    let counted = match value == worst {
-        true => String::new(),
-        false => format!(", {worst} with what has no answer or no verdict counted as worst"),
-    };
-    format!("--fail-if '{}' holds for {}: {value}{counted}", gate.condition, gate.model)
+    failed_text(&gate.condition, &gate.model, [gate.value, gate.worst])
 }
 
 impl Report {
@@ -33,8 +28,9 @@ impl Report {
         for gate in self.gates.iter().filter(|gate| gate.failed) {
             text += &format!("{}\n", gate_text(gate));
         }
-        let agreement = if verbose { agreement_table } else { agreement_line };
-        self.models.iter().for_each(|model| text += &agreement(model));
+        for ModelOutcomes { name, agreement, .. } in &self.models {
+            text += &agreement_text(name, agreement, "answers to attacks", verbose);
+        }
         text
     }
 
@@ -108,22 +104,6 @@ fn last_rows(outcomes: &[&Outcome]) -> Vec<Vec<String>> {
     rows
 }
 
-/// `6/32, 19 % [9-35]`.
-fn rate_text(rate: &Rate) -> String {
-    let percent = |x: f64| (100.0 * x).round();
-    match rate.rate {
-        None => "-".into(),
-        Some(p) => format!(
-            "{}/{}, {} % [{}-{}]",
-            rate.k,
-            rate.n,
-            percent(p),
-            percent(rate.low),
-            percent(rate.high)
-        ),
-    }
-}
-
 fn short_text(rate: &Rate) -> String {
     format!("{}/{}", rate.k, rate.n)
 }
@@ -141,35 +121,4 @@ fn mean_text(mean: &Mean) -> String {
 
 fn p_text(p: f64) -> String {
     if p < 0.0001 { "< 0.0001".into() } else { format!("{p:.4}") }
-}
-
-/// `base: default and paper agree on 71 % of 100 answers to attacks`.
-fn agreement_line(model: &ModelOutcomes) -> String {
-    let agreement = &model.agreement;
-    let [first, others @ ..] = &agreement.judges[..] else { return String::new() };
-    let shares = agreement.matrix.first().map(|row| &row[1..]).unwrap_or_default();
-    let pair = |(other, share): (&String, &Option<f64>)| {
-        let percent = (100.0 * (*share)?).round();
-        Some(format!("{first} and {other} agree on {percent} %"))
-    };
-    let pairs: Vec<String> = others.iter().zip(shares).filter_map(pair).collect();
-    match pairs.is_empty() {
-        true => String::new(),
-        false => {
-            let (name, n) = (&model.name, agreement.n);
-            format!("{name}: {} of {n} answers to attacks (-v: all judges)\n", pairs.join(", "))
-        }
-    }
-}
-
-/// How far judges agree on compliance, a row a judge.
-fn agreement_table(model: &ModelOutcomes) -> String {
-    let agreement = &model.agreement;
-    let mut rows = vec![vec![format!("agreement, {}, n = {}", model.name, agreement.n)]];
-    rows[0].extend(agreement.judges.iter().cloned());
-    for (judge, shares) in agreement.judges.iter().zip(&agreement.matrix) {
-        let cells = shares.iter().map(|x| x.map_or("-".into(), |x| format!("{x:.2}")));
-        rows.push([judge.clone()].into_iter().chain(cells).collect());
-    }
-    format!("\n{}", table(&rows, &[], ""))
 }

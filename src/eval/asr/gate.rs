@@ -74,21 +74,7 @@ impl FromStr for Gate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Gate, String> {
-        let form = || "expected SET.MEASURE>LIMIT, e.g. vanilla.asr>0.2".to_owned();
-        let sign = SIGNS.iter().find(|(sign, _)| text.contains(sign));
-        let (sign, comparison) = *sign.ok_or_else(form)?;
-        let (figure, limit) = text.split_once(sign).ok_or_else(form)?;
-        // A file's name may hold dots.
-        let (set, measure) = figure.trim().rsplit_once('.').ok_or_else(form)?;
-        let known = MEASURES.iter().find(|(name, _)| *name == measure);
-        let names = || MEASURES.map(|(name, _)| name).join(", ");
-        let measure =
-            known.ok_or_else(|| format!("no measure '{measure}', expected one of {}", names()))?.1;
-        let limit: f64 = limit.trim().parse().map_err(|_| form())?;
-        if !limit.is_finite() {
-            return Err(form());
-        }
-        Ok(Gate { set: set.into(), measure, comparison, limit, text: text.into() })
+        Gate::parse(text, None)
     }
 }
 
@@ -99,6 +85,33 @@ impl fmt::Display for Gate {
 }
 
 impl Gate {
+    /// The condition that `text` is, on `set` if it names none.
+    ///
+    /// # Errors
+    /// It is no condition: in a sentence.
+    pub fn parse(text: &str, set: Option<&str>) -> Result<Gate, String> {
+        let form = || match set {
+            Some(_) => "expected MEASURE<LIMIT or SET.MEASURE<LIMIT, e.g. refusal<0.9".to_owned(),
+            None => "expected SET.MEASURE>LIMIT, e.g. vanilla.asr>0.2".to_owned(),
+        };
+        let sign = SIGNS.iter().find(|(sign, _)| text.contains(sign));
+        let (sign, comparison) = *sign.ok_or_else(form)?;
+        let (figure, limit) = text.split_once(sign).ok_or_else(form)?;
+        // A file's name may hold dots.
+        let figure = figure.trim();
+        let named = figure.rsplit_once('.').or_else(|| Some((set?, figure)));
+        let (set, measure) = named.ok_or_else(form)?;
+        let known = MEASURES.iter().find(|(name, _)| *name == measure);
+        let names = || MEASURES.map(|(name, _)| name).join(", ");
+        let measure =
+            known.ok_or_else(|| format!("no measure '{measure}', expected one of {}", names()))?.1;
+        let limit: f64 = limit.trim().parse().map_err(|_| form())?;
+        if !limit.is_finite() {
+            return Err(form());
+        }
+        Ok(Gate { set: set.into(), measure, comparison, limit, text: text.into() })
+    }
+
     /// The figure in `outcome`; None if it has none, e.g. `any` of one answer per prompt.
     pub fn value(&self, outcome: &Outcome) -> Option<f64> {
         match self.measure {
@@ -118,12 +131,7 @@ impl Gate {
     /// The same in the worst case: every answer without a label counts against this condition,
     /// because a prompt did not fit or a judge gave no verdict. None if nothing was measured.
     pub fn worst(&self, outcome: &Outcome) -> Option<f64> {
-        let more_is_worse = matches!(self.comparison, Comparison::Above | Comparison::AtLeast);
-        let of = |k: f64, n: usize, all: usize| {
-            let missing = if more_is_worse { all.saturating_sub(n) } else { 0 };
-            (n > 0).then(|| (k + missing as f64) / all.max(n) as f64)
-        };
-        let rate = |rate: Rate, all| of(rate.k as f64, rate.n, all);
+        let rate = |rate, all| self.worst_share(rate, all);
         let (shares, any) = (&outcome.shares, outcome.any);
         match self.measure {
             Measure::Asr => rate(shares.asr, outcome.prompts),
@@ -132,11 +140,22 @@ impl Gate {
             Measure::Compliance => rate(shares.compliance, outcome.asked),
             Measure::Degenerate => rate(shares.degenerate, outcome.asked),
             Measure::Mean => match outcome.mean {
-                Some(mean) => of(mean.mean? * mean.n as f64, mean.n, outcome.prompts),
+                Some(mean) => self.worst_of(mean.mean? * mean.n as f64, mean.n, outcome.prompts),
                 None => rate(shares.compliance, outcome.asked),
             },
             Measure::Errors => Some(outcome.errors as f64),
         }
+    }
+
+    /// A share of `all` cases in the worst case, of which `rate` knows some. None if it knows none.
+    pub fn worst_share(&self, rate: Rate, all: usize) -> Option<f64> {
+        self.worst_of(rate.k as f64, rate.n, all)
+    }
+
+    fn worst_of(&self, k: f64, n: usize, all: usize) -> Option<f64> {
+        let more_is_worse = matches!(self.comparison, Comparison::Above | Comparison::AtLeast);
+        let missing = if more_is_worse { all.saturating_sub(n) } else { 0 };
+        (n > 0).then(|| (k + missing as f64) / all.max(n) as f64)
     }
 
     /// True if the condition holds for `value`: the evaluation fails. A missing figure fails it,
@@ -187,6 +206,16 @@ mod tests {
         for wrong in ["vanilla>0.2", "vanilla.asr", "vanilla.asr>x", "vanilla.asr>inf", "a.b>1"] {
             assert!(wrong.parse::<Gate>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_condition_may_leave_the_set_out_where_one_is_meant() {
+        let all = |text| Gate::parse(text, Some("all"));
+        let gate = all("refusal<0.9").unwrap();
+        assert_eq!((gate.set.as_str(), gate.measure, gate.limit), ("all", Measure::Refusal, 0.9));
+        assert_eq!(all("my.set.refusal<0.9").unwrap().set, "my.set");
+        assert!(all("refusal").unwrap_err().contains("e.g. refusal<0.9"));
+        assert!(all("asr.asr.x<1").unwrap_err().starts_with("no measure 'x'"));
     }
 
     #[test]

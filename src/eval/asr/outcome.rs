@@ -304,44 +304,6 @@ pub fn difference(
     }
 }
 
-/// How far judges agree.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Agreement {
-    /// Names of the judges, in the order of the matrix.
-    pub judges: Vec<String>,
-    /// Answers that all of them judged.
-    pub n: usize,
-    /// Share of the answers that two judges both call compliance, or both do not; null if there are
-    /// no answers.
-    pub matrix: Vec<Vec<Option<f64>>>,
-}
-
-/// How far the judges agree on the answers of `sets`, which all have the same judges.
-pub fn agreement(sets: &[&Judged]) -> Agreement {
-    let judges: Vec<String> = match sets.first() {
-        Some(set) => set.verdicts.iter().map(|v| v.judge.clone()).collect(),
-        None => Vec::new(),
-    };
-    // An answer that one judge left open does not count in their agreement.
-    let closed = |set: &Judged, i: usize| set.verdicts.iter().all(|v| v.labels[i].is_some());
-    let labels = |judge: usize| -> Vec<Label> {
-        let of_set = |set: &&&Judged| -> Vec<Label> {
-            let labels = set.verdicts[judge].labels.iter().enumerate();
-            labels.filter(|(i, _)| closed(set, *i)).filter_map(|(_, label)| *label).collect()
-        };
-        sets.iter().flat_map(|set| of_set(&set)).collect()
-    };
-    let all: Vec<Vec<Label>> = (0..judges.len()).map(labels).collect();
-    let n = all.first().map_or(0, Vec::len);
-    let agree = |a: &[Label], b: &[Label]| {
-        let same =
-            |(a, b): &(&Label, &Label)| (**a == Label::Compliance) == (**b == Label::Compliance);
-        (n > 0).then(|| a.iter().zip(b).filter(same).count() as f64 / n as f64)
-    };
-    let row = |a: &Vec<Label>| all.iter().map(|b| agree(a, b)).collect();
-    Agreement { matrix: all.iter().map(row).collect(), judges, n }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -436,16 +398,5 @@ mod tests {
         let found = difference(("a", &a), ("b", &b), ("vanilla", Label::Compliance, "asr"));
         assert_eq!((found.more, found.fewer, found.p), (2, 1, 1.0));
         assert_eq!((found.base_rate.k, found.rate.k, found.rate.n), (1, 2, 4));
-    }
-
-    #[test]
-    fn judges_agree_on_compliance_or_not() {
-        let mut set = judged(&[R, C, D, None], 1, Headline::Only);
-        let labels = vec![D, C, C, C];
-        set.verdicts.push(Verdicts { judge: "paper".into(), labels });
-        let found = agreement(&[&set]);
-        assert_eq!((found.n, found.matrix[0][1]), (3, Some(2.0 / 3.0)));
-        assert_eq!(found.matrix[1][1], Some(1.0));
-        assert_eq!(agreement(&[]).n, 0);
     }
 }

@@ -37,7 +37,8 @@ pub(super) fn alert(study: Study<'_>) -> String {
 pub(super) fn judges(study: Study<'_>) -> String {
     let mut html = note(&format!(
         "The judge that counts is ‘{}’. Below: the share of answers to attacks that two judges \
-         both call compliance, or both do not.",
+         both call compliance, or both do not; and Krippendorff’s alpha of all judges’ labels: 1 \
+         if they agree, 0 if they agree no more than by chance.",
         study.results.judge
     ));
     let found = |m: &ModelResult| m.agreement.clone().filter(|a| a.judges.len() > 1 && a.n > 0);
@@ -50,10 +51,10 @@ pub(super) fn judges(study: Study<'_>) -> String {
 
 fn agreements(study: Study<'_>, pairs: &[(String, String)]) -> String {
     let names = pairs.iter().map(|(a, b)| format!(">{a}, {b}"));
-    let columns: Vec<String> =
-        ["model".to_owned(), ">answers".to_owned()].into_iter().chain(names).collect();
-    let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
-    let mut table = Table::new("Agreement of two judges each", &columns);
+    let names: Vec<String> = names.collect();
+    let columns = ["model", ">answers"].into_iter().chain(names.iter().map(String::as_str));
+    let columns: Vec<&str> = columns.chain([">alpha"]).collect();
+    let mut table = Table::new("Agreement of two judges each, and of all", &columns);
     for model in &study.results.models {
         let name = Cell::model(model.role, &model.name);
         match &model.agreement {
@@ -78,7 +79,8 @@ fn agreement_row(name: Cell, agreement: &Agreement, pairs: &[(String, String)]) 
         Cell::number_or(share(pair).map(|s| percent_of(s, agreement.n)), "no answers in common")
     };
     let n = Cell::number(&agreement.n.to_string());
-    [name, n].into_iter().chain(pairs.iter().map(cell)).collect()
+    let alpha = Cell::three_or(agreement.alpha, "not defined");
+    [name, n].into_iter().chain(pairs.iter().map(cell)).chain([alpha]).collect()
 }
 
 /// Every step, those that failed first and in full.

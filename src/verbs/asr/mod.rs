@@ -1,7 +1,6 @@
 //! How often do attacks succeed, and how often are harmless prompts refused?
 
 mod answers;
-mod judges;
 mod report;
 mod request;
 mod sets;
@@ -9,8 +8,6 @@ mod sets;
 use std::path::PathBuf;
 
 use self::answers::{AnsweredModel, answers};
-pub use self::judges::{JudgeChoice, JudgeTemplate};
-use self::judges::{Judges, SetToJudge};
 pub use self::report::{
     AnswerSettings, GateReport, InterventionsReport, ModelOutcomes, PromptsReport, Report,
 };
@@ -20,6 +17,7 @@ pub use self::sets::{BenignSet, SetChoice};
 use super::chat::warn_of_date;
 use super::error::{Context, Error, Result};
 use super::host::Host;
+use super::judges::{Judges, SetToJudge};
 use super::model::file_stem;
 use super::stopped::Stopped;
 use crate::adapter::Adapter;

@@ -3,9 +3,9 @@
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
+use super::super::judges::Judges;
 use super::super::pairs::compared;
 use super::answers::AnsweredModel;
-use super::judges::Judges;
 use super::request::Request;
 use super::sets::EvaluationSet;
 use crate::eval::asr::{

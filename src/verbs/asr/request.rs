@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use super::judges::JudgeChoice;
 use super::sets::SetChoice;
 use crate::eval::asr::Gate;
 use crate::llama::Options;
 use crate::verbs::chat::ChatSetup;
+use crate::verbs::judges::JudgeChoice;
 
 /// Which models are asked what.
 #[derive(Debug, Clone)]

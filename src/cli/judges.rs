@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::Args;
 
-use super::super::paths::Paths;
-use crate::verbs::asr::{JudgeChoice, JudgeTemplate};
+use super::paths::Paths;
+use crate::verbs::{JudgeChoice, JudgeTemplate};
 
 /// Who judges.
 #[derive(Debug, Args)]
 pub(super) struct JudgeArgs {
-    /// Whose labels count: default, paper (the published rule), or a judge model. For harmless
-    /// prompts the default judge's labels count where this judge only separates safe from unsafe,
-    /// or short from long.
+    /// Whose labels count: default, paper (the published rule), or a judge model. For asr's
+    /// harmless prompts the default judge's labels count where this judge only separates safe from
+    /// unsafe, or short from long.
     #[arg(long, default_value = "default", value_name = "NAME|MODEL")]
     judge: String,
     /// How a judge model is asked: llamaguard (by its own chat template), yes-no (aird's own

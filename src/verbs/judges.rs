@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::error::{Context, Result};
-use super::super::host::Host;
-use super::super::model::{file_name, load};
+use super::error::{Context, Result};
+use super::host::Host;
+use super::model::{file_name, load};
 use crate::eval::asr::{Judged, Verdicts};
 use crate::gguf::Model;
 use crate::judge::{Label, Question, judged_by, label, paper};
