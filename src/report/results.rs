@@ -197,8 +197,10 @@ impl RepairResult {
             let chosen = search.answered.iter().find(|a| a.chosen)?;
             Some((&search.settings, &chosen.counts))
         });
-        let restored = || self.restored.as_ref()?.held_out.as_ref();
-        edited.or_else(|| restored().map(|held_out| (&held_out.settings, &held_out.restored)))
+        edited.or_else(|| {
+            let held_out = self.restored.as_ref()?.held_out.as_ref()?;
+            Some((&held_out.settings, &held_out.restored))
+        })
     }
 }
 

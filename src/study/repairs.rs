@@ -152,18 +152,21 @@ mod tests {
 
     #[test]
     fn one_repair_or_several_are_read() {
-        let [only] = read("").unwrap().try_into().unwrap();
-        assert!(only.is_only() && !only.restores());
-        assert_eq!((only.model_name("a").as_str(), only.variants.len()), ("a-repaired", 2));
-        let [only] = read("[repair]\nmethod = 'restore'").unwrap().try_into().unwrap();
-        assert!(only.is_only() && only.restores());
+        for (recipe, restores) in [("", false), ("[repair]\nmethod = 'restore'", true)] {
+            let one = read(recipe).unwrap();
+            assert_eq!(one.len(), 1);
+            assert!(one[0].is_only() && one[0].restores() == restores);
+            assert_eq!(one[0].model_name("a"), "a-repaired");
+            assert_eq!(one[0].variants, ["a", "b"]);
+        }
 
         let both = "[[repair]]\n[[repair]]\nmethod = 'restore'\nvariants = ['b']";
-        let [edit, restore] = read(both).unwrap().try_into().unwrap();
-        assert_eq!((edit.model_name("a").as_str(), edit.restores()), ("a-aird", false));
-        assert_eq!(edit.options["max-tokens"].as_integer(), Some(24));
-        assert_eq!((restore.model_name("b").as_str(), restore.restores()), ("b-restore", true));
-        assert_eq!(restore.variants, ["b"]);
+        let both = read(both).unwrap();
+        let names: Vec<String> = both.iter().map(|repair| repair.model_name("b")).collect();
+        assert_eq!(names, ["b-aird", "b-restore"]);
+        assert!(!both[0].restores() && both[1].restores() && !both[1].is_only());
+        assert_eq!(both[0].options["max-tokens"].as_integer(), Some(24));
+        assert_eq!(both[1].variants, ["b"]);
     }
 
     #[test]

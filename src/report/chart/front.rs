@@ -120,7 +120,7 @@ fn labels(chart: &mut Chart, x: &Scale, y: &Scale, dots: &[Dot]) {
         let name = fitted(&dot.name, 170.0);
         let wanted = (y.at(dot.y) + 4.0).clamp(TOP + 12.0, BOTTOM - 4.0);
         let beside = taken.iter().flat_map(|other| [other - APART, other + APART]);
-        let is_free = |at: &f64| taken.iter().all(|other| (other - at).abs() >= APART);
+        let is_free = |at: &f64| taken.iter().all(|other| (other - at).abs() > APART - 0.1);
         let at = std::iter::once(wanted)
             .chain(beside)
             .find(|at| (TOP..=BOTTOM).contains(at) && is_free(at))

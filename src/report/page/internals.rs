@@ -34,8 +34,8 @@ pub(super) fn internals(study: Study<'_>) -> String {
          base’s unit refusal direction. Where blocks and strength were searched, held-out prompts \
          decided.",
     );
-    let repairs = || study.results.models.iter().filter_map(|m| m.repair.as_ref());
-    if repairs().any(|repair| repair.restored.is_some()) {
+    let mut repairs = study.results.models.iter().filter_map(|m| m.repair.as_ref());
+    if repairs.any(|repair| repair.restored.is_some()) {
         html += &paragraph(
             "A restore refits every matrix to what the base computes, on the compressed file’s \
              own zeros and types, and then edits only for refusals that are still missing.",
