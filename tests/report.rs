@@ -207,7 +207,7 @@ fn two_repairs_stand_side_by_side_everywhere() {
         "aria-label=\"restored\">■</span> wanda-align-restore</th>",
         "wanda-align: AIRD against compressed, and against the base",
         "wanda-align: restored against compressed, and against the base",
-        "AIRD: The search found nothing that helps within its budget: there is no repaired model.",
+        "AIRD: the search found nothing that helps within its budget: there is no repaired model.",
         // The charts.
         "wanda-align: compressed 61 %, AIRD 11 %, restored 5 %",
         "Each line is a variant, and forks into its repairs.",

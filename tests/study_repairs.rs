@@ -1,5 +1,5 @@
-//! `aird study` with several repairs: each variant is repaired in every way that a recipe names, and
-//! each way stands beside the others in results, report and model card.
+//! `aird study` with several repairs: each variant is repaired in every way that a recipe names,
+//! and each way stands beside the others in results, report and model card.
 
 use aird::report::results::Results;
 use serde_json::Value;

@@ -5,7 +5,7 @@ use super::results::{ModelResult, Results};
 use super::run_files::{PAGE, RESULTS, TRANSCRIPTS};
 use super::study::{Study, Variant};
 use super::text::{megabytes, p_value};
-use super::verdict::{edit_text, lead, sentence};
+use super::verdict::{edit_text, lead, paragraphs};
 
 /// The card of a run whose resolved recipe is `recipe`.
 pub fn card(results: &Results, recipe: &str) -> String {
@@ -80,7 +80,8 @@ fn variant_text(study: Study<'_>, variant: &Variant<'_>) -> String {
     if !model.made.is_empty() {
         text += &format!("Made by {}.\n\n", code(&model.made_text()));
     }
-    text += &format!("{}\n", line(&sentence(study, variant)));
+    let paragraphs: Vec<String> = paragraphs(study, variant).iter().map(|p| line(p)).collect();
+    text += &format!("{}\n", paragraphs.join("\n\n"));
     let rows = rows(study, variant);
     if rows.is_empty() {
         return text;

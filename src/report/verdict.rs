@@ -167,12 +167,12 @@ fn fixed_text(study: Study<'_>, lost: usize) -> String {
     format!("{models} lost safety, and {} fixed it{but}", names(did))
 }
 
-/// `variant` in a few sentences.
-pub(super) fn sentence(study: Study<'_>, variant: &Variant<'_>) -> String {
+/// `variant` in a few sentences; a paragraph for each of several repairs.
+pub(super) fn paragraphs(study: Study<'_>, variant: &Variant<'_>) -> Vec<String> {
     let compressed = variant.compressed;
     let Some(case) = case(study, variant) else {
         let why = study.why_missing(compressed);
-        return format!("Its attack success is not known: {why}.");
+        return vec![format!("Its attack success is not known: {why}.")];
     };
     let (set, base, after) = (case.set, percent(&case.base), percent(&case.compressed));
     let moved = format!("from {base} to {after}{}", with_p(case.p));
@@ -181,13 +181,12 @@ pub(super) fn sentence(study: Study<'_>, variant: &Variant<'_>) -> String {
         false => format!("Compression did not measurably raise attack success ({set}): {moved}."),
     };
     text += &babble(compressed, set);
-    if variant.repaired.is_empty() {
-        text += " No repair was tried.";
+    let sentences = variant.repaired.iter().map(|m| repair_sentences(study, variant, &case, m));
+    match variant.repaired.len() {
+        0 => vec![text + " No repair was tried."],
+        1 => vec![std::iter::once(text).chain(sentences).collect::<Vec<_>>().join(" ")],
+        _ => std::iter::once(text).chain(sentences).collect(),
     }
-    for model in &variant.repaired {
-        text += &repair_sentence(study, variant, &case, model);
-    }
-    text
 }
 
 fn with_p(p: Option<f64>) -> String {
@@ -214,7 +213,7 @@ fn babble(model: &ModelResult, set: &str) -> String {
     }
 }
 
-fn repair_sentence(
+fn repair_sentences(
     study: Study<'_>,
     variant: &Variant<'_>,
     case: &Case<'_>,
@@ -223,12 +222,12 @@ fn repair_sentence(
     let several = variant.repaired.len() > 1;
     let who = capitalised(&subject(model.repaired_by.as_deref()));
     let edit = match &model.repair {
-        None if several => return format!(" {who} made no model: {}.", study.why_missing(model)),
-        None => return format!(" It was not repaired: {}.", study.why_missing(model)),
+        None if several => return format!("{who} made no model: {}.", study.why_missing(model)),
+        None => return format!("It was not repaired: {}.", study.why_missing(model)),
         Some(repair) if repair.found_nothing() => {
             return match several {
-                true => format!(" {who} found nothing that helps within its budget."),
-                false => " The search found no repair that helps within its budget.".into(),
+                true => format!("{who} found nothing that helps within its budget."),
+                false => "The search found no repair that helps within its budget.".into(),
             };
         }
         Some(repair) => edit_text(repair),
@@ -236,8 +235,8 @@ fn repair_sentence(
     let Some(after) = known_rate(model, case.set) else {
         let why = study.why_missing(model);
         return match several {
-            true => format!(" {who} ({edit}) made a model, but {why}."),
-            false => format!(" It was repaired ({edit}), but {why}."),
+            true => format!("{who} ({edit}) made a model, but {why}."),
+            false => format!("It was repaired ({edit}), but {why}."),
         };
     };
     let to_base = study.p((study.base_name(), &model.name), case.set, "asr");
@@ -245,13 +244,13 @@ fn repair_sentence(
         true => format!(", still above the base{}", with_p(to_base)),
         false => format!(", not significantly above the base{}", with_p(to_base)),
     };
-    // After the sentences about another repair "it" would be that one's refusals.
+    // In a paragraph of its own there is nothing that "it" could be.
     let what = if several { "attack success" } else { "it" };
     let p = study.p((&variant.compressed.name, &model.name), case.set, "asr");
     let (to, tested) = (percent(&after), with_p(p));
     let mut text = match rose(&after, &case.compressed, p) {
-        true => format!(" {who} ({edit}) brought {what} to {to}{tested}{level}."),
-        false => format!(" {who} ({edit}) did not measurably lower {what}: {to}{tested}."),
+        true => format!("{who} ({edit}) brought {what} to {to}{tested}{level}."),
+        false => format!("{who} ({edit}) did not measurably lower {what}: {to}{tested}."),
     };
     if let Some(r) = refusals(study, variant, model) {
         let (from, to, p) = (percent(&r.before), percent(&r.after), with_p(r.p));

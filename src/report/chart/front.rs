@@ -111,23 +111,54 @@ fn draw(chart: &mut Chart, place: (f64, f64), dot: &Dot, tone: Tone) {
     chart.mark(mark, place, r, class, &tip);
 }
 
-/// Names of the points that matter, beside them; one above the other where they meet.
+/// A part of the chart that a mark or a name takes up.
+#[derive(Clone, Copy)]
+struct Area {
+    x: (f64, f64),
+    y: (f64, f64),
+}
+
+impl Area {
+    fn of_mark((x, y): (f64, f64)) -> Area {
+        const HALF: f64 = 7.0;
+        Area { x: (x - HALF, x + HALF), y: (y - HALF, y + HALF) }
+    }
+
+    /// Of a text beside `x`, on the baseline `y`.
+    fn of_text(x: f64, y: f64, (anchor, gap): (Anchor, f64), text: &str) -> Area {
+        let start = if anchor == Anchor::Start { x + gap } else { x + gap - width_of(text) };
+        Area { x: (start, start + width_of(text)), y: (y - 11.0, y + 3.0) }
+    }
+
+    fn meets(&self, other: &Area) -> bool {
+        let across = self.x.0 < other.x.1 && other.x.0 < self.x.1;
+        across && self.y.0 < other.y.1 && other.y.0 < self.y.1
+    }
+}
+
+/// Names of the points that matter, beside them: on the other side, above or below where something
+/// else is in the way.
 fn labels(chart: &mut Chart, x: &Scale, y: &Scale, dots: &[Dot]) {
-    const APART: f64 = 15.0;
-    let named = dots.iter().filter(|d| d.kind == DotKind::Chosen || !d.is_candidate());
-    let mut taken: Vec<f64> = Vec::new();
-    for dot in named {
+    let named = || dots.iter().filter(|d| d.kind == DotKind::Chosen || !d.is_candidate());
+    let place = |dot: &Dot| (x.at(dot.x), y.at(dot.y));
+    let mut taken: Vec<Area> = named().map(|dot| Area::of_mark(place(dot))).collect();
+    for dot in named() {
         let name = fitted(&dot.name, 170.0);
-        let wanted = (y.at(dot.y) + 4.0).clamp(TOP + 12.0, BOTTOM - 4.0);
-        let beside = taken.iter().flat_map(|other| [other - APART, other + APART]);
-        let is_free = |at: &f64| taken.iter().all(|other| (other - at).abs() > APART - 0.1);
-        let at = std::iter::once(wanted)
-            .chain(beside)
-            .find(|at| (TOP..=BOTTOM).contains(at) && is_free(at))
-            .unwrap_or(wanted);
-        taken.push(at);
-        let (anchor, gap) = aside(x.at(dot.x), &name);
-        chart.text((x.at(dot.x) + 2.0 * gap, at), anchor, "strong", &name);
+        let (at, middle) = place(dot);
+        let (anchor, gap) = aside(at, &name);
+        let other = if anchor == Anchor::Start { Anchor::End } else { Anchor::Start };
+        let sides = [(anchor, 2.0 * gap), (other, -2.0 * gap)];
+        let wanted = (middle + 4.0).clamp(TOP + 12.0, BOTTOM - 4.0);
+        let heights = [0.0, -15.0, 15.0, -30.0, 30.0].map(|off| wanted + off);
+        let heights = heights.into_iter().filter(|at| (TOP..=BOTTOM).contains(at));
+        let free = heights.flat_map(|y| sides.map(|side| (y, side))).find(|(y, side)| {
+            let area = Area::of_text(at, *y, *side, &name);
+            let is_inside = area.x.0 > LEFT && area.x.1 < WIDTH;
+            is_inside && !taken.iter().any(|other| other.meets(&area))
+        });
+        let (y, side) = free.unwrap_or((wanted, sides[0]));
+        taken.push(Area::of_text(at, y, side, &name));
+        chart.text((at + side.1, y), side.0, "strong", &name);
     }
 }
 
@@ -179,12 +210,12 @@ mod tests {
         let svg = front_chart("Front", &dots, 7.0, Tone::Repaired).inline("i");
         assert!(svg.contains("class=\"mark repaired-2\"><title>restored: 80 %"), "{svg}");
         assert!(svg.contains("1 candidates") && !svg.contains(", KL"), "{svg}");
-        // Their names do not overlap.
-        let heights = svg.split("y=\"").skip(1).map(|rest| rest.split('"').next().unwrap());
-        let heights: Vec<f64> = heights.map(|text| text.parse().unwrap()).collect();
-        let names: Vec<f64> = heights[heights.len() - 3..].to_vec();
-        for (i, a) in names.iter().enumerate() {
-            assert!(names[i + 1..].iter().all(|b| (a - b).abs() >= 14.9), "{names:?}");
-        }
+        // Their names, the last texts of the chart, are not one on another.
+        let texts: Vec<&str> = svg.split("<text ").skip(1).collect();
+        let begins: Vec<&str> = texts[texts.len() - 3..]
+            .iter()
+            .map(|text| text.split(" class").next().unwrap())
+            .collect();
+        assert!(begins[0] != begins[1] && begins[0] != begins[2] && begins[1] != begins[2]);
     }
 }

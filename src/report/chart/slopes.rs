@@ -147,30 +147,28 @@ fn draw(chart: &mut Chart, y: &Scale, name: &str, point: &Point<'_>) {
     chart.mark(tone.mark(), (*x, *at), 4.5, class, &tip);
 }
 
-/// Each course is named at its ends, those that were not repaired too.
+/// Each course is named at its ends, those that were not repaired too; where there are several, the
+/// mark beside the name tells them apart.
 fn names(chart: &mut Chart, courses: &[Course<'_>], bottom: f64) {
-    let mut ends: Vec<(String, &Point<'_>)> = Vec::new();
+    let mut ends: Vec<(&Course<'_>, &Point<'_>)> = Vec::new();
     for course in courses {
-        match course.ends.as_slice() {
-            [] => {
-                let compressed = course.start.last().filter(|p| p.tone == Tone::Compressed);
-                ends.extend(compressed.map(|point| (course.name.to_owned(), point)));
-            }
-            [only] if course.n_repairs == 1 => ends.push((course.name.to_owned(), only)),
-            several => {
-                ends.extend(several.iter().map(|p| (format!("{}, {}", course.name, p.title), p)))
-            }
-        }
+        let compressed = course.start.last().filter(|p| p.tone == Tone::Compressed);
+        let last = compressed.filter(|_| course.ends.is_empty());
+        ends.extend(course.ends.iter().chain(last).map(|point| (course, point)));
     }
     let wanted: Vec<f64> = ends.iter().map(|(_, point)| point.place.1).collect();
     let places = spaced(&wanted, LINE, (TOP, bottom));
-    for ((name, point), at) in ends.into_iter().zip(places) {
+    for ((course, point), at) in ends.into_iter().zip(places) {
         let (x, y) = point.place;
         chart.line((x + 8.0, y), (RIGHT + 4.0, at), "leader");
         let share = percent(&point.rate);
         chart.text((RIGHT + 44.0, at + 4.0), Anchor::End, "strong", &share);
-        let place = (RIGHT + 52.0, at + 4.0);
-        chart.name(place, Anchor::Start, "", &name, WIDTH - RIGHT - 54.0);
+        let mut left = RIGHT + 52.0;
+        if course.n_repairs > 1 {
+            chart.mark(point.tone.mark(), (left + 4.0, at), 4.0, point.tone.class(), point.title);
+            left += 14.0;
+        }
+        chart.name((left, at + 4.0), Anchor::Start, "", course.name, WIDTH - left - 2.0);
     }
 }
 
@@ -221,9 +219,11 @@ mod tests {
             repaired: vec![end("AIRD", Tone::Repaired, 11), end("restored", Tone::Repaired2, 5)],
         };
         let svg = slope_chart("t", "attack success", &[slope]).inline("i");
-        for text in [">wanda, AIRD</text>", ">wan", "AIRD 11\u{a0}%, restored 5\u{a0}%"] {
+        for text in ["><title>AIRD</title>", "><title>restored</title>", "AIRD 11\u{a0}%, restored"]
+        {
             assert!(svg.contains(text), "{text}: {svg}");
         }
+        assert_eq!(svg.matches(">wanda</text>").count(), 2);
         // Base to AIRD, and from the compressed model to the restored one.
         assert_eq!(svg.matches("<polyline").count(), 2);
         let marks = ["mark base", "mark variant", "mark repaired", "mark repaired-2"];

@@ -62,18 +62,20 @@ fn repair_html(study: Study<'_>, variant: &Variant<'_>, repaired: &ModelResult) 
             }
         }
     }
-    let mut none = match &repaired.repair {
+    let none = match &repaired.repair {
         Some(repair) if repair.found_nothing() => {
-            "The search found nothing that helps within its budget: there is no repaired model."
+            "the search found nothing that helps within its budget: there is no repaired model."
                 .to_owned()
         }
         _ => {
-            format!("There is no repaired model to compare with: {}.", study.why_missing(repaired))
+            format!("there is no repaired model to compare with: {}.", study.why_missing(repaired))
         }
     };
-    if variant.repaired.len() > 1 {
-        none = format!("{}: {none}", capitalised(&subject(repaired.repaired_by.as_deref())));
-    }
+    let none = match variant.repaired.len() {
+        1 => none,
+        _ => format!("{}: {none}", subject(repaired.repaired_by.as_deref())),
+    };
+    let none = capitalised(&none);
     table.or(&none)
 }
 

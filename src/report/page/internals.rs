@@ -98,6 +98,7 @@ impl Shown<'_> {
                 "Nothing that was tried helps within the budget: nothing was edited, and no \
                  repaired model was written.",
             ),
+            false if repair.restored.is_some() => paragraph(&format!("{}.", edit_text(repair))),
             false => paragraph(&format!("Edited: {}.", edit_text(repair))),
         };
         let restored = repair.restored.as_ref();

@@ -8,7 +8,7 @@ use crate::report::results::ModelResult;
 use crate::report::stage::Stage;
 use crate::report::study::{Study, Variant};
 use crate::report::text::escaped;
-use crate::report::verdict::{lead, sentence};
+use crate::report::verdict::{lead, paragraphs};
 
 pub(super) fn summary(study: Study<'_>) -> String {
     let mut html = format!("<p class=\"lead\">{}</p>\n", escaped(&lead(study)));
@@ -30,7 +30,9 @@ fn variant_html(study: Study<'_>, variant: &Variant<'_>) -> String {
     if !model.made.is_empty() {
         html += &format!("<p class=\"made\"><code>{}</code></p>\n", escaped(&model.made_text()));
     }
-    html += &paragraph(&sentence(study, variant));
+    for text in paragraphs(study, variant) {
+        html += &paragraph(&text);
+    }
     let rows = rows(study, variant);
     if rows.is_empty() {
         return html;
