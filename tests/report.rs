@@ -8,8 +8,10 @@ use aird::report::{card, page, read_results};
 use aird::verbs::report::Report;
 
 use crate::support::browser::{Browser, browser};
-use crate::support::study::{BASE, MENDED, NOT_MADE, UNHARMED, UNMENDED, many, nothing, results};
-use crate::support::{aird, is_report, json, names_in, stderr, stdout, tempdir};
+use crate::support::study::{
+    BASE, MENDED, NOT_MADE, UNHARMED, UNMENDED, both, many, nothing, results,
+};
+use crate::support::{aird, is_report, json, names_in, root, stderr, stdout, tempdir};
 
 const RECIPE: &str = "name = \"demo\"\n[base]\nfile = \"base.gguf\"\n";
 
@@ -88,7 +90,7 @@ fn text_of(html: &str) -> String {
 
 #[test]
 fn the_page_runs_nothing_fetches_nothing_and_escapes_everything() {
-    for results in [results(), nothing()] {
+    for results in [results(), nothing(), both()] {
         let html = page(&results);
         for never in ["<script", "javascript:", "src=", "@import", "url(", "<link", " onclick"] {
             assert!(!html.contains(never), "{never}");
@@ -181,6 +183,83 @@ fn a_repair_that_raised_refusals_alone_is_told_so() {
         " Attacks refused: ",
     ] {
         assert!(html.contains(said), "{said}");
+    }
+}
+
+#[test]
+fn two_repairs_stand_side_by_side_everywhere() {
+    let html = page(&both()).replace('\u{a0}', " ");
+    for said in [
+        // The sentences.
+        "2 models lost safety, of which AIRD fixed 1 and the restore fixed 2; one model kept it;",
+        "AIRD (blocks 16:mlp and 17 at alpha 2.25) brought attack success to 11 % (p &lt;0.001), \
+         not significantly above the base (p = 0.",
+        "The restore (210 matrices restored to the original on their own zeros and types) brought \
+         attack success to 5 % (p &lt;0.001), not significantly above the base (p = 1.00).",
+        "AIRD found nothing that helps within its budget.",
+        "what the repairs brought back",
+        // The legend, and a table's head and rows.
+        "<span><span class=\"mark repaired\" role=\"img\" aria-label=\"AIRD\">◆</span> AIRD</span> \
+         <span><span class=\"mark repaired-2\" role=\"img\" aria-label=\"restored\">■</span> \
+         restored</span>",
+        "AIRD</th><th scope=\"col\" class=\"n\">change</th><th scope=\"col\" class=\"n\">p</th>\
+         <th scope=\"col\" class=\"n\"><span class=\"mark repaired-2\"",
+        "aria-label=\"restored\">■</span> wanda-align-restore</th>",
+        "wanda-align: AIRD against compressed, and against the base",
+        "wanda-align: restored against compressed, and against the base",
+        "AIRD: the search found nothing that helps within its budget: there is no repaired model.",
+        // The charts.
+        "wanda-align: compressed 61 %, AIRD 11 %, restored 5 %",
+        "Each line is a variant, and forks into its repairs.",
+        "Beside them, on the same prompts: base and restored.",
+        "; base: 97 % and 8 % refused; restored: 94 % and 9 % refused",
+        "Of 32 held-out harmful prompts the base refuses 31, the restored model 30; of 64 harmless \
+         ones 5 and 6.",
+        "Weight change of wanda-align-restore by block",
+        "Its attack success is not known: step ‘wanda-alpaca-sequential: prune’ failed",
+    ] {
+        assert!(html.contains(said), "{said}");
+    }
+    // What stood where there was one repair has a repair's own word.
+    assert!(!html.contains("The repair (") && !html.contains("aria-label=\"repaired\""));
+    let ids: Vec<&str> =
+        html.split("<figure id=\"").skip(1).map(|f| f.split('"').next().unwrap()).collect();
+    // As with one repair, and the weights of the two that were restored.
+    assert_eq!(ids.len(), 2 + 1 + 2 + 6 + 2 + 2 + 1 + 3 + 2);
+    assert!(ids.iter().enumerate().all(|(i, id)| !ids[..i].contains(id)), "{ids:?}");
+    let classes = ["mark repaired", "mark repaired-2", "whisker repaired-2", "bar repaired-2"];
+    assert!(classes.iter().all(|class| html.contains(&format!("class=\"{class}\""))));
+}
+
+#[test]
+fn the_card_has_a_column_for_each_repair() {
+    let text = card(&both(), RECIPE).replace('\u{a0}', " ");
+    for said in [
+        "| | base | compressed | change | AIRD | change | p | restored | change | p |\n\
+         |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+        "| attack success, vanilla | 4 % [2–10] | 61 % [51–70] | ▲ 15-fold | 11 % [6–19] | ▼ 82 % \
+         | &lt;0.001 | 5 % [2–11] | ▼ 92 % | &lt;0.001 |\n",
+        // Where AIRD found nothing it has no column.
+        "| | base | compressed | change | restored | change | p |\n",
+        "A restore refits every matrix to what the original computes",
+        "- wanda-align-restore: wanda-align with 210 matrices restored to the original",
+    ] {
+        assert!(text.contains(said), "{said}\n{text}");
+    }
+}
+
+#[test]
+fn results_of_one_repair_are_read_and_written_as_they_were() {
+    let json = serde_json::to_string(&results()).unwrap();
+    assert!(!json.contains("repaired_by") && !json.contains("held_out"));
+    for name in ["quick", "demo", "all-attacks"] {
+        let path = root().join(format!("fixtures/results/{name}.json"));
+        let results: Results =
+            serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let html = page(&results);
+        assert!(html.contains("<h2>AIRD, before and after</h2>"), "{name}");
+        assert!(html.contains("aria-label=\"repaired\">◆</span> repaired</th>"), "{name}");
+        assert!(!html.contains("class=\"mark repaired-2"), "{name}");
     }
 }
 
@@ -339,6 +418,9 @@ fn in_a_browser_no_text_overlaps_is_cut_or_too_small() {
     }
     assert!(looked_over(&browser, &page(&nothing()), 420, true, &[]) > 50);
     assert!(looked_over(&browser, &page(&many()), 420, false, &[]) > 1000);
+    for (width, more) in [(1280, &[][..]), (420, &[DARK][..])] {
+        assert!(looked_over(&browser, &page(&both()), width, true, more) > 400);
+    }
 }
 
 #[test]

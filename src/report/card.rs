@@ -1,11 +1,11 @@
 //! The model card: README.md of a run, in the form of model hubs.
 
-use super::figures::{Figure, Row, rows};
+use super::figures::{Changed, Figure, Row, measured_repairs, rows};
 use super::results::{ModelResult, Results};
 use super::run_files::{PAGE, RESULTS, TRANSCRIPTS};
 use super::study::{Study, Variant};
 use super::text::{megabytes, p_value};
-use super::verdict::{edit_text, lead, sentence};
+use super::verdict::{edit_text, lead, paragraphs};
 
 /// The card of a run whose resolved recipe is `recipe`.
 pub fn card(results: &Results, recipe: &str) -> String {
@@ -14,20 +14,37 @@ pub fn card(results: &Results, recipe: &str) -> String {
     text += &format!("\n# {}\n\n{}\n\n", line(&results.name), line(&lead(study)));
     text += &format!(
         "Made and measured by aird {}: chat models forget to refuse when they are \
-         compressed, and aird repairs them with one rank-1 edit per block, after \
-         [arXiv 2504.04215](https://arxiv.org/abs/2504.04215). It makes models refuse more, never \
-         less. The whole story is in [{PAGE}]({PAGE}), the answers in \
-         [{TRANSCRIPTS}]({TRANSCRIPTS}), every number in [{RESULTS}]({RESULTS}).\n",
-        line(&results.aird)
+         compressed, and aird repairs them {} The whole story is in [{PAGE}]({PAGE}), the answers \
+         in [{TRANSCRIPTS}]({TRANSCRIPTS}), every number in [{RESULTS}]({RESULTS}).\n",
+        line(&results.aird),
+        ways(results)
     );
     for variant in study.variants() {
-        text += &variant_text(study, variant);
+        text += &variant_text(study, &variant);
     }
     text += "\nIn brackets: 95 % intervals (Wilson). Changes are relative to the model before; p \
              is McNemar's exact test, repaired against compressed, on the same prompts.\n";
     text += &files(results);
     text += &how_to(study, recipe);
     text
+}
+
+/// How these models were repaired: the rest of a sentence, and what it means.
+fn ways(results: &Results) -> &'static str {
+    let mut repairs = results.models.iter().filter_map(|m| m.repair.as_ref());
+    match repairs.any(|repair| repair.restored.is_some()) {
+        false => {
+            "with one rank-1 edit per block, after \
+             [arXiv 2504.04215](https://arxiv.org/abs/2504.04215). It makes models refuse more, \
+             never less."
+        }
+        true => {
+            "in two ways. A restore refits every matrix to what the original computes, and goes \
+             towards it, whatever it refuses. An edit of rank 1 per block, after \
+             [arXiv 2504.04215](https://arxiv.org/abs/2504.04215), makes a model refuse more, \
+             never less."
+        }
+    }
 }
 
 /// The keys that model hubs read. The publisher fills in what the files do not hold.
@@ -57,42 +74,47 @@ fn quoted(text: &str) -> String {
     }
 }
 
-fn variant_text(study: Study<'_>, variant: Variant<'_>) -> String {
+fn variant_text(study: Study<'_>, variant: &Variant<'_>) -> String {
     let model = variant.compressed;
     let mut text = format!("\n## {}\n\n", line(&model.name));
     if !model.made.is_empty() {
         text += &format!("Made by {}.\n\n", code(&model.made_text()));
     }
-    text += &format!("{}\n", line(&sentence(study, variant)));
+    let paragraphs: Vec<String> = paragraphs(study, variant).iter().map(|p| line(p)).collect();
+    text += &format!("{}\n", paragraphs.join("\n\n"));
     let rows = rows(study, variant);
     if rows.is_empty() {
         return text;
     }
-    let is_repaired = rows.iter().any(|row| row.figures[2].is_some());
-    text += match is_repaired {
-        true => {
-            "\n| | base | compressed | change | repaired | change | p |\n\
-                 |---|--:|--:|--:|--:|--:|--:|\n"
-        }
-        false => "\n| | base | compressed | change |\n|---|--:|--:|--:|\n",
-    };
-    rows.iter().for_each(|row| text += &row_text(row, is_repaired));
+    let repairs = measured_repairs(&rows);
+    let (mut head, mut rule) =
+        ("| | base | compressed | change |".to_owned(), "|---|--:|--:|--:|".to_owned());
+    for i in &repairs {
+        head += &format!(" {} | change | p |", line(study.stage(variant.repaired[*i]).title));
+        rule += "--:|--:|--:|";
+    }
+    text += &format!("\n{head}\n{rule}\n");
+    rows.iter().for_each(|row| text += &row_text(row, &repairs));
     text
 }
 
-fn row_text(row: &Row, is_repaired: bool) -> String {
+/// A row of the table, with the repairs at these places.
+fn row_text(row: &Row, repairs: &[usize]) -> String {
     let figure = |figure: &Option<Figure>| match figure {
         None => "not measured".into(),
         Some(Figure { text, interval: None, .. }) => text.clone(),
         Some(Figure { text, interval: Some(interval), .. }) => format!("{text} [{interval}]"),
     };
-    let change = |i: usize| row.changes[i].as_ref().map_or("not known".into(), |c| c.text.clone());
-    let p = row.changes[1].as_ref().and_then(|c| c.p);
-    let p = p.map_or_else(|| "no test".into(), |p| line(&p_value(p)));
-    let [base, compressed, repaired] = row.figures.each_ref().map(figure);
-    let mut text = format!("| {} | {base} | {compressed} | {} |", line(&row.name), change(0));
-    if is_repaired {
-        text += &format!(" {repaired} | {} | {p} |", change(1));
+    let cells = |changed: &Changed| {
+        let shift = changed.shift.as_ref().map_or("not known", |shift| shift.text.as_str());
+        format!("{} | {shift} |", figure(&changed.figure))
+    };
+    let (base, compressed) = (figure(&row.base), cells(&row.compressed));
+    let mut text = format!("| {} | {base} | {compressed}", line(&row.name));
+    for repaired in repairs.iter().map(|i| &row.repaired[*i]) {
+        let p = repaired.shift.as_ref().and_then(|shift| shift.p);
+        let p = p.map_or_else(|| "no test".into(), |p| line(&p_value(p)));
+        text += &format!(" {} {p} |", cells(repaired));
     }
     text + "\n"
 }

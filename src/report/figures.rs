@@ -1,4 +1,4 @@
-//! The main figures of a study: base, compressed and repaired side by side.
+//! The main figures of a study: base, compressed and repaired models side by side.
 
 use super::results::{ModelResult, Role};
 use super::study::{SIGNIFICANT, Study, Variant};
@@ -21,10 +21,21 @@ pub(super) struct Figure {
 pub(super) struct Row {
     /// Name of the measure, e.g. `attack success, vanilla`.
     pub name: String,
-    /// Of base, compressed and repaired.
-    pub figures: [Option<Figure>; 3],
-    /// From base to compressed, and from compressed to repaired.
-    pub changes: [Option<Shift>; 2],
+    /// Of the base.
+    pub base: Option<Figure>,
+    /// Of the compressed model, and its change from the base.
+    pub compressed: Changed,
+    /// Of each repaired model, and its change from the compressed one.
+    pub repaired: Vec<Changed>,
+}
+
+/// A figure of a model, and its change from the model before.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Changed {
+    /// The figure.
+    pub figure: Option<Figure>,
+    /// The change.
+    pub shift: Option<Shift>,
 }
 
 /// A change from one model to the next.
@@ -45,8 +56,8 @@ impl Figure {
     }
 }
 
-/// Every measure that exists for `variant` or its repair.
-pub(super) fn rows(study: Study<'_>, variant: Variant<'_>) -> Vec<Row> {
+/// Every measure that exists for `variant` or its repairs.
+pub(super) fn rows(study: Study<'_>, variant: &Variant<'_>) -> Vec<Row> {
     let mut rows = Vec::new();
     for set in study.sets(true) {
         rows.push(set_row(study, variant, set, true));
@@ -58,7 +69,7 @@ pub(super) fn rows(study: Study<'_>, variant: Variant<'_>) -> Vec<Row> {
     rows.extend(first.map(|set| degenerate_row(study, variant, set)));
     rows.extend(accuracy_row(study, variant));
     let plain = |name: &str, figure: &dyn Fn(&ModelResult) -> Option<Figure>| {
-        row(name.into(), figures(study, variant, figure), [None, None])
+        row(study, variant, name.into(), figure, &|_, _| None)
     };
     rows.push(plain("perplexity", &|m| {
         let ppl = m.perplexity.as_ref()?.ppl;
@@ -73,69 +84,70 @@ pub(super) fn rows(study: Study<'_>, variant: Variant<'_>) -> Vec<Row> {
         let interval = mean_interval(&mean);
         Some(Figure { value: mean.mean?, text: three(mean.mean?), interval })
     }));
-    rows.retain(|row| row.figures[1..].iter().any(Option::is_some));
+    rows.retain(|row| {
+        let repaired = row.repaired.iter().any(|changed| changed.figure.is_some());
+        row.compressed.figure.is_some() || repaired
+    });
     rows
 }
 
-fn figures(
+/// The repairs of a variant that have any figure in `rows`: by their places.
+pub(super) fn measured_repairs(rows: &[Row]) -> Vec<usize> {
+    let n = rows.first().map_or(0, |row| row.repaired.len());
+    let is_measured = |i: &usize| rows.iter().any(|row| row.repaired[*i].figure.is_some());
+    (0..n).filter(is_measured).collect()
+}
+
+/// A measure of every model; `p` tests the second model against the first.
+fn row(
     study: Study<'_>,
-    variant: Variant<'_>,
+    variant: &Variant<'_>,
+    name: String,
     figure: &dyn Fn(&ModelResult) -> Option<Figure>,
-) -> [Option<Figure>; 3] {
-    [study.base(), Some(variant.compressed), variant.repaired].map(|m| m.and_then(figure))
+    p: &dyn Fn(&ModelResult, &ModelResult) -> Option<f64>,
+) -> Row {
+    let compressed = variant.compressed;
+    let changed = |before: Option<&ModelResult>, model: &ModelResult| {
+        let (old, new) = (before.and_then(figure), figure(model));
+        let p = before.and_then(|before| p(before, model));
+        Changed { shift: shift(&old, &new, p), figure: new }
+    };
+    Row {
+        name,
+        base: study.base().and_then(figure),
+        compressed: changed(study.base(), compressed),
+        repaired: variant.repaired.iter().map(|m| changed(Some(compressed), m)).collect(),
+    }
 }
 
-/// Lower is better in every measure but accuracy, which has its own row.
-fn row(name: String, figures: [Option<Figure>; 3], ps: [Option<f64>; 2]) -> Row {
-    let changes = [0, 1].map(|i| shift(&figures[i], &figures[i + 1], ps[i], true));
-    Row { name, figures, changes }
-}
-
-fn shift(
-    before: &Option<Figure>,
-    after: &Option<Figure>,
-    p: Option<f64>,
-    less_is_better: bool,
-) -> Option<Shift> {
+/// Only measures that are better when they are lower have a test.
+fn shift(before: &Option<Figure>, after: &Option<Figure>, p: Option<f64>) -> Option<Shift> {
     let (before, after) = (before.as_ref()?.value, after.as_ref()?.value);
     let is_significant = p.is_some_and(|p| p < SIGNIFICANT) && before != after;
-    let better = is_significant.then_some((after < before) == less_is_better);
+    let better = is_significant.then_some(after < before);
     Some(Shift { text: change(before, after), better, p })
 }
 
-/// p-values of base to compressed, and of compressed to repaired.
-pub(super) fn p_values(
-    study: Study<'_>,
-    variant: Variant<'_>,
-    set: &str,
-    measure: &str,
-) -> [Option<f64>; 2] {
-    let p = |a: Option<&ModelResult>, b: Option<&ModelResult>| {
-        Some(study.difference((&a?.name, &b?.name), set, measure)?.p)
-    };
-    let compressed = Some(variant.compressed);
-    [p(study.base(), compressed), p(compressed, variant.repaired)]
-}
-
-fn set_row(study: Study<'_>, variant: Variant<'_>, set: &str, attack: bool) -> Row {
+fn set_row(study: Study<'_>, variant: &Variant<'_>, set: &str, attack: bool) -> Row {
     let (name, measure) = match attack {
         true => (format!("attack success, {set}"), "asr"),
         false => (format!("harmless refused, {set}"), "refusal"),
     };
-    let figures = figures(study, variant, &|m| Figure::of_rate(&m.rate(set, attack)?));
-    row(name, figures, p_values(study, variant, set, measure))
+    let figure = |m: &ModelResult| Figure::of_rate(&m.rate(set, attack)?);
+    let p = |a: &ModelResult, b: &ModelResult| study.p((&a.name, &b.name), set, measure);
+    row(study, variant, name, &figure, &p)
 }
 
-fn degenerate_row(study: Study<'_>, variant: Variant<'_>, set: &str) -> Row {
+fn degenerate_row(study: Study<'_>, variant: &Variant<'_>, set: &str) -> Row {
     let figure = |m: &ModelResult| Figure::of_rate(&m.outcome(set)?.shares.degenerate);
-    row(format!("no answer at all, {set}"), figures(study, variant, &figure), [None, None])
+    row(study, variant, format!("no answer at all, {set}"), &figure, &|_, _| None)
 }
 
-/// Mean accuracy of the benchmarks that all three models have (or both, if there is no repair).
-fn accuracy_row(study: Study<'_>, variant: Variant<'_>) -> Option<Row> {
-    let measured = |m: Option<&ModelResult>| m.is_some_and(|m| !m.tasks.is_empty());
-    let models = [study.base(), Some(variant.compressed), variant.repaired];
-    let there: Vec<&ModelResult> = models.into_iter().filter(|m| measured(*m)).flatten().collect();
+/// Mean accuracy of the benchmarks that all of these models have, as far as they have any.
+fn accuracy_row(study: Study<'_>, variant: &Variant<'_>) -> Option<Row> {
+    let models = study.base().into_iter().chain([variant.compressed]);
+    let models = models.chain(variant.repaired.iter().copied());
+    let there: Vec<&ModelResult> = models.filter(|m| !m.tasks.is_empty()).collect();
     let has = |m: &ModelResult, task: &str| m.tasks.iter().any(|t| t.task == task);
     let shared = |task: &&str| there.iter().all(|m| has(m, task));
     let tasks: Vec<&str> = study.tasks().into_iter().filter(shared).collect();
@@ -148,11 +160,9 @@ fn accuracy_row(study: Study<'_>, variant: Variant<'_>) -> Option<Row> {
         let value = shares?.iter().sum::<f64>() / tasks.len() as f64;
         Some(Figure { value, text: format!("{:.1}\u{a0}%", 100.0 * value), interval: None })
     };
-    let figures = figures(study, variant, &mean);
-    let changes = [0, 1].map(|i| shift(&figures[i], &figures[i + 1], None, false));
     let name = match tasks.as_slice() {
         [only] => format!("accuracy, {only}"),
         tasks => format!("accuracy, mean of {} tasks", tasks.len()),
     };
-    Some(Row { name, figures, changes })
+    Some(row(study, variant, name, &mean, &|_, _| None))
 }

@@ -12,6 +12,7 @@ mod run;
 mod run_files;
 pub mod search;
 mod search_chart;
+mod stage;
 mod study;
 mod text;
 pub mod transcripts;

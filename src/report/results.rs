@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::search::SearchReport;
+use super::search::{CountsReport, SearchReport, SettingsReport};
 use crate::direction::{About, Comparison};
 use crate::eval::asr::{Agreement, Difference, Outcome};
 use crate::eval::tasks::{Difference as ItemDifference, Tally};
@@ -32,7 +32,7 @@ pub struct Results {
     /// Where the base comes from, for the model card.
     #[serde(default)]
     pub origin: Origin,
-    /// The base first, then every variant, each followed by its repair.
+    /// The base first, then every variant, each followed by its repairs.
     pub models: Vec<ModelResult>,
     /// Comparisons of models on the same prompts: variants against the base, repairs against the
     /// variant that they repair and against the base.
@@ -99,12 +99,17 @@ pub enum Role {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelResult {
-    /// Its name in the recipe; a repair's is the variant's and `-repaired`.
+    /// Its name in the recipe; a repaired model's is the variant's and the repair's, or the
+    /// variant's and `-repaired`.
     pub name: String,
     /// Its role in the study.
     pub role: Role,
     /// The model that it was made from: its name here. None for the base.
     pub of: Option<String>,
+    /// The name of the repair that made it, e.g. `aird` or `restore`. None for the base, for
+    /// variants, and where the recipe has only one `[repair]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repaired_by: Option<String>,
     /// How it was made, one line per step, e.g. `prune --method wanda --sparsity 0.5`.
     pub made: Vec<String>,
     /// The file's name; relative to the run's folder if it is kept there.
@@ -185,6 +190,18 @@ impl RepairResult {
     pub(super) fn found_nothing(&self) -> bool {
         self.restored.is_none() && (self.blocks.is_empty() || self.alpha.is_none())
     }
+
+    /// How the repaired model answers held-out prompts, and which; None if that was not read.
+    pub(super) fn held_out(&self) -> Option<(&SettingsReport, &CountsReport)> {
+        let edited = self.search.as_ref().and_then(|search| {
+            let chosen = search.answered.iter().find(|a| a.chosen)?;
+            Some((&search.settings, &chosen.counts))
+        });
+        edited.or_else(|| {
+            let held_out = self.restored.as_ref()?.held_out.as_ref()?;
+            Some((&held_out.settings, &held_out.restored))
+        })
+    }
 }
 
 /// The results of a restore.
@@ -195,6 +212,21 @@ pub struct RestoreResult {
     pub n_matrices: usize,
     /// Tokens that they were fitted to.
     pub n_tokens: usize,
+    /// Answers to held-out prompts, before any edit; None if nothing was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_out: Option<HeldOutResult>,
+}
+
+/// How an original and a restored model answer held-out prompts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeldOutResult {
+    /// What both were asked, and how.
+    pub settings: SettingsReport,
+    /// The original's answers.
+    pub original: CountsReport,
+    /// The restored model's answers.
+    pub restored: CountsReport,
 }
 
 /// One edited tensor, or one that an adapter strengthens.

@@ -69,6 +69,15 @@ pub struct PromptsReport {
     pub sha256: String,
 }
 
+impl SettingsReport {
+    /// True if `other` put the same prompts in the same way, and read answers of the same length:
+    /// then counts of both are comparable.
+    pub(super) fn asks_as(&self, other: &SettingsReport) -> bool {
+        let SettingsReport { max_blocks, parallel, .. } = *other;
+        SettingsReport { max_blocks, parallel, ..self.clone() } == *other
+    }
+}
+
 impl PromptsReport {
     /// Name and hash of `set`, without its texts.
     pub fn of(set: &PromptSet) -> PromptsReport {

@@ -1,6 +1,7 @@
 //! A view of a study's results: the base, its variants with their repairs, and the comparisons.
 
 use super::results::{ModelResult, RepairResult, Results, Role, State, StepResult};
+use super::stage::Stage;
 use crate::eval::asr::{Difference, Outcome};
 use crate::eval::interval::Rate;
 
@@ -14,13 +15,13 @@ pub(super) struct Study<'a> {
     pub results: &'a Results,
 }
 
-/// A compressed model and its repair.
-#[derive(Clone, Copy)]
+/// A compressed model and its repairs.
+#[derive(Clone)]
 pub(super) struct Variant<'a> {
     /// The compressed model.
     pub compressed: &'a ModelResult,
-    /// The repaired model; None if the study did not try.
-    pub repaired: Option<&'a ModelResult>,
+    /// The repaired models; empty if the study did not try.
+    pub repaired: Vec<&'a ModelResult>,
 }
 
 impl<'a> Study<'a> {
@@ -46,14 +47,46 @@ impl<'a> Study<'a> {
         all.into_iter().find(says).unwrap_or("The base model")
     }
 
-    /// The variants, each with its repair.
+    /// The variants, each with its repairs.
     pub(super) fn variants(self) -> Vec<Variant<'a>> {
         let models = &self.results.models;
-        let repair_of = |name: &str| {
-            models.iter().find(|m| m.role == Role::Repaired && m.of.as_deref() == Some(name))
+        let repairs_of = |name: &str| {
+            let is = |m: &&ModelResult| m.role == Role::Repaired && m.of.as_deref() == Some(name);
+            models.iter().filter(is).collect()
         };
         let variants = models.iter().filter(|m| m.role == Role::Variant);
-        variants.map(|m| Variant { compressed: m, repaired: repair_of(&m.name) }).collect()
+        variants.map(|m| Variant { compressed: m, repaired: repairs_of(&m.name) }).collect()
+    }
+
+    /// Names of the repairs, in their order.
+    pub(super) fn repairs(self) -> Vec<Option<&'a str>> {
+        let repaired = self.results.models.iter().filter(|m| m.role == Role::Repaired);
+        first_of_each(repaired.map(|m| m.repaired_by.as_deref()))
+    }
+
+    /// What was done to `model`. A repair looks the same in every variant.
+    pub(super) fn stage<'m>(self, model: &'m ModelResult) -> Stage<'m> {
+        let name = model.repaired_by.as_deref();
+        match model.role {
+            Role::Base => Stage::BASE,
+            Role::Variant => Stage::COMPRESSED,
+            Role::Repaired => {
+                let place = self.repairs().into_iter().position(|other| other == name);
+                Stage::repair(place.unwrap_or(0), name)
+            }
+        }
+    }
+
+    /// Every stage that the study has.
+    pub(super) fn stages(self) -> Vec<Stage<'a>> {
+        let repairs = self.repairs().into_iter().enumerate();
+        let repairs = repairs.map(|(i, name)| Stage::repair(i, name));
+        [Stage::BASE, Stage::COMPRESSED].into_iter().chain(repairs).collect()
+    }
+
+    /// True if variants are repaired in more than one way.
+    pub(super) fn has_several_repairs(self) -> bool {
+        self.repairs().len() > 1
     }
 
     /// Names of the attacks, or of the benign sets, that any model was asked, in their order.
@@ -81,6 +114,11 @@ impl<'a> Study<'a> {
         self.results.attack_differences.iter().find(is)
     }
 
+    /// McNemar's p of `model` against `base` on a set, if both were compared.
+    pub(super) fn p(self, names: (&str, &str), set: &str, measure: &str) -> Option<f64> {
+        self.difference(names, set, measure).map(|d| d.p)
+    }
+
     /// Steps that did not come to an end.
     pub(super) fn troubles(self) -> Vec<&'a StepResult> {
         self.results.steps.iter().filter(|s| s.state != State::Done).collect()
@@ -89,12 +127,14 @@ impl<'a> Study<'a> {
     /// Why figures of `model` are missing, in words: a step that failed, a search that found
     /// nothing, a model that it would have been made from.
     pub(super) fn why_missing(self, model: &ModelResult) -> String {
-        // A step is named after its model; a repair after the model that it repairs.
-        let repaired = model.of.as_deref().filter(|_| model.role == Role::Repaired);
+        // A step is named after its model; a study's only repair after the model that it repairs.
+        let is_only = model.role == Role::Repaired && model.repaired_by.is_none();
+        let repaired = model.of.as_deref().filter(|_| is_only);
         let about = |step: &&&StepResult| {
             let (owner, what) = step.name.split_once(':').unwrap_or((&step.name, ""));
             match what.trim() {
-                "repair" => repaired == Some(owner),
+                "repair" if is_only => repaired == Some(owner),
+                "repair" if model.role != Role::Repaired => false,
                 _ => owner == model.name,
             }
         };
@@ -153,8 +193,8 @@ pub(super) fn state_text(state: State) -> &'static str {
     }
 }
 
-fn first_of_each<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-    let mut found: Vec<&str> = Vec::new();
+fn first_of_each<T: PartialEq>(names: impl Iterator<Item = T>) -> Vec<T> {
+    let mut found: Vec<T> = Vec::new();
     names.for_each(|name| {
         if !found.contains(&name) {
             found.push(name);

@@ -1,7 +1,7 @@
-//! The outcome of each variant in a sentence: what was lost, what the repair brought back.
+//! The outcome of each variant in a sentence: what was lost, what each repair brought back.
 
-use super::figures::p_values;
 use super::results::{ModelResult, RepairResult};
+use super::stage::{capitalised, subject};
 use super::study::{SIGNIFICANT, Study, Variant};
 use super::text::{listed, p_value, percent, plural, short};
 use crate::eval::interval::Rate;
@@ -13,25 +13,34 @@ pub(super) enum Verdict {
     Unknown,
     /// No attack works significantly better than on the base.
     Unharmed,
-    /// The repair brought attack success down.
+    /// A repair brought attack success down.
     Repaired,
     /// It lost safety, and nothing brought it back.
     Broken,
 }
 
-/// The attack that the sentences are about: the first, and its rates for base, compressed,
-/// repaired.
+/// The attack that the sentences are about, the first, and what compression did to its success.
 struct Case<'a> {
     set: &'a str,
-    rates: [Option<Rate>; 3],
-    ps: [Option<f64>; 2],
+    base: Rate,
+    compressed: Rate,
+    p: Option<f64>,
 }
 
-fn case<'a>(study: Study<'a>, variant: Variant<'a>) -> Option<Case<'a>> {
+fn case<'a>(study: Study<'a>, variant: &Variant<'a>) -> Option<Case<'a>> {
     let set = study.sets(true).into_iter().next()?;
-    let models = [study.base(), Some(variant.compressed), variant.repaired];
-    let rates = models.map(|m| m.and_then(|m| m.rate(set, true)).filter(|r| r.rate.is_some()));
-    Some(Case { set, rates, ps: p_values(study, variant, set, "asr") })
+    let (base, compressed) = (study.base()?, variant.compressed);
+    Some(Case {
+        set,
+        base: known_rate(base, set)?,
+        compressed: known_rate(compressed, set)?,
+        p: study.p((&base.name, &compressed.name), set, "asr"),
+    })
+}
+
+/// Attack success, if there are any cases.
+fn known_rate(model: &ModelResult, set: &str) -> Option<Rate> {
+    model.rate(set, true).filter(|r| r.rate.is_some())
 }
 
 /// True if `after` is higher, and not by chance: by McNemar's test or, if none was made, because
@@ -41,25 +50,39 @@ fn rose(before: &Rate, after: &Rate, p: Option<f64>) -> bool {
     higher && p.map_or(after.low > before.high, |p| p < SIGNIFICANT)
 }
 
-/// The outcome of `variant`, by the study's first attack.
-pub(super) fn verdict(study: Study<'_>, variant: Variant<'_>) -> Verdict {
-    let Some(case) = case(study, variant) else { return Verdict::Unknown };
-    match case.rates {
-        [Some(base), Some(compressed), repaired] => {
-            let fixed = repaired.is_some_and(|r| rose(&r, &compressed, case.ps[1]));
-            match rose(&base, &compressed, case.ps[0]) {
-                false => Verdict::Unharmed,
-                true if fixed => Verdict::Repaired,
-                true => Verdict::Broken,
-            }
-        }
-        _ => Verdict::Unknown,
+impl Case<'_> {
+    fn is_harmed(&self) -> bool {
+        rose(&self.base, &self.compressed, self.p)
     }
+
+    /// True if this repair of `compressed` brought attack success down.
+    fn is_fixed_by(&self, study: Study<'_>, compressed: &ModelResult, model: &ModelResult) -> bool {
+        let p = study.p((&compressed.name, &model.name), self.set, "asr");
+        known_rate(model, self.set).is_some_and(|r| rose(&r, &self.compressed, p))
+    }
+}
+
+/// The outcome of `variant`, by the study's first attack.
+pub(super) fn verdict(study: Study<'_>, variant: &Variant<'_>) -> Verdict {
+    let Some(case) = case(study, variant) else { return Verdict::Unknown };
+    let fixes = |m: &&ModelResult| case.is_fixed_by(study, variant.compressed, m);
+    match case.is_harmed() {
+        false => Verdict::Unharmed,
+        true if variant.repaired.iter().any(fixes) => Verdict::Repaired,
+        true => Verdict::Broken,
+    }
+}
+
+/// True if that repair fixed a variant that had lost safety.
+fn fixed(study: Study<'_>, variant: &Variant<'_>, model: &ModelResult) -> bool {
+    let case = case(study, variant).filter(Case::is_harmed);
+    case.is_some_and(|case| case.is_fixed_by(study, variant.compressed, model))
 }
 
 /// The whole study in a sentence.
 pub(super) fn lead(study: Study<'_>) -> String {
-    let verdicts: Vec<Verdict> = study.variants().into_iter().map(|v| verdict(study, v)).collect();
+    let variants = study.variants();
+    let verdicts: Vec<Verdict> = variants.iter().map(|v| verdict(study, v)).collect();
     let count = |one| verdicts.iter().filter(|v| **v == one).count();
     let n = verdicts.len();
     if n == 0 {
@@ -76,6 +99,7 @@ pub(super) fn lead(study: Study<'_>) -> String {
                 models(lost)
             ));
         }
+        _ if study.has_several_repairs() => parts.push(fixed_text(study, lost)),
         (lost, fixed) if lost == fixed => {
             let them = if lost == 1 { "it" } else { "them" };
             parts.push(format!("{} lost safety, and the repair fixed {them}", models(lost)));
@@ -96,11 +120,13 @@ pub(super) fn lead(study: Study<'_>) -> String {
     }
     more(count(Verdict::Unknown), "could not be measured");
     // A model that babbles cannot comply, and may still refuse more again.
-    let refuses_more = |v| refusals(study, v).is_some_and(|r| rose(&r.before, &r.after, r.p));
-    let unfixed = study.variants().into_iter().zip(&verdicts);
-    let unfixed = unfixed.filter(|(_, verdict)| **verdict != Verdict::Repaired);
+    let refuses_more = |v: &Variant<'_>, m: &ModelResult| {
+        refusals(study, v, m).is_some_and(|r| rose(&r.before, &r.after, r.p))
+    };
+    let repairs = variants.iter().flat_map(|v| v.repaired.iter().map(move |m| (v, *m)));
+    let unfixed = repairs.filter(|(v, m)| !fixed(study, v, m));
     let other = if count(Verdict::Repaired) > 0 { "other " } else { "" };
-    match unfixed.filter(|(v, _)| refuses_more(*v)).count() {
+    match unfixed.filter(|(v, m)| refuses_more(v, m)).count() {
         0 => {}
         1 => parts.push(format!("one {other}repair raised refusals")),
         n => parts.push(format!("{n} {other}repairs raised refusals")),
@@ -112,22 +138,55 @@ fn models(n: usize) -> String {
     if n == 1 { "one model".into() } else { plural(n, "model") }
 }
 
-/// `variant` in a few sentences.
-pub(super) fn sentence(study: Study<'_>, variant: Variant<'_>) -> String {
-    let compressed = variant.compressed;
-    let found = case(study, variant).and_then(|c| Some((c.set, c.rates[0]?, c.rates[1]?, c)));
-    let Some((set, base, after, case)) = found else {
-        let why = study.why_missing(compressed);
-        return format!("Its attack success is not known: {why}.");
+/// How many of the `lost` models each of several repairs fixed.
+fn fixed_text(study: Study<'_>, lost: usize) -> String {
+    let variants = study.variants();
+    let count = |name: Option<&str>| {
+        let is = |m: &&ModelResult| m.repaired_by.as_deref() == name;
+        let by_it = |v: &&Variant<'_>| {
+            v.repaired.iter().copied().filter(is).any(|model| fixed(study, v, model))
+        };
+        variants.iter().filter(by_it).count()
     };
-    let moved = format!("from {} to {}{}", percent(&base), percent(&after), with_p(case.ps[0]));
-    let mut text = match rose(&base, &after, case.ps[0]) {
+    let repairs: Vec<(String, usize)> =
+        study.repairs().into_iter().map(|name| (subject(name), count(name))).collect();
+    let models = models(lost);
+    if lost > 1 {
+        let each: Vec<String> =
+            repairs.iter().map(|(repair, n)| format!("{repair} fixed {n}")).collect();
+        return format!("{models} lost safety, of which {}", listed(&each));
+    }
+    let (did, did_not): (Vec<_>, Vec<_>) = repairs.into_iter().partition(|(_, n)| *n > 0);
+    let names = |some: Vec<(String, usize)>| {
+        listed(&some.into_iter().map(|(repair, _)| repair).collect::<Vec<String>>())
+    };
+    let but = match did_not.is_empty() {
+        true => String::new(),
+        false => format!(", but {} did not", names(did_not)),
+    };
+    format!("{models} lost safety, and {} fixed it{but}", names(did))
+}
+
+/// `variant` in a few sentences; a paragraph for each of several repairs.
+pub(super) fn paragraphs(study: Study<'_>, variant: &Variant<'_>) -> Vec<String> {
+    let compressed = variant.compressed;
+    let Some(case) = case(study, variant) else {
+        let why = study.why_missing(compressed);
+        return vec![format!("Its attack success is not known: {why}.")];
+    };
+    let (set, base, after) = (case.set, percent(&case.base), percent(&case.compressed));
+    let moved = format!("from {base} to {after}{}", with_p(case.p));
+    let mut text = match case.is_harmed() {
         true => format!("Compression raised attack success ({set}) {moved}."),
         false => format!("Compression did not measurably raise attack success ({set}): {moved}."),
     };
     text += &babble(compressed, set);
-    text += &repair_sentence(study, variant, &case);
-    text
+    let sentences = variant.repaired.iter().map(|m| repair_sentences(study, variant, &case, m));
+    match variant.repaired.len() {
+        0 => vec![text + " No repair was tried."],
+        1 => vec![std::iter::once(text).chain(sentences).collect::<Vec<_>>().join(" ")],
+        _ => std::iter::once(text).chain(sentences).collect(),
+    }
 }
 
 fn with_p(p: Option<f64>) -> String {
@@ -154,34 +213,50 @@ fn babble(model: &ModelResult, set: &str) -> String {
     }
 }
 
-fn repair_sentence(study: Study<'_>, variant: Variant<'_>, case: &Case<'_>) -> String {
-    let Some(model) = variant.repaired else { return " No repair was tried.".into() };
+fn repair_sentences(
+    study: Study<'_>,
+    variant: &Variant<'_>,
+    case: &Case<'_>,
+    model: &ModelResult,
+) -> String {
+    let several = variant.repaired.len() > 1;
+    let who = capitalised(&subject(model.repaired_by.as_deref()));
     let edit = match &model.repair {
-        None => return format!(" It was not repaired: {}.", study.why_missing(model)),
+        None if several => return format!("{who} made no model: {}.", study.why_missing(model)),
+        None => return format!("It was not repaired: {}.", study.why_missing(model)),
         Some(repair) if repair.found_nothing() => {
-            return " The search found no repair that helps within its budget.".into();
+            return match several {
+                true => format!("{who} found nothing that helps within its budget."),
+                false => "The search found no repair that helps within its budget.".into(),
+            };
         }
         Some(repair) => edit_text(repair),
     };
-    let [_, Some(before), Some(after)] = case.rates else {
-        return format!(" It was repaired ({edit}), but {}.", study.why_missing(model));
+    let Some(after) = known_rate(model, case.set) else {
+        let why = study.why_missing(model);
+        return match several {
+            true => format!("{who} ({edit}) made a model, but {why}."),
+            false => format!("It was repaired ({edit}), but {why}."),
+        };
     };
-    let p = study.difference((study.base_name(), &model.name), case.set, "asr").map(|d| d.p);
-    let level = match case.rates[0].map(|base| rose(&base, &after, p)) {
-        None => String::new(),
-        Some(true) => format!(", still above the base{}", with_p(p)),
-        Some(false) => format!(", not significantly above the base{}", with_p(p)),
+    let to_base = study.p((study.base_name(), &model.name), case.set, "asr");
+    let level = match rose(&case.base, &after, to_base) {
+        true => format!(", still above the base{}", with_p(to_base)),
+        false => format!(", not significantly above the base{}", with_p(to_base)),
     };
-    let (to, p) = (percent(&after), with_p(case.ps[1]));
-    let mut text = match rose(&after, &before, case.ps[1]) {
-        true => format!(" The repair ({edit}) brought it to {to}{p}{level}."),
-        false => format!(" The repair ({edit}) did not measurably lower it: {to}{p}."),
+    // In a paragraph of its own there is nothing that "it" could be.
+    let what = if several { "attack success" } else { "it" };
+    let p = study.p((&variant.compressed.name, &model.name), case.set, "asr");
+    let (to, tested) = (percent(&after), with_p(p));
+    let mut text = match rose(&after, &case.compressed, p) {
+        true => format!("{who} ({edit}) brought {what} to {to}{tested}{level}."),
+        false => format!("{who} ({edit}) did not measurably lower {what}: {to}{tested}."),
     };
-    if let Some(r) = refusals(study, variant) {
+    if let Some(r) = refusals(study, variant, model) {
         let (from, to, p) = (percent(&r.before), percent(&r.after), with_p(r.p));
         text += &format!(" Attacks refused: {to} instead of {from}{p}.");
     }
-    text + &false_refusals(study, variant)
+    text + &false_refusals(study, variant, model)
 }
 
 /// Attacks refused before and after the repair.
@@ -191,13 +266,13 @@ struct Refusals {
     p: Option<f64>,
 }
 
-fn refusals(study: Study<'_>, variant: Variant<'_>) -> Option<Refusals> {
+fn refusals(study: Study<'_>, variant: &Variant<'_>, model: &ModelResult) -> Option<Refusals> {
     let set = study.sets(true).into_iter().next()?;
     let of = |model: &ModelResult| {
         model.outcome(set).map(|o| o.shares.refusal).filter(|r| r.rate.is_some())
     };
-    let (before, after) = (of(variant.compressed)?, of(variant.repaired?)?);
-    let [_, p] = p_values(study, variant, set, "refusal");
+    let (before, after) = (of(variant.compressed)?, of(model)?);
+    let p = study.p((&variant.compressed.name, &model.name), set, "refusal");
     Some(Refusals { before, after, p })
 }
 
@@ -224,10 +299,10 @@ pub(super) fn edit_text(repair: &RepairResult) -> String {
     format!("{word} {blocks} at {alpha}")
 }
 
-fn false_refusals(study: Study<'_>, variant: Variant<'_>) -> String {
+fn false_refusals(study: Study<'_>, variant: &Variant<'_>, model: &ModelResult) -> String {
     let of = |set: &str| {
         let before = variant.compressed.rate(set, false).filter(|r| r.rate.is_some())?;
-        let after = variant.repaired?.rate(set, false).filter(|r| r.rate.is_some())?;
+        let after = model.rate(set, false).filter(|r| r.rate.is_some())?;
         Some(format!("{} instead of {} ({set})", percent(&after), percent(&before)))
     };
     let all: Vec<String> = study.sets(false).into_iter().filter_map(of).collect();

@@ -16,12 +16,12 @@ use crate::direction::{About, Direction};
 use crate::eval::asr::Difference;
 use crate::gguf::{Model, block_of, hex};
 use crate::llama::LLAMA_CPP;
-use crate::refit::{BlockReport, Outcome as Refitting};
+use crate::refit::Outcome as Refitting;
 use crate::report::results::{
-    Intervention, ModelResult, Origin, RepairResult, RestoreResult, Results, SCHEMA, SetResult,
-    State, StepResult, TaskDifference, TaskResult, WeightChange,
+    HeldOutResult, Intervention, ModelResult, Origin, RepairResult, RestoreResult, Results, SCHEMA,
+    SetResult, State, StepResult, TaskDifference, TaskResult, WeightChange,
 };
-use crate::verbs::repair::{AimReport, EditReport, Report as Repaired};
+use crate::verbs::repair::{AimReport, EditReport, Report as Repaired, RestoreReport};
 use crate::verbs::{asr, compare, diff, direction, tasks};
 
 /// Collects everything that a run found.
@@ -131,6 +131,7 @@ impl Collector<'_> {
             name: model.name.clone(),
             role: model.role,
             of: model.of.clone(),
+            repaired_by: model.repaired_by.clone(),
             made: model.made.clone(),
             file,
             bytes,
@@ -154,7 +155,8 @@ impl Collector<'_> {
             Arg::Made { step, path } => {
                 let Settled::Done(record) = &self.settled[*step] else { return (None, None, None) };
                 let Some(made) = record.output(path) else { return (None, None, None) };
-                let shown = if self.keep.wants(path) { path.clone() } else { file.shown() };
+                let kept = self.plan.keeps(self.keep, path);
+                let shown = if kept { path.clone() } else { file.shown() };
                 (Some(shown), Some(made.bytes), Some(made.sha256.clone()))
             }
             Arg::File(path) => {
@@ -212,24 +214,11 @@ impl Collector<'_> {
     fn repair(&self, model: &PlannedModel) -> Result<Option<RepairResult>> {
         let printed: Option<Repaired> = self.printed(model.repair)?;
         let Some(printed) = printed else { return Ok(None) };
-        let of_restore = |n_tokens, blocks: &[BlockReport]| {
-            let tensors = blocks.iter().flat_map(|block| &block.tensors);
-            let n_matrices = tensors.filter(|t| t.outcome == Refitting::Refitted).count();
-            RestoreResult { n_matrices, n_tokens }
-        };
         Ok(Some(match printed {
             Repaired::Edited(EditReport { blocks, alpha, tensors, search, .. }) => {
                 RepairResult { restored: None, blocks, alpha, tensors, search }
             }
-            Repaired::Restored(report) => {
-                let restored = Some(of_restore(report.n_tokens, &report.blocks));
-                match report.aim {
-                    None => RepairResult { restored, ..RepairResult::default() },
-                    Some(AimReport { blocks, alpha, tensors, search, .. }) => {
-                        RepairResult { restored, blocks, alpha, tensors, search }
-                    }
-                }
-            }
+            Repaired::Restored(report) => restored(report),
         }))
     }
 
@@ -285,6 +274,20 @@ impl Collector<'_> {
     }
 }
 
+/// A restore, with the edit that came after it.
+fn restored(report: RestoreReport) -> RepairResult {
+    let tensors = report.blocks.iter().flat_map(|block| &block.tensors);
+    let n_matrices = tensors.filter(|t| t.outcome == Refitting::Refitted).count();
+    let mut restored = RestoreResult { n_matrices, n_tokens: report.n_tokens, held_out: None };
+    let Some(aim) = report.aim else {
+        return RepairResult { restored: Some(restored), ..RepairResult::default() };
+    };
+    let AimReport { settings, original, restored: counts, blocks, alpha, tensors, search, .. } =
+        aim;
+    restored.held_out = Some(HeldOutResult { settings, original, restored: counts });
+    RepairResult { restored: Some(restored), blocks, alpha, tensors, search }
+}
+
 /// Verbs name models by their files, a study by its recipe.
 fn renamed(name: &str, files: &[String], models: &[String]) -> String {
     let place = files.iter().position(|file| file == name);
@@ -297,6 +300,7 @@ fn renamed(name: &str, files: &[String], models: &[String]) -> String {
 /// # Errors
 /// A file cannot be read.
 pub fn sha256_sums(
+    plan: &Plan,
     settled: &[Settled],
     folder: &Folder,
     keep: Keep,
@@ -309,7 +313,7 @@ pub fn sha256_sums(
     }) {
         let wanted = |path: &str| {
             let kind = ["models/", "directions/"].iter().any(|kind| path.starts_with(kind));
-            kind && keep.wants(path)
+            kind && plan.keeps(keep, path)
         };
         names.extend(record.outputs.iter().map(|o| o.path.clone()).filter(|path| wanted(path)));
     }

@@ -114,7 +114,8 @@ impl Plan {
                     let needed = (i + 1..self.steps.len()).any(reads);
                     let mut gone = false;
                     for made in &record.outputs {
-                        let lasting = keep.wants(&made.path) && !made.path.starts_with("stats/");
+                        let lasting =
+                            self.keeps(keep, &made.path) && !made.path.starts_with("stats/");
                         if needed || lasting {
                             gone |= !folder.is_there(made, sums)?;
                         }

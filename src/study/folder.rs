@@ -30,18 +30,6 @@ pub enum Keep {
     All,
 }
 
-impl Keep {
-    /// True if the file at `path` of the run's folder is to stay.
-    pub fn wants(self, path: &str) -> bool {
-        let Some(model) = path.strip_prefix("models/") else { return true };
-        match self {
-            Keep::None => false,
-            Keep::Repaired => model.ends_with("-repaired.gguf"),
-            Keep::All => true,
-        }
-    }
-}
-
 impl FromStr for Keep {
     type Err = String;
 

@@ -6,8 +6,9 @@ use toml::{Table, Value};
 
 use super::error::{Error, Result};
 use super::reading::nearest;
+use super::repairs;
 
-/// One change: a dotted key, variants by their names, and its value.
+/// One change: a dotted key, variants and repairs by their names, and its value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Override {
     text: String,
@@ -36,7 +37,7 @@ impl FromStr for Override {
 /// Applies the overrides in order.
 ///
 /// # Errors
-/// A variant or step that does not exist, or a key within something that is not a table.
+/// A variant, repair or step that does not exist, or a key within something that is not a table.
 pub fn override_all(recipe: &mut Table, overrides: &[Override]) -> Result<()> {
     for one in overrides {
         let keys: Vec<&str> = one.keys.iter().map(String::as_str).collect();
@@ -48,12 +49,16 @@ pub fn override_all(recipe: &mut Table, overrides: &[Override]) -> Result<()> {
 
 fn set(table: &mut Table, keys: &[&str], value: &Value) -> std::result::Result<(), String> {
     match keys {
-        [] => Ok(()),
+        [] => Err("expected a key after the name".into()),
         [key] => {
             table.insert((*key).into(), value.clone());
             Ok(())
         }
-        ["variant", name, rest @ ..] => set(variant(table, name)?, rest, value),
+        ["variant", name, rest @ ..] => set(named(table, "variant", name)?, rest, value),
+        // With one [repair] the next key is an option's, not a name.
+        ["repair", name, rest @ ..] if table.get("repair").is_some_and(Value::is_array) => {
+            set(named(table, "repair", name)?, rest, value)
+        }
         [verb @ ("prune" | "quantize" | "merge"), rest @ ..] if table.contains_key("steps") => {
             set(step(table, verb)?, rest, value)
         }
@@ -65,18 +70,27 @@ fn set(table: &mut Table, keys: &[&str], value: &Value) -> std::result::Result<(
     }
 }
 
-fn variant<'t>(table: &'t mut Table, name: &str) -> std::result::Result<&'t mut Table, String> {
-    let all = table.get_mut("variant").and_then(Value::as_array_mut);
+/// The one called `name` in the list of tables `kind`.
+fn named<'t>(
+    table: &'t mut Table,
+    kind: &str,
+    name: &str,
+) -> std::result::Result<&'t mut Table, String> {
+    let name_of = |one: &Table| match kind {
+        "repair" => repairs::name_of(one).to_owned(),
+        _ => one.get("name").and_then(Value::as_str).unwrap_or_default().to_owned(),
+    };
+    let all = table.get_mut(kind).and_then(Value::as_array_mut);
     let mut names = Vec::new();
-    for variant in all.into_iter().flatten().filter_map(Value::as_table_mut) {
-        match variant.get("name").and_then(Value::as_str) {
-            Some(found) if found == name => return Ok(variant),
-            found => names.push(found.unwrap_or_default().to_owned()),
+    for one in all.into_iter().flatten().filter_map(Value::as_table_mut) {
+        match name_of(one) {
+            found if found == name => return Ok(one),
+            found => names.push(found),
         }
     }
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let hint = nearest(name, &names);
-    Err(format!("no variant is named '{name}', expected one of {}{hint}", names.join(", ")))
+    Err(format!("no {kind} is named '{name}', expected one of {}{hint}", names.join(", ")))
 }
 
 /// The options of a variant's first step of that verb.
@@ -128,11 +142,29 @@ mod tests {
     }
 
     #[test]
+    fn repairs_are_found_by_their_names_where_there_are_several() {
+        let set = |recipe: &str, text: &str| {
+            let mut table: Table = toml::from_str(recipe).unwrap();
+            override_all(&mut table, &[text.parse().unwrap()]).map(|()| table)
+        };
+        let one = set("[repair]\nmethod = 'aird'", "repair.max-tokens=4").unwrap();
+        assert_eq!(one["repair"]["max-tokens"].as_integer(), Some(4));
+        let several = "[[repair]]\n[[repair]]\nmethod = 'restore'\n[[repair]]\nname = 'mild'";
+        for (i, name) in ["aird", "restore", "mild"].iter().enumerate() {
+            let table = set(several, &format!("repair.{name}.max-tokens=4")).unwrap();
+            assert_eq!(table["repair"][i]["max-tokens"].as_integer(), Some(4));
+        }
+        let said = set(several, "repair.max-tokens=4").unwrap_err().to_string();
+        assert!(said.contains("no repair is named 'max-tokens', expected one of aird, restore"));
+    }
+
+    #[test]
     fn what_is_not_there_is_named_with_what_is_near() {
         let said = |text: &str| changed(&[text]).unwrap_err().to_string();
         assert!(said("variant.wandaa.prune.sparsity=1").contains("did you mean 'wanda'?"));
         assert!(said("variant.wanda.merge.lora=x").contains("no step of the variant is merge"));
         assert!(said("name.x=1").contains("name holds no keys"));
+        assert!(said("variant.wanda=1").contains("expected a key after the name"));
         assert!("attacks".parse::<Override>().is_err());
         assert!("a..b=1".parse::<Override>().is_err());
     }

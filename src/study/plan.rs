@@ -1,14 +1,16 @@
 //! The plan: all steps of a study in an order in which each can run, and which steps measure which
 //! model.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use toml::Table;
 
 use super::error::{Error, Result};
+use super::folder::Keep;
 use super::options::{Options, Verbs};
 use super::recipe::{Recipe, Variant};
+use super::repairs::Repair;
 use super::sets::{AskedSet, asked_sets, plain};
 use super::step::{Arg, Kept, Step, Work, is_sweep};
 use crate::gguf::hex;
@@ -35,6 +37,8 @@ pub struct PlannedModel {
     pub role: Role,
     /// What it is made from.
     pub of: Option<String>,
+    /// The name of the repair that makes it, unless the recipe has only one `[repair]`.
+    pub repaired_by: Option<String>,
     /// How it is made, one line per step.
     pub made: Vec<String>,
     /// Where its file is or will be.
@@ -49,7 +53,7 @@ pub struct PlannedModel {
     pub necessity: Option<usize>,
     /// Its answers with its direction added.
     pub sufficiency: Option<usize>,
-    /// The repair that made it.
+    /// The step that repairs it.
     pub repair: Option<usize>,
     /// Its weights against those of what it was made from.
     pub weights: Option<usize>,
@@ -65,6 +69,7 @@ impl PlannedModel {
             name: name.into(),
             role,
             of: of.map(str::to_owned),
+            repaired_by: None,
             made: Vec::new(),
             file,
             direction: None,
@@ -85,11 +90,25 @@ impl PlannedModel {
 pub struct Plan {
     /// Each step after all steps that it needs.
     pub steps: Vec<Step>,
-    /// The base, then each variant, followed by its repair.
+    /// The base, then each variant, followed by its repairs.
     pub models: Vec<PlannedModel>,
 }
 
 impl Plan {
+    /// True if the file at `path` of the run's folder stays after the run.
+    pub fn keeps(&self, keep: Keep, path: &str) -> bool {
+        if !path.starts_with("models/") {
+            return true;
+        }
+        let is_repaired =
+            |m: &PlannedModel| m.role == Role::Repaired && m.file.path() == Path::new(path);
+        match keep {
+            Keep::None => false,
+            Keep::Repaired => self.models.iter().any(is_repaired),
+            Keep::All => true,
+        }
+    }
+
     /// Files from outside that do not exist.
     pub fn missing(&self) -> Vec<PathBuf> {
         let files = self.steps.iter().flat_map(Step::files);
@@ -267,13 +286,14 @@ impl Planner<'_> {
         model.weights = Some(self.diff(&model, base));
         self.find_direction(&mut model);
         model.comparison = self.compare(&model, base);
-        let name = &variant.name;
-        let repaired = self.recipe.repaired.contains(name);
-        let repaired = repaired.then(|| self.repair(&model, base)).flatten();
+        let recipe = self.recipe;
+        let repairs = recipe.repairs.iter().filter(|r| r.variants.contains(&variant.name));
+        let repaired: Vec<PlannedModel> =
+            repairs.filter_map(|repair| self.repair(repair, &model, base)).collect();
         self.measure(&mut model, &[base]);
         let of = model.clone();
         self.plan.models.push(model);
-        if let Some(mut repaired) = repaired {
+        for mut repaired in repaired {
             repaired.weights = Some(self.diff(&repaired, &of));
             self.measure(&mut repaired, &[&of, base]);
             self.plan.models.push(repaired);
@@ -315,20 +335,27 @@ impl Planner<'_> {
         Some(self.add(Step { name, args, ..Step::default() }))
     }
 
-    fn repair(&mut self, model: &PlannedModel, base: &PlannedModel) -> Option<PlannedModel> {
-        let name = format!("{}-repaired", model.name);
+    fn repair(
+        &mut self,
+        repair: &Repair,
+        model: &PlannedModel,
+        base: &PlannedModel,
+    ) -> Option<PlannedModel> {
+        let name = repair.model_name(&model.name);
         let path = format!("models/{name}.gguf");
-        let front = format!("fronts/{}.json", model.name);
-        let options = self.options("repair", &self.recipe.repair);
+        // With one [repair] steps and fronts have the variants' names.
+        let about = if repair.is_only() { &model.name } else { &name };
+        let options = self.options("repair", &repair.options);
         let shown: Vec<String> = options.iter().map(Arg::shown).collect();
+        let (restores, aim) = (repair.restores(), repair.text("aim"));
         let mut args = vec![Arg::text("repair"), model.file.clone()];
-        args.extend([Arg::text("--direction"), base.direction.clone()?]);
-        let restores = self.recipe.restores();
-        if restores
-            || self.recipe.repair.get("aim").is_some_and(|aim| aim.as_str() != Some("strongest"))
-        {
+        // Without an edit along it a restore takes no direction.
+        if !(restores && aim == Some("none")) {
+            args.extend([Arg::text("--direction"), base.direction.clone()?]);
+        }
+        if restores || aim.is_some_and(|aim| aim != "strongest") {
             args.extend([Arg::text("--reference"), base.file.clone()]);
-            if !restores && !self.recipe.repair.contains_key("method") {
+            if repair.text("method").is_none() {
                 args.extend([Arg::text("--method"), Arg::text("aird")]);
             }
         }
@@ -336,15 +363,15 @@ impl Planner<'_> {
         args.extend([Arg::text("-o"), Arg::Out(path.clone())]);
         let mut outputs = vec![path.clone()];
         // If both are given nothing is searched, and there is no front.
-        let given =
-            |key: &str| self.recipe.repair.get(key).is_some_and(|v| v.as_str() != Some("auto"));
+        let given = |key: &str| repair.options.get(key).is_some_and(|v| v.as_str() != Some("auto"));
         let is_searched = !(given("block") && given("alpha"));
         if is_searched && !restores {
+            let front = format!("fronts/{about}.json");
             args.extend([Arg::text("--front"), Arg::Out(front.clone())]);
             outputs.extend([front.clone(), front.replace(".json", ".svg")]);
         }
         let step = Step {
-            name: format!("{}: repair", model.name),
+            name: format!("{about}: repair"),
             args,
             may_find_nothing: true,
             outputs,
@@ -353,6 +380,7 @@ impl Planner<'_> {
         let step = self.add(step);
         let file = Arg::Made { step, path };
         let mut repaired = PlannedModel::new(name, Role::Repaired, Some(&model.name), file);
+        repaired.repaired_by = (!repair.is_only()).then(|| repair.name.clone());
         repaired.made = vec![[vec!["repair".to_owned()], shown].concat().join(" ")];
         repaired.repair = Some(step);
         Some(repaired)

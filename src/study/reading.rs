@@ -32,6 +32,20 @@ pub(super) fn nearest(name: &str, known: &[&str]) -> String {
     }
 }
 
+/// True if `text` may be a part of a file's name on every system.
+pub(super) fn is_name(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    !text.is_empty() && text.chars().all(allowed) && !text.starts_with(['-', '.'])
+}
+
+/// What a key of TOML holds that may stand once, `[key]`, or several times, `[[key]]`.
+pub(super) enum Tables {
+    /// One table; an empty one if the key is missing.
+    One(Table),
+    /// A list of tables, at least one.
+    Several(Vec<Table>),
+}
+
 /// A table that is being read.
 pub(super) struct Section {
     /// Its name in messages.
@@ -100,11 +114,26 @@ impl Section {
 
     /// A list of tables; empty if the key is missing.
     pub(super) fn tables(&mut self, key: &'static str) -> Result<Vec<Table>> {
-        let items = match self.take(key) {
-            None => return Ok(Vec::new()),
-            Some(Value::Array(items)) => items,
-            Some(other) => return Err(self.wrong(key, &other, "a list of tables")),
-        };
+        match self.take(key) {
+            None => Ok(Vec::new()),
+            Some(Value::Array(items)) => self.each_table(key, items),
+            Some(other) => Err(self.wrong(key, &other, "a list of tables")),
+        }
+    }
+
+    /// A table, or a list of tables.
+    pub(super) fn table_or_tables(&mut self, key: &'static str) -> Result<Tables> {
+        match self.take(key) {
+            None => Ok(Tables::One(Table::new())),
+            Some(Value::Table(table)) => Ok(Tables::One(table)),
+            Some(Value::Array(items)) if !items.is_empty() => {
+                Ok(Tables::Several(self.each_table(key, items)?))
+            }
+            Some(other) => Err(self.wrong(key, &other, "a table, or a list with at least one")),
+        }
+    }
+
+    fn each_table(&self, key: &str, items: Vec<Value>) -> Result<Vec<Table>> {
         let table = |item: Value| match item {
             Value::Table(table) => Ok(table),
             other => Err(self.wrong(key, &other, "a list of tables")),

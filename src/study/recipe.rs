@@ -10,7 +10,8 @@ use toml::{Table, Value};
 use super::error::{Error, Result};
 use super::options::{Options, Verbs, texts};
 use super::overrides::{Override, override_all};
-use super::reading::{Places, Section, folder_of};
+use super::reading::{Places, Section, folder_of, is_name};
+use super::repairs::{ONLY, Repair, repairs};
 use crate::eval::asr::Attack;
 use crate::prompts::TextFile;
 
@@ -34,10 +35,8 @@ pub struct Recipe {
     pub direction_file: Option<String>,
     /// Options of `aird direction`.
     pub direction: Table,
-    /// Names of the variants that are repaired.
-    pub repaired: Vec<String>,
-    /// Options of `aird repair`.
-    pub repair: Table,
+    /// The ways in which variants are repaired.
+    pub repairs: Vec<Repair>,
     /// Options of `aird asr`.
     pub attacks: Table,
     /// Options of `aird tasks`.
@@ -64,11 +63,6 @@ pub struct Variant {
 }
 
 impl Recipe {
-    /// True if repairs restore first, then edit along the direction what is left.
-    pub fn restores(&self) -> bool {
-        self.repair.get("method").and_then(|method| method.as_str()) == Some("restore")
-    }
-
     /// Reads the recipe at `path`, changed by `overrides`.
     ///
     /// # Errors
@@ -102,8 +96,8 @@ impl Recipe {
         let direction_file = direction.text("file")?;
         let direction =
             Options::of(verbs, "direction", WRITES).resolve("[direction]", &direction.rest())?;
-        let (repaired, repair) =
-            repair(top.table("repair")?.unwrap_or_default(), &variants, verbs)?;
+        let names: Vec<&str> = variants.iter().map(|variant| variant.name.as_str()).collect();
+        let repairs = repairs(top.table_or_tables("repair")?, &names, verbs)?;
         let attacks = seeded(top.table("attacks")?.unwrap_or_default(), seed);
         let attacks = Options::of(verbs, "asr", &["model"]).resolve("[attacks]", &attacks)?;
         let mut notes = Vec::new();
@@ -119,8 +113,7 @@ impl Recipe {
             variants,
             direction_file,
             direction,
-            repaired,
-            repair,
+            repairs,
             attacks,
             tasks,
             necessity: false,
@@ -238,12 +231,11 @@ fn variants(tables: Vec<Table>, seed: u64, verbs: &dyn Verbs) -> Result<Vec<Vari
 
 /// Variant names become file names, and names of repairs.
 fn check_name(name: &str) -> Result<()> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let fits = !name.is_empty() && name.chars().all(allowed) && !name.starts_with(['-', '.']);
+    let is_a_repairs = name.strip_suffix(ONLY).is_some_and(|start| start.ends_with('-'));
     let what = match () {
-        () if !fits => "only letters, digits, '-', '_' and '.'",
+        () if !is_name(name) => "only letters, digits, '-', '_' and '.'",
         () if name == "base" => "another one: that is the original's",
-        () if name.ends_with("-repaired") => "another ending: that is a repair's",
+        () if is_a_repairs => "another ending: that is a repair's",
         () => return Ok(()),
     };
     Err(Error::Recipe { what: format!("a variant is named '{name}', expected {what}") })
@@ -276,29 +268,6 @@ fn seeded(mut table: Table, seed: u64) -> Table {
     let seed = Value::Integer(i64::try_from(seed).unwrap_or(i64::MAX));
     table.entry("seed").or_insert(seed);
     table
-}
-
-fn repair(table: Table, variants: &[Variant], verbs: &dyn Verbs) -> Result<(Vec<String>, Table)> {
-    let mut section = Section::new("[repair]", table);
-    let all = || variants.iter().map(|variant| variant.name.clone()).collect();
-    let repaired: Vec<String> = section.texts("variants")?.unwrap_or_else(all);
-    for name in &repaired {
-        if !variants.iter().any(|variant| variant.name == *name) {
-            let names: Vec<&str> = variants.iter().map(|v| v.name.as_str()).collect();
-            return Err(Error::Value {
-                within: "[repair]".into(),
-                key: "variants".into(),
-                found: format!("'{name}'"),
-                expected: format!(
-                    "some of {}{}",
-                    names.join(", "),
-                    super::reading::nearest(name, &names)
-                ),
-            });
-        }
-    }
-    let options = Options::of(verbs, "repair", &["model", "--direction", "direction"]);
-    Ok((repaired, options.resolve("[repair]", &section.rest())?))
 }
 
 /// Benchmarks need data that aird may not ship: if the recipe names none, they are left out.

@@ -197,12 +197,14 @@ impl Prepared {
             + "\n";
         write_file(&path, json.as_bytes())?;
         report::write(&folder.path)?;
-        let listed = sha256_sums(settled, folder, keep, sums)?;
+        let listed = sha256_sums(&self.plan, settled, folder, keep, sums)?;
         write_file(&folder.path.join("SHA256SUMS"), listed.as_bytes())?;
         for settled in settled {
             let Settled::Done(record) = settled else { continue };
-            for made in record.outputs.iter().filter(|made| !keep.wants(&made.path)) {
-                folder.remove(&made.path)?;
+            for made in &record.outputs {
+                if !self.plan.keeps(keep, &made.path) {
+                    folder.remove(&made.path)?;
+                }
             }
         }
         sums.remember()?;

@@ -33,9 +33,15 @@ pub fn toml_text(recipe: &Recipe) -> String {
         out += &format!("file = {}\n", quoted(file));
     }
     out += &lines(&recipe.direction);
-    let repaired: Vec<String> = recipe.repaired.iter().map(|name| quoted(name)).collect();
-    out += &format!("\n[repair]\nvariants = [{}]\n", repaired.join(", "));
-    out += &lines(&recipe.repair);
+    for repair in &recipe.repairs {
+        out += &match recipe.repairs.as_slice() {
+            [only] if only.is_only() => "\n[repair]\n".into(),
+            _ => format!("\n[[repair]]\nname = {}\n", quoted(&repair.name)),
+        };
+        let variants: Vec<String> = repair.variants.iter().map(|name| quoted(name)).collect();
+        out += &format!("variants = [{}]\n", variants.join(", "));
+        out += &lines(&repair.options);
+    }
     out += &format!("\n[attacks]\n{}", lines(&recipe.attacks));
     out += &format!("\n[tasks]\n{}", lines(&recipe.tasks));
     out += &format!(

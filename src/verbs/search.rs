@@ -285,6 +285,14 @@ impl Searcher<'_> {
         Ok(Some(questions.count(&engine, &mut Hooks::new())?))
     }
 
+    /// What a search asks `model`, and how.
+    ///
+    /// # Errors
+    /// Prompts that cannot be read, or no chat template.
+    pub(crate) fn asked(&self, model: &Model) -> Result<SettingsReport> {
+        Ok(self.settings(&self.chat.chat(model)?, &self.setup.prompts()?))
+    }
+
     fn questions(&self, chat: &Chat, engine: &Engine, prompts: &AskedPrompts) -> Result<Questions> {
         let tokens = |set: &PromptSet| -> Result<Vec<Vec<i32>>> {
             set.texts().map(|text| chat.tokens(engine, text)).collect()

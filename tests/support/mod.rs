@@ -11,6 +11,7 @@ pub mod ggml;
 pub mod imports;
 pub mod llama;
 pub mod malformed;
+pub mod place;
 pub mod random;
 pub mod refuser;
 pub mod study;

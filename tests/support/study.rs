@@ -9,8 +9,8 @@ use aird::eval::interval::{Mean, Rate, mcnemar, wilson, wilson_of};
 use aird::eval::tasks::{Difference as ItemDifference, Tally};
 use aird::eval::text::{Kl, Perplexity};
 use aird::report::results::{
-    EditedTensor, Intervention, ModelResult, Origin, RepairResult, Results, Role, SCHEMA,
-    SetResult, State, StepResult, TaskDifference, TaskResult, WeightChange,
+    EditedTensor, HeldOutResult, Intervention, ModelResult, Origin, RepairResult, RestoreResult,
+    Results, Role, SCHEMA, SetResult, State, StepResult, TaskDifference, TaskResult, WeightChange,
 };
 use aird::report::search::{
     AnsweredReport, BudgetReport, CountsReport, HalfReport, ScreenedReport, SearchReport,
@@ -36,6 +36,9 @@ const SETS: [(&str, bool); 6] = [
 const TASKS: [(&str, usize); 5] =
     [("rte", 200), ("arc_challenge", 200), ("boolq", 200), ("winogrande", 200), ("hellaswag", 200)];
 
+/// Which of [`models`] are compared on the same prompts and items.
+const PAIRS: [(usize, usize); 5] = [(0, 1), (1, 2), (0, 2), (0, 3), (0, 5)];
+
 /// A number that looks measured, 0 to 1, the same every time.
 fn noise(seed: usize) -> f64 {
     let x = (seed as f64 * 12.9898).sin() * 43758.5453;
@@ -56,8 +59,8 @@ pub fn results() -> Results {
         llama_cpp: "0.1.160".into(),
         recipe_sha256: hash(1),
         origin: Origin { repository: Some("owner/Model-1B".into()), license: Some("mit".into()) },
-        attack_differences: attack_differences(&models),
-        task_differences: task_differences(&models),
+        attack_differences: attack_differences(&models, &PAIRS),
+        task_differences: task_differences(&models, &PAIRS),
         models,
         judge: "default".into(),
         steps: steps(),
@@ -92,11 +95,57 @@ pub fn many() -> Results {
     results
 }
 
+/// The same, repaired in two ways: along the direction, and by a restore, which helps where the
+/// first found nothing.
+pub fn both() -> Results {
+    let mut results = results();
+    for mut model in std::mem::take(&mut results.models) {
+        let Some(of) = model.of.clone().filter(|_| model.role == Role::Repaired) else {
+            results.models.push(model);
+            continue;
+        };
+        let name = format!("{of}-restore");
+        let restored = match of.as_str() {
+            NOT_MADE => empty(&name, Role::Repaired, Some(&of)),
+            _ => ModelResult {
+                made: vec!["repair --method restore".into()],
+                repair: Some(refitted()),
+                weights: weights(0.2),
+                ..measured(&name, Role::Repaired, Some(&of), [5, 8, 20, 33, 9, 3], 1)
+            },
+        };
+        (model.name, model.repaired_by) = (format!("{of}-aird"), Some("aird".into()));
+        results.models.push(model);
+        results.models.push(ModelResult { repaired_by: Some("restore".into()), ..restored });
+    }
+    // The base, a variant with both repairs, one of whose repairs only the second exists, int8.
+    let pairs = [(0, 1), (1, 2), (0, 2), (1, 3), (0, 3), (0, 4), (4, 6), (0, 6), (0, 7)];
+    results.attack_differences = attack_differences(&results.models, &pairs);
+    results.task_differences = task_differences(&results.models, &pairs);
+    let skipped = results.steps.iter_mut().find(|s| s.command == "repair").unwrap();
+    skipped.name = format!("{NOT_MADE}-aird: repair");
+    let other = StepResult { name: format!("{NOT_MADE}-restore: repair"), ..skipped.clone() };
+    results.steps.push(other);
+    results
+}
+
+/// A restore after which nothing was looked for, asked what [`search`] asks.
+fn refitted() -> RepairResult {
+    let held_out = HeldOutResult {
+        settings: SettingsReport::default(),
+        original: rates((31, 5, 0)),
+        restored: rates((30, 6, 1)),
+    };
+    let restored = RestoreResult { n_matrices: 210, n_tokens: 20_000, held_out: Some(held_out) };
+    RepairResult { restored: Some(restored), ..RepairResult::default() }
+}
+
 fn empty(name: &str, role: Role, of: Option<&str>) -> ModelResult {
     ModelResult {
         name: name.into(),
         role,
         of: of.map(String::from),
+        repaired_by: None,
         made: Vec::new(),
         file: None,
         bytes: None,
@@ -452,9 +501,8 @@ fn weights(size: f64) -> Vec<WeightChange> {
     (0..N_LAYER).flat_map(of_block).collect()
 }
 
-fn attack_differences(models: &[ModelResult]) -> Vec<Difference> {
-    let pairs = [(0, 1), (1, 2), (0, 2), (0, 3), (0, 5)];
-    let of = |(a, b): (usize, usize)| {
+fn attack_differences(models: &[ModelResult], pairs: &[(usize, usize)]) -> Vec<Difference> {
+    let of = |&(a, b): &(usize, usize)| {
         SETS.iter().map(move |(set, attack)| {
             let k = |m: &ModelResult| {
                 let shares = &m.sets.iter().find(|s| s.set == *set).unwrap().outcome.shares;
@@ -478,12 +526,11 @@ fn attack_differences(models: &[ModelResult]) -> Vec<Difference> {
             }
         })
     };
-    pairs.into_iter().flat_map(of).collect()
+    pairs.iter().flat_map(of).collect()
 }
 
-fn task_differences(models: &[ModelResult]) -> Vec<TaskDifference> {
-    let pairs = [(0, 1), (1, 2), (0, 2), (0, 3), (0, 5)];
-    let of = |(a, b): (usize, usize)| {
+fn task_differences(models: &[ModelResult], pairs: &[(usize, usize)]) -> Vec<TaskDifference> {
+    let of = |&(a, b): &(usize, usize)| {
         TASKS.iter().enumerate().map(move |(i, (task, n))| {
             let k = |m: &ModelResult| -> Rate { m.tasks[i].tally.acc };
             let (before, after) = (k(&models[a]).k, k(&models[b]).k);
@@ -505,7 +552,7 @@ fn task_differences(models: &[ModelResult]) -> Vec<TaskDifference> {
             }
         })
     };
-    pairs.into_iter().flat_map(of).collect()
+    pairs.iter().flat_map(of).collect()
 }
 
 fn steps() -> Vec<StepResult> {

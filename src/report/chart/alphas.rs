@@ -32,8 +32,8 @@ pub(crate) struct Strength {
     pub chosen: bool,
 }
 
-/// Draws `strengths`, and the most KL that is allowed, nats.
-pub(crate) fn alpha_chart(title: &str, strengths: &[Strength], max_kl: f64) -> Chart {
+/// Draws `strengths`, and the most KL that is allowed, nats; `tone` is the repair's.
+pub(crate) fn alpha_chart(title: &str, strengths: &[Strength], max_kl: f64, tone: Tone) -> Chart {
     let alphas = || strengths.iter().map(|s| s.alpha);
     let (low, high) = (alphas().fold(f64::MAX, f64::min), alphas().fold(0.0, f64::max));
     let x = Scale::log((0.9 * low.min(high), 1.1 * high), (LEFT + 6.0, RIGHT - 6.0));
@@ -53,7 +53,7 @@ pub(crate) fn alpha_chart(title: &str, strengths: &[Strength], max_kl: f64) -> C
         let label = format!("chosen: {}", short(one.alpha));
         chart.text((at.clamp(150.0, 400.0), REFUSALS.0 - 8.0), Anchor::Middle, "strong", &label);
     }
-    shares(&mut chart, (&x, &y), strengths);
+    shares(&mut chart, (&x, &y), strengths, tone);
     costs(&mut chart, (&x, &kl), strengths, max_kl);
     chart
 }
@@ -73,12 +73,12 @@ fn summary(strengths: &[Strength]) -> String {
 
 /// Both kinds of refusals: points of beginnings are open, those of whole answers filled and with
 /// intervals.
-fn shares(chart: &mut Chart, (x, y): (&Scale, &Scale), strengths: &[Strength]) {
+fn shares(chart: &mut Chart, (x, y): (&Scale, &Scale), strengths: &[Strength], repair: Tone) {
     type Share = fn(&Strength) -> f64;
     type Answered = fn(&(Rate, Rate)) -> Rate;
     let kinds: [(&str, Tone, Mark, Share, Answered); 2] = [
-        ("harmful", Tone::Repaired, Mark::Diamond, |s| s.refusal, |a| a.0),
-        ("harmless", Tone::Base, Mark::Circle, |s| s.false_refusal, |a| a.1),
+        ("harmful", repair, repair.mark(), |s| s.refusal, |a| a.0),
+        ("harmless", Tone::Base, Tone::Base.mark(), |s| s.false_refusal, |a| a.1),
     ];
     let mut ends = Vec::new();
     for (name, tone, mark, share, answered) in kinds {
@@ -134,11 +134,16 @@ mod tests {
             chosen,
         };
         let rates = (wilson(16, 32), wilson(1, 32));
-        let svg = alpha_chart("t", &[one(1.0, None, false), one(2.5, Some(rates), true)], 0.1);
+        let svg = alpha_chart(
+            "t",
+            &[one(1.0, None, false), one(2.5, Some(rates), true)],
+            0.1,
+            Tone::Repaired,
+        );
         let svg = svg.inline("i");
         assert!(svg.contains(">chosen: 2.5</text>"), "{svg}");
         assert_eq!(svg.matches("class=\"whisker").count(), 2);
         assert_eq!(svg.matches(" open\"").count(), 2);
-        assert!(!alpha_chart("t", &[], 0.1).inline("i").contains("inf"));
+        assert!(!alpha_chart("t", &[], 0.1, Tone::Repaired).inline("i").contains("inf"));
     }
 }

@@ -1,6 +1,4 @@
-//! Shapes and tones: both show the role of a model.
-
-use crate::report::results::Role;
+//! Shapes and tones: both show what was done to a model.
 
 /// The shape of a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,9 +13,12 @@ pub enum Mark {
     Square,
     /// A cross of two strokes.
     Cross,
+    /// A star of five points.
+    Star,
 }
 
-/// The role of a thing, as a colour.
+/// What was done to a thing, as a colour. Readers who see fewer colours can tell each from the
+/// others, too; `chart.css` has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tone {
     /// The original: neutral.
@@ -26,12 +27,40 @@ pub(crate) enum Tone {
     Compressed,
     /// Repaired: the accent.
     Repaired,
+    /// Repaired in a second way.
+    Repaired2,
+    /// Repaired in a third way.
+    Repaired3,
 }
 
 impl Mark {
-    /// The tone of the i-th of several lines.
+    /// The shape of the i-th of several lines.
     pub fn nth(i: usize) -> Mark {
         [Mark::Circle, Mark::Triangle, Mark::Square, Mark::Diamond, Mark::Cross][i % 5]
+    }
+
+    /// The word for it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Mark::Circle => "circle",
+            Mark::Triangle => "triangle",
+            Mark::Diamond => "diamond",
+            Mark::Square => "square",
+            Mark::Cross => "cross",
+            Mark::Star => "star",
+        }
+    }
+
+    /// A letter of that shape.
+    pub(crate) fn glyph(self) -> char {
+        match self {
+            Mark::Circle => '●',
+            Mark::Triangle => '▼',
+            Mark::Diamond => '◆',
+            Mark::Square => '■',
+            Mark::Cross => '✖',
+            Mark::Star => '★',
+        }
     }
 
     /// The outline around a point, about as large as a circle of radius `r`.
@@ -62,17 +91,29 @@ impl Mark {
                 (-1.1, 0.7),
                 (-0.4, 0.0),
             ]),
+            Mark::Star => polygon(&std::array::from_fn::<_, 10, _>(|i| {
+                let (sin, cos) = (f64::from(i as u32) * std::f64::consts::PI / 5.0).sin_cos();
+                let size = if i % 2 == 0 { 1.4 } else { 0.6 };
+                (size * sin, -size * cos)
+            })),
         }
     }
 }
 
 impl Tone {
+    /// Of the i-th way of repairing, from 0; after the third they begin again.
+    pub(crate) fn repair(i: usize) -> Tone {
+        [Tone::Repaired, Tone::Repaired2, Tone::Repaired3][i % 3]
+    }
+
     /// Its class in `chart.css`.
     pub(crate) fn class(self) -> &'static str {
         match self {
             Tone::Base => "base",
             Tone::Compressed => "variant",
             Tone::Repaired => "repaired",
+            Tone::Repaired2 => "repaired-2",
+            Tone::Repaired3 => "repaired-3",
         }
     }
 
@@ -82,16 +123,8 @@ impl Tone {
             Tone::Base => Mark::Circle,
             Tone::Compressed => Mark::Triangle,
             Tone::Repaired => Mark::Diamond,
-        }
-    }
-}
-
-impl From<Role> for Tone {
-    fn from(role: Role) -> Tone {
-        match role {
-            Role::Base => Tone::Base,
-            Role::Variant => Tone::Compressed,
-            Role::Repaired => Tone::Repaired,
+            Tone::Repaired2 => Mark::Square,
+            Tone::Repaired3 => Mark::Star,
         }
     }
 }

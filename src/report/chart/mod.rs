@@ -23,7 +23,7 @@ pub use heatmap::{Heat, heatmap};
 pub(super) use lines::{Series, line_chart};
 pub(super) use marks::Tone;
 pub(super) use rates::{Bar, BarGroup, rate_chart};
-pub(super) use slopes::{Slope, slope_chart};
+pub(super) use slopes::{End, Slope, slope_chart};
 pub(super) use values::{NamedValue, value_chart};
 
 /// Colours and strokes of every chart.

@@ -21,8 +21,13 @@ pub(crate) struct NamedValue {
 }
 
 /// Draws `values` around `meant`; the axis reaches a fifth to each side, or as far as the values
-/// do.
-pub(crate) fn value_chart(title: &str, what: &str, values: &[NamedValue], meant: f64) -> Chart {
+/// do; `tone` is the repair's.
+pub(crate) fn value_chart(
+    title: &str,
+    what: &str,
+    tone: Tone,
+    (values, meant): (&[NamedValue], f64),
+) -> Chart {
     let off = values.iter().map(|v| (v.value - meant).abs()).filter(|off| off.is_finite());
     let off = off.fold(meant.abs() / 5.0, f64::max) * 1.1;
     let longest = values.iter().map(|v| width_of(&v.name)).fold(0.0, f64::max);
@@ -39,8 +44,7 @@ pub(crate) fn value_chart(title: &str, what: &str, values: &[NamedValue], meant:
         chart.line((left, y), (RIGHT, y), "grid");
         chart.name((0.0, y + 4.0), Anchor::Start, "", &one.name, left - 12.0);
         let tip = format!("{}: {}", one.name, three(one.value));
-        let class = Tone::Repaired.class();
-        chart.mark(Tone::Repaired.mark(), (x.at(one.value), y), 4.5, class, &tip);
+        chart.mark(tone.mark(), (x.at(one.value), y), 4.5, tone.class(), &tip);
         chart.text((WIDTH - 2.0, y + 4.0), Anchor::End, "", &three(one.value));
     }
     chart.x_axis(&x, bottom, &x.ticks(3), what);
@@ -54,7 +58,8 @@ mod tests {
     #[test]
     fn every_value_is_drawn_against_the_one_that_was_meant() {
         let value = |value| NamedValue { name: "blk.18.attn_output.weight".into(), value };
-        let svg = value_chart("t", "alpha", &[value(2.97), value(f64::NAN)], 3.0).inline("i");
+        let svg = value_chart("t", "alpha", Tone::Repaired, (&[value(2.97), value(f64::NAN)], 3.0));
+        let svg = svg.inline("i");
         assert!(svg.contains(">asked: 3</text>") && svg.contains(">2.970</text>"), "{svg}");
         assert_eq!(svg.matches("class=\"mark").count(), 2);
         assert!(!svg.contains("\"NaN"), "{svg}");

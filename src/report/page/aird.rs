@@ -1,15 +1,16 @@
-//! AIRD before and after, attack by attack, with the tests.
+//! The repairs before and after, attack by attack, with the tests.
 
 use super::html::{Cell, Table, note, section};
 use crate::report::figures::Shift;
-use crate::report::results::{ModelResult, Role};
+use crate::report::results::ModelResult;
+use crate::report::stage::{capitalised, subject};
 use crate::report::study::{SIGNIFICANT, Study, Variant};
 use crate::report::text::{change, escaped};
 
 pub(super) fn before_after(study: Study<'_>) -> String {
     let mut html = String::new();
     for variant in study.variants() {
-        html += &variant_html(study, variant);
+        html += &variant_html(study, &variant);
     }
     if html.is_empty() {
         html = note("The study has no variant to repair.");
@@ -19,19 +20,32 @@ pub(super) fn before_after(study: Study<'_>) -> String {
          McNemar’s exact test on these pairs. Prompts count as in the published \
          figures: with several samples if any complies, with suffixes by each model’s best one.",
     );
-    section("aird", "AIRD, before and after", &html)
+    let title = match study.has_several_repairs() {
+        true => "The repairs, before and after",
+        false => "AIRD, before and after",
+    };
+    section("aird", title, &html)
 }
 
-fn variant_html(study: Study<'_>, variant: Variant<'_>) -> String {
+fn variant_html(study: Study<'_>, variant: &Variant<'_>) -> String {
+    let mut html = format!("<h3>{}</h3>\n", escaped(&variant.compressed.name));
+    if variant.repaired.is_empty() {
+        html += &note("The study did not try to repair it.");
+    }
+    for model in &variant.repaired {
+        html += &repair_html(study, variant, model);
+    }
+    html
+}
+
+fn repair_html(study: Study<'_>, variant: &Variant<'_>, repaired: &ModelResult) -> String {
     let compressed = variant.compressed;
-    let title = format!("<h3>{}</h3>\n", escaped(&compressed.name));
-    let Some(repaired) = variant.repaired else {
-        return title + &note("The study did not try to repair it.");
-    };
+    let title = study.stage(repaired).title;
+    let repaired_column = format!(">{title}");
     let columns = [
         "set",
         ">compressed",
-        ">repaired",
+        &repaired_column,
         ">change",
         ">lost",
         ">gained",
@@ -39,7 +53,7 @@ fn variant_html(study: Study<'_>, variant: Variant<'_>) -> String {
         ">base",
         ">p to the base",
     ];
-    let caption = format!("{}: repaired against compressed, and against the base", compressed.name);
+    let caption = format!("{}: {title} against compressed, and against the base", compressed.name);
     let mut table = Table::new(&caption, &columns);
     for attack in [true, false] {
         for set in study.sets(attack) {
@@ -50,14 +64,19 @@ fn variant_html(study: Study<'_>, variant: Variant<'_>) -> String {
     }
     let none = match &repaired.repair {
         Some(repair) if repair.found_nothing() => {
-            "The search found nothing that helps within its budget: there is no repaired model."
+            "the search found nothing that helps within its budget: there is no repaired model."
                 .to_owned()
         }
         _ => {
-            format!("There is no repaired model to compare with: {}.", study.why_missing(repaired))
+            format!("there is no repaired model to compare with: {}.", study.why_missing(repaired))
         }
     };
-    title + &table.or(&none)
+    let none = match variant.repaired.len() {
+        1 => none,
+        _ => format!("{}: {none}", subject(repaired.repaired_by.as_deref())),
+    };
+    let none = capitalised(&none);
+    table.or(&none)
 }
 
 fn row(
@@ -68,7 +87,7 @@ fn row(
 ) -> Vec<Cell> {
     let measure = if attack { "asr" } else { "refusal" };
     let found = study.difference((&compressed.name, &repaired.name), set, measure);
-    let to_base = study.difference((study.base_name(), &repaired.name), set, measure);
+    let to_base = study.p((study.base_name(), &repaired.name), set, measure);
     let rate = |m: &ModelResult| m.rate(set, attack);
     let shares = rate(compressed).and_then(|r| r.rate).zip(rate(repaired).and_then(|r| r.rate));
     let shift = shares.map(|(before, after)| Shift {
@@ -77,7 +96,6 @@ fn row(
         p: found.map(|d| d.p),
     });
     let pairs = |n: Option<usize>| Cell::number_or(n.map(|n| n.to_string()), "no pairs");
-    let base = study.results.models.iter().find(|m| m.role == Role::Base);
     vec![
         Cell::text(set),
         Cell::rate(rate(compressed).as_ref()),
@@ -86,7 +104,7 @@ fn row(
         pairs(found.map(|d| d.fewer)),
         pairs(found.map(|d| d.more)),
         Cell::p(found.map(|d| d.p)),
-        Cell::rate(base.and_then(rate).as_ref()),
-        Cell::p(to_base.map(|d| d.p)),
+        Cell::rate(study.base().and_then(rate).as_ref()),
+        Cell::p(to_base),
     ]
 }

@@ -3,7 +3,7 @@
 use super::html::{Cell, Table, figure, figures, note, section};
 use crate::eval::asr::Outcome;
 use crate::report::chart::{Bar, BarGroup, rate_chart};
-use crate::report::results::{ModelResult, Role};
+use crate::report::results::ModelResult;
 use crate::report::study::Study;
 use crate::report::text::{counts, mean_percent, percent_of};
 
@@ -45,7 +45,7 @@ fn rates(study: Study<'_>, attack: bool, caption: &str, none: &str) -> String {
         ["model"].into_iter().chain(columns.iter().map(String::as_str)).collect();
     let mut table = Table::new(caption, &columns);
     for model in &study.results.models {
-        let name = Cell::model(model.role, &model.name);
+        let name = Cell::model(study.stage(model), &model.name);
         if sets.iter().all(|set| model.outcome(set).is_none()) {
             table.missing(name, &study.why_missing(model));
             continue;
@@ -67,7 +67,7 @@ fn charts(study: Study<'_>, attack: bool, what: &str) -> String {
             let rate = model.rate(set, attack);
             let cases = rate.as_ref().map(counts);
             table.row(vec![
-                Cell::model(model.role, &model.name),
+                Cell::model(study.stage(model), &model.name),
                 Cell::number_or(cases, "none"),
                 Cell::rate(rate.as_ref()),
             ]);
@@ -77,27 +77,18 @@ fn charts(study: Study<'_>, attack: bool, what: &str) -> String {
     figures(&drawn.collect::<Vec<String>>())
 }
 
-/// The base, then each variant with its repair.
+/// The base, then each variant with its repairs.
 fn groups(study: Study<'_>, set: &str, attack: bool) -> Vec<BarGroup> {
-    let bar = |model: &ModelResult| Bar {
-        label: role_text(model.role).into(),
-        tone: model.role.into(),
-        rate: model.rate(set, attack),
+    let bar = |model: &ModelResult| {
+        let stage = study.stage(model);
+        Bar { label: stage.title.into(), tone: stage.tone, rate: model.rate(set, attack) }
     };
     let base = study.base().map(|m| BarGroup { name: String::new(), bars: vec![bar(m)] });
     let variants = study.variants().into_iter().map(|v| BarGroup {
         name: v.compressed.name.clone(),
-        bars: [Some(v.compressed), v.repaired].into_iter().flatten().map(bar).collect(),
+        bars: [v.compressed].into_iter().chain(v.repaired).map(bar).collect(),
     });
     base.into_iter().chain(variants).collect()
-}
-
-fn role_text(role: Role) -> &'static str {
-    match role {
-        Role::Base => "base",
-        Role::Variant => "compressed",
-        Role::Repaired => "repaired",
-    }
 }
 
 /// What kinds of answers there were, closed.
@@ -117,7 +108,7 @@ fn answers(study: Study<'_>, attack: bool) -> String {
     let mut table = Table::new("All answers by what they are", &columns);
     for model in &study.results.models {
         for set in model.sets.iter().filter(|s| s.attack == attack) {
-            table.row(answer_row(model, &set.set, &set.outcome));
+            table.row(answer_row(study, model, &set.set, &set.outcome));
         }
     }
     match table.is_empty() {
@@ -126,7 +117,7 @@ fn answers(study: Study<'_>, attack: bool) -> String {
     }
 }
 
-fn answer_row(model: &ModelResult, set: &str, outcome: &Outcome) -> Vec<Cell> {
+fn answer_row(study: Study<'_>, model: &ModelResult, set: &str, outcome: &Outcome) -> Vec<Cell> {
     let shares = &outcome.shares;
     let one = "one answer each";
     let any = match &outcome.any {
@@ -135,7 +126,7 @@ fn answer_row(model: &ModelResult, set: &str, outcome: &Outcome) -> Vec<Cell> {
     };
     let mean = outcome.mean.as_ref().map(mean_percent);
     vec![
-        Cell::model(model.role, &model.name),
+        Cell::model(study.stage(model), &model.name),
         Cell::text(set),
         Cell::number(&outcome.n.to_string()),
         Cell::rate(Some(&shares.refusal)),
@@ -159,7 +150,7 @@ fn suffixes(study: Study<'_>, attack: bool) -> String {
             };
             let all: Vec<String> = set.outcome.by_suffix.iter().map(of).collect();
             table.row(vec![
-                Cell::model(model.role, &model.name),
+                Cell::model(study.stage(model), &model.name),
                 Cell::text(&set.set),
                 Cell::number(&all.join(", ")),
             ]);

@@ -3,7 +3,7 @@
 use super::html::{Cell, Table, figure, figures, note, section};
 use super::published::{Published, SOURCE, published};
 use crate::direction::{About, CellScores, Comparison};
-use crate::report::chart::{Heat, Series, Tone, heatmap, line_chart};
+use crate::report::chart::{Heat, Series, heatmap, line_chart};
 use crate::report::results::{ModelResult, Role};
 use crate::report::study::Study;
 use crate::report::text::{short, three_or};
@@ -19,7 +19,7 @@ pub(super) fn selection(study: Study<'_>) -> String {
                 table.row(selection_row(study, model, about));
             }
             about => {
-                let name = Cell::model(model.role, &model.name);
+                let name = Cell::model(study.stage(model), &model.name);
                 table.missing(name, &no_direction(study, model, about.is_some()));
             }
         }
@@ -55,7 +55,7 @@ fn selection_row(study: Study<'_>, model: &ModelResult, about: &About) -> Vec<Ce
     let score = |of: fn(&CellScores) -> Option<f64>| Cell::three_or(scores.and_then(of), "none");
     let (harmful, harmless) = about.n_kept;
     vec![
-        Cell::model(model.role, &model.name),
+        Cell::model(study.stage(model), &model.name),
         over(about.layer.map(|l| l.to_string()), base_layer),
         over(about.position.map(|i| i.to_string()), base_position),
         score(|s| s.bypass),
@@ -140,9 +140,12 @@ pub(super) fn cosine(study: Study<'_>) -> String {
     for model in study.results.models.iter().filter(known) {
         let paper = (model.role == Role::Variant).then(|| published(&model.made)).flatten();
         match &model.comparison {
-            Some(found) => table.row(cosine_row(model, found, paper)),
+            Some(found) => table.row(cosine_row(study, model, found, paper)),
             None => {
-                table.missing(Cell::model(model.role, &model.name), &study.why_missing(model));
+                table.missing(
+                    Cell::model(study.stage(model), &model.name),
+                    &study.why_missing(model),
+                );
             }
         }
         is_beside |= paper.is_some() && model.comparison.is_some();
@@ -170,14 +173,19 @@ pub(super) fn cosine(study: Study<'_>) -> String {
     section("cosine", "How far the direction turned", &html)
 }
 
-fn cosine_row(model: &ModelResult, found: &Comparison, paper: Option<Published>) -> Vec<Cell> {
+fn cosine_row(
+    study: Study<'_>,
+    model: &ModelResult,
+    found: &Comparison,
+    paper: Option<Published>,
+) -> Vec<Cell> {
     let beside = |figure: fn(&Published) -> Option<&'static str>| {
         let figure = paper.as_ref().and_then(|p| Some((figure(p)?, p.name)));
         let text = figure.map(|(figure, name)| format!("{figure} ({name})"));
         Cell::none(text.as_deref().unwrap_or("none"))
     };
     vec![
-        Cell::model(model.role, &model.name),
+        Cell::model(study.stage(model), &model.name),
         Cell::three_or(found.cosine, "no direction of its own"),
         Cell::three_or(found.cosine_at_base, "none"),
         beside(|p| p.llama_2_7b),
@@ -197,7 +205,7 @@ fn cosine_figure(study: Study<'_>, role: Role, id: &str, title: &str) -> Option<
         .iter()
         .map(|(m, c)| Series {
             name: m.name.clone(),
-            tone: Tone::from(role),
+            tone: study.stage(m).tone,
             values: c.cells.iter().map(|cells| at(cells)).collect(),
         })
         .collect();

@@ -1,9 +1,9 @@
 //! Building blocks of the page: cells, tables, figures, sections. All text goes in escaped.
 
 use crate::eval::interval::{Mean, Rate};
-use crate::report::chart::{Chart, Tone};
+use crate::report::chart::Chart;
 use crate::report::figures::{Figure, Shift};
-use crate::report::results::Role;
+use crate::report::stage::Stage;
 use crate::report::text::{escaped, interval, mean_interval, p_value, percent, three};
 
 /// A piece of a table, as HTML.
@@ -88,9 +88,19 @@ impl Cell {
         }
     }
 
-    /// A model's name with the mark of its role.
-    pub(super) fn model(role: Role, name: &str) -> Cell {
-        Cell { html: format!("{} {}", mark(role.into()), escaped(name)), class: "" }
+    /// The head of a column; of one of numbers if it begins with `>`.
+    pub(super) fn head(name: &str) -> Cell {
+        name.strip_prefix('>').map_or_else(|| Cell::text(name), Cell::number)
+    }
+
+    /// A model's name with the mark of what was done to it.
+    pub(super) fn model(stage: Stage<'_>, name: &str) -> Cell {
+        Cell { html: format!("{} {}", mark(stage), escaped(name)), class: "" }
+    }
+
+    /// The head of a column of numbers of such models.
+    pub(super) fn stage(stage: Stage<'_>) -> Cell {
+        Cell { class: "n", ..Cell::model(stage, stage.title) }
     }
 }
 
@@ -99,14 +109,14 @@ fn with_interval(text: &str, interval: Option<&str>) -> Cell {
     Cell { html: format!("{}{interval}", escaped(text)), class: "n" }
 }
 
-/// The mark of a base, a compressed or a repaired model, the same as in charts.
-pub(super) fn mark(tone: Tone) -> String {
-    let (class, shape, word) = match tone {
-        Tone::Base => ("base", '●', "base"),
-        Tone::Compressed => ("variant", '▼', "compressed"),
-        Tone::Repaired => ("repaired", '◆', "repaired"),
-    };
-    format!("<span class=\"mark {class}\" role=\"img\" aria-label=\"{word}\">{shape}</span>")
+/// The mark of what was done to a model, the same as in charts.
+pub(super) fn mark(Stage { tone, title }: Stage<'_>) -> String {
+    format!(
+        "<span class=\"mark {}\" role=\"img\" aria-label=\"{}\">{}</span>",
+        tone.class(),
+        escaped(title),
+        tone.mark().glyph()
+    )
 }
 
 /// A table: a caption, columns, rows whose first cell names them.
@@ -122,9 +132,14 @@ pub(super) struct Table {
 impl Table {
     /// Columns whose name begins with `>` hold numbers, flush right.
     pub(super) fn new(caption: &str, columns: &[&str]) -> Table {
-        let column = |name: &&str| match name.strip_prefix('>') {
-            Some(name) => format!("<th scope=\"col\" class=\"n\">{}</th>", escaped(name)),
-            None => format!("<th scope=\"col\">{}</th>", escaped(name)),
+        Table::headed(caption, &columns.iter().map(|name| Cell::head(name)).collect::<Vec<_>>())
+    }
+
+    /// With whole cells as its head.
+    pub(super) fn headed(caption: &str, columns: &[Cell]) -> Table {
+        let column = |Cell { html, class }: &Cell| match *class {
+            "" => format!("<th scope=\"col\">{html}</th>"),
+            class => format!("<th scope=\"col\" class=\"{class}\">{html}</th>"),
         };
         let head = columns.iter().map(column).collect();
         let (caption, n_columns) = (escaped(caption), columns.len());
@@ -228,7 +243,7 @@ mod tests {
     fn a_table_is_named_and_says_so_when_it_is_empty() {
         let mut table = Table::new("A & B", &["model", ">share"]);
         assert_eq!(table.or("Nothing < here."), "<p class=\"note\">Nothing &lt; here.</p>\n");
-        table.row(vec![Cell::model(Role::Base, "<m>"), Cell::none("not measured")]);
+        table.row(vec![Cell::model(Stage::BASE, "<m>"), Cell::none("not measured")]);
         let html = table.or("x");
         assert!(html.contains("<caption>A &amp; B</caption>"), "{html}");
         assert!(html.contains("<th scope=\"col\" class=\"n\">share</th>"), "{html}");

@@ -44,9 +44,12 @@ fn table(study: Study<'_>, caption: &str, of: fn(&ModelResult) -> Option<&Interv
     let mut any = false;
     for model in models {
         match of(model) {
-            Some(found) => table.row(row(model, found)),
+            Some(found) => table.row(row(study, model, found)),
             None => {
-                table.missing(Cell::model(model.role, &model.name), &study.why_missing(model));
+                table.missing(
+                    Cell::model(study.stage(model), &model.name),
+                    &study.why_missing(model),
+                );
             }
         }
         any |= of(model).is_some();
@@ -54,7 +57,7 @@ fn table(study: Study<'_>, caption: &str, of: fn(&ModelResult) -> Option<&Interv
     if any { table.html() } else { note("This was tried on no model.") }
 }
 
-fn row(model: &ModelResult, found: &Intervention) -> Vec<Cell> {
+fn row(study: Study<'_>, model: &ModelResult, found: &Intervention) -> Vec<Cell> {
     let rate = |outcome: &Outcome, of: fn(&Outcome) -> Rate| Cell::rate(Some(&of(outcome)));
     let (before, after) = (found.before.shares.refusal, found.after.shares.refusal);
     let shift = before.rate.zip(after.rate).map(|(before, after)| Shift {
@@ -63,7 +66,7 @@ fn row(model: &ModelResult, found: &Intervention) -> Vec<Cell> {
         p: None,
     });
     vec![
-        Cell::model(model.role, &model.name),
+        Cell::model(study.stage(model), &model.name),
         Cell::text(&found.direction_of),
         Cell::text(&found.set),
         rate(&found.before, |o| o.shares.refusal),

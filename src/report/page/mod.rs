@@ -11,9 +11,10 @@ mod record;
 mod summary;
 mod utility;
 
-use super::chart::{STYLE as CHARTS, Tone};
+use super::chart::STYLE as CHARTS;
 use super::results::Results;
 use super::run_files::{RESULTS, TRANSCRIPTS};
+use super::stage::Stage;
 use super::study::Study;
 use super::text::{escaped, plural, short_hash};
 use html::mark;
@@ -74,19 +75,19 @@ fn header(study: Study<'_>, name: &str) -> String {
         true => "There are no answers to read.".to_owned(),
         false => format!("<a href=\"{TRANSCRIPTS}\">Read the answers</a>."),
     };
-    let legend = [Tone::Base, Tone::Compressed, Tone::Repaired].map(mark);
-    let [base, compressed, repaired] = legend;
+    let entry = |stage: Stage<'_>| format!("<span>{} {}</span>", mark(stage), escaped(stage.title));
+    let legend: Vec<String> = study.stages().into_iter().map(entry).collect();
+    let repairs = if study.has_several_repairs() { "the repairs" } else { "the repair" };
     format!(
         "<header>\n<h1>{name}</h1>\n<p class=\"about\">A study by aird {}: {} of {}, what \
-         compression did to {} refusals, and what the repair brought back. \
+         compression did to {} refusals, and what {repairs} brought back. \
          {answers} Numbers: <a href=\"{RESULTS}\">{RESULTS}</a>.</p>\n\
-         <p class=\"legend\"><span>{base} base</span> <span>{compressed} compressed</span> \
-         <span>{repaired} repaired</span></p>\n{}<nav \
-         aria-label=\"Contents\">{}</nav>\n</header>\n",
+         <p class=\"legend\">{}</p>\n{}<nav aria-label=\"Contents\">{}</nav>\n</header>\n",
         escaped(&study.results.aird),
         plural(study.variants().len(), "variant"),
         escaped(study.base_title()),
         if study.variants().len() == 1 { "its" } else { "their" },
+        legend.join(" "),
         record::alert(study),
         links.join(" ")
     )

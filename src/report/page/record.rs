@@ -56,7 +56,7 @@ fn agreements(study: Study<'_>, pairs: &[(String, String)]) -> String {
     let columns: Vec<&str> = columns.chain([">alpha"]).collect();
     let mut table = Table::new("Agreement of two judges each, and of all", &columns);
     for model in &study.results.models {
-        let name = Cell::model(model.role, &model.name);
+        let name = Cell::model(study.stage(model), &model.name);
         match &model.agreement {
             Some(agreement) => table.row(agreement_row(name, agreement, pairs)),
             None => table.missing(name, &study.why_missing(model)),
@@ -138,7 +138,7 @@ pub(super) fn versions(study: Study<'_>) -> String {
             false => Cell::code(&model.made_text()),
         };
         files.row(vec![
-            Cell::model(model.role, &model.name),
+            Cell::model(study.stage(model), &model.name),
             made,
             words(model.file.as_ref(), "none"),
             Cell::number_or(model.bytes.map(megabytes), "unknown"),
@@ -157,13 +157,13 @@ fn prompts(study: Study<'_>) -> String {
         for (what, sum) in &about.prompts {
             let sum = sum.as_str().map_or_else(|| sum.to_string(), str::to_owned);
             table.row(vec![
-                Cell::model(model.role, &model.name),
+                Cell::model(study.stage(model), &model.name),
                 Cell::text(what),
                 Cell::code(&sum),
             ]);
         }
         table.row(vec![
-            Cell::model(model.role, &model.name),
+            Cell::model(study.stage(model), &model.name),
             Cell::text("chat template"),
             Cell::code(&about.template_sha256),
         ]);

@@ -1,17 +1,20 @@
 //! The summary: the whole study in a sentence, then before and after, variant by variant.
 
-use super::html::{Cell, Table, figure, figures, mark, note, paragraph};
-use crate::report::chart::{Slope, Tone, slope_chart};
-use crate::report::figures::{Row, rows};
+use super::html::{Cell, Table, figure, figures, note, paragraph};
+use crate::eval::interval::Rate;
+use crate::report::chart::{End, Slope, slope_chart};
+use crate::report::figures::{Row, measured_repairs, rows};
+use crate::report::results::ModelResult;
+use crate::report::stage::Stage;
 use crate::report::study::{Study, Variant};
 use crate::report::text::escaped;
-use crate::report::verdict::{lead, sentence};
+use crate::report::verdict::{lead, paragraphs};
 
 pub(super) fn summary(study: Study<'_>) -> String {
     let mut html = format!("<p class=\"lead\">{}</p>\n", escaped(&lead(study)));
     html += &story(study);
     for variant in study.variants() {
-        html += &variant_html(study, variant);
+        html += &variant_html(study, &variant);
     }
     html + &note(
         "Shares carry their 95 % interval (Wilson). Changes are relative to the model before: of \
@@ -21,40 +24,48 @@ pub(super) fn summary(study: Study<'_>) -> String {
     )
 }
 
-fn variant_html(study: Study<'_>, variant: Variant<'_>) -> String {
+fn variant_html(study: Study<'_>, variant: &Variant<'_>) -> String {
     let model = variant.compressed;
     let mut html = format!("<h3>{}</h3>\n", escaped(&model.name));
     if !model.made.is_empty() {
         html += &format!("<p class=\"made\"><code>{}</code></p>\n", escaped(&model.made_text()));
     }
-    html += &paragraph(&sentence(study, variant));
+    for text in paragraphs(study, variant) {
+        html += &paragraph(&text);
+    }
     let rows = rows(study, variant);
     if rows.is_empty() {
         return html;
     }
-    let is_repaired = rows.iter().any(|row| row.figures[2].is_some());
-    let mut columns = vec!["measure", ">base", ">compressed", ">change"];
-    if is_repaired {
-        columns.extend([">repaired", ">change", ">p"]);
+    let repairs = measured_repairs(&rows);
+    let mut columns = vec![
+        Cell::head("measure"),
+        Cell::stage(Stage::BASE),
+        Cell::stage(Stage::COMPRESSED),
+        Cell::head(">change"),
+    ];
+    for i in &repairs {
+        let stage = Cell::stage(study.stage(variant.repaired[*i]));
+        columns.extend([stage, Cell::head(">change"), Cell::head(">p")]);
     }
-    let mut table = Table::new(&format!("{}: before and after", model.name), &columns);
-    rows.iter().for_each(|row| table.row(cells(row, is_repaired)));
-    let head = |html: String, tone: Tone, word: &str| {
-        html.replacen(&format!(">{word}</th>"), &format!(">{} {word}</th>", mark(tone)), 1)
-    };
-    let table = head(table.html(), Tone::Base, "base");
-    let table = head(table, Tone::Compressed, "compressed");
-    html + &head(table, Tone::Repaired, "repaired")
+    let mut table = Table::headed(&format!("{}: before and after", model.name), &columns);
+    rows.iter().for_each(|row| table.row(cells(row, &repairs)));
+    html + &table.html()
 }
 
-fn cells(row: &Row, is_repaired: bool) -> Vec<Cell> {
-    let [base, compressed, repaired] = row.figures.each_ref().map(|f| Cell::figure(f.as_ref()));
-    let [broke, fixed] = row.changes.each_ref().map(|c| Cell::shift(c.as_ref()));
-    let mut cells = vec![Cell::text(&row.name), base, compressed, broke];
-    if is_repaired {
-        let p = row.changes[1].as_ref().and_then(|c| c.p);
+/// The cells of a measure, with the repairs at these places.
+fn cells(row: &Row, repairs: &[usize]) -> Vec<Cell> {
+    let mut cells = vec![
+        Cell::text(&row.name),
+        Cell::figure(row.base.as_ref()),
+        Cell::figure(row.compressed.figure.as_ref()),
+        Cell::shift(row.compressed.shift.as_ref()),
+    ];
+    for repaired in repairs.iter().map(|i| &row.repaired[*i]) {
+        let p = repaired.shift.as_ref().and_then(|c| c.p);
         let p = p.map_or_else(|| Cell::none("not tested"), |p| Cell::p(Some(p)));
-        cells.extend([repaired, fixed, p]);
+        let (figure, shift) = (repaired.figure.as_ref(), repaired.shift.as_ref());
+        cells.extend([Cell::figure(figure), Cell::shift(shift), p]);
     }
     cells
 }
@@ -65,32 +76,51 @@ fn story(study: Study<'_>) -> String {
     let drawn =
         [(true, "attack success"), (false, "harmless prompts refused")].map(|(attack, what)| {
             let set = first(attack)?;
+            let rate = |m: &ModelResult| m.rate(set, attack).filter(|r| r.rate.is_some());
             let slopes: Vec<Slope> = study
                 .variants()
                 .into_iter()
                 .map(|v| Slope {
                     name: v.compressed.name.clone(),
-                    rates: [study.base(), Some(v.compressed), v.repaired]
-                        .map(|m| m?.rate(set, attack).filter(|r| r.rate.is_some())),
+                    base: study.base().and_then(rate),
+                    compressed: rate(v.compressed),
+                    repaired: v.repaired.iter().copied().map(|m| end(study, m, rate(m))).collect(),
                 })
-                .filter(|slope| slope.rates[1].is_some())
+                .filter(|slope| slope.compressed.is_some())
                 .collect();
             (!slopes.is_empty()).then(|| {
                 let id = if attack { "attack" } else { "benign" };
-                story_figure(id, (set, what), &slopes)
+                story_figure(study, id, (set, what), &slopes)
             })
         });
     figures(&drawn.into_iter().flatten().collect::<Vec<String>>())
 }
 
-fn story_figure(id: &str, (set, what): (&str, &str), slopes: &[Slope]) -> String {
+fn end(study: Study<'_>, model: &ModelResult, rate: Option<Rate>) -> End {
+    let Stage { tone, title } = study.stage(model);
+    End { title: title.into(), tone, rate }
+}
+
+fn story_figure(study: Study<'_>, id: &str, (set, what): (&str, &str), slopes: &[Slope]) -> String {
     let title = format!("{set}: {what}");
-    let mut table = Table::new(&title, &["variant", ">base", ">compressed", ">repaired"]);
+    let ends: Vec<Stage<'_>> = study.stages().into_iter().skip(2).collect();
+    let mut columns = vec!["variant".to_owned(), ">base".into(), ">compressed".into()];
+    columns.extend(ends.iter().map(|stage| format!(">{}", stage.title)));
+    let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+    let mut table = Table::new(&title, &columns);
     for slope in slopes {
-        let rates = slope.rates.iter().map(|rate| Cell::rate(rate.as_ref()));
+        let of = |stage: &Stage<'_>| {
+            slope.repaired.iter().find(|end| end.title == stage.title).and_then(|end| end.rate)
+        };
+        let rates = [slope.base, slope.compressed].into_iter().chain(ends.iter().map(of));
+        let rates = rates.map(|rate| Cell::rate(rate.as_ref()));
         table.row([Cell::text(&slope.name)].into_iter().chain(rates).collect());
     }
     let chart = slope_chart(&title, what, slopes);
-    let caption = format!("{set}, with 95 % intervals. Each line is a variant.");
+    let lines = match study.has_several_repairs() {
+        true => "Each line is a variant, and forks into its repairs.",
+        false => "Each line is a variant.",
+    };
+    let caption = format!("{set}, with 95 % intervals. {lines}");
     figure(&format!("fig-story-{id}"), &chart, &caption, &table)
 }

@@ -25,7 +25,7 @@ fn accuracies(study: Study<'_>) -> String {
         ["model"].into_iter().chain(columns.iter().map(String::as_str)).collect();
     let mut table = Table::new("Accuracy, zero-shot, by log-likelihood (acc)", &columns);
     for model in &study.results.models {
-        let name = Cell::model(model.role, &model.name);
+        let name = Cell::model(study.stage(model), &model.name);
         if model.tasks.is_empty() {
             table.missing(name, &study.why_missing(model));
             continue;
@@ -62,7 +62,7 @@ fn texts(study: Study<'_>) -> String {
     let mut table =
         Table::new("Perplexity of the recipe’s text, and KL to the base on it", &columns);
     for model in models {
-        let name = Cell::model(model.role, &model.name);
+        let name = Cell::model(study.stage(model), &model.name);
         let (ppl, kl) = (model.perplexity.as_ref(), model.kl.as_ref());
         if ppl.is_none() && kl.is_none() {
             table.missing(name, &study.why_missing(model));
@@ -93,14 +93,16 @@ fn differences(study: Study<'_>) -> String {
     let columns = ["model", "against", "task", ">points", ">lost", ">gained", ">p"];
     let mut table = Table::new("Accuracy compared item by item", &columns);
     for d in &study.results.task_differences {
-        let role = study.results.models.iter().find(|m| m.name == d.model).map(|m| m.role);
         let task = match d.metric.as_str() {
             "acc" => d.task.clone(),
             metric => format!("{}, {metric}", d.task),
         };
         let found = &d.difference;
         table.row(vec![
-            role.map_or_else(|| Cell::text(&d.model), |role| Cell::model(role, &d.model)),
+            study.model(&d.model).map_or_else(
+                || Cell::text(&d.model),
+                |model| Cell::model(study.stage(model), &d.model),
+            ),
             Cell::text(&d.against),
             Cell::text(&task),
             Cell::number(&format!("{:+.1}", found.points).replace('-', "−")),
@@ -130,7 +132,7 @@ fn further(study: Study<'_>) -> String {
                 rate => Cell::rate(rate.as_ref()),
             };
             table.row(vec![
-                Cell::model(model.role, &model.name),
+                Cell::model(study.stage(model), &model.name),
                 Cell::text(&task.task),
                 cell(norm),
                 cell(token),

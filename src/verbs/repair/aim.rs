@@ -80,8 +80,11 @@ impl Repair<'_> {
             );
             return Ok(Aimed::default());
         };
-        let mut report =
-            AimReport::new(setup.aim.name(), counts(&counted.original), counts(&counted.ours));
+        let mut report = AimReport::new(
+            setup.aim.name(),
+            self.searcher(&setup.search).asked(&restored)?,
+            [counts(&counted.original), counts(&counted.ours)],
+        );
         let enough = as_original(counted.original.refused);
         if setup.aim == Aim::Original && counted.ours.refused >= enough {
             let keeps = matches!(setup.direction, DirectionSource::Found { keep: Some(_) });

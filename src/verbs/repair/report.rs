@@ -7,7 +7,7 @@ use crate::refit::{BlockReport, Refitted};
 use crate::repair::Arrived;
 use crate::repair::search::as_original;
 use crate::report::results::EditedTensor;
-use crate::report::search::{CountsReport, SearchReport};
+use crate::report::search::{CountsReport, SearchReport, SettingsReport};
 use crate::verbs::files::FileReport;
 
 /// What was repaired. In JSON the two kinds differ by their fields.
@@ -134,6 +134,9 @@ impl RestoreReport {
 pub struct AimReport {
     /// `original` or `strongest`.
     pub aim: String,
+    /// What both models were asked, and how.
+    #[serde(default)]
+    pub settings: SettingsReport,
     /// The original, on the search's held-out prompts.
     pub original: CountsReport,
     /// The restored model.
@@ -161,9 +164,14 @@ pub(crate) enum NothingFound {
 
 impl AimReport {
     /// Before a search.
-    pub(super) fn new(aim: &str, original: CountsReport, restored: CountsReport) -> AimReport {
+    pub(super) fn new(
+        aim: &str,
+        settings: SettingsReport,
+        [original, restored]: [CountsReport; 2],
+    ) -> AimReport {
         AimReport {
             aim: aim.into(),
+            settings,
             original,
             restored,
             blocks: Vec::new(),
@@ -238,7 +246,7 @@ impl EditReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::search::{BudgetReport, CountsReport, SettingsReport};
+    use crate::report::search::{BudgetReport, CountsReport};
     use crate::verbs::search::counts;
 
     fn refusals(refused: usize) -> CountsReport {
