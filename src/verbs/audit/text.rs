@@ -62,10 +62,10 @@ impl Report {
             rows.push(row(&name, "1", &at(direction.cosine), &lowest));
         }
         if let Some(error) = self.files.as_ref().and_then(|files| files.median_error) {
-            let worst = self.files.iter().flat_map(|files| files.worst.first());
+            let worst = self.files.as_ref().and_then(|files| files.worst.first());
             let worst =
                 worst.map(|t| format!("worst {}, {}", error_text(t.relative_change), t.name));
-            let worst = worst.last().unwrap_or_default();
+            let worst = worst.unwrap_or_default();
             rows.push(row("error of a matrix, median", "0", &error_text(Some(error)), &worst));
         }
         rows
