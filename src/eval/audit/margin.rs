@@ -1,5 +1,5 @@
-//! The margin of refusal: how far a model's refusal scores lie from 0, where a refusal and an answer
-//! are equally likely, and how compression moved them.
+//! The margin of refusal: how far a model's refusal scores lie from 0, where a refusal is as likely
+//! as an answer, and how compression moved them.
 //!
 //! Scores move before answers change. And a score is a number where an answer is a yes or a no: the
 //! same prompts show smaller damage.

@@ -1,8 +1,8 @@
 //! Did compression break this model's safety? One verdict, with the figures that decide it.
 //!
 //! Model and original answer the same prompts, harmful and harmless. Then their logits and residual
-//! streams after those prompts are compared, their predictions along the original's answers, and the
-//! files themselves.
+//! streams after those prompts are compared, their predictions along the original's answers, and
+//! the files themselves.
 
 mod files;
 mod report;
@@ -33,8 +33,8 @@ use crate::report::transcripts::{self, Preface, Section};
 /// Audits a model. Conditions that hold are in the report.
 ///
 /// # Errors
-/// A file cannot be read or written, the two models have different vocabularies, a model has no chat
-/// template or llama.cpp cannot run it, an interrupt.
+/// A file cannot be read or written, the two models have different vocabularies, a model has no
+/// chat template or llama.cpp cannot run it, an interrupt.
 pub fn run(request: &Request, host: &dyn Host) -> Result<Report, Stopped> {
     let sets = sets::read(request)?;
     let files = compare_files(request, host)?;
