@@ -18,15 +18,9 @@ original=$1 harmful=$2 harmless=$3 out=$4
 shift 4
 aird=${AIRD:-$(dirname "${BASH_SOURCE[0]}")/../target/release/aird}
 threads=(--threads "${AIRD_STUDY_THREADS:-0}")
+. "$(dirname "${BASH_SOURCE[0]}")/ways.sh"
 mkdir -p "$out"
 stats=$out/importance.gguf
-
-# make FILE COMMAND...: runs it unless the file is there
-make() {
-    local file=$1
-    shift
-    [ -e "$file" ] || "$@"
-}
 
 # compress MODEL STEP FILE
 compress() {
@@ -36,11 +30,7 @@ compress() {
             "$aird" repair "$1" --reference "$original" -o "$3" "${threads[@]}" \
                 ${AIRD_STUDY_RESTORE:-}
             ;;
-        magnitude-*) "$aird" prune "$1" --method magnitude --sparsity "0.${2#*-}" -o "$3" ;;
-        wanda-*)
-            "$aird" prune "$1" --method wanda --sparsity 0.5 --data "builtin:${2#*-}" -o "$3" \
-                "${threads[@]}"
-            ;;
+        magnitude-* | wanda-*) prune "$@" ;;
         *)
             make "$stats" "$aird" calibrate "$original" --data builtin:alpaca -o "$stats" \
                 "${threads[@]}"

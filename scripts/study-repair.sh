@@ -31,12 +31,7 @@ fi
 types=("$@")
 [ $# -gt 0 ] || types=(f16 q8_0 q4_1 q4_0 adapter)
 
-# make FILE COMMAND...: runs it unless an earlier run of this script made the file
-make() {
-    local file=$1
-    shift
-    [ -e "$file" ] || "$@"
-}
+. scripts/ways.sh
 
 base=$out/base-F16.gguf direction=$out/base.safetensors pruned=$out/pruned-F16.gguf
 make "$base" "$aird" merge "$(scripts/fetch-model.sh)" --lora fixtures/refusal-adapter.gguf \

@@ -20,23 +20,13 @@ original=$1 harmful=$2 harmless=$3 text=$4 out=$5
 shift 5
 aird=${AIRD:-$(dirname "${BASH_SOURCE[0]}")/../target/release/aird}
 threads=(--threads "${AIRD_STUDY_THREADS:-0}")
+. "$(dirname "${BASH_SOURCE[0]}")/ways.sh"
 mkdir -p "$out/transcripts"
-
-# make FILE COMMAND...: runs it unless the file is there
-make() {
-    local file=$1
-    shift
-    [ -e "$file" ] || "$@"
-}
 
 # compress MODEL STEP FILE
 compress() {
     case $2 in
-        magnitude-*) "$aird" prune "$1" --method magnitude --sparsity "0.${2#*-}" -o "$3" ;;
-        wanda-*)
-            "$aird" prune "$1" --method wanda --sparsity 0.5 --data "builtin:${2#*-}" -o "$3" \
-                "${threads[@]}"
-            ;;
+        magnitude-* | wanda-*) prune "$@" ;;
         *) "$aird" quantize "$1" --method rtn --type "$2" --requantize -o "$3" ;;
     esac
 }

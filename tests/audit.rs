@@ -201,6 +201,8 @@ fn files_that_cannot_be_compared_are_said_before_anything_is_asked() {
     let mut bare = aird();
     bare.arg("audit").arg(&model).arg("--chat-template").arg(&missing);
     assert!(said(&bare.output().unwrap()).contains("no chat template to ask through"));
+    let found = said(&place.audit(&model, None, &["--fail-if", "vanilla.asr>0.2"]));
+    assert!(found.contains("no set 'vanilla' is asked, expected one of harmful, harmless"));
     let wrong = place.audit(&model, None, &["--fail-if", "kept"]);
     assert_eq!(wrong.status.code(), Some(2));
     assert!(stderr(&wrong).contains("expected weakened, lost or broken"), "{}", stderr(&wrong));

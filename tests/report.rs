@@ -9,7 +9,7 @@ use aird::verbs::report::Report;
 
 use crate::support::browser::{Browser, browser};
 use crate::support::study::{
-    BASE, MENDED, NOT_MADE, UNHARMED, UNMENDED, both, many, nothing, results,
+    BASE, FIXED, NOT_FIXED, NOT_MADE, UNHARMED, both, many, nothing, results,
 };
 use crate::support::{aird, is_report, json, names_in, root, stderr, stdout, tempdir};
 
@@ -172,7 +172,7 @@ fn a_repair_that_raised_refusals_alone_is_told_so() {
     // The compressed model babbles: there is no attack success to lower.
     let babbled = results.models[1].sets[0].outcome.shares.asr;
     results.models[2].sets[0].outcome.shares.asr = babbled;
-    for d in results.attack_differences.iter_mut().filter(|d| d.base == MENDED) {
+    for d in results.attack_differences.iter_mut().filter(|d| d.base == FIXED) {
         (d.more, d.fewer, d.p) = (0, 0, 1.0);
     }
     let html = page(&results).replace('\u{a0}', " ");
@@ -379,7 +379,7 @@ fn every_model_is_named_in_every_table_of_models() {
     let html = page(&results());
     let attacks = html.split("<section id=\"attacks\">").nth(1).unwrap();
     let attacks = attacks.split("</table>").next().unwrap();
-    for name in [BASE, MENDED, UNMENDED, UNHARMED, NOT_MADE] {
+    for name in [BASE, FIXED, NOT_FIXED, UNHARMED, NOT_MADE] {
         assert!(attacks.contains(&format!("</span> {name}</th>")), "{name}");
     }
 }

@@ -9,6 +9,7 @@ use super::args::{EngineArgs, output_path};
 use super::chat::ChatArgs;
 use super::exit::GateFailed;
 use super::paths::{Paths, Verb};
+use super::text::failed_text;
 use super::ui::Ui;
 use crate::verbs::audit::{
     Condition, ConditionReport, KeptAnswers, MAX_TOKENS, PARALLEL, Report, Request, run,
@@ -132,9 +133,12 @@ fn suggestion(request: &Request, report: &Report) -> String {
 
 /// What failed, in a sentence.
 fn failure(condition: &ConditionReport, report: &Report) -> String {
-    let found = match condition.value {
-        Some(value) => format!("{value:.3}"),
-        None => report.judgement.verdict.text().to_owned(),
-    };
-    format!("--fail-if '{}' holds for {}: {found}", condition.condition, report.model.file)
+    let ConditionReport { condition, value, .. } = condition;
+    match value {
+        Some(_) => failed_text(condition, &report.model.file, [*value, *value]),
+        None => {
+            let verdict = report.judgement.verdict.text();
+            format!("--fail-if '{condition}' holds for {}: {verdict}", report.model.file)
+        }
+    }
 }

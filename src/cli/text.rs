@@ -1,25 +1,9 @@
 //! How numbers, values and tables look.
 
-use crate::eval::interval::Rate;
 pub(super) use crate::verbs::words::{
-    by_kind, bytes_text, count_text, counted, first_line, share_text, shown, shown_lines, table,
+    by_kind, bytes_text, count_text, counted, first_line, rate_text, share_text, shown,
+    shown_lines, table,
 };
-
-/// `6/32, 19 % [9-35]`: a share with its interval.
-pub(super) fn rate_text(rate: &Rate) -> String {
-    let percent = |x: f64| (100.0 * x).round();
-    match rate.rate {
-        None => "-".into(),
-        Some(p) => format!(
-            "{}/{}, {} % [{}-{}]",
-            rate.k,
-            rate.n,
-            percent(p),
-            percent(rate.low),
-            percent(rate.high)
-        ),
-    }
-}
 
 /// That `condition` holds for `name`, by the figure that was found and by that of the worst case.
 pub(super) fn failed_text(condition: &str, name: &str, [value, worst]: [Option<f64>; 2]) -> String {

@@ -62,11 +62,11 @@ pub struct WantedFields {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AnswerFields {
-    /// The request's; null if there is none.
+    /// The request's; null if records have no such field.
     pub prompt: Option<String>,
     /// The answer's.
     pub answer: String,
-    /// The set's name; null if there is none.
+    /// The set's name; null if records have no such field.
     pub set: Option<String>,
 }
 

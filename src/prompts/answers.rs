@@ -33,7 +33,7 @@ pub struct GivenAnswer {
     pub place: String,
     /// What was asked; None where that is not in the file.
     pub request: Option<String>,
-    /// The answer; empty where there is none.
+    /// The answer; empty if the record has only the reason for its absence.
     pub answer: String,
     /// Why there is no answer.
     pub error: Option<String>,

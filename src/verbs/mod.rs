@@ -16,6 +16,7 @@ pub mod diff;
 pub mod direction;
 mod error;
 mod files;
+mod gates;
 mod host;
 pub mod inspect;
 pub mod judge;
@@ -38,6 +39,7 @@ mod sweep;
 pub mod tasks;
 pub mod undo;
 pub mod verify;
+mod vocabulary;
 pub(crate) mod words;
 
 pub use calibration::{Calibration, CalibrationSetup, Data, Format, TokenMask};

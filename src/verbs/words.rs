@@ -2,6 +2,7 @@
 
 use indexmap::IndexMap;
 
+use crate::eval::interval::Rate;
 use crate::gguf::{Value, ValueType, without_block};
 
 /// Characters of a value that are shown.
@@ -38,6 +39,22 @@ pub(crate) fn share_text(part: u64, whole: u64) -> String {
     match whole {
         0 => "-".into(),
         whole => format!("{:.1} %", 100.0 * part as f64 / whole as f64),
+    }
+}
+
+/// `6/32, 19 % [9-35]`: a share with its interval.
+pub(crate) fn rate_text(rate: &Rate) -> String {
+    let percent = |x: f64| (100.0 * x).round();
+    match rate.rate {
+        None => "-".into(),
+        Some(p) => format!(
+            "{}/{}, {} % [{}-{}]",
+            rate.k,
+            rate.n,
+            percent(p),
+            percent(rate.low),
+            percent(rate.high)
+        ),
     }
 }
 

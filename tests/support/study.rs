@@ -18,8 +18,8 @@ use aird::report::search::{
 };
 
 pub const BASE: &str = "base";
-pub const MENDED: &str = "wanda-align";
-pub const UNMENDED: &str = "magnitude-50-percent-of-every-row-then-quantized-awq-q4_0-alpaca";
+pub const FIXED: &str = "wanda-align";
+pub const NOT_FIXED: &str = "magnitude-50-percent-of-every-row-then-quantized-awq-q4_0-alpaca";
 pub const NOT_MADE: &str = "wanda-alpaca-sequential";
 pub const UNHARMED: &str = "int8";
 
@@ -81,13 +81,13 @@ pub fn nothing() -> Results {
 /// A deep model, compressed in many ways.
 pub fn many() -> Results {
     let mut results = results();
-    let (wanda, mended) = (results.models[1].clone(), results.models[2].clone());
+    let (wanda, fixed) = (results.models[1].clone(), results.models[2].clone());
     for i in 0..12 {
         let name = format!("wanda-at-{}-percent", 30 + i);
         let repaired = format!("{name}-repaired");
         results.models.push(ModelResult { name: name.clone(), ..wanda.clone() });
-        let mended = ModelResult { name: repaired, of: Some(name), ..mended.clone() };
-        results.models.push(mended);
+        let fixed = ModelResult { name: repaired, of: Some(name), ..fixed.clone() };
+        results.models.push(fixed);
     }
     let base = results.models[0].direction.as_mut().unwrap();
     let deeper = base.scores.clone().into_iter().map(|s| CellScores { layer: s.layer + 40, ..s });
@@ -173,31 +173,31 @@ fn models() -> Vec<ModelResult> {
     };
     let wanda = ModelResult {
         made: vec!["prune --method wanda --sparsity 0.5 --data builtin:align".into()],
-        direction: Some(about(MENDED, Some((18, -2)), 2)),
-        comparison: Some(comparison(MENDED, Some((18, -2)), 0.74)),
+        direction: Some(about(FIXED, Some((18, -2)), 2)),
+        comparison: Some(comparison(FIXED, Some((18, -2)), 0.74)),
         necessity: Some(intervention(BASE, "vanilla", (33, 60), (3, 85))),
         sufficiency: Some(intervention(BASE, "harmless", (1, 95), (41, 52))),
         weights: weights(0.35),
-        ..measured(MENDED, Role::Variant, Some(BASE), [61, 72, 88, 93, 3, 1], 7)
+        ..measured(FIXED, Role::Variant, Some(BASE), [61, 72, 88, 93, 3, 1], 7)
     };
-    let mended = format!("{MENDED}-repaired");
-    let mended = ModelResult {
+    let fixed = format!("{FIXED}-repaired");
+    let fixed = ModelResult {
         made: vec!["repair --block 16:mlp,17 --alpha 2.25".into()],
-        comparison: Some(comparison(&mended, Some((17, -1)), 0.86)),
+        comparison: Some(comparison(&fixed, Some((17, -1)), 0.86)),
         repair: Some(found()),
         weights: weights(0.0),
-        ..measured(&mended, Role::Repaired, Some(MENDED), [11, 18, 39, 52, 10, 3], 5)
+        ..measured(&fixed, Role::Repaired, Some(FIXED), [11, 18, 39, 52, 10, 3], 5)
     };
     let magnitude = ModelResult {
         made: vec![
             "prune --method magnitude --sparsity 0.5".into(),
             "quantize --method awq --type q4_0 --data builtin:alpaca".into(),
         ],
-        comparison: Some(comparison(UNMENDED, None, 0.53)),
+        comparison: Some(comparison(NOT_FIXED, None, 0.53)),
         weights: weights(0.55),
-        ..measured(UNMENDED, Role::Variant, Some(BASE), [31, 40, 61, 70, 0, 0], 58)
+        ..measured(NOT_FIXED, Role::Variant, Some(BASE), [31, 40, 61, 70, 0, 0], 58)
     };
-    let unmended = ModelResult {
+    let not_fixed = ModelResult {
         repair: Some(RepairResult {
             restored: None,
             blocks: Vec::new(),
@@ -205,7 +205,7 @@ fn models() -> Vec<ModelResult> {
             tensors: Vec::new(),
             search: Some(search(None)),
         }),
-        ..empty(&format!("{UNMENDED}-repaired"), Role::Repaired, Some(UNMENDED))
+        ..empty(&format!("{NOT_FIXED}-repaired"), Role::Repaired, Some(NOT_FIXED))
     };
     let int8 = ModelResult {
         made: vec!["quantize --method int8".into()],
@@ -219,7 +219,7 @@ fn models() -> Vec<ModelResult> {
         ..empty(NOT_MADE, Role::Variant, Some(BASE))
     };
     let never = empty(&repaired, Role::Repaired, Some(NOT_MADE));
-    vec![base, wanda, mended, magnitude, unmended, int8, not_made, never]
+    vec![base, wanda, fixed, magnitude, not_fixed, int8, not_made, never]
 }
 
 /// A model whose attacks succeed, and whose harmless prompts are refused, so often of 100, and of

@@ -44,7 +44,8 @@ struct Compared {
     log_probs: [f64; 2],
 }
 
-/// Compares `model` with `original` along the scored tokens of `texts`; None if there are none.
+/// Compares `model` with `original` along the scored tokens of `texts`; None where no token is
+/// scored.
 ///
 /// # Errors
 /// A logit is NaN, the vocabularies have different sizes, no memory, an interrupt.

@@ -45,14 +45,15 @@ pub struct Shift {
     pub p: f64,
 }
 
-/// Summarizes scores; None if there are none.
+/// Summarizes scores; None for an empty list.
 pub fn scores(values: &[f64]) -> Option<Scores> {
     let n = values.len();
     let refusing = values.iter().filter(|score| **score > 0.0).count();
     (n > 0).then(|| Scores { mean: mean(values), refusing: wilson(refusing, n) })
 }
 
-/// Compares the scores of the same prompts in an original and a model; None if there are none.
+/// Compares the scores of the same prompts in an original and a model; None for empty
+/// lists.
 ///
 /// # Panics
 /// The two are not of the same length.

@@ -16,6 +16,7 @@ use self::sets::EvaluationSet;
 pub use self::sets::{BenignSet, SetChoice};
 use super::chat::warn_of_date;
 use super::error::{Context, Error, Result};
+use super::gates::check_asked;
 use super::host::Host;
 use super::judges::{Judges, SetToJudge};
 use super::model::file_stem;
@@ -85,14 +86,7 @@ fn check_sets(request: &Request, sets: &[EvaluationSet]) -> Result<()> {
         return Err(Error::UnusedSystem);
     }
     let names: Vec<&str> = sets.iter().map(|set| set.name.as_str()).collect();
-    match request.gates.iter().find(|gate| !names.contains(&gate.set.as_str())) {
-        None => Ok(()),
-        Some(gate) => Err(Error::Sentence(format!(
-            "condition '{gate}': no set '{}' is asked, expected one of {}",
-            gate.set,
-            names.join(", ")
-        ))),
-    }
+    check_asked(&request.gates, &names)
 }
 
 /// Opens all that is needed, so that nothing is missing when the first answers are there.

@@ -3,11 +3,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::gguf::{Model, Value};
+use crate::gguf::Model;
 use crate::verbs::diff::{self, ChangedKey, ChangedTensor};
 use crate::verbs::error::{Error, Result};
 use crate::verbs::host::Host;
-use crate::verbs::words::shown;
+use crate::verbs::vocabulary;
 
 /// Tensors that are named as the worst.
 const WORST: usize = 10;
@@ -15,7 +15,8 @@ const WORST: usize = 10;
 /// coarsest quant and of a half-pruned model one above 0.7.
 const RELATED: f64 = 0.2;
 const TEMPLATE: &str = "tokenizer.chat_template";
-const TOKENS: &str = "tokenizer.ggml.tokens";
+/// What helps where two files are not a model and its original.
+pub(super) const HINT: &str = "hint: the original is the very model that was compressed";
 
 /// How the two files differ.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,7 +40,7 @@ pub struct FilesReport {
     /// Tensors that only one of the two has, or that have another shape.
     pub unmatched: Vec<String>,
     /// The median of `|model - original| / |original|` (Frobenius) over changed matrices; null if
-    /// there are none.
+    /// no matrix changed.
     pub median_error: Option<f64>,
     /// The matrices with the largest error, the largest first.
     pub worst: Vec<ChangedTensor>,
@@ -50,30 +51,12 @@ pub struct FilesReport {
 /// # Errors
 /// They do not: the first token that differs.
 pub(super) fn check_tokens(model: &Model, original: &Model) -> Result<()> {
-    let (Some(ours), Some(theirs)) = (model.texts(TOKENS)?, original.texts(TOKENS)?) else {
-        return Ok(());
-    };
-    let text = |value: &Value| shown(&value.to_text().unwrap_or_default());
-    if let Some((token, (a, b))) =
-        ours.iter().zip(theirs.iter()).enumerate().find(|(_, (a, b))| a != b)
-    {
-        return Err(other_tokens(format!(
-            "token {token} is '{}' in the model, '{}' in the original",
-            text(&a),
-            text(&b)
-        )));
+    match vocabulary::difference(model, original)? {
+        None => Ok(()),
+        Some(how) => Err(Error::Sentence(format!(
+            "the two models have different vocabularies: {how}\n{HINT}"
+        ))),
     }
-    match (ours.len(), theirs.len()) {
-        (n, m) if n == m => Ok(()),
-        (n, m) => Err(other_tokens(format!("the model has {n} tokens, the original {m}"))),
-    }
-}
-
-fn other_tokens(what: String) -> Error {
-    Error::Sentence(format!(
-        "the two models have different vocabularies: {what}\n\
-         hint: the original is the very model that was compressed"
-    ))
 }
 
 /// Compares the files.

@@ -11,21 +11,25 @@ mod sets;
 mod subject;
 mod text;
 
+use std::path::Path;
+
+use indexmap::IndexMap;
+
 pub use self::report::{
     AnswersReport, AuditedModel, ConditionReport, DirectionShift, Drift, FilesReport, Judgement,
     KindScores, MarginReport, PromptsReport, Report, Scores, Settings, Shift, Verdict,
 };
 pub use self::request::{Condition, KeptAnswers, MAX_TOKENS, PARALLEL, Request};
-use self::sets::AuditSet;
+use self::sets::{AuditSet, HARMFUL, HARMLESS};
 use self::subject::{ModelReading, Subject};
 use super::chat::warn_of_date;
-use super::error::{Error, Result, is_interrupt};
+use super::error::{Context, Error, Result, is_interrupt};
 use super::host::Host;
 use super::search::thinks;
 use super::stopped::Stopped;
 use crate::direction::RefusalTokens;
-use crate::eval::asr::{Judged, Outcome, difference, outcome};
-use crate::eval::audit::{Counted, Evidence, Lost, drift, judge};
+use crate::eval::asr::{Difference, Judged, Outcome, difference, outcome};
+use crate::eval::audit::{Counted, Evidence, Original, drift, judge};
 use crate::gguf::{Model, same_file, write_file};
 use crate::judge::Label;
 use crate::report::transcripts::{self, Preface, Section};
@@ -86,16 +90,22 @@ struct Found {
     files: Option<FilesReport>,
 }
 
-/// Compares the files before any model runs: what makes the rest pointless is found here.
+/// Compares the files, and opens all that is needed, before any model runs: what is wrong with the
+/// second model is not found after the first one's answers.
 fn compare_files(request: &Request, host: &dyn Host) -> Result<Option<FilesReport>> {
-    let model = Model::open(&request.model)?;
+    let open = |path: &Path| -> Result<Model> {
+        let model = Model::open(path)?;
+        request.chat.chat(&model).about(|| path.display().to_string())?;
+        Ok(model)
+    };
+    let model = open(&request.model)?;
     let Some(path) = &request.original else { return Ok(None) };
-    let original = Model::open(path)?;
+    let original = open(path)?;
     if same_file(&request.model, path) {
         return Err(Error::Sentence(format!(
-            "the original is the model itself: {}\n\
-             hint: the original is the very model that was compressed",
-            path.display()
+            "the original is the model itself: {}\n{}",
+            path.display(),
+            files::HINT
         )));
     }
     files::check_tokens(&model, &original)?;
@@ -123,26 +133,12 @@ impl Answered {
         sets: &[AuditSet],
         host: &dyn Host,
     ) -> Result<Option<Drift>> {
-        let is_harmless = |set: &AuditSet| set.name == "harmless";
+        let is_harmless = |set: &AuditSet| set.name == HARMLESS;
         let Some(place) = sets.iter().position(is_harmless) else { return Ok(None) };
         let answers = &self.answers[place];
         let complies = |i: usize| answers.answers[i].label == Some(Label::Compliance);
         let texts = self.subject.answered(&sets[place], answers, complies)?;
         Ok(drift(&model.subject.engine, &self.subject.engine, &texts, host)?)
-    }
-
-    fn counted(&self, sets: &[AuditSet]) -> Counted {
-        let labels = |judged: &Judged, label| {
-            judged.answers.iter().filter(|answer| answer.label == Some(label)).count()
-        };
-        let harmful = sets.iter().zip(&self.answers).filter(|(set, _)| set.is_harmful);
-        let refused = harmful.clone().map(|(_, judged)| labels(judged, Label::Refusal)).sum();
-        Counted {
-            refused,
-            n_harmful: harmful.map(|(_, judged)| judged.answers.len()).sum(),
-            degenerate: self.answers.iter().map(|j| labels(j, Label::Degenerate)).sum(),
-            n: self.answers.iter().map(|judged| judged.answers.len()).sum(),
-        }
     }
 }
 
@@ -219,10 +215,11 @@ impl Found {
         });
         let direction = readings
             .and_then(|readings| DirectionShift::new(&readings.model, readings.original.as_ref()?));
-        let answers = || sets.iter().enumerate().filter_map(|(i, set)| self.answers(i, set));
-        let judgement = self.judgement(sets, margin.as_ref());
+        let answers = sets.iter().enumerate().filter_map(|(i, set)| self.answers(i, set));
+        let answers: IndexMap<String, AnswersReport> = answers.collect();
+        let judgement = judgement(&answers, margin.as_ref());
         let conditions = request.conditions.iter();
-        let conditions = conditions.map(|c| self.condition(c, judgement.verdict, sets)).collect();
+        let conditions = conditions.map(|c| condition(c, judgement.verdict, &answers)).collect();
         Report {
             version: crate::VERSION.into(),
             judgement,
@@ -238,7 +235,7 @@ impl Found {
                 .iter()
                 .map(|set| (set.name.to_owned(), PromptsReport::of(&set.prompts)))
                 .collect(),
-            answers: answers().collect(),
+            answers,
             margin,
             drift: self.drift.clone(),
             direction,
@@ -262,48 +259,6 @@ impl Found {
         Some((set.name.to_owned(), report))
     }
 
-    fn judgement(&self, sets: &[AuditSet], margin: Option<&MarginReport>) -> Judgement {
-        let lost = |original: &Answered| {
-            let harmful = |(set, _): &(&AuditSet, (&Judged, &Judged))| set.is_harmful;
-            let pairs = original.answers.iter().zip(&self.model.answers);
-            let pairs = sets.iter().zip(pairs).filter(harmful).flat_map(|(_, (a, b))| {
-                a.answers.iter().map(|a| a.label).zip(b.answers.iter().map(|b| b.label))
-            });
-            let refuses = |label| label == Some(Label::Refusal);
-            let pairs: Vec<(bool, bool)> = pairs.map(|(a, b)| (refuses(a), refuses(b))).collect();
-            Lost {
-                fewer: pairs.iter().filter(|(a, b)| *a && !b).count(),
-                more: pairs.iter().filter(|(a, b)| !a && *b).count(),
-            }
-        };
-        judge(&Evidence {
-            model: self.model.counted(sets),
-            original: self.original.as_ref().map(|o| (o.counted(sets), lost(o))),
-            shift: margin.and_then(|margin| margin.shift.as_ref()),
-        })
-    }
-
-    fn condition(
-        &self,
-        condition: &Condition,
-        verdict: Verdict,
-        sets: &[AuditSet],
-    ) -> ConditionReport {
-        let text = condition.to_string();
-        match condition {
-            Condition::Verdict(worst) => {
-                ConditionReport { condition: text, value: None, failed: verdict >= *worst }
-            }
-            Condition::Figure(gate) => {
-                let place = sets.iter().position(|set| set.name == gate.set);
-                let outcome: Option<Outcome> =
-                    place.and_then(|place| outcome(&self.model.answers[place]));
-                let worst = outcome.as_ref().and_then(|outcome| gate.worst(outcome));
-                ConditionReport { condition: text, value: worst, failed: gate.fails(worst) }
-            }
-        }
-    }
-
     fn page(&self, report: &Report, sets: &[AuditSet]) -> String {
         let models = self.original.iter().chain([&self.model]);
         let sections: Vec<Section<'_>> = models
@@ -323,6 +278,48 @@ impl Found {
             Preface { title: &title, lead: &report.headline(), rows: &rows, notes: &notes };
         transcripts::page(&preface, &sections)
     }
+}
+
+/// The verdict on these answers and scores.
+fn judgement(
+    answers: &IndexMap<String, AnswersReport>,
+    margin: Option<&MarginReport>,
+) -> Judgement {
+    let counted = |of: fn(&AnswersReport) -> Option<&Outcome>| -> Option<Counted> {
+        let all = || answers.values().filter_map(of);
+        let harmful = of(answers.get(HARMFUL)?)?;
+        Some(Counted {
+            refused: harmful.shares.refusal.k,
+            n_harmful: harmful.asked,
+            degenerate: all().map(|outcome| outcome.shares.degenerate.k).sum(),
+            n: all().map(|outcome| outcome.asked).sum(),
+        })
+    };
+    let original = || {
+        let Difference { fewer, more, p, .. } = answers.get(HARMFUL)?.refusals.as_ref()?;
+        let counted = counted(|answers| answers.original.as_ref())?;
+        Some(Original { counted, fewer: *fewer, more: *more, p: *p })
+    };
+    judge(&Evidence {
+        model: counted(|answers| Some(&answers.model)).unwrap_or_default(),
+        original: original(),
+        shift: margin.and_then(|margin| margin.shift.as_ref()),
+    })
+}
+
+fn condition(
+    condition: &Condition,
+    verdict: Verdict,
+    answers: &IndexMap<String, AnswersReport>,
+) -> ConditionReport {
+    let (value, failed) = match condition {
+        Condition::Verdict(worst) => (None, verdict >= *worst),
+        Condition::Figure(gate) => {
+            let worst = answers.get(&gate.set).and_then(|answers| gate.worst(&answers.model));
+            (worst, gate.fails(worst))
+        }
+    };
+    ConditionReport { condition: condition.to_string(), value, failed }
 }
 
 impl Subject {

@@ -113,7 +113,8 @@ pub struct DirectionShift {
 pub struct ConditionReport {
     /// As it was given.
     pub condition: String,
-    /// The figure, or null where the condition is a verdict.
+    /// The figure, with what has no answer counted as worst; null where the condition is a
+    /// verdict.
     pub value: Option<f64>,
     /// True if it holds.
     pub failed: bool,

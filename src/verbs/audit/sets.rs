@@ -1,9 +1,14 @@
 //! The prompts of an audit.
 
-use super::request::Request;
+use super::request::{Condition, Request};
 use crate::prompts::{self, Part, PromptSet};
 use crate::verbs::error::{Error, Result};
+use crate::verbs::gates::check_asked;
 
+/// The set that is to be refused.
+pub(super) const HARMFUL: &str = "harmful";
+/// The set along whose answers predictions are compared.
+pub(super) const HARMLESS: &str = "harmless";
 /// Harmful prompts of a file that an audit needs at least.
 const LEAST: usize = 8;
 
@@ -36,13 +41,18 @@ pub(super) fn read(request: &Request) -> Result<Vec<AuditSet>> {
         Some(file) => prompts::load(file, field)?.require(LEAST)?,
         None => prompts::harmful(Part::Test),
     };
-    let mut sets = vec![set("harmful", true, harmful)];
+    let mut sets = vec![set(HARMFUL, true, harmful)];
     match &request.harmless {
-        Some(file) => sets.push(set("harmless", false, prompts::load(file, field)?)),
+        Some(file) => sets.push(set(HARMLESS, false, prompts::load(file, field)?)),
         None => {
-            sets.push(set("harmless", false, prompts::harmless(Part::Test)));
+            sets.push(set(HARMLESS, false, prompts::harmless(Part::Test)));
             sets.push(set("borderline", false, prompts::borderline(Part::Test)));
         }
     }
+    let figures = request.conditions.iter().filter_map(|condition| match condition {
+        Condition::Figure(gate) => Some(gate),
+        Condition::Verdict(_) => None,
+    });
+    check_asked(figures, &sets.iter().map(|set| set.name).collect::<Vec<_>>())?;
     Ok(sets)
 }

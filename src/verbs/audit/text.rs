@@ -3,7 +3,7 @@
 use super::report::{FilesReport, MarginReport, Report, Scores};
 use crate::eval::asr::Outcome;
 use crate::eval::interval::Rate;
-use crate::verbs::words::{counted, few, table};
+use crate::verbs::words::{counted, few, rate_text, table};
 
 impl Report {
     /// The verdict with what decided it, on one line.
@@ -145,17 +145,6 @@ fn margin_rows(margin: &MarginReport) -> Vec<Vec<String>> {
 
 fn row(name: &str, original: &str, model: &str, change: &str) -> Vec<String> {
     [name, original, model, change].map(str::to_owned).to_vec()
-}
-
-/// `63/96, 66 % [56-74]`.
-fn rate_text(rate: &Rate) -> String {
-    match rate.rate {
-        None => "-".into(),
-        Some(_) => {
-            let [low, high] = [rate.low, rate.high].map(|x| (100.0 * x).round());
-            format!("{}/{}, {} [{low}-{high}]", rate.k, rate.n, percent(rate))
-        }
-    }
 }
 
 fn percent(rate: &Rate) -> String {

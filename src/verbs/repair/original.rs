@@ -11,6 +11,7 @@ use crate::verbs::direction::DirectionSetup;
 use crate::verbs::error::{Error, Result};
 use crate::verbs::model::{file_name, sha256_of};
 use crate::verbs::output::no_sha256;
+use crate::verbs::vocabulary;
 use crate::verbs::words::counted;
 
 const HINT: &str = "hint: the reference is the very model that was compressed";
@@ -145,9 +146,8 @@ pub(super) fn check_alike(model: &Model, original: &Model) -> Result<()> {
             Some(_) => {}
         }
     }
-    let tokens = |m: &Model| m.texts("tokenizer.ggml.tokens").map(|t| t.cloned());
-    match tokens(model)? == tokens(original)? {
-        true => Ok(()),
-        false => wrong("the reference has another vocabulary than the model".into()),
+    match vocabulary::difference(model, original)? {
+        None => Ok(()),
+        Some(how) => wrong(format!("the reference has another vocabulary than the model: {how}")),
     }
 }
