@@ -40,6 +40,7 @@ mod scores;
 mod search;
 mod signals;
 mod study;
+mod study_bases;
 mod study_repairs;
 mod sweep;
 mod tasks;

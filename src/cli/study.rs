@@ -4,13 +4,17 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use indexmap::IndexMap;
 
 use super::args::{EngineArgs, output_path};
 use super::definitions::Definitions;
 use super::paths::Verb;
 use super::study_text::before_after;
 use super::ui::Ui;
-use crate::study::{EXAMPLE, Failures, Keep, Override, Request, dry_run, run};
+use crate::report::results::Results;
+use crate::study::{
+    EXAMPLE, Failures, FinishedStudy, Keep, Override, PlanReport, Request, dry_run, run,
+};
 
 /// Run a study: compress, find directions, repair, measure, report
 #[derive(Debug, Args)]
@@ -28,7 +32,7 @@ pub(super) struct Study {
     )]
     output: Option<PathBuf>,
     /// Change the recipe: a dotted key, e.g. attacks.limit=8 or variant.NAME.prune.sparsity=0.4;
-    /// may be given several times.
+    /// base.NAME.KEY and repair.NAME.KEY where there are several. May be given several times.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<Override>,
     /// Models that stay in the end: none, repaired or all.
@@ -42,7 +46,7 @@ pub(super) struct Study {
     example: bool,
     #[command(flatten)]
     engine: EngineArgs,
-    /// Print results.json, or with --dry-run the plan, as JSON.
+    /// Print results.json, or with --dry-run the plan, as JSON; several bases by name.
     #[arg(long)]
     json: bool,
 }
@@ -59,23 +63,43 @@ impl Verb for Study {
         };
         let verbs = Definitions::new(ui.command());
         if self.dry_run {
-            let report = dry_run(&request, &verbs, ui)?;
-            return ui.report(self.json, &report, || report.text());
+            let plans = dry_run(&request, &verbs, ui)?;
+            return match plans.as_slice() {
+                [plan] => ui.report(self.json, plan, || plan.text()),
+                plans => ui.report(self.json, &plans, || {
+                    plans.iter().map(PlanReport::text).collect::<Vec<_>>().join("\n")
+                }),
+            };
         }
         let finished = run(&request, &verbs, ui)?;
-        if self.json {
-            ui.print(finished.json)?;
-        } else {
-            ui.print(before_after(&finished.results))?;
-            ui.print(format_args!("\n{}\n", finished.page.display()))?;
+        match (self.json, finished.studies.as_slice()) {
+            (true, [study]) => ui.print(&study.json)?,
+            (true, studies) => ui.print_json(&by_base(studies))?,
+            (false, studies) => {
+                for study in studies {
+                    let title =
+                        study.base.iter().map(|base| format!("{base}\n")).collect::<String>();
+                    ui.print(title + &before_after(&study.results) + "\n")?;
+                }
+                ui.print(format_args!("{}\n", finished.page.display()))?;
+            }
         }
-        match finished.failures {
+        let failed =
+            finished.studies.into_iter().find_map(|study| Some((study.base, study.failures?)));
+        match failed {
             None => Ok(()),
-            Some(Failures { n, of, first, why, log }) => bail!(
-                "{n} of {of} steps failed, the first of them '{first}': {why}\n\
+            Some((base, Failures { n, of, first, why, log })) => bail!(
+                "{}{n} of {of} steps failed, the first of them '{first}': {why}\n\
                  hint: all that it said is in {}",
+                base.map_or(String::new(), |base| format!("{base}: ")),
                 log.display()
             ),
         }
     }
+}
+
+/// The results of several bases, by their names.
+fn by_base(studies: &[FinishedStudy]) -> IndexMap<&str, &Results> {
+    let named = studies.iter().filter_map(|study| Some((study.base.as_deref()?, &study.results)));
+    named.collect()
 }

@@ -1,6 +1,7 @@
 //! Results for people: charts in SVG, a study's page and its model card; and results for other
 //! programs.
 
+mod bases;
 mod card;
 mod chart;
 mod error;
@@ -18,9 +19,10 @@ mod text;
 pub mod transcripts;
 mod verdict;
 
+pub use bases::{Bases, read_bases, write_bases, write_overview};
 pub use card::card;
 pub use chart::{Chart, Heat, heatmap};
 pub use error::{Error, Result};
-pub use page::page;
+pub use page::{overview, page};
 pub use run::{read_results, write};
-pub use run_files::{CARD, PAGE, RECIPE, RESULTS, TRANSCRIPTS};
+pub use run_files::{BASES, CARD, PAGE, RECIPE, RESULTS, TRANSCRIPTS};

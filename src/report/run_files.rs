@@ -10,3 +10,5 @@ pub const PAGE: &str = "report.html";
 pub const CARD: &str = "README.md";
 /// The answers to read, which the report links to.
 pub const TRANSCRIPTS: &str = "transcripts.html";
+/// The names of the bases, where the run has the studies of several, each in a folder of its own.
+pub const BASES: &str = "bases.json";

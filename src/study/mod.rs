@@ -4,6 +4,7 @@
 //! Steps run in their own processes: what ends one (a crash, no memory) ends no other, and each is
 //! a command that can be typed by hand.
 
+mod bases;
 mod child;
 mod collect;
 mod error;
@@ -38,7 +39,7 @@ pub use planned::{PlanReport, PlannedState, PlannedStep};
 pub use reading::Places;
 pub use recipe::{Recipe, Variant};
 pub use repairs::Repair;
-pub use run::{Failures, Finished, Request, dry_run, run};
+pub use run::{Failures, Finished, FinishedStudy, Request, dry_run, run};
 pub use step::{Arg, Step};
 pub use sums::Sums;
 pub use toml_text::toml_text;

@@ -8,7 +8,8 @@ use super::error::{Error, Result};
 use super::reading::nearest;
 use super::repairs;
 
-/// One change: a dotted key, variants and repairs by their names, and its value.
+/// One change: a dotted key and its value. Variants go by their names, bases and repairs too where
+/// there are several.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Override {
     text: String,
@@ -55,9 +56,11 @@ fn set(table: &mut Table, keys: &[&str], value: &Value) -> std::result::Result<(
             Ok(())
         }
         ["variant", name, rest @ ..] => set(named(table, "variant", name)?, rest, value),
-        // With one [repair] the next key is an option's, not a name.
-        ["repair", name, rest @ ..] if table.get("repair").is_some_and(Value::is_array) => {
-            set(named(table, "repair", name)?, rest, value)
+        // With one [base] or [repair] the next key is an option's, not a name.
+        [kind @ ("base" | "repair"), name, rest @ ..]
+            if table.get(*kind).is_some_and(Value::is_array) =>
+        {
+            set(named(table, kind, name)?, rest, value)
         }
         [verb @ ("prune" | "quantize" | "merge"), rest @ ..] if table.contains_key("steps") => {
             set(step(table, verb)?, rest, value)
@@ -142,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn repairs_are_found_by_their_names_where_there_are_several() {
+    fn bases_and_repairs_are_found_by_their_names_where_there_are_several() {
         let set = |recipe: &str, text: &str| {
             let mut table: Table = toml::from_str(recipe).unwrap();
             override_all(&mut table, &[text.parse().unwrap()]).map(|()| table)
@@ -156,6 +159,9 @@ mod tests {
         }
         let said = set(several, "repair.max-tokens=4").unwrap_err().to_string();
         assert!(said.contains("no repair is named 'max-tokens', expected one of aird, restore"));
+        let bases = "[[base]]\nname = 'a'\n[[base]]\nname = 'b'";
+        let table = set(bases, "base.b.model=m.gguf").unwrap();
+        assert_eq!(table["base"][1]["model"].as_str(), Some("m.gguf"));
     }
 
     #[test]

@@ -181,7 +181,8 @@ impl Section {
     }
 }
 
-fn described(value: &Value) -> String {
+/// A value in a message.
+pub(super) fn described(value: &Value) -> String {
     match value {
         Value::Integer(number) => number.to_string(),
         Value::Float(number) => number.to_string(),

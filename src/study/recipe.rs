@@ -7,6 +7,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
+use super::bases::by_base;
 use super::error::{Error, Result};
 use super::options::{Options, Verbs, texts};
 use super::overrides::{Override, override_all};
@@ -23,6 +24,8 @@ const WRITES: &[&str] = &["model", "-o", "out"];
 pub struct Recipe {
     /// Name of the study.
     pub name: String,
+    /// Name of the base in a recipe with several; None with one.
+    pub base: Option<String>,
     /// Seed of every draw that has no own seed.
     pub seed: u64,
     /// Path of the original model's file.
@@ -63,27 +66,26 @@ pub struct Variant {
 }
 
 impl Recipe {
-    /// Reads the recipe at `path`, changed by `overrides`.
+    /// Reads the recipe at `path`, changed by `overrides`: one for each of its bases.
     ///
     /// # Errors
     /// It cannot be read, is not TOML, or holds something that no verb accepts.
-    pub fn read(path: &Path, overrides: &[Override], verbs: &dyn Verbs) -> Result<Recipe> {
-        Recipe::parse(&TextFile::read(path)?.text, path, overrides, verbs)
+    pub fn read(path: &Path, overrides: &[Override], verbs: &dyn Verbs) -> Result<Vec<Recipe>> {
+        let text = TextFile::read(path)?.text;
+        let not_toml = |e: toml::de::Error| Error::Toml { path: path.into(), said: e.to_string() };
+        let mut table: Table = toml::from_str(&text).map_err(not_toml)?;
+        override_all(&mut table, overrides)?;
+        let places = Places { folder: folder_of(path) };
+        let recipe = |(base, table)| Recipe::of_base(base, table, places.clone(), verbs);
+        by_base(table)?.into_iter().map(recipe).collect()
     }
 
-    /// As [`Recipe::read`], from the text that is or would be at `path`.
-    ///
-    /// # Errors
-    /// See [`Recipe::read`].
-    pub fn parse(
-        text: &str,
-        path: &Path,
-        overrides: &[Override],
+    fn of_base(
+        base_name: Option<String>,
+        table: Table,
+        places: Places,
         verbs: &dyn Verbs,
     ) -> Result<Recipe> {
-        let not_toml = |e: toml::de::Error| Error::Toml { path: path.into(), said: e.to_string() };
-        let mut table: Table = toml::from_str(text).map_err(not_toml)?;
-        override_all(&mut table, overrides)?;
         let mut top = Section::new("at the top", table);
         let name = top.required_text("name", "the study's name")?;
         let seed = top.number("seed", 0)?;
@@ -104,9 +106,9 @@ impl Recipe {
         let tasks = tasks(top.table("tasks")?.unwrap_or_default(), verbs, &mut notes)?;
         let interventions = top.table("interventions")?.unwrap_or_default();
         top.end()?;
-        let places = Places { folder: folder_of(path) };
         let mut recipe = Recipe {
             name,
+            base: base_name,
             seed,
             model,
             merge,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::child::Children;
 use super::collect::{collect, sha256_sums};
-use super::error::{Error, Result};
+use super::error::{Error, Result, disk};
 use super::estimate::{Rates, estimate, measure};
 use super::execute::{Execution, Settled, execute};
 use super::folder::{Folder, Keep};
@@ -19,8 +19,8 @@ use super::sums::Sums;
 use super::toml_text::toml_text;
 use crate::gguf::{Model, same_file, write_file};
 use crate::llama::Options;
-use crate::report;
 use crate::report::results::{Results, State};
+use crate::report::{self, Bases};
 use crate::verbs::{Host, load};
 
 /// What to study, and where to put the results.
@@ -38,15 +38,24 @@ pub struct Request {
     pub engine: Options,
 }
 
-/// The results of a run.
+/// A run that came to its end.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finished {
+    /// The study of each base, in the recipe's order.
+    pub studies: Vec<FinishedStudy>,
+    /// Path of the report: the only study's or, of several bases, the one that leads to theirs.
+    pub page: PathBuf,
+}
+
+/// The results of one base's study.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FinishedStudy {
+    /// Name of the base in a recipe with several.
+    pub base: Option<String>,
     /// The contents of `results.json`.
     pub results: Results,
     /// The text of `results.json`.
     pub json: String,
-    /// Path of the report.
-    pub page: PathBuf,
     /// Steps that failed, if any.
     pub failures: Option<Failures>,
 }
@@ -73,19 +82,42 @@ struct Prepared {
     keys: Keys,
 }
 
-/// Runs a study, or continues it.
+/// Runs a study, or continues it. A recipe with several bases is a study of each, in turn.
 ///
 /// # Errors
 /// The recipe is wrong or names files that are missing; the run's folder belongs to another run or
 /// cannot be written; an interrupt. A step that fails is not an error.
 pub fn run(request: &Request, verbs: &dyn Verbs, host: &dyn Host) -> Result<Finished> {
-    let recipe = Recipe::read(&request.recipe, &request.set, verbs)?;
-    let plan = plan(&recipe, verbs)?;
-    let missing = plan.missing();
+    let recipes = Recipe::read(&request.recipe, &request.set, verbs)?;
+    let plans = recipes.iter().map(|recipe| plan(recipe, verbs)).collect::<Result<Vec<Plan>>>()?;
+    let mut missing: Vec<PathBuf> = plans.iter().flat_map(Plan::missing).collect();
+    missing.dedup();
     if !missing.is_empty() {
         return Err(Error::MissingFiles { files: missing });
     }
     let Some(run) = &request.output else { return Err(Error::NoFolder) };
+    let bases = bases_of(&recipes);
+    if let Some(bases) = &bases {
+        open_for_bases(run, bases)?;
+    }
+    let mut studies = Vec::new();
+    for (recipe, plan) in recipes.into_iter().zip(plans) {
+        studies.push(run_study(request, &study_folder(run, &recipe), (recipe, plan), verbs, host)?);
+    }
+    if bases.is_some() {
+        report::write_overview(run)?;
+    }
+    Ok(Finished { studies, page: run.join(report::PAGE) })
+}
+
+/// The study of one base, in its folder.
+fn run_study(
+    request: &Request,
+    run: &Path,
+    (recipe, plan): (Recipe, Plan),
+    verbs: &dyn Verbs,
+    host: &dyn Host,
+) -> Result<FinishedStudy> {
     let wait = || {
         host.say(format_args!(
             "waiting: another run, or a step that outlived one, is at work in {}",
@@ -102,14 +134,47 @@ pub fn run(request: &Request, verbs: &dyn Verbs, host: &dyn Host) -> Result<Fini
     prepared.finish(request.keep, &settled, &folder, &mut sums)
 }
 
-/// Plans a study without running it.
+/// The bases of a recipe that has several.
+fn bases_of(recipes: &[Recipe]) -> Option<Bases> {
+    let names: Option<Vec<String>> = recipes.iter().map(|recipe| recipe.base.clone()).collect();
+    Some(Bases { bases: names? })
+}
+
+/// The folder of a base's study: the run's own if the recipe has only one base.
+fn study_folder(run: &Path, recipe: &Recipe) -> PathBuf {
+    recipe.base.as_ref().map_or_else(|| run.into(), |name| run.join(name))
+}
+
+/// Prepares a run's folder for the studies of several bases.
+fn open_for_bases(run: &Path, bases: &Bases) -> Result<()> {
+    let path = run.join(report::BASES);
+    let in_use = std::fs::read_dir(run).is_ok_and(|mut entries| entries.next().is_some());
+    if in_use && !path.is_file() {
+        return Err(Error::OtherFolder { path: run.into() });
+    }
+    std::fs::create_dir_all(run).map_err(disk(run, "make"))?;
+    Ok(report::write_bases(run, bases)?)
+}
+
+/// Plans a study without running it: the plan of each base.
 ///
 /// # Errors
 /// The recipe is wrong; a file cannot be read; an interrupt.
-pub fn dry_run(request: &Request, verbs: &dyn Verbs, host: &dyn Host) -> Result<PlanReport> {
-    let recipe = Recipe::read(&request.recipe, &request.set, verbs)?;
-    let plan = plan(&recipe, verbs)?;
-    let folder = Folder::look(request.output.as_deref().unwrap_or(Path::new("RUN")));
+pub fn dry_run(request: &Request, verbs: &dyn Verbs, host: &dyn Host) -> Result<Vec<PlanReport>> {
+    let recipes = Recipe::read(&request.recipe, &request.set, verbs)?;
+    let run = request.output.as_deref().unwrap_or(Path::new("RUN"));
+    recipes.iter().map(|recipe| plan_study(request, run, recipe, verbs, host)).collect()
+}
+
+fn plan_study(
+    request: &Request,
+    run: &Path,
+    recipe: &Recipe,
+    verbs: &dyn Verbs,
+    host: &dyn Host,
+) -> Result<PlanReport> {
+    let plan = plan(recipe, verbs)?;
+    let folder = Folder::look(&study_folder(run, recipe));
     let mut sums = Sums::fresh(host.prober().interrupt);
     let keys = keys(&plan, RunBy::this(request.engine.gpu_layers), &mut sums)?;
     let settled = plan.settled(&keys, &folder);
@@ -119,7 +184,7 @@ pub fn dry_run(request: &Request, verbs: &dyn Verbs, host: &dyn Host) -> Result<
         false => None,
     };
     let estimate = estimate(&plan, &due, &folder, rates);
-    Ok(PlanReport::new(&recipe, &plan, &keys, (&settled, &due), &estimate, rates))
+    Ok(PlanReport::new(recipe, &plan, &keys, (&settled, &due), &estimate, rates))
 }
 
 /// The speed of the base here; None if it does not exist.
@@ -189,7 +254,7 @@ impl Prepared {
         settled: &[Settled],
         folder: &Folder,
         sums: &mut Sums,
-    ) -> Result<Finished> {
+    ) -> Result<FinishedStudy> {
         let results = collect(&self.recipe, (&self.plan, &self.keys), settled, folder, keep)?;
         let path = folder.path.join("results.json");
         let json = serde_json::to_string_pretty(&results)
@@ -208,9 +273,8 @@ impl Prepared {
             }
         }
         sums.remember()?;
-        let page = folder.path.join(report::PAGE);
         let failures = failures(&results, folder);
-        Ok(Finished { results, json, page, failures })
+        Ok(FinishedStudy { base: self.recipe.base.clone(), results, json, failures })
     }
 }
 

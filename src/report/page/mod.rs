@@ -1,4 +1,4 @@
-//! The report of a study: one HTML file, no scripts, nothing fetched.
+//! The report of a study, and the page over several: HTML, no scripts, nothing fetched.
 
 mod aird;
 mod attacks;
@@ -6,6 +6,7 @@ mod directions;
 mod html;
 mod internals;
 mod interventions;
+mod overview;
 mod published;
 mod record;
 mod summary;
@@ -18,6 +19,7 @@ use super::stage::Stage;
 use super::study::Study;
 use super::text::{escaped, plural, short_hash};
 use html::mark;
+pub use overview::overview;
 
 /// The page's own style; charts have theirs.
 const STYLE: &str = include_str!("page.css");
@@ -58,14 +60,19 @@ pub fn page(results: &Results) -> String {
         record::steps(study),
         record::versions(study),
     ];
+    let body =
+        format!("{}<main>\n{}</main>\n{}", header(study, &name), sections.concat(), footer(study));
+    document(&results.name, &body)
+}
+
+/// A whole page with its styles.
+fn document(title: &str, body: &str) -> String {
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>{name}: aird study</title>\n<style>\n{CHARTS}{STYLE}</style>\n</head>\n<body>\n\
-         {}<main>\n{}</main>\n{}</body>\n</html>\n",
-        header(study, &name),
-        sections.concat(),
-        footer(study)
+         <title>{}: aird study</title>\n<style>\n{CHARTS}{STYLE}</style>\n</head>\n<body>\n\
+         {body}</body>\n</html>\n",
+        escaped(title)
     )
 }
 
