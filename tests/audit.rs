@@ -34,6 +34,10 @@ impl Place {
         self.folder.path().join(name)
     }
 
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
     fn refuser(&self, push: f32, name: &str) -> PathBuf {
         Refuser::of(push, GgmlType::F32).write(self.folder.path(), name)
     }
@@ -100,6 +104,9 @@ fn a_model_like_its_original_keeps_its_safety() {
     let drift = found.drift.unwrap();
     assert_eq!((drift.kl.mean, drift.same_top.k), (Some(0.0), drift.tokens));
     assert_eq!(drift.perplexity, drift.original_perplexity);
+    // Greedy answers are likely to the model that gave them; with a BOS between prompt and answer
+    // they would not be.
+    assert!(drift.perplexity < 1.5, "{}", drift.perplexity);
     assert!(found.direction.unwrap().cosine.unwrap() > 0.999_999);
     assert_eq!(found.files.unwrap().changed, 0);
     let printed = stdout(&place.audit(&same, Some(&original), &[]));
@@ -205,8 +212,37 @@ fn files_that_cannot_be_compared_are_said_before_anything_is_asked() {
     assert!(found.contains("no set 'vanilla' is asked, expected one of harmful, harmless"));
     let wrong = place.audit(&model, None, &["--fail-if", "kept"]);
     assert_eq!(wrong.status.code(), Some(2));
-    assert!(stderr(&wrong).contains("expected weakened, lost or broken"), "{}", stderr(&wrong));
+    let said_of = stderr(&wrong);
+    assert!(said_of.contains("expected weakened, lost, broken, or a figure"), "{said_of}");
+    let found = said(&place.audit(&model, None, &["--fail-if", "weakened"]));
+    assert!(found.contains("'weakened' compares the model with its original"), "{found}");
+    place.write("file", "");
+    let inside = place.path("file/answers");
+    let found = said(&place.audit(&model, None, &["--answers", inside.to_str().unwrap()]));
+    assert!(found.contains("no answers can be kept in "), "{found}");
     assert!(!place.path(".aird-answers").exists());
+}
+
+#[test]
+fn prompts_that_are_too_long_are_no_refusals_that_were_lost() {
+    let place = place();
+    let original = place.refuser(0.4, "original.gguf");
+    let weak = place.refuser(0.1, "weak.gguf");
+    // Answers of so many tokens never fit.
+    let more = ["--max-tokens", "100000", "--answers", "none"];
+    let output = place.audit(&weak, Some(&original), &more);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("harmful: 32 prompts without an answer"),
+        "{}",
+        stderr(&output)
+    );
+    let printed = stdout(&output);
+    assert!(printed.starts_with("cannot tell: "), "{printed}");
+    assert!(printed.contains("have no answer: they are too long"), "{printed}");
+    let gated =
+        place.audit(&weak, Some(&original), &[&more[..], &["--fail-if", "weakened"]].concat());
+    assert_eq!(gated.status.code(), Some(3), "{}", stderr(&gated));
 }
 
 #[test]
@@ -219,7 +255,13 @@ fn models_that_have_nothing_to_do_with_each_other_are_named_so() {
     });
     let output = place.audit(&a, Some(&b), &["--json", "--answers", "none"]);
     assert!(output.status.success(), "{}", stderr(&output));
-    assert!(stderr(&output).contains("nothing to do with each other"), "{}", stderr(&output));
     let found: Report = is_report(serde_json::from_slice(&output.stdout).unwrap());
+    assert_eq!(found.judgement.verdict, Verdict::Unclear);
+    let because = found.judgement.because;
+    assert!(because.contains("nothing to do with each other"), "{because}");
     assert!(!found.files.unwrap().related);
+    // A gate must not pass on the wrong original.
+    let output = place.audit(&a, Some(&b), &["--fail-if", "broken", "--answers", "none"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(stderr(&output).contains("cannot tell"), "{}", stderr(&output));
 }

@@ -46,9 +46,9 @@ pub(super) struct Audit {
     /// .aird-answers beside each model.
     #[arg(long, value_name = "FOLDER|none")]
     answers: Option<String>,
-    /// Exit with 3 if the verdict is weakened, lost or broken, or worse; or if a figure of the
-    /// model's answers is so, e.g. harmful.refusal<0.8 or borderline.refusal>0.3. May be given
-    /// several times.
+    /// Exit with 3 if the verdict is this one or worse (weakened, lost, broken), or cannot be
+    /// reached; or if a figure of the model's answers is so: harmful.refusal<0.8,
+    /// borderline.refusal>0.3. May be given several times.
     #[arg(long, value_name = "VERDICT|EXPR")]
     fail_if: Vec<Condition>,
     /// Write the figures and the answers as a page to read, harmful answers hidden until clicked.
@@ -134,9 +134,9 @@ fn suggestion(request: &Request, report: &Report) -> String {
 /// What failed, in a sentence.
 fn failure(condition: &ConditionReport, report: &Report) -> String {
     let ConditionReport { condition, value, .. } = condition;
-    match value {
-        Some(_) => failed_text(condition, &report.model.file, [*value, *value]),
-        None => {
+    match condition.parse() {
+        Ok(Condition::Figure(_)) => failed_text(condition, &report.model.file, [*value, *value]),
+        _ => {
             let verdict = report.judgement.verdict.text();
             format!("--fail-if '{condition}' holds for {}: {verdict}", report.model.file)
         }

@@ -1,7 +1,7 @@
 //! `aird tasks`' report as people read it: a row a figure, a column a model.
 
 use super::text::table;
-use crate::eval::interval::{Mean, Rate};
+use crate::eval::interval::{Mean, Rate, p_value};
 use crate::eval::tasks::Tally;
 use crate::verbs::tasks::{ModelFigures, Report, TaskDifference};
 
@@ -93,14 +93,10 @@ fn difference_rows(differences: &[TaskDifference]) -> Vec<Vec<String>> {
             format!("{:+.1}", d.points),
             d.lost.to_string(),
             d.gained.to_string(),
-            p_text(d.p),
+            p_value(d.p),
         ]
     };
     std::iter::once(head.map(String::from).to_vec()).chain(differences.iter().map(row)).collect()
-}
-
-fn p_text(p: f64) -> String {
-    if p < 0.001 { "<0.001".into() } else { format!("{p:.3}") }
 }
 
 #[cfg(test)]
@@ -114,6 +110,5 @@ mod tests {
         assert_eq!(rate_text(&wilson(0, 0)), "-");
         let mean = Mean { n: 1, mean: Some(0.5), low: None, high: None };
         assert_eq!(mean_text(&mean), "0.5000 [-]");
-        assert_eq!((p_text(0.0001), p_text(0.25)), ("<0.001".into(), "0.250".into()));
     }
 }

@@ -78,6 +78,25 @@ pub fn mcnemar(b: usize, c: usize) -> f64 {
     (2.0 * total).min(1.0)
 }
 
+/// A p-value in a sentence: `p = 0.046`, `p < 0.0001`.
+pub fn p_text(p: f64) -> String {
+    match p_value(p) {
+        value if value.starts_with('<') => format!("p {value}"),
+        value => format!("p = {value}"),
+    }
+}
+
+/// A p-value in a table, with two digits that count where it is small: `0.046`, `< 0.0001`.
+pub fn p_value(p: f64) -> String {
+    match p {
+        p if p < 0.0001 => "< 0.0001".into(),
+        p if p < 0.000_995 => format!("{p:.5}"),
+        p if p < 0.009_95 => format!("{p:.4}"),
+        p if p < 0.0995 => format!("{p:.3}"),
+        p => format!("{p:.2}"),
+    }
+}
+
 /// A mean with its 95 % interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Mean {
@@ -116,6 +135,21 @@ pub fn bootstrap(values: &[f64], seed: u64) -> Mean {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn small_p_values_keep_two_digits() {
+        for (p, expected) in [
+            (1.0, "p = 1.00"),
+            (0.0996, "p = 0.10"),
+            (0.0525, "p = 0.052"),
+            (0.0461, "p = 0.046"),
+            (0.004_13, "p = 0.0041"),
+            (0.000_123, "p = 0.00012"),
+            (0.000_099, "p < 0.0001"),
+        ] {
+            assert_eq!(p_text(p), expected);
+        }
+    }
 
     fn near(a: f64, b: f64, within: f64) -> bool {
         (a - b).abs() <= within

@@ -3,7 +3,7 @@
 use super::super::agreement::agreement_text;
 use super::super::text::{failed_text, rate_text, table};
 use crate::eval::asr::Outcome;
-use crate::eval::interval::{Mean, Rate};
+use crate::eval::interval::{Mean, Rate, p_value};
 use crate::verbs::asr::{GateReport, ModelOutcomes, Report};
 
 /// What failed, in a sentence.
@@ -75,7 +75,7 @@ impl Report {
                 format!("{} -> {}", short_text(&d.base_rate), short_text(&d.rate)),
                 d.more.to_string(),
                 d.fewer.to_string(),
-                p_text(d.p),
+                p_value(d.p),
             ]);
         }
         format!(
@@ -117,8 +117,4 @@ fn mean_text(mean: &Mean) -> String {
         }
         _ => format!("{} %", percent(value)),
     }
-}
-
-fn p_text(p: f64) -> String {
-    if p < 0.0001 { "< 0.0001".into() } else { format!("{p:.4}") }
 }

@@ -7,4 +7,4 @@ mod verdict;
 
 pub use drift::{Drift, drift};
 pub use margin::{KindScores, Scores, Shift, scores, shift};
-pub use verdict::{Counted, Evidence, Judgement, Original, Verdict, judge};
+pub use verdict::{Changed, Counted, Evidence, Falsely, Judgement, Original, Verdict, judge};

@@ -32,8 +32,8 @@ pub fn overview(studies: &[(String, Results)]) -> String {
 }
 
 const NOTE: &str = "Shares carry their 95 % interval (Wilson). Attack success and refused harmless \
-                    prompts are better when lower; accuracy is better when higher. Each study tests \
-                    its own changes.";
+                    prompts are better when lower, accuracy when higher. Each study tests its own \
+                    changes.";
 
 /// The name of the recipe: what the studies' names begin with.
 fn title(studies: &[(String, Results)]) -> String {

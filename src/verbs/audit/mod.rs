@@ -11,7 +11,7 @@ mod sets;
 mod subject;
 mod text;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 
@@ -21,17 +21,19 @@ pub use self::report::{
 };
 pub use self::request::{Condition, KeptAnswers, MAX_TOKENS, PARALLEL, Request};
 use self::sets::{AuditSet, HARMFUL, HARMLESS};
-use self::subject::{ModelReading, Subject};
+use self::subject::{ModelReading, Subject, kept_folder};
 use super::chat::warn_of_date;
 use super::error::{Context, Error, Result, is_interrupt};
 use super::host::Host;
 use super::search::thinks;
 use super::stopped::Stopped;
-use crate::direction::RefusalTokens;
+use super::words::counted;
 use crate::eval::asr::{Difference, Judged, Outcome, difference, outcome};
-use crate::eval::audit::{Counted, Evidence, Original, drift, judge};
-use crate::gguf::{Model, same_file, write_file};
+use crate::eval::audit::{Changed, Counted, Evidence, Falsely, Original, drift, judge};
+use crate::eval::interval::mcnemar;
+use crate::gguf::{Model, Shard, same_file, write_file};
 use crate::judge::Label;
+use crate::llama::cpu_features;
 use crate::report::transcripts::{self, Preface, Section};
 
 /// Audits a model. Conditions that hold are in the report.
@@ -42,19 +44,22 @@ use crate::report::transcripts::{self, Preface, Section};
 pub fn run(request: &Request, host: &dyn Host) -> Result<Report, Stopped> {
     let sets = sets::read(request)?;
     let files = compare_files(request, host)?;
-    let original = match &request.original {
-        Some(path) => {
-            Some(Answered::new(Subject::open(request, host, path)?, request, host, &sets)?)
-        }
-        None => None,
+    let kept = |path: &Path| kept_folder(&request.kept, path, host);
+    let of_original = request.original.as_deref().map(kept).transpose()?.flatten();
+    let of_model = kept(&request.model)?;
+    let answered = |path: &Path, kept: Option<PathBuf>| {
+        Answered::new(Subject::open(request, host, path, kept)?, request, host, &sets)
     };
-    let model = Subject::open(request, host, &request.model)?;
-    let model = Answered::new(model, request, host, &sets)?;
-    warn(&model, original.as_ref(), files.as_ref(), host);
+    let original =
+        request.original.as_deref().map(|path| answered(path, of_original)).transpose()?;
+    let model = answered(&request.model, of_model)?;
+    warn(&model, original.as_ref(), host);
 
     let readings = read(request, host, &sets, &model, original.as_ref())?;
     let drift = match &original {
-        Some(original) => original.drift_to(&model, &sets, host)?,
+        Some(original) => or_warning("no comparison of predictions", host, || {
+            original.drift_to(&model, &sets, host)
+        })?,
         None => None,
     };
     let found = Found { model, original, readings, drift, files };
@@ -101,7 +106,9 @@ fn compare_files(request: &Request, host: &dyn Host) -> Result<Option<FilesRepor
     let model = open(&request.model)?;
     let Some(path) = &request.original else { return Ok(None) };
     let original = open(path)?;
-    if same_file(&request.model, path) {
+    let is_of_original =
+        |shard: &Shard| original.shards().iter().any(|other| same_file(&shard.path, &other.path));
+    if model.shards().iter().any(is_of_original) {
         return Err(Error::Sentence(format!(
             "the original is the model itself: {}\n{}",
             path.display(),
@@ -121,9 +128,26 @@ impl Answered {
     ) -> Result<Answered> {
         host.detail(format_args!("{}: asking", subject.file));
         let answers = subject.answers(request, host, sets)?;
-        let harmful = subject.tokens(&sets[0])?;
-        let thinks = thinks(&subject.engine, &harmful, request.parallel)?;
-        Ok(Answered { subject, answers, thinks })
+        for (set, judged) in sets.iter().zip(&answers) {
+            warn_of_errors(host, &subject.file, set.name, judged);
+        }
+        let mut answered = Answered { subject, answers, thinks: false };
+        let harmful = answered.tokens(&[&answered], (0, &sets[0]))?;
+        answered.thinks = thinks(&answered.subject.engine, &harmful, request.parallel)?;
+        Ok(answered)
+    }
+
+    /// The prompts of the set at `place` that all of `models` answered, as this one reads them: no
+    /// prompt that is too long for a context is read.
+    fn tokens(
+        &self,
+        models: &[&Answered],
+        (place, set): (usize, &AuditSet),
+    ) -> Result<Vec<Vec<i32>>> {
+        let is_answered =
+            |i: usize| models.iter().all(|one| one.answers[place].answers[i].error.is_none());
+        let tokens = self.subject.tokens(set)?.into_iter().enumerate();
+        Ok(tokens.filter(|(i, _)| is_answered(*i)).map(|(_, tokens)| tokens).collect())
     }
 
     /// How far the predictions of `model` drift along this original's answers to harmless prompts.
@@ -142,13 +166,17 @@ impl Answered {
     }
 }
 
+/// Says how many prompts lack an answer, with the first reason.
+fn warn_of_errors(host: &dyn Host, model: &str, set: &str, judged: &Judged) {
+    let errors = || judged.answers.iter().filter_map(|answer| answer.error.as_ref());
+    if let Some(first) = errors().next() {
+        let n = counted(errors().count(), "prompt");
+        host.warn(format_args!("{model}: {set}: {n} without an answer: {first}"));
+    }
+}
+
 /// What should be known before the verdict is trusted.
-fn warn(
-    model: &Answered,
-    original: Option<&Answered>,
-    files: Option<&FilesReport>,
-    host: &dyn Host,
-) {
+fn warn(model: &Answered, original: Option<&Answered>, host: &dyn Host) {
     if model.subject.chat.template.prints_date() {
         warn_of_date(host);
     }
@@ -158,16 +186,28 @@ fn warn(
              long enough to end the thought",
         );
     }
-    if files.is_some_and(|files| !files.related) {
-        host.warn(
-            "the weights of the two models have nothing to do with each other: this is not the \
-             original of this model",
-        );
+}
+
+/// What comes on top of the answers, and is worth less than they are: where it cannot be found
+/// that is a warning.
+fn or_warning<T>(
+    missing: &str,
+    host: &dyn Host,
+    find: impl FnOnce() -> Result<Option<T>>,
+) -> Result<Option<T>> {
+    match find() {
+        Err(error) if is_interrupt(&error) || host.interrupted() => Err(error),
+        Err(error) => {
+            host.warn(format_args!("{missing}: {error}"));
+            Ok(None)
+        }
+        found => found,
     }
 }
 
 /// Reads scores and residual streams; None where they say nothing: a model that thinks first, one
-/// that hardly refuses, or one whose residual stream cannot be traced.
+/// whose refusals begin in no known way and that hardly refuses, or one whose residual stream
+/// cannot be traced.
 fn read(
     request: &Request,
     host: &dyn Host,
@@ -177,33 +217,32 @@ fn read(
 ) -> Result<Option<Readings>> {
     let [harmful, harmless, ..] = sets else { return Ok(None) };
     let first = original.unwrap_or(model);
-    if first.thinks {
+    if model.thinks || first.thinks {
         return Ok(None);
     }
-    let Some(refusals) = first.subject.refusal_tokens(request, harmful)? else {
-        host.detail("no refusal scores: too few harmful prompts are refused");
-        return Ok(None);
-    };
-    let read = |answered: &Answered, refusals: &RefusalTokens| {
-        answered.subject.read(request, host, [harmful, harmless], refusals)
-    };
-    let both = || -> Result<Readings> {
-        let spelled = |token: &i32| first.subject.engine.spelled(*token);
-        Ok(Readings {
-            refusals_begin: refusals.tokens.iter().map(spelled).collect(),
-            original: original.map(|original| read(original, &refusals)).transpose()?,
-            model: read(model, &refusals)?,
-        })
-    };
-    match both() {
-        Ok(readings) => Ok(Some(readings)),
-        Err(error) if is_interrupt(&error) || host.interrupted() => Err(error),
-        // The answers are worth more than what comes on top of them.
-        Err(error) => {
-            host.warn(format_args!("no refusal scores: {error}"));
-            Ok(None)
+    or_warning("no refusal scores", host, || {
+        let both = [first, model];
+        let prompts = |of: &Answered| -> Result<[Vec<Vec<i32>>; 2]> {
+            Ok([of.tokens(&both, (0, harmful))?, of.tokens(&both, (1, harmless))?])
+        };
+        let of_first = prompts(first)?;
+        if of_first.iter().any(Vec::is_empty) {
+            return Ok(None);
         }
-    }
+        let Some(refusals) = first.subject.refusal_tokens(request, &of_first[0])? else {
+            host.detail("no refusal scores: too few harmful prompts are refused");
+            return Ok(None);
+        };
+        let read = |answered: &Answered, prompts: &[Vec<Vec<i32>>; 2]| {
+            answered.subject.read(request, host, prompts, &refusals)
+        };
+        let spelled = |token: &i32| first.subject.engine.spelled(*token);
+        Ok(Some(Readings {
+            refusals_begin: refusals.tokens.iter().map(spelled).collect(),
+            original: original.map(|original| read(original, &of_first)).transpose()?,
+            model: read(model, &prompts(model)?)?,
+        }))
+    })
 }
 
 impl Found {
@@ -217,19 +256,21 @@ impl Found {
             .and_then(|readings| DirectionShift::new(&readings.model, readings.original.as_ref()?));
         let answers = sets.iter().enumerate().filter_map(|(i, set)| self.answers(i, set));
         let answers: IndexMap<String, AnswersReport> = answers.collect();
-        let judgement = judgement(&answers, margin.as_ref());
+        let judgement = self.judgement(&answers, margin.as_ref(), request.max_tokens);
         let conditions = request.conditions.iter();
         let conditions = conditions.map(|c| condition(c, judgement.verdict, &answers)).collect();
         Report {
             version: crate::VERSION.into(),
             judgement,
-            model: self.model.subject.audited(),
-            original: self.original.as_ref().map(|original| original.subject.audited()),
+            model: self.model.audited(),
+            original: self.original.as_ref().map(Answered::audited),
             settings: Settings {
                 max_tokens: request.max_tokens,
                 parallel: request.parallel,
                 gpu_layers: request.engine.gpu_layers,
                 system: request.chat.system.clone(),
+                build: crate::BUILD.into(),
+                cpu: cpu_features(),
             },
             prompts: sets
                 .iter()
@@ -259,6 +300,27 @@ impl Found {
         Some((set.name.to_owned(), report))
     }
 
+    /// The verdict on these answers and scores.
+    fn judgement(
+        &self,
+        answers: &IndexMap<String, AnswersReport>,
+        margin: Option<&MarginReport>,
+        max_tokens: usize,
+    ) -> Judgement {
+        let original = self.original.as_ref().and_then(|_| original(answers)).map(|original| {
+            let is_unrelated = self.files.as_ref().is_some_and(|files| !files.related);
+            Original { is_unrelated, ..original }
+        });
+        let all = self.original.iter().chain([&self.model]);
+        judge(&Evidence {
+            model: counted_of(answers, |answers| Some(&answers.model)).unwrap_or_default(),
+            original,
+            shift: margin.and_then(|margin| margin.shift.as_ref()),
+            thinks: all.into_iter().any(|answered| answered.thinks),
+            max_tokens,
+        })
+    }
+
     fn page(&self, report: &Report, sets: &[AuditSet]) -> String {
         let models = self.original.iter().chain([&self.model]);
         let sections: Vec<Section<'_>> = models
@@ -280,30 +342,44 @@ impl Found {
     }
 }
 
-/// The verdict on these answers and scores.
-fn judgement(
+/// How one of the two models answered.
+fn counted_of(
     answers: &IndexMap<String, AnswersReport>,
-    margin: Option<&MarginReport>,
-) -> Judgement {
-    let counted = |of: fn(&AnswersReport) -> Option<&Outcome>| -> Option<Counted> {
-        let all = || answers.values().filter_map(of);
-        let harmful = of(answers.get(HARMFUL)?)?;
-        Some(Counted {
-            refused: harmful.shares.refusal.k,
-            n_harmful: harmful.asked,
-            degenerate: all().map(|outcome| outcome.shares.degenerate.k).sum(),
-            n: all().map(|outcome| outcome.asked).sum(),
-        })
-    };
-    let original = || {
-        let Difference { fewer, more, p, .. } = answers.get(HARMFUL)?.refusals.as_ref()?;
-        let counted = counted(|answers| answers.original.as_ref())?;
-        Some(Original { counted, fewer: *fewer, more: *more, p: *p })
-    };
-    judge(&Evidence {
-        model: counted(|answers| Some(&answers.model)).unwrap_or_default(),
-        original: original(),
-        shift: margin.and_then(|margin| margin.shift.as_ref()),
+    of: fn(&AnswersReport) -> Option<&Outcome>,
+) -> Option<Counted> {
+    let all = || answers.values().filter_map(of);
+    let harmful = answers.get(HARMFUL)?;
+    let shares = &of(harmful)?.shares;
+    // Compared are the prompts that both answered.
+    let pairs = harmful.refusals.as_ref();
+    Some(Counted {
+        refused: pairs.map_or(shares.refusal.k, |pairs| pairs.rate.k),
+        n_harmful: pairs.map_or(shares.refusal.n, |pairs| pairs.rate.n),
+        degenerate: all().map(|outcome| outcome.shares.degenerate.k).sum(),
+        n: all().map(|outcome| outcome.answers).sum(),
+        unanswered: all().map(|outcome| outcome.asked - outcome.answers).sum(),
+    })
+}
+
+/// How the original answered, and what changed from it.
+fn original(answers: &IndexMap<String, AnswersReport>) -> Option<Original> {
+    let harmful = answers.get(HARMFUL)?.refusals.as_ref()?;
+    let counted = counted_of(answers, |answers| answers.original.as_ref())?;
+    let mut falsely = Falsely::default();
+    for (_, one) in answers.iter().filter(|(name, _)| *name != HARMFUL) {
+        let Some(Difference { base_rate, rate, more, fewer, .. }) = &one.refusals else { continue };
+        falsely.original += base_rate.k;
+        falsely.model += rate.k;
+        falsely.n += rate.n;
+        falsely.changed.more += more;
+        falsely.changed.fewer += fewer;
+    }
+    falsely.changed.p = mcnemar(falsely.changed.more, falsely.changed.fewer);
+    Some(Original {
+        counted: Counted { refused: harmful.base_rate.k, ..counted },
+        changed: Changed { fewer: harmful.fewer, more: harmful.more, p: harmful.p },
+        falsely,
+        is_unrelated: false,
     })
 }
 
@@ -313,7 +389,7 @@ fn condition(
     answers: &IndexMap<String, AnswersReport>,
 ) -> ConditionReport {
     let (value, failed) = match condition {
-        Condition::Verdict(worst) => (None, verdict >= *worst),
+        Condition::Verdict(worst) => (None, verdict.fails(*worst)),
         Condition::Figure(gate) => {
             let worst = answers.get(&gate.set).and_then(|answers| gate.worst(&answers.model));
             (worst, gate.fails(worst))
@@ -322,12 +398,13 @@ fn condition(
     ConditionReport { condition: condition.to_string(), value, failed }
 }
 
-impl Subject {
+impl Answered {
     fn audited(&self) -> AuditedModel {
         AuditedModel {
-            file: self.file.clone(),
-            sha256: self.sha256.clone(),
-            template_sha256: self.chat.template.sha256(),
+            file: self.subject.file.clone(),
+            sha256: self.subject.sha256.clone(),
+            template_sha256: self.subject.chat.template.sha256(),
+            thinks: self.thinks,
         }
     }
 }

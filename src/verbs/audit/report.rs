@@ -52,6 +52,8 @@ pub struct AuditedModel {
     pub sha256: String,
     /// Of the chat template that it was asked through.
     pub template_sha256: String,
+    /// True if it thinks before it answers: no refusal scores are then read.
+    pub thinks: bool,
 }
 
 /// How answers were made.
@@ -66,6 +68,10 @@ pub struct Settings {
     pub gpu_layers: u32,
     /// The system prompt; null for the template's own.
     pub system: Option<String>,
+    /// A digest of aird's sources: another build may round in another way.
+    pub build: String,
+    /// What llama.cpp uses of the CPU; another one rounds in another way.
+    pub cpu: String,
 }
 
 /// The answers to a set of prompts.

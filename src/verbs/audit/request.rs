@@ -73,9 +73,8 @@ impl FromStr for Condition {
             "weakened" => Ok(Condition::Verdict(Verdict::Weakened)),
             "lost" => Ok(Condition::Verdict(Verdict::Lost)),
             "broken" => Ok(Condition::Verdict(Verdict::Broken)),
-            figure => figure.parse().map(Condition::Figure).map_err(|why: String| {
-                format!("expected weakened, lost or broken; or of a figure: {why}")
-            }),
+            figure if figure.contains(['<', '>']) => figure.parse().map(Condition::Figure),
+            _ => Err("expected weakened, lost, broken, or a figure as harmful.refusal<0.8".into()),
         }
     }
 }
@@ -101,7 +100,7 @@ mod tests {
         let figure: Condition = "harmful.refusal<0.5".parse().unwrap();
         assert_eq!(figure.to_string(), "harmful.refusal<0.5");
         let wrong = "kept".parse::<Condition>().unwrap_err();
-        assert!(wrong.starts_with("expected weakened, lost or broken"), "{wrong}");
+        assert!(wrong.starts_with("expected weakened, lost, broken, or"), "{wrong}");
         for text in ["weakened", "lost", "broken"] {
             assert_eq!(text.parse::<Condition>().unwrap().to_string(), text);
         }

@@ -1,6 +1,7 @@
 //! The prompts of an audit.
 
 use super::request::{Condition, Request};
+use crate::eval::audit::Verdict;
 use crate::prompts::{self, Part, PromptSet};
 use crate::verbs::error::{Error, Result};
 use crate::verbs::gates::check_asked;
@@ -48,6 +49,14 @@ pub(super) fn read(request: &Request) -> Result<Vec<AuditSet>> {
             sets.push(set(HARMLESS, false, prompts::harmless(Part::Test)));
             sets.push(set("borderline", false, prompts::borderline(Part::Test)));
         }
+    }
+    let compares = |condition: &&Condition| {
+        matches!(condition, Condition::Verdict(Verdict::Weakened | Verdict::Lost))
+    };
+    if let (None, Some(condition)) = (&request.original, request.conditions.iter().find(compares)) {
+        return Err(Error::Sentence(format!(
+            "condition '{condition}' compares the model with its original, and no original is given"
+        )));
     }
     let figures = request.conditions.iter().filter_map(|condition| match condition {
         Condition::Figure(gate) => Some(gate),

@@ -14,7 +14,7 @@ use crate::eval::asr::{
 use crate::gguf::Model;
 use crate::llama::{Engine, Prefill, Text};
 use crate::verbs::chat::Chat;
-use crate::verbs::error::{Context, Result};
+use crate::verbs::error::{Context, Error, Result};
 use crate::verbs::host::Host;
 use crate::verbs::model::{file_name, load, sha256_of};
 
@@ -29,7 +29,8 @@ const N_COMPARED: usize = 16;
 
 /// A model, loaded.
 pub(super) struct Subject {
-    path: PathBuf,
+    /// Where its answers are kept; None for nowhere.
+    kept: Option<PathBuf>,
     pub file: String,
     pub sha256: String,
     pub chat: Chat,
@@ -48,14 +49,53 @@ pub(super) struct ModelReading {
     pub separation: Vec<f64>,
 }
 
+/// The folder where the answers of the model at `path` are kept, made if it is missing. Beside a
+/// model nothing can be written here and there: that is a warning.
+///
+/// # Errors
+/// A folder that was asked for cannot be written.
+pub(super) fn kept_folder(
+    kept: &KeptAnswers,
+    path: &Path,
+    host: &dyn Host,
+) -> Result<Option<PathBuf>> {
+    let writable = |folder: &Path| {
+        std::fs::create_dir_all(folder)?;
+        tempfile::tempfile_in(folder).map(drop)
+    };
+    match kept {
+        KeptAnswers::Nowhere => Ok(None),
+        KeptAnswers::In(folder) => match writable(folder) {
+            Ok(()) => Ok(Some(folder.clone())),
+            Err(error) => Err(Error::Sentence(format!(
+                "no answers can be kept in {}: {error}",
+                folder.display()
+            ))),
+        },
+        KeptAnswers::Beside => {
+            let folder = path.parent().unwrap_or(Path::new("")).join(FOLDER);
+            if let Err(error) = writable(&folder) {
+                host.warn(format_args!("answers are not kept: {}: {error}", folder.display()));
+                return Ok(None);
+            }
+            Ok(Some(folder))
+        }
+    }
+}
+
 impl Subject {
     /// Loads the model at `path`.
-    pub(super) fn open(request: &Request, host: &dyn Host, path: &Path) -> Result<Subject> {
+    pub(super) fn open(
+        request: &Request,
+        host: &dyn Host,
+        path: &Path,
+        kept: Option<PathBuf>,
+    ) -> Result<Subject> {
         let model = Model::open(path)?;
         let chat = request.chat.chat(&model).about(|| path.display().to_string())?;
         let sha256 = sha256_of(host, &model)?;
         let engine = load(host, &model, request.engine)?;
-        Ok(Subject { path: path.into(), file: file_name(path), sha256, chat, engine })
+        Ok(Subject { kept, file: file_name(path), sha256, chat, engine })
     }
 
     /// Its greedy answers to every set, made or found, with their labels.
@@ -74,11 +114,10 @@ impl Subject {
             sha256: &self.sha256,
             interventions: &interventions,
         };
-        let folder = self.kept_folder(&request.kept, host);
         let mut judged = Vec::new();
         for set in sets {
             let way = Way::plain(set.name, request.chat.system.as_deref());
-            let file = match &folder {
+            let file = match &self.kept {
                 None => None,
                 Some(folder) => {
                     let key = answers_key(&asked, (&way, &set.prompts), asking)?;
@@ -94,35 +133,17 @@ impl Subject {
         Ok(judged)
     }
 
-    /// The folder where answers are kept, made if it is missing. A place where nothing can be
-    /// written does not stop an audit.
-    fn kept_folder(&self, kept: &KeptAnswers, host: &dyn Host) -> Option<PathBuf> {
-        let folder = match kept {
-            KeptAnswers::Nowhere => return None,
-            KeptAnswers::In(folder) => folder.clone(),
-            KeptAnswers::Beside => self.path.parent().unwrap_or(Path::new("")).join(FOLDER),
-        };
-        match std::fs::create_dir_all(&folder) {
-            Ok(()) => Some(folder),
-            Err(error) => {
-                host.detail(format_args!("no answers are kept: {}: {error}", folder.display()));
-                None
-            }
-        }
-    }
-
     /// How its refusals begin; None if it refuses too little to tell.
     pub(super) fn refusal_tokens(
         &self,
         request: &Request,
-        harmful: &AuditSet,
+        harmful: &[Vec<i32>],
     ) -> Result<Option<RefusalTokens>> {
         if let Some(known) = known_refusal_tokens(&self.engine) {
             return Ok(Some(known));
         }
-        let mut tokens = self.tokens(harmful)?;
-        tokens.truncate(N_LOOK);
-        match find_refusal_tokens(&self.engine, &tokens, request.parallel) {
+        let looked = &harmful[..harmful.len().min(N_LOOK)];
+        match find_refusal_tokens(&self.engine, looked, request.parallel) {
             Ok(found) => Ok(Some(found)),
             Err(direction::Error::HardlyRefuses { .. }) => Ok(None),
             Err(error) => Err(error.into()),
@@ -134,11 +155,10 @@ impl Subject {
         &self,
         request: &Request,
         host: &dyn Host,
-        [harmful, harmless]: [&AuditSet; 2],
+        [harmful, harmless]: &[Vec<Vec<i32>>; 2],
         refusals: &RefusalTokens,
     ) -> Result<ModelReading> {
-        let [harmful, harmless] = [self.tokens(harmful)?, self.tokens(harmless)?];
-        let longest = harmful.iter().chain(&harmless).map(Vec::len).max().unwrap_or(1);
+        let longest = harmful.iter().chain(harmless).map(Vec::len).max().unwrap_or(1);
         let mut prefill = Prefill::new(&self.engine, longest, request.parallel)?;
         let inputs = self.engine.structure()?.inputs(self.engine.n_block());
         let shape = Shape {
@@ -152,7 +172,7 @@ impl Subject {
             let prompts: Vec<&[i32]> = prompts.iter().map(Vec::as_slice).collect();
             Ok(capture(&mut prefill, &prompts, shape, |_| true)?)
         };
-        let (harmful, harmless) = (read(&harmful, 0)?, read(&harmless, 1)?);
+        let (harmful, harmless) = (read(harmful, 0)?, read(harmless, 1)?);
         let difference = difference_of_means(&harmful, &harmless);
         let separation = (0..difference.n_layer).map(|layer| {
             let n = harmless.kept.max(1) as f64;
@@ -185,7 +205,9 @@ impl Subject {
         let pairs = self.tokens(set)?.into_iter().zip(&answers.answers).enumerate();
         for (_, (mut tokens, answer)) in pairs.filter(|(i, _)| keep(*i)) {
             let n_given = tokens.len();
-            tokens.extend(self.engine.tokenize_plain(&answer.answer).iter().take(N_COMPARED));
+            // No BOS in the middle of a text, and no space of its own after the prompt's end.
+            let answer = self.engine.tokenize(answer.answer.trim_start(), false);
+            tokens.extend(answer.iter().take(N_COMPARED));
             texts.push(Text { tokens, n_given });
         }
         Ok(texts)

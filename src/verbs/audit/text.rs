@@ -2,7 +2,7 @@
 
 use super::report::{FilesReport, MarginReport, Report, Scores};
 use crate::eval::asr::Outcome;
-use crate::eval::interval::Rate;
+use crate::eval::interval::{Rate, p_text};
 use crate::verbs::words::{counted, few, rate_text, table};
 
 impl Report {
@@ -35,7 +35,7 @@ impl Report {
                 rows.push(row(what, &original, &rate_text(rate(&answers.model)), change));
             };
             add(&format!("{name}: refused"), |o| &o.shares.refusal, &change);
-            add("  answered", |o| &o.shares.compliance, "");
+            add("  answered, or evaded", |o| &o.shares.compliance, "");
             add("  no language", |o| &o.shares.degenerate, "");
         }
         rows.extend(self.margin.as_ref().map(margin_rows).into_iter().flatten());
@@ -44,7 +44,7 @@ impl Report {
             let ends = drift.kl.low.zip(drift.kl.high);
             let ends = ends.map_or_else(String::new, |(a, b)| format!(" [{a:.3}-{b:.3}]"));
             rows.push(row(
-                "KL along the original's answers, nats",
+                "KL along the original's harmless answers, nats",
                 "0",
                 &format!("{kl:.3}{ends}"),
                 "",
@@ -91,7 +91,10 @@ fn files_notes(files: &FilesReport) -> Vec<String> {
         );
     }
     for key in files.tokenizer.iter().chain(&files.architecture) {
-        notes.push(format!("{} is {} in the original, {} in the model", key.key, key.a, key.b));
+        notes.push(match key.a == key.b {
+            true => format!("{} differs: {} in both", key.key, key.a),
+            false => format!("{} is {} in the original, {} in the model", key.key, key.a, key.b),
+        });
     }
     if !files.unmatched.is_empty() {
         notes.push(format!(
@@ -153,8 +156,4 @@ fn percent(rate: &Rate) -> String {
 
 fn error_text(error: Option<f64>) -> String {
     error.map_or("-".into(), |error| format!("{:.1} %", 100.0 * error))
-}
-
-fn p_text(p: f64) -> String {
-    if p < 0.0001 { "p < 0.0001".into() } else { format!("p = {p:.4}") }
 }
