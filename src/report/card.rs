@@ -35,14 +35,15 @@ fn ways(results: &Results) -> &'static str {
     match repairs.any(|repair| repair.restored.is_some()) {
         false => {
             "with one rank-1 edit per block, after \
-             [arXiv 2504.04215](https://arxiv.org/abs/2504.04215). It makes models refuse more, \
-             never less."
+             [arXiv 2504.04215](https://arxiv.org/abs/2504.04215). It strengthens what a model \
+             writes along the original's refusal direction. It was kept because the model then \
+             refused more of the prompts of its search; below are other prompts."
         }
         true => {
             "in two ways. A restore refits every matrix to what the original computes, and goes \
              towards it, whatever it refuses. An edit of rank 1 per block, after \
-             [arXiv 2504.04215](https://arxiv.org/abs/2504.04215), makes a model refuse more, \
-             never less."
+             [arXiv 2504.04215](https://arxiv.org/abs/2504.04215), strengthens what a model writes \
+             along the original's refusal direction."
         }
     }
 }

@@ -26,12 +26,13 @@ const LONG_ENOUGH: f64 = 1.5;
 const WEIGHTS_RATE: f64 = 150e6;
 const SCALES_RATE: f64 = 8e6;
 /// A direction search takes as long as reading so many tokens for each layer: 81 s at 2,100 tokens
-/// per second, in the demo's 30 layers. A repair search took 3 to 4 minutes there.
+/// per second, in the demo's 30 layers. A repair search took 4 minutes there, at 120 prompts a
+/// candidate.
 const DIRECTION_TOKENS: f64 = 5_700.0;
-const REPAIR_WORK: Work = Work { read: 300_000.0, written: 17_000.0 };
+const REPAIR_WORK: Work = Work { read: 345_000.0, written: 19_600.0 };
 /// In a restore both models read 20,000 tokens, the changing one about three times, half of them
-/// with answers that the original writes first; then both answer 96 prompts.
-const RESTORE_WORK: Work = Work { read: 110_000.0, written: 12_000.0 };
+/// with answers that the original writes first; then both answer 120 prompts.
+const RESTORE_WORK: Work = Work { read: 115_000.0, written: 13_500.0 };
 /// Tokens of a benchmark's item with its choices.
 const ITEM_TOKENS: f64 = 250.0;
 /// Answers that a calibration on aird's own prompts makes, and the tokens of each.

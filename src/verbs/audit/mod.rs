@@ -336,8 +336,8 @@ impl Found {
         let rows = report.rows();
         let title = format!("Audit of {}", report.model.file);
         let notes = report.notes();
-        let preface =
-            Preface { title: &title, lead: &report.headline(), rows: &rows, notes: &notes };
+        let lead = format!("{} {}", report.judgement.verdict.sentence(), report.headline());
+        let preface = Preface { title: &title, lead: &lead, rows: &rows, notes: &notes };
         transcripts::page(&preface, &sections)
     }
 }
