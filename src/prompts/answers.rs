@@ -219,6 +219,20 @@ mod tests {
     }
 
     #[test]
+    fn a_failed_request_of_a_batch_is_an_error_of_its_record() {
+        let body = r#"{"choices": [{"message": {"content": null, "refusal": "No."}}]}"#;
+        let lines = format!(
+            "{{\"response\": {{\"status_code\": 400, \"body\": {{\"error\": \"too long\"}}}}, \
+             \"error\": null}}\n\
+             {{\"response\": {{\"status_code\": 200, \"body\": {body}}}, \"error\": null}}"
+        );
+        let found = read("a.jsonl", &lines);
+        let seen: Vec<_> =
+            found.answers.iter().map(|a| (a.answer.as_str(), a.error.as_deref())).collect();
+        assert_eq!(seen, [("", Some("too long")), ("No.", None)]);
+    }
+
+    #[test]
     fn lists_under_names_and_tables_are_read() {
         let found = read("a.json", r#"{"b1": [{"test_case": "q", "generation": "a"}]}"#);
         let answer = &found.answers[0];
@@ -248,9 +262,9 @@ mod tests {
                 "a.jsonl",
                 r#"{"prompt": "q", "x": 1}"#,
                 "the record in line 1 has no field with an answer, expected 'response', \
-                 'completion', 'generation', 'generated_text', 'output', 'outputs', 'answer', \
-                 'choices', 'message', 'messages', 'conversations', 'resps', 'filtered_resps', \
-                 'content', 'prediction' or 'text'; it has 'prompt', 'x'",
+                 'completion', 'generation', 'generated_text', 'output', 'outputs', 'choices', \
+                 'message', 'messages', 'conversations', 'resps', 'filtered_resps', 'prediction', \
+                 'answer', 'content' or 'text'; it has 'prompt', 'x'",
             ),
             (
                 "a.jsonl",
