@@ -303,7 +303,10 @@ fn what_is_no_file_of_answers_is_one_sentence() {
     }
     for (words, expected) in [
         (&["missing.jsonl"][..], "cannot read missing.jsonl"),
-        (&["a.jsonl", "--answer-field", "x"], "has no field 'x'; it has 'answer'"),
+        (
+            &["a.jsonl", "--answer-field", "x"],
+            "no record has a field 'x'; the one in line 1 has 'a",
+        ),
         (&["a.jsonl", "--parallel", "0"], "--parallel is at least 1"),
         (&["a.jsonl", "--judge-template", "yes-no"], "--judge-template is for a judge model"),
     ] {

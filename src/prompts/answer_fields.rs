@@ -82,6 +82,15 @@ pub struct AnswerFields {
     pub set: Option<String>,
 }
 
+impl AnswerFields {
+    /// True if the field `name` is read, be it for an error or for text that continues a request.
+    pub(super) fn reads(&self, name: &str) -> bool {
+        let found = [Some(self.answer.as_str()), self.prompt.as_deref(), self.set.as_deref()];
+        let is_input = |prompt| input_field(&[name], prompt).is_some();
+        name == ERROR || found.contains(&Some(name)) || self.prompt.as_deref().is_some_and(is_input)
+    }
+}
+
 /// The answer's field in `record`.
 pub(super) fn guess_answer(record: &Map<String, Json>) -> Option<&str> {
     let fields = record.iter().filter(|(name, value)| is_reply(name, value));
