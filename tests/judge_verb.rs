@@ -154,7 +154,8 @@ fn every_line_is_written_with_its_label() {
     let expected = format!(
         "{{\"z\":1.50,\"prompt\":\"q\",\"response\":\"{NO}\",\"label\":\"refusal\",\
          \"judge\":\"default\"}}\n\
-         {{\"response\":\"\",\"label\":\"degenerate\",\"prompt\":\"q\",\"judge\":\"default\"}}\n"
+         {{\"response\":\"\",\"label_given\":\"mine\",\"prompt\":\"q\",\"label\":\"degenerate\",\
+         \"judge\":\"default\"}}\n"
     );
     assert_eq!(written(), expected);
     // What is there stays unless it may be replaced, and what is read stays anyway.
@@ -173,6 +174,10 @@ fn every_line_is_written_with_its_label() {
     let files: Vec<&str> = lines.iter().map(|line| line["file"].as_str().unwrap()).collect();
     assert_eq!(files, ["out.jsonl", "out.jsonl", "a.jsonl", "a.jsonl"]);
     assert!(lines.iter().all(|line| line["judge"] == "paper" && line["label"] == "refusal"));
+    assert_eq!(
+        (&lines[1]["judge_given"], &lines[1]["label_given"]),
+        (&"default".into(), &"mine".into())
+    );
     assert_eq!(names_in(place.0.path()), ["a.jsonl", "both.jsonl", "out.jsonl"]);
 }
 

@@ -43,20 +43,36 @@ pub struct GivenAnswer {
 }
 
 impl GivenAnswer {
-    /// The record as a line of JSON, as it is in the file, with `more` fields. They replace those
-    /// of the same names.
+    /// The record as a line of JSON, as it is in the file, with `more` fields at its end. What the
+    /// file has under one of their names is kept under another: `label` as `label_given`.
     ///
     /// # Errors
     /// None that is known of: the record was read as JSON before.
     pub fn with<'f>(&self, more: impl IntoIterator<Item = (&'f str, Json)>) -> Result<String> {
         let fields: serde_json::Result<IndexMap<String, Box<RawValue>>> =
             serde_json::from_str(&self.source);
-        let mut fields = fields.map_err(|e| bad_json(&e))?;
-        for (name, value) in more {
-            fields.insert(name.into(), to_raw_value(&value).map_err(|e| bad_json(&e))?);
+        let given = fields.map_err(|e| bad_json(&e))?;
+        let names: Vec<String> = given.keys().cloned().collect();
+        let more: Vec<(&str, Json)> = more.into_iter().collect();
+        let mut line: IndexMap<String, Box<RawValue>> = IndexMap::new();
+        for (name, value) in given {
+            let is_ours = more.iter().any(|(ours, _)| *ours == name);
+            line.insert(if is_ours { kept_name(&names, &name) } else { name }, value);
         }
-        serde_json::to_string(&fields).map_err(|e| bad_json(&e))
+        for (name, value) in more {
+            line.insert(name.into(), to_raw_value(&value).map_err(|e| bad_json(&e))?);
+        }
+        serde_json::to_string(&line).map_err(|e| bad_json(&e))
     }
+}
+
+/// Another name for the field `name`, which none of the fields called `names` has.
+fn kept_name(names: &[String], name: &str) -> String {
+    let mut kept = format!("{name}_given");
+    while names.contains(&kept) {
+        kept += "_given";
+    }
+    kept
 }
 
 impl TextFile {
@@ -237,8 +253,13 @@ mod tests {
             "[{\"response\": \"a\", \"label\": 1,\n \"x\": {\"b\": 2.0, \"a\": 1}}]",
         );
         let line = found.answers[0].with([("label", "refusal".into()), ("judge", Json::Null)]);
-        let expected = r#"{"response":"a","label":"refusal","x":{"b": 2.0, "a": 1},"judge":null}"#;
-        assert_eq!(line.unwrap(), expected);
+        let given = r#"{"response":"a","label_given":1,"x":{"b": 2.0, "a": 1}"#;
+        assert_eq!(line.unwrap(), format!("{given},\"label\":\"refusal\",\"judge\":null}}"));
+        // What was labelled twice keeps both.
+        let found = read("a.json", r#"{"response": "a", "label": 2, "label_given": 1}"#);
+        let line = found.answers[0].with([("label", 3.into())]).unwrap();
+        let expected = r#"{"response":"a","label_given_given":2,"label_given":1,"label":3}"#;
+        assert_eq!(line, expected);
     }
 
     #[test]
