@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use aird::verbs::judge::Report;
+use aird::verbs::judge::{LabelCounts, Report};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -263,6 +263,25 @@ fn a_condition_that_holds_exits_with_3_after_all_is_written() {
         assert!(stderr(&output).contains(expected), "{gate}: {}", stderr(&output));
     }
     assert_eq!(run("refusal").status.code(), Some(2));
+}
+
+#[test]
+fn one_record_without_a_request_makes_no_interval_narrower() {
+    let place = Place::new();
+    let twenty = |line: Value| std::iter::repeat_n(line, 20).collect::<Vec<Value>>();
+    let mut lines = twenty(json!({"prompt": "q", "answer": NO}));
+    place.lines("known.jsonl", &lines);
+    lines.push(json!({"answer": NO}));
+    place.lines("one-not.jsonl", &lines);
+    place.lines("none.jsonl", &twenty(json!({"answer": NO})));
+    let report = place.report(&["known.jsonl", "one-not.jsonl", "none.jsonl"]);
+    let [known, one_not, none] = [0, 1, 2].map(|i| &report.files[i].all);
+    assert_eq!((known.requests, one_not.requests, none.requests), (Some(1), Some(2), None));
+    let width = |counts: &LabelCounts| counts.refusal.high - counts.refusal.low;
+    // One case, two cases, and twenty.
+    assert!((width(known) - 0.79).abs() < 0.01, "{known:?}");
+    assert!((width(one_not) - 0.66).abs() < 0.01, "{one_not:?}");
+    assert!(width(none) < 0.2, "{none:?}");
 }
 
 #[test]

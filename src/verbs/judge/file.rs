@@ -49,9 +49,14 @@ impl JudgedFile {
         })
     }
 
-    /// True if it is known of each answer what was asked.
+    /// What was asked in the i-th record; None where that is not in the file.
+    pub(super) fn request(&self, i: usize) -> Option<&str> {
+        self.given[i].request.as_deref()
+    }
+
+    /// True if it is known of any answer what was asked.
     pub(super) fn has_requests(&self) -> bool {
-        self.given.iter().all(|given| given.request.is_some())
+        self.given.iter().any(|given| given.request.is_some())
     }
 
     /// Checks that a judge model has requests to read.
