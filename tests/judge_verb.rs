@@ -285,6 +285,23 @@ fn one_record_without_a_request_makes_no_interval_narrower() {
 }
 
 #[test]
+fn no_set_takes_the_name_of_another() {
+    let place = Place::new();
+    let line = |set: Value| json!({"category": set, "prompt": "q", "answer": NO});
+    place.lines("a.jsonl", &[line("unnamed".into()), line(Value::Null), line("x".into())]);
+    let report = place.report(&["a.jsonl"]);
+    let sets: Vec<&String> = report.files[0].sets.keys().collect();
+    assert_eq!(sets, ["unnamed", "unnamed-2", "x"]);
+    place.lines("b.jsonl", &[line("x".into()), line("all".into())]);
+    let output = place.judge(&["b.jsonl"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr(&output);
+    let expected = "b.jsonl: the set of the record in line 2 is named 'all', the name of all \
+                    answers together\nhint: --set-field NAME";
+    assert!(said.contains(expected), "{said}");
+}
+
+#[test]
 fn what_is_no_file_of_answers_is_one_sentence() {
     let place = Place::new();
     for (name, text, expected) in [

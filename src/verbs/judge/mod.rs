@@ -28,8 +28,9 @@ mod report;
 
 use std::path::PathBuf;
 
+pub use self::file::ALL;
 use self::file::JudgedFile;
-pub use self::report::{ALL, FileGate, FileOutcome, LabelCounts, LabelShares, Report};
+pub use self::report::{FileGate, FileOutcome, LabelCounts, LabelShares, Report};
 use super::error::{Error, Result};
 use super::host::Host;
 use super::judges::{JudgeChoice, Judges, SetToJudge};

@@ -6,14 +6,11 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::super::judges::Judges;
-use super::file::JudgedFile;
+use super::file::{ALL, JudgedFile};
 use crate::eval::asr::{Agreement, Gate, Measure, Verdicts, agreement};
 use crate::eval::interval::{Rate, wilson_of};
 use crate::judge::Label;
 use crate::prompts::AnswerFields;
-
-/// The name that conditions know all answers of a file by.
-pub const ALL: &str = "all";
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
