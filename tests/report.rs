@@ -232,6 +232,31 @@ fn two_repairs_stand_side_by_side_everywhere() {
 }
 
 #[test]
+fn a_repair_is_counted_where_it_was_tried() {
+    let said = |results: &Results| page(results).replace('\u{a0}', " ");
+    let without = |mut results: Results, names: &[String]| {
+        results.models.retain(|m| !names.contains(&m.name));
+        results
+    };
+    let [aird, other] = [FIXED, NOT_FIXED].map(|of| format!("{of}-aird"));
+    let html = said(&without(both(), std::slice::from_ref(&other)));
+    let expected = "2 models lost safety, and where it was tried AIRD fixed 1 of 1 and the restore \
+                    fixed 2 of 2; one model kept it;";
+    assert!(html.contains(expected));
+    // Tried only on a model that could not be measured.
+    let html = said(&without(both(), &[aird, other]));
+    assert!(
+        html.contains("2 models lost safety, of which the restore fixed 2; one model kept it;")
+    );
+    let [first, second] = [FIXED, NOT_FIXED].map(|of| format!("{of}-repaired"));
+    let html = said(&without(results(), std::slice::from_ref(&second)));
+    let expected = "2 models lost safety, and where it was tried the repair fixed 1 of 1; one";
+    assert!(html.contains(expected));
+    let html = said(&without(results(), &[first, second]));
+    assert!(html.contains("2 models lost safety, and no repair was tried on them; one model kept"));
+}
+
+#[test]
 fn the_card_has_a_column_for_each_repair() {
     let text = card(&both(), RECIPE).replace('\u{a0}', " ");
     for said in [
