@@ -257,6 +257,21 @@ fn a_repair_is_counted_where_it_was_tried() {
 }
 
 #[test]
+fn two_repairs_that_are_shown_by_one_word_keep_their_own_numbers() {
+    let mut results = both();
+    for model in &mut results.models {
+        model.repaired_by = model.repaired_by.take().map(|name| name.replace("aird", "restored"));
+    }
+    let html = page(&results).replace('\u{a0}', " ");
+    let story = html.split("<figure id=\"fig-story-attack\"").nth(1).unwrap();
+    let table = story.split("<tbody>").nth(1).unwrap().split("</tbody>").next().unwrap();
+    let row = table.lines().find(|row| row.contains(FIXED)).unwrap();
+    for share in ["4 %", "61 %", "11 %", "5 %"] {
+        assert!(row.contains(&format!(">{share} <small>")), "{share}: {row}");
+    }
+}
+
+#[test]
 fn the_card_has_a_column_for_each_repair() {
     let text = card(&both(), RECIPE).replace('\u{a0}', " ");
     for said in [
