@@ -17,8 +17,8 @@ pub(super) fn agreement_text(
     }
 }
 
-/// `base: default and paper agree on 71 % of 100 answers to attacks, compliance or not; on all three
-/// labels alpha is 0.42`.
+/// `base: default and paper agree on 71 % of 100 answers to attacks, compliance or not; on all
+/// three labels alpha is 0.42`.
 fn in_line(name: &str, agreement: &Agreement, what: &str) -> String {
     let [first, others @ ..] = &agreement.judges[..] else { return String::new() };
     let shares = agreement.matrix.first().map(|row| &row[1..]).unwrap_or_default();
