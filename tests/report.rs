@@ -257,6 +257,27 @@ fn a_repair_is_counted_where_it_was_tried() {
 }
 
 #[test]
+fn where_nothing_was_edited_no_formula_of_an_edit_comes_first() {
+    const FORMULA: &str = "W + alpha r rᵀ W";
+    let inside = |results: &Results| {
+        let html = page(results);
+        html.split("<h2>Inside the repairs</h2>\n").nth(1).unwrap().to_owned()
+    };
+    assert!(inside(&both()).starts_with(&format!("<p>{FORMULA}")));
+    let mut restored = both();
+    restored.models.retain(|m| m.repaired_by.as_deref() != Some("aird"));
+    let html = inside(&restored);
+    assert!(html.starts_with("<p>A restore refits") && !html.contains(FORMULA));
+    // With a search that found nothing to edit there are alphas to explain.
+    let found_nothing = results().models.into_iter().rev().find_map(|m| m.repair?.search);
+    let model = restored.models.iter_mut().find_map(|m| m.repair.as_mut()).unwrap();
+    model.search = found_nothing;
+    let html = inside(&restored);
+    assert!(html.starts_with("<p>A restore refits") && html.contains(FORMULA));
+    assert!(!inside(&nothing()).contains(FORMULA));
+}
+
+#[test]
 fn two_repairs_that_are_shown_by_one_word_keep_their_own_numbers() {
     let mut results = both();
     for model in &mut results.models {
@@ -297,7 +318,7 @@ fn results_of_one_repair_are_read_and_written_as_they_were() {
         let results: Results =
             serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         let html = page(&results);
-        assert!(html.contains("<h2>AIRD, before and after</h2>"), "{name}");
+        assert!(html.contains("<h2>The repair, before and after</h2>"), "{name}");
         assert!(html.contains("aria-label=\"repaired\">◆</span> repaired</th>"), "{name}");
         assert!(!html.contains("class=\"mark repaired-2"), "{name}");
     }
