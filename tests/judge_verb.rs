@@ -214,8 +214,8 @@ fn a_row_a_set_is_printed_and_the_judges_agreement() {
             "  theft           2  2/2, 100 % [34-100]  0/2, 0 % [0-66]  0/2, 0 % [0-66]",
             "  fraud           2  1/2, 50 % [9-91]     0/2, 0 % [0-66]  1/2, 50 % [9-91]",
             "  all             4  3/4, 75 % [30-95]    0/4, 0 % [0-49]  1/4, 25 % [5-70]",
-            "a.jsonl: default and paper agree on 100 % of 4 answers, compliance or not; on all three \
-             labels alpha is 0.00 (-v: all judges)",
+            "a.jsonl: default and paper agree on 100 % of 4 answers, compliance or not; on all \
+             three labels alpha is 0.00 (-v: all judges)",
         ]
     );
     let text = stdout(&place.judge(&["a.jsonl", "-v"]));

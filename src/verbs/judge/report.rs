@@ -58,8 +58,8 @@ pub struct LabelCounts {
     pub errors: usize,
     /// Answers without a verdict: a judge model gave no label.
     pub undecided: usize,
-    /// Different requests, and one for each answer whose request is not known; null if none is known
-    /// in the file.
+    /// Different requests, and one for each answer whose request is not known; null if the file
+    /// has no requests.
     pub requests: Option<usize>,
     /// Share of the judged answers that refuse.
     pub refusal: Rate,
@@ -195,8 +195,8 @@ fn shares(file: &JudgedFile, verdicts: &Verdicts, places: &[usize]) -> LabelShar
     }
 }
 
-/// Independent cases among the answers at `places`: different requests, and answers whose request is
-/// not known.
+/// Independent cases among the answers at `places`: different requests, and answers whose request
+/// is not known.
 fn n_cases(file: &JudgedFile, places: &[usize]) -> usize {
     let requests = places.iter().map(|&i| file.request(i));
     let known: HashSet<&str> = requests.clone().flatten().collect();
