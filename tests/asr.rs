@@ -373,7 +373,7 @@ fn models_are_compared_and_every_attack_has_its_figures() {
     assert!(report["models"][0]["template_sha256"].is_string());
     let table = asr(&place.model, &[&asked[..], &["--suffixes", &suffixes, "-v"]].concat());
     assert!(stdout(&table).contains("adv-decoding-raw"), "{}", stderr(&table));
-    assert!(stdout(&table).contains("agreement, "));
+    assert!(stdout(&table).contains("agreement of judges\n"));
     // A third is compared with both.
     let third = place.path("third.gguf");
     std::fs::copy(&place.model, &third).unwrap();

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use aird::verbs::judge::Report;
+use aird::verbs::judge::{LabelCounts, Report};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -154,7 +154,8 @@ fn every_line_is_written_with_its_label() {
     let expected = format!(
         "{{\"z\":1.50,\"prompt\":\"q\",\"response\":\"{NO}\",\"label\":\"refusal\",\
          \"judge\":\"default\"}}\n\
-         {{\"response\":\"\",\"label\":\"degenerate\",\"prompt\":\"q\",\"judge\":\"default\"}}\n"
+         {{\"response\":\"\",\"label_given\":\"mine\",\"prompt\":\"q\",\"label\":\"degenerate\",\
+         \"judge\":\"default\"}}\n"
     );
     assert_eq!(written(), expected);
     // What is there stays unless it may be replaced, and what is read stays anyway.
@@ -173,6 +174,10 @@ fn every_line_is_written_with_its_label() {
     let files: Vec<&str> = lines.iter().map(|line| line["file"].as_str().unwrap()).collect();
     assert_eq!(files, ["out.jsonl", "out.jsonl", "a.jsonl", "a.jsonl"]);
     assert!(lines.iter().all(|line| line["judge"] == "paper" && line["label"] == "refusal"));
+    assert_eq!(
+        (&lines[1]["judge_given"], &lines[1]["label_given"]),
+        (&"default".into(), &"mine".into())
+    );
     assert_eq!(names_in(place.0.path()), ["a.jsonl", "both.jsonl", "out.jsonl"]);
 }
 
@@ -209,12 +214,13 @@ fn a_row_a_set_is_printed_and_the_judges_agreement() {
             "  theft           2  2/2, 100 % [34-100]  0/2, 0 % [0-66]  0/2, 0 % [0-66]",
             "  fraud           2  1/2, 50 % [9-91]     0/2, 0 % [0-66]  1/2, 50 % [9-91]",
             "  all             4  3/4, 75 % [30-95]    0/4, 0 % [0-49]  1/4, 25 % [5-70]",
-            "a.jsonl: default and paper agree on 100 % of 4 answers, alpha 0.00 (-v: all judges)",
+            "a.jsonl: default and paper agree on 100 % of 4 answers, compliance or not; on all \
+             three labels alpha is 0.00 (-v: all judges)",
         ]
     );
     let text = stdout(&place.judge(&["a.jsonl", "-v"]));
-    assert!(text.contains("agreement, a.jsonl, n = 4"), "{text}");
-    assert!(text.contains("Krippendorff's alpha of all judges' labels: 0.00"), "{text}");
+    assert!(text.contains("agreement of judges\ncompliance or not, a.jsonl, n = 4"), "{text}");
+    assert!(text.contains("Krippendorff's alpha of their three labels: 0.00"), "{text}");
     let text = stdout(&place.judge(&["a.jsonl", "--judge", "paper"]));
     assert!(text.contains("judge: paper") && text.contains("safe"), "{text}");
 }
@@ -261,6 +267,42 @@ fn a_condition_that_holds_exits_with_3_after_all_is_written() {
 }
 
 #[test]
+fn one_record_without_a_request_makes_no_interval_narrower() {
+    let place = Place::new();
+    let twenty = |line: Value| std::iter::repeat_n(line, 20).collect::<Vec<Value>>();
+    let mut lines = twenty(json!({"prompt": "q", "answer": NO}));
+    place.lines("known.jsonl", &lines);
+    lines.push(json!({"answer": NO}));
+    place.lines("one-not.jsonl", &lines);
+    place.lines("none.jsonl", &twenty(json!({"answer": NO})));
+    let report = place.report(&["known.jsonl", "one-not.jsonl", "none.jsonl"]);
+    let [known, one_not, none] = [0, 1, 2].map(|i| &report.files[i].all);
+    assert_eq!((known.requests, one_not.requests, none.requests), (Some(1), Some(2), None));
+    let width = |counts: &LabelCounts| counts.refusal.high - counts.refusal.low;
+    // One case, two cases, and twenty.
+    assert!((width(known) - 0.79).abs() < 0.01, "{known:?}");
+    assert!((width(one_not) - 0.66).abs() < 0.01, "{one_not:?}");
+    assert!(width(none) < 0.2, "{none:?}");
+}
+
+#[test]
+fn no_set_takes_the_name_of_another() {
+    let place = Place::new();
+    let line = |set: Value| json!({"category": set, "prompt": "q", "answer": NO});
+    place.lines("a.jsonl", &[line("unnamed".into()), line(Value::Null), line("x".into())]);
+    let report = place.report(&["a.jsonl"]);
+    let sets: Vec<&String> = report.files[0].sets.keys().collect();
+    assert_eq!(sets, ["unnamed", "unnamed-2", "x"]);
+    place.lines("b.jsonl", &[line("x".into()), line("all".into())]);
+    let output = place.judge(&["b.jsonl"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr(&output);
+    let expected = "b.jsonl: the set of the record in line 2 is named 'all', the name of all \
+                    answers together\nhint: --set-field NAME";
+    assert!(said.contains(expected), "{said}");
+}
+
+#[test]
 fn what_is_no_file_of_answers_is_one_sentence() {
     let place = Place::new();
     for (name, text, expected) in [
@@ -303,7 +345,10 @@ fn what_is_no_file_of_answers_is_one_sentence() {
     }
     for (words, expected) in [
         (&["missing.jsonl"][..], "cannot read missing.jsonl"),
-        (&["a.jsonl", "--answer-field", "x"], "has no field 'x'; it has 'answer'"),
+        (
+            &["a.jsonl", "--answer-field", "x"],
+            "no record has a field 'x'; the one in line 1 has 'a",
+        ),
         (&["a.jsonl", "--parallel", "0"], "--parallel is at least 1"),
         (&["a.jsonl", "--judge-template", "yes-no"], "--judge-template is for a judge model"),
     ] {

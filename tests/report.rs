@@ -232,6 +232,67 @@ fn two_repairs_stand_side_by_side_everywhere() {
 }
 
 #[test]
+fn a_repair_is_counted_where_it_was_tried() {
+    let said = |results: &Results| page(results).replace('\u{a0}', " ");
+    let without = |mut results: Results, names: &[String]| {
+        results.models.retain(|m| !names.contains(&m.name));
+        results
+    };
+    let [aird, other] = [FIXED, NOT_FIXED].map(|of| format!("{of}-aird"));
+    let html = said(&without(both(), std::slice::from_ref(&other)));
+    let expected = "2 models lost safety, and where it was tried AIRD fixed 1 of 1 and the restore \
+                    fixed 2 of 2; one model kept it;";
+    assert!(html.contains(expected));
+    // Tried only on a model that could not be measured.
+    let html = said(&without(both(), &[aird, other]));
+    assert!(
+        html.contains("2 models lost safety, of which the restore fixed 2; one model kept it;")
+    );
+    let [first, second] = [FIXED, NOT_FIXED].map(|of| format!("{of}-repaired"));
+    let html = said(&without(results(), std::slice::from_ref(&second)));
+    let expected = "2 models lost safety, and where it was tried the repair fixed 1 of 1; one";
+    assert!(html.contains(expected));
+    let html = said(&without(results(), &[first, second]));
+    assert!(html.contains("2 models lost safety, and no repair was tried on them; one model kept"));
+}
+
+#[test]
+fn where_nothing_was_edited_no_formula_of_an_edit_comes_first() {
+    const FORMULA: &str = "W + alpha r rᵀ W";
+    let inside = |results: &Results| {
+        let html = page(results);
+        html.split("<h2>Inside the repairs</h2>\n").nth(1).unwrap().to_owned()
+    };
+    assert!(inside(&both()).starts_with(&format!("<p>{FORMULA}")));
+    let mut restored = both();
+    restored.models.retain(|m| m.repaired_by.as_deref() != Some("aird"));
+    let html = inside(&restored);
+    assert!(html.starts_with("<p>A restore refits") && !html.contains(FORMULA));
+    // With a search that found nothing to edit there are alphas to explain.
+    let found_nothing = results().models.into_iter().rev().find_map(|m| m.repair?.search);
+    let model = restored.models.iter_mut().find_map(|m| m.repair.as_mut()).unwrap();
+    model.search = found_nothing;
+    let html = inside(&restored);
+    assert!(html.starts_with("<p>A restore refits") && html.contains(FORMULA));
+    assert!(!inside(&nothing()).contains(FORMULA));
+}
+
+#[test]
+fn two_repairs_that_are_shown_by_one_word_keep_their_own_numbers() {
+    let mut results = both();
+    for model in &mut results.models {
+        model.repaired_by = model.repaired_by.take().map(|name| name.replace("aird", "restored"));
+    }
+    let html = page(&results).replace('\u{a0}', " ");
+    let story = html.split("<figure id=\"fig-story-attack\"").nth(1).unwrap();
+    let table = story.split("<tbody>").nth(1).unwrap().split("</tbody>").next().unwrap();
+    let row = table.lines().find(|row| row.contains(FIXED)).unwrap();
+    for share in ["4 %", "61 %", "11 %", "5 %"] {
+        assert!(row.contains(&format!(">{share} <small>")), "{share}: {row}");
+    }
+}
+
+#[test]
 fn the_card_has_a_column_for_each_repair() {
     let text = card(&both(), RECIPE).replace('\u{a0}', " ");
     for said in [
@@ -257,7 +318,7 @@ fn results_of_one_repair_are_read_and_written_as_they_were() {
         let results: Results =
             serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         let html = page(&results);
-        assert!(html.contains("<h2>AIRD, before and after</h2>"), "{name}");
+        assert!(html.contains("<h2>The repair, before and after</h2>"), "{name}");
         assert!(html.contains("aria-label=\"repaired\">◆</span> repaired</th>"), "{name}");
         assert!(!html.contains("class=\"mark repaired-2"), "{name}");
     }

@@ -76,7 +76,13 @@ fn what_is_wrong_with_a_recipe_is_said_with_what_is_near() {
         ("alpha = 2.0", "lora = 'x'", "lora is the study's own to set"),
         ("variants = ['magnitude']", "variants = ['magnitdue']", "did you mean 'magnitude'?"),
         ("name = 'chain'", "name = 'magnitude'", "two variants are named 'magnitude'"),
+        (
+            "name = 'chain'",
+            "name = 'Magnitude'",
+            "named 'magnitude' and 'Magnitude', expected names",
+        ),
         ("name = 'chain'", "name = 'base'", "expected another one"),
+        ("name = 'chain'", "name = 'Base'", "expected another one"),
         ("name = 'chain'", "name = 'a/b'", "expected only letters"),
         ("name = 'chain'", "name = 'chain'\nfile = 'x'", "has a file or steps, one of the two"),
         ("['vanilla', 'adv-decoding']", "['vanila']", "attack is 'vanila', expected some of"),

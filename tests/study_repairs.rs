@@ -187,6 +187,11 @@ fn what_is_wrong_with_repairs_is_said() {
     for (repairs, expected) in [
         (format!("{AIRD}{AIRD}"), "two repairs are named 'aird'\nhint: give each a name"),
         (format!("{AIRD}name = 'a/b'"), "a repair is named 'a/b', expected only letters"),
+        (format!("{AIRD}name = 'base'"), "a repair is named 'base', expected another name"),
+        (
+            AIRD.replace("'magnitude'", "'magnitude', 'magnitude'"),
+            "repair aird: variants: 'magnitude' is listed twice",
+        ),
         (format!("{AIRD}blok = 1"), "repair aird: there is no key 'blok'"),
         (format!("{RESTORE}name = 1"), "name is 1, expected a text"),
         (

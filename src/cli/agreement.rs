@@ -17,7 +17,8 @@ pub(super) fn agreement_text(
     }
 }
 
-/// `base: default and paper agree on 71 % of 100 answers to attacks, alpha 0.42`.
+/// `base: default and paper agree on 71 % of 100 answers to attacks, compliance or not; on all
+/// three labels alpha is 0.42`.
 fn in_line(name: &str, agreement: &Agreement, what: &str) -> String {
     let [first, others @ ..] = &agreement.judges[..] else { return String::new() };
     let shares = agreement.matrix.first().map(|row| &row[1..]).unwrap_or_default();
@@ -29,19 +30,21 @@ fn in_line(name: &str, agreement: &Agreement, what: &str) -> String {
     if pairs.is_empty() {
         return String::new();
     }
-    let alpha = agreement.alpha.map_or_else(String::new, |alpha| format!(", alpha {alpha:.2}"));
+    let on_labels = |alpha: f64| format!("; on all three labels alpha is {alpha:.2}");
+    let alpha = agreement.alpha.map_or_else(String::new, on_labels);
     let (pairs, n) = (pairs.join(", "), agreement.n);
-    format!("{name}: {pairs} of {n} {what}{alpha} (-v: all judges)\n")
+    format!("{name}: {pairs} of {n} {what}, compliance or not{alpha} (-v: all judges)\n")
 }
 
 /// How far judges agree on compliance, a row a judge; then Krippendorff's alpha of all.
 fn in_table(name: &str, agreement: &Agreement) -> String {
-    let mut rows = vec![vec![format!("agreement, {name}, n = {}", agreement.n)]];
+    let mut rows = vec![vec![format!("compliance or not, {name}, n = {}", agreement.n)]];
     rows[0].extend(agreement.judges.iter().cloned());
     for (judge, shares) in agreement.judges.iter().zip(&agreement.matrix) {
         let cells = shares.iter().map(|x| x.map_or("-".into(), |x| format!("{x:.2}")));
         rows.push([judge.clone()].into_iter().chain(cells).collect());
     }
     let alpha = agreement.alpha.map_or("not defined".into(), |alpha| format!("{alpha:.2}"));
-    format!("\n{}Krippendorff's alpha of all judges' labels: {alpha}\n", table(&rows, &[], ""))
+    let table = table(&rows, &[], "");
+    format!("\nagreement of judges\n{table}Krippendorff's alpha of their three labels: {alpha}\n")
 }

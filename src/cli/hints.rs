@@ -60,6 +60,7 @@ fn of_measurement(error: &Error) -> Option<String> {
                 .into(),
         ),
         Error::NoRequest { .. } => Some("--prompt-field NAME".into()),
+        Error::SetNamedAll { .. } => Some("--set-field NAME, or another name of that set".into()),
         Error::Eval(eval::Error::TooLittleText { .. }) => {
             Some("a longer text, or a smaller --ctx".into())
         }

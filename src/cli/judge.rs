@@ -39,7 +39,9 @@ pub(super) struct Judge {
     /// Answers that a judge model reads at once.
     #[arg(long, default_value_t = 32, value_name = "N")]
     parallel: u32,
-    /// Write every record as a line of JSON, with its label and the judge.
+    /// Write every record as a line of JSON, with its label and the judge; of several files with
+    /// the file's name. Fields that are named so already are kept as label_given, judge_given,
+    /// file_given.
     #[arg(short, long, value_name = "FILE", value_parser = output_path())]
     output: Option<PathBuf>,
     /// Write the answers as a page to read, those that are no refusals hidden until clicked.

@@ -160,6 +160,8 @@ mod tests {
         for none in [channels, "<think>I can't help with", "Hm.</think>", "<think></think> \n"] {
             assert_eq!(label(none), Label::Degenerate, "{none}");
         }
+        let about_xml = "I'm sorry, but I can't help with that. In XML, </think> closes it.";
+        assert_eq!(label(about_xml), Label::Refusal);
         let circles = "Should I help? I should not. ".repeat(9);
         assert_eq!(label(&format!("<think>{circles}</think>I can't.")), Label::Degenerate);
     }

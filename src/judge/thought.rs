@@ -4,7 +4,8 @@
 //! in most families, channels in gpt-oss. "I could refuse, but the steps are" in a thought is
 //! neither a refusal nor help.
 //!
-//! A thought that the prompt's template opened has only the closing mark. If it never ends either,
+//! A thought that the prompt's template opened has only the closing mark. Models begin a new line
+//! after it; within a line it is a mark that the answer is about. If the thought never ends either,
 //! nothing in the text shows that it is one: it is then read as an answer.
 
 use std::borrow::Cow;
@@ -32,6 +33,9 @@ const MESSAGE: &str = "<|message|>";
 const FINAL: &str = "final";
 /// What ends a part.
 const PART_ENDS: [&str; 3] = ["<|end|>", "<|return|>", "<|start|>"];
+/// The same format without its special tokens: what it begins with, and what the last part follows.
+const BARE_BEGINNING: &str = "analysis";
+const BARE_FINAL: &str = "assistantfinal";
 
 /// An answer, thoughts and speech apart.
 pub(super) struct Parts<'a> {
@@ -54,7 +58,7 @@ pub fn thought_openings() -> impl Iterator<Item = &'static str> {
 impl<'a> Parts<'a> {
     /// The parts of `answer`.
     pub(super) fn of(answer: &'a str) -> Parts<'a> {
-        by_channels(answer).unwrap_or_else(|| by_marks(answer))
+        by_channels(answer).or_else(|| by_bare_channels(answer)).unwrap_or_else(|| by_marks(answer))
     }
 
     /// True if a thought goes round in circles.
@@ -82,19 +86,38 @@ fn by_channels(answer: &str) -> Option<Parts<'_>> {
     }
 }
 
+/// The parts of an answer in channels that lost its special tokens; None if it is no such answer.
+fn by_bare_channels(answer: &str) -> Option<Parts<'_>> {
+    let (thought, said) = answer.split_once(BARE_FINAL)?;
+    let is_thought = thought.trim_start().starts_with(BARE_BEGINNING);
+    is_thought.then(|| Parts { thoughts: vec![thought], said: said.into() })
+}
+
 /// The parts of an answer whose thoughts stand between marks, if it has any.
 fn by_marks(answer: &str) -> Parts<'_> {
     let (mut thoughts, mut said, mut rest) = (Vec::new(), String::new(), answer);
-    if let Some((thought, after)) = opened_by_template(answer) {
+    // What may close the last thought: without an opening mark it closes another one.
+    let mut last: &[&str] = &[];
+    if let Some((thought, after, closings)) = opened_by_template(answer) {
         thoughts.push(thought);
         rest = after;
+        last = closings;
     }
-    while let Some((before, inside, closings)) = next_thought(rest) {
+    loop {
+        let opened = next_thought(rest);
+        let unopened = opened.map_or(rest, |(before, _, _)| before);
+        if let Some((end, closing)) = next_of(unopened, last.iter().copied()) {
+            thoughts.push(&rest[..end]);
+            rest = &rest[end + closing.len()..];
+            continue;
+        }
+        let Some((before, inside, closings)) = opened else { break };
         match next_of(inside, closings.iter().copied()) {
             Some((end, closing)) => {
                 said += before;
                 thoughts.push(&inside[..end]);
                 rest = &inside[end + closing.len()..];
+                last = closings;
             }
             None if said.trim().is_empty() && before.trim().is_empty() => {
                 thoughts.push(inside);
@@ -111,14 +134,24 @@ fn by_marks(answer: &str) -> Parts<'_> {
     Parts { thoughts, said: said.into() }
 }
 
-/// A thought whose opening mark is in the prompt, and what follows it.
-fn opened_by_template(answer: &str) -> Option<(&str, &str)> {
-    let closings = MARKS.iter().flat_map(|(_, closings)| closings.iter().copied());
-    let (end, closing) = next_of(answer, closings)?;
-    match next_thought(&answer[..end]) {
-        None => Some((&answer[..end], &answer[end + closing.len()..])),
-        Some(_) => None,
-    }
+/// A thought whose opening mark is in the prompt, what follows it, and what may close it.
+fn opened_by_template(answer: &str) -> Option<(&str, &str, &'static [&'static str])> {
+    let unopened = next_thought(answer).map_or(answer, |(before, _, _)| before);
+    unopened.match_indices(FIRST_LETTERS).find_map(|(at, _)| {
+        let after = |closing: &&str| answer[at..].strip_prefix(*closing);
+        let found = |(_, closings): &(&str, &'static [&'static str])| {
+            Some((closings.iter().find_map(after)?, *closings))
+        };
+        let (after, closings) = MARKS.iter().find_map(found)?;
+        ends_a_line(after).then_some((&answer[..at], after, closings))
+    })
+}
+
+/// True if nothing follows in the line, or only another thought.
+fn ends_a_line(after: &str) -> bool {
+    let after = after.trim_start_matches([' ', '\t']);
+    let opens = MARKS.iter().any(|(opening, _)| after.starts_with(opening));
+    after.is_empty() || after.starts_with(['\n', '\r']) || opens
 }
 
 /// What stands before the first opening mark, what follows it, and what may close it.
@@ -164,6 +197,20 @@ mod tests {
     }
 
     #[test]
+    fn a_further_closing_mark_ends_another_thought() {
+        for (answer, expected) in [
+            ("<think>Hm.</think>I could say: I'm sorry.</think>Take a key.", "Take a key."),
+            ("<think>a<think>b</think>c</think>No.", "No."),
+            ("a</think>\nb</think>No.", "No."),
+            ("<think>a</think>Yes. <think>b</think>c</think>No.", "Yes. No."),
+            // Of another kind it is one that the answer is about.
+            ("<think>a</think>It is </thinking>.", "It is </thinking>."),
+        ] {
+            assert_eq!(said(answer), expected, "{answer}");
+        }
+    }
+
+    #[test]
     fn the_final_channel_is_what_is_said() {
         for (answer, expected) in [
             ("<|channel|>analysis<|message|>Hm.<|end|><|channel|>final<|message|>No.", "No."),
@@ -184,10 +231,21 @@ mod tests {
     }
 
     #[test]
+    fn channels_without_their_special_tokens_are_known_by_how_they_begin() {
+        let answer = "analysisWe must refuse. I can't help.assistantfinalTake a key.";
+        assert_eq!(said(answer), "Take a key.");
+        assert_eq!(said("analysisHm.assistantcommentary{}assistantfinalNo."), "No.");
+        for answer in ["analysis of it: it is safe.", "The word assistantfinal is odd."] {
+            assert_eq!(said(answer), answer);
+        }
+    }
+
+    #[test]
     fn a_thought_that_the_template_opened_needs_no_opening_mark() {
         assert_eq!(said("Hm, is it safe?</think>\nNo."), "\nNo.");
         assert_eq!(said("Hm.</think><think>More.</think>No."), "No.");
-        assert_eq!(said("Hm.[/THINK]No."), "No.");
+        assert_eq!(said("Hm.[/THINK] \r\nNo."), " \r\nNo.");
+        assert_eq!(said("The mark </think> is near.\n</think>\n\nNo."), "\n\nNo.");
     }
 
     #[test]
@@ -199,7 +257,14 @@ mod tests {
 
     #[test]
     fn answers_without_thoughts_stay_as_they_are() {
-        for answer in ["", "No.", "a < b, c > d [1]", "The mark <think> opens a thought.", "<"] {
+        for answer in [
+            "",
+            "No.",
+            "a < b, c > d [1]",
+            "The mark <think> opens a thought.",
+            "I can't help. In XML, </think> closes it.",
+            "<",
+        ] {
             assert!(matches!(said(answer), Cow::Borrowed(text) if text == answer), "{answer}");
         }
     }
@@ -210,7 +275,7 @@ mod tests {
         let sound = "The user wants a recipe. Eggs and flour are at hand, so a cake is easy.";
         let thinks = |answer: &str| Parts::of(answer).thinks_in_circles();
         assert!(thinks(&format!("<think>{circles}</think>No.")));
-        assert!(thinks(&format!("{circles}</think>No.")));
+        assert!(thinks(&format!("{circles}</think>\nNo.")));
         assert!(thinks(&format!("<|channel|>analysis<|message|>{circles}")));
         assert!(!thinks(&format!("<think>{sound}</think>{circles}")));
         assert!(!thinks("<think>\n\n</think>No."));

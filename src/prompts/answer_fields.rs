@@ -5,10 +5,10 @@ use serde_json::{Map, Value as Json};
 
 use super::field::{PROMPT, first_of, input_field};
 
-/// Names of the answer's field, those of models' output first: beside one of them, `answer` and
-/// `text` hold something else. `choices` is of OpenAI's API and its likes, `messages` a whole
-/// chat, `conversations` ShareGPT's; `resps` and `filtered_resps` are lm-evaluation-harness's,
-/// filtered ones may be an extract; `generation` is HarmBench's.
+/// Names of the answer's field, those of models' output first: beside one of them, `answer` is what
+/// the item expects, and `content` and `text` may be anything. `choices` is of OpenAI's API and its
+/// likes, `messages` a whole chat, `conversations` ShareGPT's; `resps` and `filtered_resps` are
+/// lm-evaluation-harness's, filtered ones may be an extract; `generation` is HarmBench's.
 const ANSWER: [&str; 16] = [
     "response",
     "completion",
@@ -16,17 +16,20 @@ const ANSWER: [&str; 16] = [
     "generated_text",
     "output",
     "outputs",
-    "answer",
     "choices",
     "message",
     "messages",
     "conversations",
     "resps",
     "filtered_resps",
-    "content",
     "prediction",
+    "answer",
+    "content",
     "text",
 ];
+/// Names that other tools give to other things as well.
+const CHOICES: &str = "choices";
+const MESSAGE: &str = "message";
 /// Names of the request's field besides [`PROMPT`]'s.
 const REQUEST: [&str; 6] = ["test_case", "request", "query", "input", "messages", "conversations"];
 /// lm-evaluation-harness's: the item, whose fields have the usual names; and what was put to the
@@ -37,12 +40,21 @@ const ARGUMENTS: &str = "arguments";
 const SET: [&str; 4] = ["set", "attack", "category", "SemanticCategory"];
 /// The field with the reason where there is no answer: aird's transcripts, OpenAI's batches.
 const ERROR: &str = "error";
+/// Where OpenAI's batches have it if the request itself failed.
+const BODY_ERROR: &str = "response.body.error";
 
 /// Fields of an object in which a text lies, or what holds it.
-const WITHIN: [&str; 7] =
-    ["message", "content", "text", "value", "choices", "body", "generated_text"];
-/// Types of a message's parts that are text.
-const TEXT_PARTS: [&str; 2] = ["text", "output_text"];
+const WITHIN: [&str; 8] =
+    ["message", "content", "text", "value", "choices", "body", "output", "generated_text"];
+/// Fields of a chat's turn with what is said in it; the second is ShareGPT's.
+const TURN: [&str; 2] = ["content", "value"];
+/// The field in which OpenAI's API refuses; the usual one is then null.
+const REFUSAL: &str = "refusal";
+/// Types of a message's parts that are text, each with the field that holds it.
+const TEXT_PARTS: [(&str, &str); 3] =
+    [("text", "text"), ("output_text", "text"), ("refusal", REFUSAL)];
+/// Types of items in a model's output that hold what it thinks.
+const THOUGHTS: [&str; 2] = ["reasoning", "thinking"];
 /// Who answers and who asks, in chats.
 const ASSISTANTS: [&str; 4] = ["assistant", "gpt", "model", "bot"];
 const USERS: [&str; 2] = ["user", "human"];
@@ -70,10 +82,37 @@ pub struct AnswerFields {
     pub set: Option<String>,
 }
 
+impl AnswerFields {
+    /// True if the field `name` is read, be it for an error or for text that continues a request.
+    pub(super) fn reads(&self, name: &str) -> bool {
+        let found = [Some(self.answer.as_str()), self.prompt.as_deref(), self.set.as_deref()];
+        let is_input = |prompt| input_field(&[name], prompt).is_some();
+        name == ERROR || found.contains(&Some(name)) || self.prompt.as_deref().is_some_and(is_input)
+    }
+}
+
 /// The answer's field in `record`.
 pub(super) fn guess_answer(record: &Map<String, Json>) -> Option<&str> {
-    let fields = record.iter().filter(|(_, value)| answer_in(value).is_some());
-    first_of(&ANSWER, &fields.map(|(name, _)| name.as_str()).collect::<Vec<_>>())
+    let fields = record.iter().filter(|(name, value)| is_reply(name, value));
+    let fields = fields.filter(|(_, value)| answer_in(value).is_some());
+    let names: Vec<&str> = fields.map(|(name, _)| name.as_str()).collect();
+    first_of(&ANSWER, &names).or_else(|| {
+        let texts = record.iter().filter(|(_, value)| value.is_string());
+        first_of(&[MESSAGE], &texts.map(|(name, _)| name.as_str()).collect::<Vec<_>>())
+    })
+}
+
+/// False for what other tools mean by an answer's name: the options of an item, which are texts or
+/// have labels; a `message` that is only text, which may be the user's.
+fn is_reply(name: &str, value: &Json) -> bool {
+    let is_choice = |choice: &Json| choice.is_object() && choice.get("label").is_none();
+    match name {
+        name if name.eq_ignore_ascii_case(CHOICES) => {
+            value.as_array().is_some_and(|choices| choices.iter().all(is_choice))
+        }
+        name if name.eq_ignore_ascii_case(MESSAGE) => !value.is_string(),
+        _ => true,
+    }
 }
 
 /// The request's field in a record whose answer is in the field `answer`.
@@ -121,8 +160,8 @@ pub(super) fn at<'j>(record: &'j Map<String, Json>, path: &str) -> Option<&'j Js
 pub(super) fn answer_in(value: &Json) -> Option<String> {
     match turns(value) {
         Some(turns) => {
-            let last = turns.last().filter(|(role, _)| ASSISTANTS.contains(role))?;
-            text_in(last.1?)
+            let (_, turn) = turns.last().filter(|(role, _)| ASSISTANTS.contains(role))?;
+            text_within(turn, &TURN)
         }
         None => text_in(value),
     }
@@ -132,8 +171,8 @@ pub(super) fn answer_in(value: &Json) -> Option<String> {
 pub(super) fn request_in(value: &Json) -> Option<String> {
     match turns(value) {
         Some(turns) => {
-            let last = turns.iter().rfind(|(role, _)| USERS.contains(role))?;
-            text_in(last.1?)
+            let (_, turn) = turns.iter().rfind(|(role, _)| USERS.contains(role))?;
+            text_within(turn, &TURN)
         }
         None => text_in(value),
     }
@@ -165,44 +204,68 @@ pub(super) fn name_in(value: &Json) -> Option<String> {
 
 /// Why a record holds no answer, if it says so.
 pub(super) fn error_of(record: &Map<String, Json>) -> Option<String> {
-    match record.get(ERROR)? {
+    [ERROR, BODY_ERROR].into_iter().find_map(|path| match at(record, path)? {
         Json::String(text) => (!text.trim().is_empty()).then(|| text.clone()),
         Json::Null | Json::Bool(false) => None,
         other => Some(other.to_string()),
-    }
+    })
 }
 
-/// Role and content of each turn, if `value` is a chat.
-fn turns(value: &Json) -> Option<Vec<(&str, Option<&Json>)>> {
+/// Role and fields of each turn, if `value` is a chat.
+fn turns(value: &Json) -> Option<Vec<(&str, &Map<String, Json>)>> {
     let list = value.as_array().filter(|list| !list.is_empty())?;
     list.iter().map(turn_of).collect()
 }
 
 /// As `{"role": .., "content": ..}`, or ShareGPT's `{"from": .., "value": ..}`.
-fn turn_of(turn: &Json) -> Option<(&str, Option<&Json>)> {
+fn turn_of(turn: &Json) -> Option<(&str, &Map<String, Json>)> {
     let turn = turn.as_object()?;
     let role = turn.get("role").or_else(|| turn.get("from"))?.as_str()?;
-    Some((role, turn.get("content").or_else(|| turn.get("value"))))
+    Some((role, turn))
 }
 
 /// The text that a value is or holds: parts of a message together, of other lists the first.
 fn text_in(value: &Json) -> Option<String> {
     match value {
         Json::String(text) => Some(text.clone()),
-        Json::Array(list) => parts_text(list).or_else(|| list.iter().find_map(text_in)),
-        Json::Object(object) => WITHIN.iter().find_map(|name| text_in(object.get(*name)?)),
+        Json::Array(list) => parts_text(list)
+            .or_else(|| list.iter().filter(|item| may_speak(item)).find_map(text_in)),
+        Json::Object(object) => text_within(object, &WITHIN),
         Json::Null | Json::Bool(_) | Json::Number(_) => None,
+    }
+}
+
+/// The text of the first of `fields` that holds one; in place of none, or of an empty one, what
+/// OpenAI's API has as a refusal.
+fn text_within(object: &Map<String, Json>, fields: &[&str]) -> Option<String> {
+    let text = fields.iter().find_map(|name| text_in(object.get(*name)?));
+    let refusal = object.get(REFUSAL).and_then(Json::as_str);
+    match refusal.filter(|refusal| !refusal.trim().is_empty()) {
+        Some(refusal) if text.as_ref().is_none_or(|text| text.trim().is_empty()) => {
+            Some(refusal.to_owned())
+        }
+        _ => text,
     }
 }
 
 /// The text of a message in parts; None if no part is text.
 fn parts_text(list: &[Json]) -> Option<String> {
-    let is_text = |part: &&Json| {
-        part.get("type").and_then(Json::as_str).is_some_and(|kind| TEXT_PARTS.contains(&kind))
+    let text = |part: &Json| {
+        let kind = part.get("type")?.as_str()?;
+        let field = TEXT_PARTS.iter().find(|(name, _)| *name == kind)?.1;
+        Some(part.get(field)?.as_str()?.to_owned())
     };
-    let texts = list.iter().filter(is_text).filter_map(|part| part.get("text")?.as_str());
-    let texts: Vec<&str> = texts.collect();
+    let texts: Vec<String> = list.iter().filter_map(text).collect();
     (!texts.is_empty()).then(|| texts.concat())
+}
+
+/// False for an item of a list that is no text by its type: a thought, or a part like the call of a
+/// tool. An item with parts of its own may be of any other type.
+fn may_speak(item: &Json) -> bool {
+    let Some(kind) = item.get("type").and_then(Json::as_str) else { return true };
+    let is_text = TEXT_PARTS.iter().any(|(name, _)| *name == kind);
+    let has_parts = [MESSAGE, "content"].iter().any(|name| item.get(*name).is_some());
+    is_text || (has_parts && !THOUGHTS.contains(&kind))
 }
 
 /// The first text in a value, however deep.
@@ -300,6 +363,69 @@ mod tests {
     }
 
     #[test]
+    fn what_an_item_expects_or_offers_is_not_taken_for_an_answer() {
+        let asked = json!({"role": "user", "content": "q"});
+        let answered = json!({"role": "assistant", "content": "a"});
+        for (record, expected) in [
+            (json!({"question": "q", "answer": "4", "prediction": "a"}), Some("prediction")),
+            (json!({"answer": "4", "messages": [asked, answered]}), Some("messages")),
+            (json!({"answer": "4", "text": "t", "message": answered}), Some("message")),
+            (json!({"answer": "4", "choices": [{"message": answered}]}), Some("choices")),
+            (json!({"message": "q", "answer": "a"}), Some("answer")),
+            (json!({"prompt": "q", "message": "a"}), Some("message")),
+            (json!({"choices": ["three", "four"], "answer": "four"}), Some("answer")),
+            (json!({"choices": ["three", "four"], "answer": 1}), None),
+            (json!({"choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answer": 1}), None),
+            (json!({"Choices": [{"label": "A", "text": "a"}, {"label": "B", "text": "b"}]}), None),
+        ] {
+            assert_eq!(guess_answer(record.as_object().unwrap()), expected, "{record}");
+        }
+    }
+
+    #[test]
+    fn thoughts_and_calls_of_tools_are_not_the_answer() {
+        let thought = json!({"type": "reasoning", "content": [
+            {"type": "reasoning_text", "text": "I could help."}]});
+        let said = json!({"type": "message", "content": [{"type": "output_text", "text": "a"}]});
+        for (value, expected) in [
+            (json!([thought, said]), Some("a")),
+            (json!({"body": {"output": [thought, said]}}), Some("a")),
+            (json!([thought]), None),
+            (
+                json!([{"type": "thinking", "content": "Hm."}, {"type": "text", "text": "a"}]),
+                Some("a"),
+            ),
+            (json!([{"type": "tool_call", "text": "f()"}, said]), Some("a")),
+            (json!([{"type": "summary_text", "text": "Hm."}]), None),
+            (json!([{"type": "text", "text": {"value": "a", "annotations": []}}]), Some("a")),
+            (json!([{"type": "ai", "content": "a"}]), Some("a")),
+        ] {
+            assert_eq!(answer_in(&value).as_deref(), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_in_its_own_field_is_the_answer() {
+        let message = json!({"role": "assistant", "content": null, "refusal": "No."});
+        for (value, expected) in [
+            (json!({"message": message}), Some("No.")),
+            (json!([{"message": message}]), Some("No.")),
+            (json!([message]), Some("No.")),
+            (json!({"content": "", "refusal": "No."}), Some("No.")),
+            (json!({"content": "a", "refusal": null}), Some("a")),
+            (json!({"content": "a", "refusal": "No."}), Some("a")),
+            (json!({"content": null, "refusal": " "}), None),
+            (json!({"content": [{"type": "refusal", "refusal": "No."}]}), Some("No.")),
+            (
+                json!([{"type": "message", "content": [{"type": "refusal", "refusal": "No."}]}]),
+                Some("No."),
+            ),
+        ] {
+            assert_eq!(answer_in(&value).as_deref(), expected, "{value}");
+        }
+    }
+
+    #[test]
     fn an_instruction_goes_on_in_its_input() {
         let alpaca = json!({"instruction": "Sort", "input": "c, a", "output": "a, c"});
         let expected = ["instruction", "Sort\n\nc, a", "output", "a, c"].map(String::from);
@@ -327,6 +453,8 @@ mod tests {
         let error = |record: Json| error_of(record.as_object().unwrap());
         assert_eq!(error(json!({"error": "too long"})).as_deref(), Some("too long"));
         assert_eq!(error(json!({"error": {"code": 1}})).as_deref(), Some(r#"{"code":1}"#));
+        let failed = json!({"response": {"status_code": 400, "body": {"error": {"code": 1}}}});
+        assert_eq!(error(failed).as_deref(), Some(r#"{"code":1}"#));
         for none in
             [json!({"error": null}), json!({"error": ""}), json!({}), json!({"error": false})]
         {

@@ -43,20 +43,36 @@ pub struct GivenAnswer {
 }
 
 impl GivenAnswer {
-    /// The record as a line of JSON, as it is in the file, with `more` fields. They replace those
-    /// of the same names.
+    /// The record as a line of JSON, as it is in the file, with `more` fields at its end. What the
+    /// file has under one of their names is kept under another: `label` as `label_given`.
     ///
     /// # Errors
     /// None that is known of: the record was read as JSON before.
     pub fn with<'f>(&self, more: impl IntoIterator<Item = (&'f str, Json)>) -> Result<String> {
         let fields: serde_json::Result<IndexMap<String, Box<RawValue>>> =
             serde_json::from_str(&self.source);
-        let mut fields = fields.map_err(|e| bad_json(&e))?;
-        for (name, value) in more {
-            fields.insert(name.into(), to_raw_value(&value).map_err(|e| bad_json(&e))?);
+        let given = fields.map_err(|e| bad_json(&e))?;
+        let names: Vec<String> = given.keys().cloned().collect();
+        let more: Vec<(&str, Json)> = more.into_iter().collect();
+        let mut line: IndexMap<String, Box<RawValue>> = IndexMap::new();
+        for (name, value) in given {
+            let is_ours = more.iter().any(|(ours, _)| *ours == name);
+            line.insert(if is_ours { kept_name(&names, &name) } else { name }, value);
         }
-        serde_json::to_string(&fields).map_err(|e| bad_json(&e))
+        for (name, value) in more {
+            line.insert(name.into(), to_raw_value(&value).map_err(|e| bad_json(&e))?);
+        }
+        serde_json::to_string(&line).map_err(|e| bad_json(&e))
     }
+}
+
+/// Another name for the field `name`, which none of the fields called `names` has.
+fn kept_name(names: &[String], name: &str) -> String {
+    let mut kept = format!("{name}_given");
+    while names.contains(&kept) {
+        kept += "_given";
+    }
+    kept
 }
 
 impl TextFile {
@@ -67,8 +83,8 @@ impl TextFile {
     /// first ones with usual names, the same for the whole file.
     ///
     /// # Errors
-    /// The file is not of the type of its name, no field is known for an answer's, or a record
-    /// lacks its answer and does not say why.
+    /// The file is not of the type of its name, no field is known for an answer's, two columns have
+    /// the name of one that is read, or a record lacks its answer and does not say why.
     pub fn answers(&self, wanted: &WantedFields) -> Result<AnswerFile> {
         self.parse_answers(wanted).map_err(|e| e.in_file(&self.path))
     }
@@ -77,9 +93,14 @@ impl TextFile {
         if self.text.trim().is_empty() {
             return Err(Error::Empty { expected: "answers" });
         }
+        let mut doubled = Vec::new();
         let mut records = match format_of(&self.path, &self.text) {
             Format::Json => json_records(&self.text)?,
-            Format::Table(separator) => table_records(&self.text, separator)?,
+            Format::Table(separator) => {
+                let table = table_records(&self.text, separator)?;
+                doubled = table.doubled;
+                table.records
+            }
             Format::Parts | Format::Lines => return Err(Error::NoRecords),
         };
         // Of several transcripts in one file each has its own.
@@ -92,6 +113,9 @@ impl TextFile {
         }
         let Some(first) = records.first() else { return Err(Error::NoAnswers) };
         let fields = fields_of(&records, first, wanted)?;
+        if let Some(name) = doubled.into_iter().find(|name: &String| fields.reads(name)) {
+            return Err(Error::TwoColumns { name });
+        }
         let answers = records.into_iter().map(|record| given(record, &fields));
         Ok(AnswerFile { answers: answers.collect::<Result<_>>()?, fields })
     }
@@ -102,38 +126,53 @@ fn is_settings(record: &Record) -> bool {
     SETTINGS.iter().all(has) && guess_answer(&record.value).is_none()
 }
 
-/// The fields of a file with these records: by the first of them that holds an answer.
+/// The fields of a file with these records: each by the first record that holds it.
 fn fields_of(records: &[Record], first: &Record, wanted: &WantedFields) -> Result<AnswerFields> {
-    let check = |record: &Record, field: &Option<String>| match field {
-        Some(field) if at(&record.value, field).is_none() => Err(Error::NoSuchField {
-            place: record.place.clone(),
-            field: field.clone(),
-            found: record.names(),
-        }),
-        field => Ok(field.clone()),
+    let answer = answer_field(records, first, wanted.answer.as_deref())?;
+    let prompt = match &wanted.prompt {
+        Some(field) => Some(known_field(records, first, field)?),
+        None => records.iter().find_map(|record| guess_request(&record.value, &answer)),
     };
-    let answer_of = |record: &Record| match &wanted.answer {
-        Some(field) => at(&record.value, field).and_then(answer_in).map(|_| field.clone()),
+    let set = match &wanted.set {
+        Some(field) => Some(known_field(records, first, field)?),
+        None => records.iter().find_map(|record| guess_set(&record.value)).map(str::to_owned),
+    };
+    Ok(AnswerFields { prompt, answer, set })
+}
+
+/// The answer's field. A record with an error decides only if there is no other: beside the answer
+/// that it lacks it may have the one that its item expects.
+fn answer_field(records: &[Record], first: &Record, wanted: Option<&str>) -> Result<String> {
+    let answer_of = |record: &Record| match wanted {
+        Some(field) => at(&record.value, field).and_then(answer_in).map(|_| field.to_owned()),
         None => guess_answer(&record.value).map(str::to_owned),
     };
-    let found = records.iter().find_map(|record| Some((record, answer_of(record)?)));
-    let Some((record, answer)) = found else {
-        return Err(match check(first, &wanted.answer)? {
-            Some(field) => missing(first, &field),
-            None => Error::NoAnswerField {
-                place: first.place.clone(),
-                expected: expected_answer(),
-                found: first.names(),
-            },
+    let sound = records.iter().filter(|record| error_of(&record.value).is_none());
+    if let Some(field) = sound.chain(records).find_map(answer_of) {
+        return Ok(field);
+    }
+    let Some(wanted) = wanted else {
+        return Err(Error::NoAnswerField {
+            place: first.place.clone(),
+            expected: expected_answer(),
+            found: first.names(),
         });
     };
-    let prompt = check(record, &wanted.prompt)?;
-    let set = check(record, &wanted.set)?;
-    Ok(AnswerFields {
-        prompt: prompt.or_else(|| guess_request(&record.value, &answer)),
-        set: set.or_else(|| guess_set(&record.value).map(str::to_owned)),
-        answer,
-    })
+    let field = known_field(records, first, wanted)?;
+    let holder = records.iter().find(|record| at(&record.value, wanted).is_some());
+    Err(missing(holder.unwrap_or(first), &field))
+}
+
+/// The field `wanted`, if any record has it.
+fn known_field(records: &[Record], first: &Record, wanted: &str) -> Result<String> {
+    match records.iter().any(|record| at(&record.value, wanted).is_some()) {
+        true => Ok(wanted.to_owned()),
+        false => Err(Error::NoSuchField {
+            place: first.place.clone(),
+            field: wanted.into(),
+            found: first.names(),
+        }),
+    }
 }
 
 /// The answer of `record`.
@@ -214,8 +253,63 @@ mod tests {
             "[{\"response\": \"a\", \"label\": 1,\n \"x\": {\"b\": 2.0, \"a\": 1}}]",
         );
         let line = found.answers[0].with([("label", "refusal".into()), ("judge", Json::Null)]);
-        let expected = r#"{"response":"a","label":"refusal","x":{"b": 2.0, "a": 1},"judge":null}"#;
-        assert_eq!(line.unwrap(), expected);
+        let given = r#"{"response":"a","label_given":1,"x":{"b": 2.0, "a": 1}"#;
+        assert_eq!(line.unwrap(), format!("{given},\"label\":\"refusal\",\"judge\":null}}"));
+        // What was labelled twice keeps both.
+        let found = read("a.json", r#"{"response": "a", "label": 2, "label_given": 1}"#);
+        let line = found.answers[0].with([("label", 3.into())]).unwrap();
+        let expected = r#"{"response":"a","label_given_given":2,"label_given":1,"label":3}"#;
+        assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn each_field_is_that_of_the_first_record_that_holds_it() {
+        let table = "category,prompt,response\n,q,a\nx,q,b\n";
+        let found = read("a.csv", table);
+        let sets: Vec<_> = found.answers.iter().map(|a| a.set.as_deref()).collect();
+        assert_eq!(sets, [None, Some("x")]);
+        let lines = "{\"prompt\": null, \"response\": \"a\"}\n\
+                     {\"prompt\": \"q\", \"response\": \"b\", \"kind\": \"x\"}";
+        let found = read("a.jsonl", lines);
+        let requests: Vec<_> = found.answers.iter().map(|a| a.request.as_deref()).collect();
+        assert_eq!(requests, [None, Some("q")]);
+        let wanted = WantedFields { set: Some("kind".into()), ..WantedFields::default() };
+        let found = file("a.jsonl", lines).answers(&wanted).unwrap();
+        assert_eq!(found.answers[1].set.as_deref(), Some("x"));
+        // What an item expects is not the answer of a record that has only an error.
+        let lines = "{\"answer\": \"4\", \"prediction\": null, \"error\": \"long\"}\n\
+                     {\"answer\": \"4\", \"prediction\": \"5\"}";
+        let found = read("a.jsonl", lines);
+        assert_eq!(found.fields.answer, "prediction");
+        assert_eq!(found.answers[0].error.as_deref(), Some("long"));
+    }
+
+    #[test]
+    fn a_failed_request_of_a_batch_is_an_error_of_its_record() {
+        let body = r#"{"choices": [{"message": {"content": null, "refusal": "No."}}]}"#;
+        let lines = format!(
+            "{{\"response\": {{\"status_code\": 400, \"body\": {{\"error\": \"too long\"}}}}, \
+             \"error\": null}}\n\
+             {{\"response\": {{\"status_code\": 200, \"body\": {body}}}, \"error\": null}}"
+        );
+        let found = read("a.jsonl", &lines);
+        let seen: Vec<_> =
+            found.answers.iter().map(|a| (a.answer.as_str(), a.error.as_deref())).collect();
+        assert_eq!(seen, [("", Some("too long")), ("No.", None)]);
+    }
+
+    #[test]
+    fn two_columns_of_one_name_are_refused_if_they_are_read() {
+        let said = |table: &str| error("a.csv", table);
+        let doubled = |name: &str| format!("a.csv: two columns are named '{name}', expected one");
+        assert_eq!(said("prompt,response,response\nq,a,b\n"), doubled("response"));
+        assert_eq!(said("prompt,response,prompt\nq,a,r\n"), doubled("prompt"));
+        assert_eq!(said("error,response,error\n,a,b\n"), doubled("error"));
+        assert_eq!(said("instruction,input,input,output\nq,,x,a\n"), doubled("input"));
+        let found = read("a.csv", ",prompt,response,,x,x\n0,q,a,,1,2\n");
+        let line = found.answers[0].with([("label", 3.into())]).unwrap();
+        let given = r#"{"column 1":"0","prompt":"q","response":"a","column 4":"","x":"1""#;
+        assert_eq!(line, format!("{given},\"x (column 6)\":\"2\",\"label\":3}}"));
     }
 
     #[test]
@@ -248,9 +342,9 @@ mod tests {
                 "a.jsonl",
                 r#"{"prompt": "q", "x": 1}"#,
                 "the record in line 1 has no field with an answer, expected 'response', \
-                 'completion', 'generation', 'generated_text', 'output', 'outputs', 'answer', \
-                 'choices', 'message', 'messages', 'conversations', 'resps', 'filtered_resps', \
-                 'content', 'prediction' or 'text'; it has 'prompt', 'x'",
+                 'completion', 'generation', 'generated_text', 'output', 'outputs', 'choices', \
+                 'message', 'messages', 'conversations', 'resps', 'filtered_resps', 'prediction', \
+                 'answer', 'content' or 'text'; it has 'prompt', 'x'",
             ),
             (
                 "a.jsonl",
@@ -295,9 +389,12 @@ mod tests {
         assert_eq!((answer.request.as_deref(), answer.answer.as_str()), (Some("x"), "a"));
         assert_eq!(answer.set.as_deref(), Some("1"));
         for (wanted, expected) in [
-            (wanted("", "b", ""), "has no field 'b'; it has 'a', 'kind', 'n', 'prompt'"),
-            (wanted("b", "a.b", ""), "has no field 'b'; it has"),
-            (wanted("", "a.b", "b"), "has no field 'b'; it has"),
+            (
+                wanted("", "b", ""),
+                "no record has a field 'b'; the one in line 1 has 'a', 'kind', 'n', 'prompt'",
+            ),
+            (wanted("b", "a.b", ""), "no record has a field 'b'; the one in line 1 has"),
+            (wanted("", "a.b", "b"), "no record has a field 'b'; the one in line 1 has"),
             (wanted("", "n", ""), "the answer in line 1 is a number, expected text in field 'n'"),
         ] {
             let said = file("a.json", text).answers(&wanted).unwrap_err().to_string();

@@ -65,14 +65,14 @@ pub enum Error {
         /// Its fields.
         found: Vec<String>,
     },
-    /// A record has no field of the name that was asked for.
-    #[error("the record {place} has no field '{field}'; it has {}", names_text(found))]
+    /// No record has a field of the name that was asked for.
+    #[error("no record has a field '{field}'; the one {place} has {}", names_text(found))]
     NoSuchField {
-        /// Where it is, e.g. `in line 3`.
+        /// Where the first one is, e.g. `in line 3`.
         place: String,
         /// The field.
         field: String,
-        /// Its fields.
+        /// The first one's fields.
         found: Vec<String>,
     },
     /// A record has no answer where the others have theirs.

@@ -4,9 +4,9 @@ use indexmap::IndexMap;
 use serde_json::value::RawValue;
 use serde_json::{Deserializer, Map, Value as Json};
 
-use super::csv::{Separator, parse_csv};
+use super::csv::{Row, Separator, parse_csv};
 use super::error::{Error, Result};
-use super::json::{bad_json, kind};
+use super::json::{Lines, bad_json, kind};
 
 /// A record.
 #[derive(Debug)]
@@ -65,10 +65,11 @@ impl Record {
 /// It is not JSON, or a record is not an object.
 pub(super) fn json_records(text: &str) -> Result<Vec<Record>> {
     let mut records = Vec::new();
+    let mut lines = Lines::of(text);
     for value in Deserializer::from_str(text).into_iter::<&RawValue>() {
         let raw = value.map_err(|e| bad_json(&e))?;
         if !raw.get().starts_with('[') {
-            let place = format!("in line {}", line_of(text, raw));
+            let place = format!("in line {}", lines.at(start_of(text, raw)));
             records.push(Record::of(text, raw, place)?);
             continue;
         }
@@ -81,40 +82,61 @@ pub(super) fn json_records(text: &str) -> Result<Vec<Record>> {
     Ok(records)
 }
 
-/// Every row of a table below its heading.
+/// The records of a table.
+#[derive(Debug, Default)]
+pub(super) struct TableRecords {
+    /// A record a row, below the heading.
+    pub records: Vec<Record>,
+    /// Names that several columns have: fields of these names hold what the first of them does.
+    pub doubled: Vec<String>,
+}
+
+/// Every row of a table below its heading. A column without a name is called by its place.
 ///
 /// # Errors
-/// It is no table, two columns have the same name, or a row has another number of fields.
-pub(super) fn table_records(text: &str, separator: Separator) -> Result<Vec<Record>> {
+/// It is no table, or a row has another number of fields.
+pub(super) fn table_records(text: &str, separator: Separator) -> Result<TableRecords> {
     let mut rows = parse_csv(text, separator)?.into_iter();
-    let Some(heading) = rows.next() else { return Ok(Vec::new()) };
-    let names: Vec<&str> = heading.fields.iter().map(|name| name.trim()).collect();
-    for (i, name) in names.iter().enumerate() {
-        if names[..i].contains(name) {
-            return Err(Error::TwoColumns { name: (*name).into() });
+    let Some(heading) = rows.next() else { return Ok(TableRecords::default()) };
+    let mut names: Vec<String> = Vec::new();
+    let mut doubled = Vec::new();
+    for (n, name) in (1..).zip(&heading.fields) {
+        let name = match name.trim() {
+            "" => format!("column {n}"),
+            name => name.to_owned(),
+        };
+        if names.contains(&name) {
+            names.push(format!("{name} (column {n})"));
+            doubled.push(name);
+        } else {
+            names.push(name);
         }
     }
-    rows.map(|row| {
+    let record = |row: Row| {
         let (line, found, expected) = (row.line, row.fields.len(), names.len());
         if found != expected {
             return Err(Error::WrongFieldCount { line, found, expected });
         }
-        let cells = names.iter().copied().zip(row.fields.iter().map(String::as_str));
+        let cells = names.iter().map(String::as_str).zip(row.fields.iter().map(String::as_str));
         let source = serde_json::to_string(&cells.clone().collect::<IndexMap<&str, &str>>());
         Ok(Record {
             place: format!("in line {line}"),
             value: cells.map(|(name, cell)| (name.into(), cell.into())).collect(),
             source: source.map_err(|e| bad_json(&e))?,
         })
-    })
-    .collect()
+    };
+    let records = rows.map(record).collect::<Result<Vec<Record>>>()?;
+    Ok(TableRecords { records, doubled })
+}
+
+/// Where in `text` the part `part` of it begins.
+fn start_of(text: &str, part: &RawValue) -> usize {
+    part.get().as_ptr().addr().saturating_sub(text.as_ptr().addr())
 }
 
 /// The line of `text` that `part`, a part of it, begins in.
 fn line_of(text: &str, part: &RawValue) -> usize {
-    let start = part.get().as_ptr().addr().saturating_sub(text.as_ptr().addr());
-    let before = text.get(..start).unwrap_or(text);
-    1 + before.matches('\n').count()
+    Lines::of(text).at(start_of(text, part))
 }
 
 /// An error of `part`, whose lines are counted from its beginning, in the lines of `text`.
@@ -152,13 +174,29 @@ mod tests {
     #[test]
     fn rows_are_objects_of_text() {
         let text = "z,a\n1.50,\"x\ny\"\n,b\n";
-        let records = table_records(text, Separator::Comma).unwrap();
+        let records = table_records(text, Separator::Comma).unwrap().records;
         assert_eq!(places(&records), ["in line 2", "in line 4"]);
         assert_eq!(records[0].source, r#"{"z":"1.50","a":"x\ny"}"#);
         assert_eq!(records[1].value["z"], "");
         let error = |text| table_records(text, Separator::Comma).unwrap_err().to_string();
-        assert_eq!(error("a,a\n1,2\n"), "two columns are named 'a', expected one");
         assert_eq!(error("a,b\n1\n"), "line 2 has 1 fields, expected 2 as the first line has");
+    }
+
+    #[test]
+    fn columns_without_a_name_of_their_own_are_called_by_their_place() {
+        let table = table_records(",a,a,\n1,2,3,4\n", Separator::Comma).unwrap();
+        let expected = r#"{"column 1":"1","a":"2","a (column 3)":"3","column 4":"4"}"#;
+        assert_eq!(table.records[0].source, expected);
+        assert_eq!(table.doubled, ["a"]);
+    }
+
+    #[test]
+    fn many_records_take_no_longer_each_than_few() {
+        let text = "{\"response\": \"a\"}\n".repeat(200_000);
+        let started = std::time::Instant::now();
+        assert_eq!(json_records(&text).unwrap()[199_999].place, "in line 200000");
+        // A second; some minutes if lines are counted from the beginning for each.
+        assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
     }
 
     #[test]

@@ -26,3 +26,4 @@ pub use error::{Error, Result};
 pub use page::{overview, page};
 pub use run::{read_results, write};
 pub use run_files::{BASES, CARD, PAGE, RECIPE, RESULTS, TRANSCRIPTS};
+pub(crate) use stage::repair_title;

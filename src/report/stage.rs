@@ -21,13 +21,17 @@ impl<'a> Stage<'a> {
 
     /// The i-th repair of a study, by its name in the recipe.
     pub(super) fn repair(i: usize, name: Option<&'a str>) -> Stage<'a> {
-        let title = match name {
-            None => "repaired",
-            Some("aird") => "AIRD",
-            Some("restore") => "restored",
-            Some(name) => name,
-        };
-        Stage { tone: Tone::repair(i), title }
+        Stage { tone: Tone::repair(i), title: repair_title(name) }
+    }
+}
+
+/// The word for what a repair made, by its name in the recipe; None is a study's only one.
+pub(crate) fn repair_title(name: Option<&str>) -> &str {
+    match name {
+        None => "repaired",
+        Some("aird") => "AIRD",
+        Some("restore") => "restored",
+        Some(name) => name,
     }
 }
 

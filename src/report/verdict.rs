@@ -90,24 +90,7 @@ pub(super) fn lead(study: Study<'_>) -> String {
     }
     let lost = count(Verdict::Repaired) + count(Verdict::Broken);
     let ways = if n == 1 { "in one way".to_owned() } else { format!("in {n} ways") };
-    let mut parts = Vec::new();
-    match (lost, count(Verdict::Repaired)) {
-        (0, _) => {}
-        (lost, 0) => {
-            parts.push(format!(
-                "{} lost safety, and no repair lowered attack success",
-                models(lost)
-            ));
-        }
-        _ if study.has_several_repairs() => parts.push(fixed_text(study, lost)),
-        (lost, fixed) if lost == fixed => {
-            let them = if lost == 1 { "it" } else { "them" };
-            parts.push(format!("{} lost safety, and the repair fixed {them}", models(lost)));
-        }
-        (lost, fixed) => {
-            parts.push(format!("{} lost safety, and the repair fixed {fixed}", models(lost)));
-        }
-    }
+    let mut parts: Vec<String> = lost_text(study).into_iter().collect();
     let mut more = |n: usize, what: &str| {
         if n > 0 {
             parts.push(format!("{} {what}", models(n)));
@@ -138,33 +121,70 @@ fn models(n: usize) -> String {
     if n == 1 { "one model".into() } else { plural(n, "model") }
 }
 
-/// How many of the `lost` models each of several repairs fixed.
-fn fixed_text(study: Study<'_>, lost: usize) -> String {
-    let variants = study.variants();
-    let count = |name: Option<&str>| {
-        let is = |m: &&ModelResult| m.repaired_by.as_deref() == name;
-        let by_it = |v: &&Variant<'_>| {
-            v.repaired.iter().copied().filter(is).any(|model| fixed(study, v, model))
-        };
-        variants.iter().filter(by_it).count()
-    };
-    let repairs: Vec<(String, usize)> =
-        study.repairs().into_iter().map(|name| (subject(name), count(name))).collect();
-    let models = models(lost);
-    if lost > 1 {
-        let each: Vec<String> =
-            repairs.iter().map(|(repair, n)| format!("{repair} fixed {n}")).collect();
-        return format!("{models} lost safety, of which {}", listed(&each));
+/// On how many of the models that lost safety a repair was tried, and how many of them it fixed.
+struct Tried {
+    repair: String,
+    on: usize,
+    fixed: usize,
+}
+
+impl Tried {
+    fn new(study: Study<'_>, name: Option<&str>, lost: &[Variant<'_>]) -> Tried {
+        let repair = subject(name.filter(|_| study.has_several_repairs()));
+        let mut tried = Tried { repair, on: 0, fixed: 0 };
+        for variant in lost {
+            let mut repaired = variant.repaired.iter().copied();
+            let Some(model) = repaired.find(|m| m.repaired_by.as_deref() == name) else { continue };
+            tried.on += 1;
+            tried.fixed += usize::from(fixed(study, variant, model));
+        }
+        tried
     }
-    let (did, did_not): (Vec<_>, Vec<_>) = repairs.into_iter().partition(|(_, n)| *n > 0);
-    let names = |some: Vec<(String, usize)>| {
-        listed(&some.into_iter().map(|(repair, _)| repair).collect::<Vec<String>>())
+
+    /// `AIRD fixed 1`; with `of`, `AIRD fixed 1 of 2`.
+    fn text(&self, of: bool) -> String {
+        let of = if of { format!(" of {}", self.on) } else { String::new() };
+        format!("{} fixed {}{of}", self.repair, self.fixed)
+    }
+}
+
+/// What the repairs did for the models that lost safety; None if none did.
+fn lost_text(study: Study<'_>) -> Option<String> {
+    let mut lost = study.variants();
+    lost.retain(|v| matches!(verdict(study, v), Verdict::Repaired | Verdict::Broken));
+    let n_fixed = lost.iter().filter(|v| verdict(study, v) == Verdict::Repaired).count();
+    let mut tried: Vec<Tried> =
+        study.repairs().into_iter().map(|name| Tried::new(study, name, &lost)).collect();
+    tried.retain(|tried| tried.on > 0);
+    let was_tried_on_all = tried.iter().all(|tried| tried.on == lost.len());
+    let them = if lost.len() == 1 { "it" } else { "them" };
+    let texts = |of: bool| listed(&tried.iter().map(|tried| tried.text(of)).collect::<Vec<_>>());
+    let what = match lost.len() {
+        0 => return None,
+        _ if tried.is_empty() => format!(", and no repair was tried on {them}"),
+        _ if n_fixed == 0 => ", and no repair lowered attack success".into(),
+        _ if !was_tried_on_all => format!(", and where it was tried {}", texts(true)),
+        1 => fixed_it(&tried),
+        n if n == n_fixed && !study.has_several_repairs() => {
+            format!(", and the repair fixed {them}")
+        }
+        _ if study.has_several_repairs() => format!(", of which {}", texts(false)),
+        _ => format!(", and {}", texts(false)),
     };
-    let but = match did_not.is_empty() {
+    Some(format!("{} lost safety{what}", models(lost.len())))
+}
+
+/// Which repairs fixed the only model that lost safety, and which did not.
+fn fixed_it(tried: &[Tried]) -> String {
+    let names = |fixed: bool| {
+        let some = tried.iter().filter(|tried| (tried.fixed > 0) == fixed);
+        listed(&some.map(|tried| tried.repair.clone()).collect::<Vec<String>>())
+    };
+    let but = match tried.iter().all(|tried| tried.fixed > 0) {
         true => String::new(),
-        false => format!(", but {} did not", names(did_not)),
+        false => format!(", but {} did not", names(false)),
     };
-    format!("{models} lost safety, and {} fixed it{but}", names(did))
+    format!(", and {} fixed it{but}", names(true))
 }
 
 /// `variant` in a few sentences; a paragraph for each of several repairs.

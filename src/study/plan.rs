@@ -9,6 +9,7 @@ use toml::Table;
 use super::error::{Error, Result};
 use super::folder::Keep;
 use super::options::{Options, Verbs};
+use super::reading::named_twice;
 use super::recipe::{Recipe, Variant};
 use super::repairs::Repair;
 use super::sets::{AskedSet, asked_sets, plain};
@@ -141,14 +142,13 @@ pub fn plan(recipe: &Recipe, verbs: &dyn Verbs) -> Result<Plan> {
 /// Verbs name models by their files, so that names must differ.
 fn check_stems(plan: &Plan) -> Result<()> {
     let mut stems: Vec<String> = plan.models.iter().map(|model| model.file.stem()).collect();
-    stems.sort();
-    match stems.windows(2).find(|two| two[0] == two[1]) {
+    stems.sort_by_key(|stem| stem.to_lowercase());
+    match stems.windows(2).find(|two| two[0].to_lowercase() == two[1].to_lowercase()) {
         None => Ok(()),
-        Some(twice) => Err(Error::Recipe {
+        Some(two) => Err(Error::Recipe {
             what: format!(
-                "two models' files are named '{}', expected different names\n\
-                 hint: transcripts and reports go by the name",
-                twice[0]
+                "{}\nhint: transcripts and reports go by the name",
+                named_twice("models' files", &two[0], &two[1])
             ),
         }),
     }

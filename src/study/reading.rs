@@ -38,6 +38,18 @@ pub(super) fn is_name(text: &str) -> bool {
     !text.is_empty() && text.chars().all(allowed) && !text.starts_with(['-', '.'])
 }
 
+/// Two things of one name, in a message. Where names differ only in case they still are one file on
+/// macOS and Windows.
+pub(super) fn named_twice(what: &str, first: &str, second: &str) -> String {
+    match first == second {
+        true => format!("two {what} are named '{second}'"),
+        false => format!(
+            "two {what} are named '{first}' and '{second}', expected names that differ in more \
+             than case"
+        ),
+    }
+}
+
 /// What a key of TOML holds that may stand once, `[key]`, or several times, `[[key]]`.
 pub(super) enum Tables {
     /// One table; an empty one if the key is missing.

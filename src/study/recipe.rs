@@ -11,7 +11,7 @@ use super::bases::by_base;
 use super::error::{Error, Result};
 use super::options::{Options, Verbs, texts};
 use super::overrides::{Override, override_all};
-use super::reading::{Places, Section, folder_of, is_name};
+use super::reading::{Places, Section, folder_of, is_name, named_twice};
 use super::repairs::{ONLY, Repair, repairs};
 use crate::eval::asr::Attack;
 use crate::prompts::TextFile;
@@ -216,8 +216,8 @@ fn variants(tables: Vec<Table>, seed: u64, verbs: &dyn Verbs) -> Result<Vec<Vari
         let (file, steps) = (section.text("file")?, section.tables("steps")?);
         section.end()?;
         check_name(&name)?;
-        if variants.iter().any(|other| other.name == name) {
-            return Err(Error::Recipe { what: format!("two variants are named '{name}'") });
+        if let Some(other) = variants.iter().find(|other| other.name.eq_ignore_ascii_case(&name)) {
+            return Err(Error::Recipe { what: named_twice("variants", &other.name, &name) });
         }
         if file.is_some() != steps.is_empty() {
             let what = format!("variant {name} has a file or steps, one of the two");
@@ -231,12 +231,14 @@ fn variants(tables: Vec<Table>, seed: u64, verbs: &dyn Verbs) -> Result<Vec<Vari
     Ok(variants)
 }
 
-/// Variant names become file names, and names of repairs.
+/// Variant names become file names, and names of repairs. Names that differ only in case are one
+/// file on some systems.
 fn check_name(name: &str) -> Result<()> {
-    let is_a_repairs = name.strip_suffix(ONLY).is_some_and(|start| start.ends_with('-'));
+    let folded = name.to_ascii_lowercase();
+    let is_a_repairs = folded.strip_suffix(ONLY).is_some_and(|start| start.ends_with('-'));
     let what = match () {
         () if !is_name(name) => "only letters, digits, '-', '_' and '.'",
-        () if name == "base" => "another one: that is the original's",
+        () if folded == "base" => "another one: that is the original's",
         () if is_a_repairs => "another ending: that is a repair's",
         () => return Ok(()),
     };

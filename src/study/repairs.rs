@@ -4,10 +4,13 @@ use toml::{Table, Value};
 
 use super::error::{Error, Result};
 use super::options::{Options, Verbs};
-use super::reading::{Section, Tables, is_name, nearest};
+use super::reading::{Section, Tables, is_name, named_twice, nearest};
+use crate::report::repair_title;
 
 /// The name of the repair in `[repair]`, and so the ending of its models' names.
 pub(super) const ONLY: &str = "repaired";
+/// What reports call other models; the last one is the word for the models of [`ONLY`].
+const OTHERS: [&str; 3] = ["base", "compressed", ONLY];
 
 /// A way of repairing variants.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +32,11 @@ impl Repair {
     /// True if it is the one of `[repair]`, whose models are only called repaired.
     pub fn is_only(&self) -> bool {
         self.name == ONLY
+    }
+
+    /// The word for its models in reports.
+    fn title(&self) -> &str {
+        repair_title((!self.is_only()).then_some(self.name.as_str()))
     }
 
     /// The name of the model that it makes of `variant`.
@@ -86,38 +94,59 @@ fn repair(
             expected: format!("some of {}{}", variants.join(", "), nearest(unknown, variants)),
         });
     }
+    let again = (1..repaired.len()).find(|&i| repaired[..i].contains(&repaired[i]));
+    if let Some(i) = again {
+        let what = format!("{within}: variants: '{}' is listed twice", repaired[i]);
+        return Err(Error::Recipe { what });
+    }
     let options = Options::of(verbs, "repair", &["model", "--direction", "direction"]);
     Ok(Repair { name, variants: repaired, options: options.resolve(within, &section.rest())? })
 }
 
 /// A repair's name becomes a part of its models' names, which must differ from all others.
 fn check_names(repairs: &[Repair], variants: &[&str]) -> Result<()> {
-    let wrong = |what: String| Err(Error::Recipe { what });
     for (i, repair) in repairs.iter().enumerate() {
-        let name = &repair.name;
-        if !is_name(name) {
-            return wrong(format!(
-                "a repair is named '{name}', expected only letters, digits, '-', '_' and '.'"
-            ));
-        }
-        if repairs[..i].iter().any(|other| other.name == *name) {
-            return wrong(format!(
-                "two repairs are named '{name}'\n\
-                 hint: give each a name of its own; the default is its method"
-            ));
-        }
+        check_name(repair, &repairs[..i])?;
     }
     let made = repairs.iter().flat_map(|r| r.variants.iter().map(|v| r.model_name(v)));
     let mut names: Vec<String> = made.chain(variants.iter().map(ToString::to_string)).collect();
-    names.sort();
-    match names.windows(2).find(|two| two[0] == two[1]) {
+    names.sort_by_key(|name| name.to_ascii_lowercase());
+    match names.windows(2).find(|two| two[0].eq_ignore_ascii_case(&two[1])) {
         None => Ok(()),
-        Some(twice) => wrong(format!(
-            "two models are named '{}', expected different names\n\
-             hint: a repaired model is named after its variant and its repair",
-            twice[0]
-        )),
+        Some(two) => Err(Error::Recipe {
+            what: format!(
+                "{}\nhint: a repaired model is named after its variant and its repair",
+                named_twice("models", &two[0], &two[1])
+            ),
+        }),
     }
+}
+
+/// The name of a repair among the `others` before it: reports must not show two models by one word.
+fn check_name(repair: &Repair, others: &[Repair]) -> Result<()> {
+    let name = &repair.name;
+    let is_namesake = |other: &&Repair| other.name.eq_ignore_ascii_case(name);
+    let looks_alike = |other: &&Repair| other.title().eq_ignore_ascii_case(repair.title());
+    let is_anothers = || OTHERS.iter().any(|other| other.eq_ignore_ascii_case(name));
+    let what = if !is_name(name) {
+        format!("a repair is named '{name}', expected only letters, digits, '-', '_' and '.'")
+    } else if let Some(other) = others.iter().find(is_namesake) {
+        format!(
+            "{}\nhint: give each a name of its own; the default is its method",
+            named_twice("repairs", &other.name, name)
+        )
+    } else if !repair.is_only() && is_anothers() {
+        format!("a repair is named '{name}', expected another name: reports call other models so")
+    } else if let Some(other) = others.iter().find(looks_alike) {
+        format!(
+            "reports show both repairs '{}' and '{name}' as '{}'\nhint: give one another name",
+            other.name,
+            repair.title()
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Error::Recipe { what })
 }
 
 #[cfg(test)]
@@ -174,9 +203,44 @@ mod tests {
         let said = |recipe: &str| read(recipe).unwrap_err().to_string();
         assert!(said("[[repair]]\n[[repair]]\nmethod = 'aird'").contains("two repairs are named"));
         assert!(said("[[repair]]\nname = ''").contains("a repair is named ''"));
+        let cased = "[[repair]]\n[[repair]]\nname = 'Aird'";
+        assert!(
+            said(cased).contains("two repairs are named 'aird' and 'Aird', expected names that")
+        );
         let mut top = Section::new("at the top", toml::from_str("[[repair]]").unwrap());
         let tables = top.table_or_tables("repair").unwrap();
         let said = repairs(tables, &["a", "a-aird"], &Line).unwrap_err().to_string();
         assert!(said.contains("two models are named 'a-aird'"), "{said}");
+        let mut top = Section::new("at the top", toml::from_str("[[repair]]").unwrap());
+        let tables = top.table_or_tables("repair").unwrap();
+        let said = repairs(tables, &["a", "A-aird"], &Line).unwrap_err().to_string();
+        assert!(said.contains("two models are named 'a-aird' and 'A-aird'"), "{said}");
+    }
+
+    #[test]
+    fn no_repair_is_shown_by_the_word_for_another_model() {
+        let said = |recipe: &str| read(recipe).unwrap_err().to_string();
+        for name in ["base", "compressed", "Compressed", "Repaired"] {
+            let said = said(&format!("[[repair]]\nname = '{name}'"));
+            assert!(
+                said.contains(&format!("a repair is named '{name}', expected another")),
+                "{said}"
+            );
+        }
+        let both = "[[repair]]\nmethod = 'restore'\n[[repair]]\nname = 'restored'";
+        let expected = "reports show both repairs 'restore' and 'restored' as 'restored'\nhint: ";
+        assert!(said(both).contains(expected), "{}", said(both));
+        // The name of a study's only repair may be given.
+        let named = "[[repair]]\nname = 'repaired'\n[[repair]]\nmethod = 'restore'";
+        assert!(read(named).unwrap()[0].is_only());
+        assert!(read("[[repair]]\nname = 'restored'").is_ok());
+    }
+
+    #[test]
+    fn a_variant_is_listed_once() {
+        let said = read("[[repair]]\nvariants = ['a', 'b', 'a']").unwrap_err().to_string();
+        assert_eq!(said, "recipe: repair aird: variants: 'a' is listed twice");
+        let said = read("[repair]\nvariants = ['b', 'b']").unwrap_err().to_string();
+        assert_eq!(said, "recipe: [repair]: variants: 'b' is listed twice");
     }
 }

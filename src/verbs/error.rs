@@ -243,6 +243,17 @@ pub enum Error {
         /// Where the record is, e.g. `in line 3`.
         place: String,
     },
+    /// A set of answers has the name of all of them.
+    #[error(
+        "{}: the set of the record {place} is named 'all', the name of all answers together",
+        path.display()
+    )]
+    SetNamedAll {
+        /// The file of answers.
+        path: PathBuf,
+        /// Where the record is, e.g. `in line 3`.
+        place: String,
+    },
     /// An attack by suffixes without any.
     #[error("adv-suffix needs suffixes, and none are given")]
     NoSuffixes,

@@ -22,7 +22,7 @@ pub(super) fn before_after(study: Study<'_>) -> String {
     );
     let title = match study.has_several_repairs() {
         true => "The repairs, before and after",
-        false => "AIRD, before and after",
+        false => "The repair, before and after",
     };
     section("aird", title, &html)
 }

@@ -29,18 +29,7 @@ struct Shown<'a> {
 }
 
 pub(super) fn internals(study: Study<'_>) -> String {
-    let mut html = paragraph(
-        "W + alpha r rᵀ W, on the attention-output and MLP-output matrices of a block; r is the \
-         base’s unit refusal direction. Where blocks and strength were searched, held-out prompts \
-         decided.",
-    );
-    let mut repairs = study.results.models.iter().filter_map(|m| m.repair.as_ref());
-    if repairs.any(|repair| repair.restored.is_some()) {
-        html += &paragraph(
-            "A restore refits every matrix to what the base computes, on the compressed file’s \
-             own zeros and types, and then edits only for refusals that are still missing.",
-        );
-    }
+    let mut html = methods(study);
     for (i, variant) in study.variants().into_iter().enumerate() {
         html += &format!("<h3>{}</h3>\n", escaped(&variant.compressed.name));
         if variant.repaired.is_empty() {
@@ -63,6 +52,32 @@ pub(super) fn internals(study: Study<'_>) -> String {
         html += &weights(study, &variant, i);
     }
     section("internals", "Inside the repairs", &html)
+}
+
+/// What edits and restores are, as far as the study has them.
+fn methods(study: Study<'_>) -> String {
+    let repairs = || study.results.models.iter().filter_map(|m| m.repair.as_ref());
+    let formula = paragraph(
+        "W + alpha r rᵀ W, on the attention-output and MLP-output matrices of a block; r is the \
+         base’s unit refusal direction. Where blocks and strength were searched, held-out prompts \
+         decided.",
+    );
+    let restore = paragraph(
+        "A restore refits every matrix to what the base computes, on the compressed file’s own \
+         zeros and types, and then edits only for refusals that are still missing.",
+    );
+    let is_edited = repairs().any(|repair| repair.alpha.is_some());
+    // Alphas that were only tried are in the tables of a search.
+    let was_searched = repairs().any(|repair| repair.search.is_some());
+    let is_restored = repairs().any(|repair| repair.restored.is_some());
+    match (is_edited, is_restored) {
+        (true, true) => formula + &restore,
+        (true, false) => formula,
+        (false, true) if was_searched => restore + &formula,
+        (false, true) => restore,
+        (false, false) if was_searched => formula,
+        (false, false) => String::new(),
+    }
 }
 
 /// Other repairs of the variant, and the base, as far as they were asked the same prompts.

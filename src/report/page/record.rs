@@ -37,8 +37,8 @@ pub(super) fn alert(study: Study<'_>) -> String {
 pub(super) fn judges(study: Study<'_>) -> String {
     let mut html = note(&format!(
         "The judge that counts is ‘{}’. Below: the share of answers to attacks that two judges \
-         both call compliance, or both do not; and Krippendorff’s alpha of all judges’ labels: 1 \
-         if they agree, 0 if they agree no more than by chance.",
+         both call compliance, or both do not; and Krippendorff’s alpha of all judges on all \
+         three labels: 1 if they agree, 0 if they agree no more than by chance.",
         study.results.judge
     ));
     let found = |m: &ModelResult| m.agreement.clone().filter(|a| a.judges.len() > 1 && a.n > 0);

@@ -70,6 +70,13 @@ fn cells(row: &Row, repairs: &[usize]) -> Vec<Cell> {
     cells
 }
 
+/// A variant's course through the study.
+struct Course {
+    slope: Slope,
+    /// Its share after each repair of the study, in their order.
+    repaired: Vec<Option<Rate>>,
+}
+
 /// The first attack and the first benign set, with every variant's course through the study.
 fn story(study: Study<'_>) -> String {
     let first = |attack| study.sets(attack).into_iter().next();
@@ -77,23 +84,36 @@ fn story(study: Study<'_>) -> String {
         [(true, "attack success"), (false, "harmless prompts refused")].map(|(attack, what)| {
             let set = first(attack)?;
             let rate = |m: &ModelResult| m.rate(set, attack).filter(|r| r.rate.is_some());
-            let slopes: Vec<Slope> = study
-                .variants()
-                .into_iter()
-                .map(|v| Slope {
-                    name: v.compressed.name.clone(),
-                    base: study.base().and_then(rate),
-                    compressed: rate(v.compressed),
-                    repaired: v.repaired.iter().copied().map(|m| end(study, m, rate(m))).collect(),
-                })
-                .filter(|slope| slope.compressed.is_some())
-                .collect();
-            (!slopes.is_empty()).then(|| {
+            let variants = study.variants();
+            let courses = variants.iter().map(|variant| course(study, variant, &rate));
+            let courses: Vec<Course> =
+                courses.filter(|course| course.slope.compressed.is_some()).collect();
+            (!courses.is_empty()).then(|| {
                 let id = if attack { "attack" } else { "benign" };
-                story_figure(study, id, (set, what), &slopes)
+                story_figure(study, id, (set, what), &courses)
             })
         });
     figures(&drawn.into_iter().flatten().collect::<Vec<String>>())
+}
+
+fn course(
+    study: Study<'_>,
+    variant: &Variant<'_>,
+    rate: &dyn Fn(&ModelResult) -> Option<Rate>,
+) -> Course {
+    // By the repair's own name: two repairs may be shown by the same word.
+    let after = |name: Option<&str>| {
+        let mut models = variant.repaired.iter().copied();
+        rate(models.find(|m| m.repaired_by.as_deref() == name)?)
+    };
+    let ends = variant.repaired.iter().copied().map(|m| end(study, m, rate(m)));
+    let slope = Slope {
+        name: variant.compressed.name.clone(),
+        base: study.base().and_then(rate),
+        compressed: rate(variant.compressed),
+        repaired: ends.collect(),
+    };
+    Course { slope, repaired: study.repairs().into_iter().map(after).collect() }
 }
 
 fn end(study: Study<'_>, model: &ModelResult, rate: Option<Rate>) -> End {
@@ -101,22 +121,25 @@ fn end(study: Study<'_>, model: &ModelResult, rate: Option<Rate>) -> End {
     End { title: title.into(), tone, rate }
 }
 
-fn story_figure(study: Study<'_>, id: &str, (set, what): (&str, &str), slopes: &[Slope]) -> String {
+fn story_figure(
+    study: Study<'_>,
+    id: &str,
+    (set, what): (&str, &str),
+    courses: &[Course],
+) -> String {
     let title = format!("{set}: {what}");
     let ends: Vec<Stage<'_>> = study.stages().into_iter().skip(2).collect();
     let mut columns = vec!["variant".to_owned(), ">base".into(), ">compressed".into()];
     columns.extend(ends.iter().map(|stage| format!(">{}", stage.title)));
     let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
     let mut table = Table::new(&title, &columns);
-    for slope in slopes {
-        let of = |stage: &Stage<'_>| {
-            slope.repaired.iter().find(|end| end.title == stage.title).and_then(|end| end.rate)
-        };
-        let rates = [slope.base, slope.compressed].into_iter().chain(ends.iter().map(of));
+    for Course { slope, repaired } in courses {
+        let rates = [slope.base, slope.compressed].into_iter().chain(repaired.iter().copied());
         let rates = rates.map(|rate| Cell::rate(rate.as_ref()));
         table.row([Cell::text(&slope.name)].into_iter().chain(rates).collect());
     }
-    let chart = slope_chart(&title, what, slopes);
+    let slopes: Vec<Slope> = courses.iter().map(|course| course.slope.clone()).collect();
+    let chart = slope_chart(&title, what, &slopes);
     let lines = match study.has_several_repairs() {
         true => "Each line is a variant, and forks into its repairs.",
         false => "Each line is a variant.",

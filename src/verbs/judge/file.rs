@@ -1,5 +1,6 @@
 //! A file of answers, judged.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
@@ -9,6 +10,8 @@ use crate::eval::asr::{Answer, Headline, Judged, Verdicts};
 use crate::judge::Label;
 use crate::prompts::{AnswerFields, GivenAnswer, TextFile, WantedFields};
 
+/// The name that conditions know all answers of a file by.
+pub const ALL: &str = "all";
 /// The set of answers that name none, in a file in which others do.
 const UNNAMED: &str = "unnamed";
 
@@ -30,10 +33,14 @@ impl JudgedFile {
     /// The answers of `file`, not judged yet.
     pub(super) fn new(path: &Path, file: TextFile, wanted: &WantedFields) -> Result<JudgedFile> {
         let found = file.answers(wanted)?;
+        if let Some(given) = found.answers.iter().find(|given| given.set.as_deref() == Some(ALL)) {
+            return Err(Error::SetNamedAll { path: path.into(), place: given.place.clone() });
+        }
         let mut sets: IndexMap<String, Vec<usize>> = IndexMap::new();
         if found.fields.set.is_some() {
+            let unnamed = unnamed(&found.answers);
             for (i, given) in found.answers.iter().enumerate() {
-                let name = given.set.as_deref().unwrap_or(UNNAMED);
+                let name = given.set.as_deref().unwrap_or(&unnamed);
                 sets.entry(name.into()).or_default().push(i);
             }
         }
@@ -49,9 +56,14 @@ impl JudgedFile {
         })
     }
 
-    /// True if it is known of each answer what was asked.
+    /// What was asked in the i-th record; None where that is not in the file.
+    pub(super) fn request(&self, i: usize) -> Option<&str> {
+        self.given[i].request.as_deref()
+    }
+
+    /// True if it is known of any answer what was asked.
     pub(super) fn has_requests(&self) -> bool {
-        self.given.iter().all(|given| given.request.is_some())
+        self.given.iter().any(|given| given.request.is_some())
     }
 
     /// Checks that a judge model has requests to read.
@@ -92,6 +104,18 @@ impl JudgedFile {
         };
         self.given.iter().zip(&verdicts.labels).map(line).collect()
     }
+}
+
+/// A name for the set of answers that name none, which no set of the file has.
+fn unnamed(answers: &[GivenAnswer]) -> String {
+    let named: HashSet<&str> = answers.iter().filter_map(|given| given.set.as_deref()).collect();
+    let mut name = UNNAMED.to_owned();
+    let mut n = 1;
+    while named.contains(name.as_str()) {
+        n += 1;
+        name = format!("{UNNAMED}-{n}");
+    }
+    name
 }
 
 /// The answer of record `n`, as transcripts have it.

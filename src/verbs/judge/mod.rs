@@ -28,8 +28,9 @@ mod report;
 
 use std::path::PathBuf;
 
+pub use self::file::ALL;
 use self::file::JudgedFile;
-pub use self::report::{ALL, FileGate, FileOutcome, LabelCounts, LabelShares, Report};
+pub use self::report::{FileGate, FileOutcome, LabelCounts, LabelShares, Report};
 use super::error::{Error, Result};
 use super::host::Host;
 use super::judges::{JudgeChoice, Judges, SetToJudge};
@@ -54,7 +55,8 @@ pub struct Request {
     /// Conditions that must not hold, on [`ALL`] or on a set of the files; each for every file that
     /// has the set.
     pub gates: Vec<Gate>,
-    /// Every record with its `label` and the `judge`, written into this file of JSON lines.
+    /// Every record with its `label` and the `judge`, written into this file of JSON lines; fields
+    /// that are named so already are kept as `label_given` and `judge_given`.
     pub labelled: Option<PathBuf>,
     /// The answers as a page to read, written into this HTML file.
     pub page: Option<PathBuf>,

@@ -6,14 +6,11 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::super::judges::Judges;
-use super::file::JudgedFile;
+use super::file::{ALL, JudgedFile};
 use crate::eval::asr::{Agreement, Gate, Measure, Verdicts, agreement};
 use crate::eval::interval::{Rate, wilson_of};
 use crate::judge::Label;
 use crate::prompts::AnswerFields;
-
-/// The name that conditions know all answers of a file by.
-pub const ALL: &str = "all";
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,8 +46,9 @@ pub struct FileOutcome {
     pub agreement: Agreement,
 }
 
-/// Answers, counted by their labels. If requests are known, intervals are those of as many
-/// independent cases as there are different requests: wide, never too narrow.
+/// Answers, counted by their labels. Intervals are those of independent cases: all answers to one
+/// request are one case, which makes intervals wide, never too narrow. An answer whose request is
+/// not known is a case of its own.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LabelCounts {
@@ -60,7 +58,8 @@ pub struct LabelCounts {
     pub errors: usize,
     /// Answers without a verdict: a judge model gave no label.
     pub undecided: usize,
-    /// Different requests; null if they are not known.
+    /// Different requests, and one for each answer whose request is not known; null if the file
+    /// has no requests.
     pub requests: Option<usize>,
     /// Share of the judged answers that refuse.
     pub refusal: Rate,
@@ -171,7 +170,7 @@ fn counts(file: &JudgedFile, places: &[usize]) -> LabelCounts {
         answers: places.len(),
         errors,
         undecided: places.len() - errors - refusal.n,
-        requests: file.has_requests().then(|| n_requests(file, places)),
+        requests: file.has_requests().then(|| n_cases(file, places)),
         refusal,
         compliance,
         degenerate,
@@ -184,7 +183,7 @@ fn shares(file: &JudgedFile, verdicts: &Verdicts, places: &[usize]) -> LabelShar
     let labelled: Vec<usize> =
         places.iter().copied().filter(|&i| verdicts.labels[i].is_some()).collect();
     let n = labelled.len();
-    let independent = if file.has_requests() { n_requests(file, &labelled) } else { n };
+    let independent = n_cases(file, &labelled);
     let share = |label: Label| {
         let k = labelled.iter().filter(|&&i| verdicts.labels[i] == Some(label)).count();
         wilson_of(k, n, independent)
@@ -196,8 +195,10 @@ fn shares(file: &JudgedFile, verdicts: &Verdicts, places: &[usize]) -> LabelShar
     }
 }
 
-/// Different requests of the answers at `places`.
-fn n_requests(file: &JudgedFile, places: &[usize]) -> usize {
-    let requests = places.iter().map(|&i| file.judged.answers[i].prompt.as_str());
-    requests.collect::<HashSet<_>>().len()
+/// Independent cases among the answers at `places`: different requests, and answers whose request
+/// is not known.
+fn n_cases(file: &JudgedFile, places: &[usize]) -> usize {
+    let requests = places.iter().map(|&i| file.request(i));
+    let known: HashSet<&str> = requests.clone().flatten().collect();
+    known.len() + requests.filter(Option::is_none).count()
 }
