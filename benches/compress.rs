@@ -90,7 +90,7 @@ struct Bench {
 impl Bench {
     fn new() -> Result<Bench> {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-        let options = Options { threads: number("AIRD_BENCH_THREADS", 0) as u32, gpu_layers: 0 };
+        let options = Options::cpu(number("AIRD_BENCH_THREADS", 0) as u32);
         let n_threads = options.n_threads() as u32;
         let n_rounds = number("AIRD_BENCH_RUNS", 5).max(1);
         let n_block = number("AIRD_BENCH_BLOCKS", 22).max(1);
@@ -236,7 +236,7 @@ impl Bench {
 
     fn calibrate(&self) -> Result<()> {
         let path = std::env::var_os("AIRD_BENCH_MODEL").map_or(MODEL.into(), PathBuf::from);
-        let options = Options { threads: self.n_threads, gpu_layers: 0 };
+        let options = Options::cpu(self.n_threads);
         let engine = Engine::load(&path, options)
             .context("AIRD_BENCH_MODEL, or scripts/fetch-model.sh, says what reads")?;
         let n_samples = number("AIRD_BENCH_SAMPLES", 32).max(1) as usize;

@@ -80,7 +80,10 @@ impl Bench {
         };
         let path = std::env::var_os("AIRD_BENCH_MODEL").map_or(MODEL.into(), PathBuf::from);
         let threads = number("AIRD_BENCH_THREADS", 0) as u32;
-        let options = Options { threads, gpu_layers: number("AIRD_BENCH_GPU_LAYERS", 0) as u32 };
+        let options = Options {
+            gpu_layers: number("AIRD_BENCH_GPU_LAYERS", 0) as u32,
+            ..Options::cpu(threads)
+        };
         let model = Model::open(&path).context("no model: scripts/fetch-model.sh brings one")?;
         let template = ChatTemplate::from_model(&model)?;
         let engine = Engine::load(&model.shards()[0].path, options)?;

@@ -136,7 +136,7 @@ fn block(name: &str, shapes: Shapes, threads: u32) -> Result<()> {
         samples: &samples,
         towards: Towards::Original { prior: 0.1 },
         job: &|info| Some(Job::Swept { ty: info.ty, zeros: Zeros::Own }),
-        options: Options { threads, gpu_layers: 0 },
+        options: Options::cpu(threads),
         prober: &prober,
         watch: &clock,
     };

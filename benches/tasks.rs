@@ -41,7 +41,7 @@ fn main() -> Result<()> {
     fs::write(folder.path().join("hellaswag_val.txt"), lines.join("\n") + "\n")?;
     let path = std::env::var_os("AIRD_BENCH_MODEL").map_or(MODEL.into(), PathBuf::from);
     let n_rounds = number("AIRD_BENCH_RUNS", 5).max(1);
-    let options = Options { threads: number("AIRD_BENCH_THREADS", 0) as u32, gpu_layers: 0 };
+    let options = Options::cpu(number("AIRD_BENCH_THREADS", 0) as u32);
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     println!("{name}, {} threads, {n_items} items, {n_rounds} rounds", options.n_threads());
     pace(&path, options, folder.path(), n_rounds)?;

@@ -47,7 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // target/debug/examples/compress -> target/debug/aird
     let beside = std::env::current_exe()?.parent().and_then(Path::parent).map(|f| f.join("aird"));
     let host = Console { aird: beside.filter(|path| path.is_file()) };
-    let engine = Options { threads: 0, gpu_layers: 0 };
+    let engine = Options::cpu(0);
     let pruned = out.with_extension("pruned.gguf");
     let scoring = prune::Scoring {
         method: Method::Magnitude,

@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         destination: Destination::NewFile { path, force: false },
         dry_run: false,
         chat: Default::default(),
-        engine: Options { threads: 0, gpu_layers: 0 },
+        engine: Options::cpu(0),
     };
     match run(&request, &Unwatched) {
         Ok(Report::Restored(report)) => {

@@ -71,7 +71,7 @@
 //!     destination: Destination::NewFile { path: folder.path().join("b.gguf"), force: false },
 //!     dry_run: false,
 //!     chat: Default::default(),
-//!     engine: Options { threads: 1, gpu_layers: 0 },
+//!     engine: Options::cpu(1),
 //! };
 //! let Report::Edited(report) = run(&request, &Unwatched)? else { unreachable!() };
 //! assert_eq!(report.tensors[0].name, "blk.0.ffn_down.weight");

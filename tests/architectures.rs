@@ -213,7 +213,7 @@ fn verbs(facts: &Facts, model: &Path) {
 }
 
 const PROMPT: &str = "Tell me two stories";
-const OPTIONS: Options = Options { threads: 1, gpu_layers: 0 };
+const OPTIONS: Options = Options::cpu(1);
 
 /// Logits of every token, and what was at every site.
 struct Seen {

@@ -534,7 +534,7 @@ impl Listener for Count {
 #[test]
 fn samples_of_a_prompt_decode_it_once_and_draw_the_same() {
     let Some(model) = real_model() else { return };
-    let engine = Engine::load(&model, Options { threads: 1, gpu_layers: 0 }).unwrap();
+    let engine = Engine::load(&model, Options::cpu(1)).unwrap();
     let texts = ["The capital of France is a city that", "One plus one is two, and two plus two"];
     let prompts: Vec<Vec<i32>> = texts.iter().map(|text| engine.tokenize(text, true)).collect();
     let sampling = Sampling::Temperature { temperature: 1.0, seed: 5 };

@@ -131,7 +131,7 @@ fn a_run_that_was_cut_off_goes_on_to_the_same_bytes() {
 fn interrupted_after(model: &Path, out: &Path, n: usize) {
     use aird::llama::{Engine, Options};
     let stats = collected(model, out, &[]);
-    let engine = Engine::load(model, Options { threads: 1, gpu_layers: 0 }).unwrap();
+    let engine = Engine::load(model, Options::cpu(1)).unwrap();
     let tokens = engine.tokenize(&std::fs::read_to_string(root().join(TEXT)).unwrap(), true);
     let samples = stats::windows(&tokens, 512, 2, engine.bos_if_wanted()).unwrap();
     let so_far =

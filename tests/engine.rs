@@ -11,7 +11,7 @@ use aird::llama::{
 use crate::support::{Arch, Tiny, real_model, tempdir};
 
 const ARCHES: [Arch; 5] = [Arch::Llama, Arch::Qwen2, Arch::Gemma3, Arch::Olmo2, Arch::Qwen3Moe];
-const ONE: Options = Options { threads: 1, gpu_layers: 0 };
+const ONE: Options = Options::cpu(1);
 const SIZE: Size = Size { n_ctx: 256, n_batch: 256, n_seq: 4, unified: true };
 
 fn engine(path: &Path) -> Engine {

@@ -62,7 +62,7 @@ fn a_repaired_f32_model_answers_as_with_the_adapter() {
 
 /// Mean square of what each half of block 1 adds to the residual stream along r: attention, MLP.
 fn written(model: &Path, unit: &[f32]) -> [f64; 2] {
-    let engine = Engine::load(model, Options { threads: 1, gpu_layers: 0 }).unwrap();
+    let engine = Engine::load(model, Options::cpu(1)).unwrap();
     let tokens = engine.tokenize(PROMPT, true);
     let mut prefill = Prefill::new(&engine, tokens.len(), 1).unwrap();
     let along = std::cell::RefCell::new(std::collections::HashMap::new());

@@ -61,7 +61,7 @@ impl<'a> Scene<'a> {
                     None => Job::Swept { ty: info.ty, zeros: Zeros::Own },
                 })
             },
-            options: Options { threads: self.threads, gpu_layers: 0 },
+            options: Options::cpu(self.threads),
             prober: &prober,
             watch: &Unwatched,
         };

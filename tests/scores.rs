@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::support::{Arch, Tiny, aird, real_model, tempdir};
 use crate::tasks::{TASKS, data};
 
-const ONE: Options = Options { threads: 1, gpu_layers: 0 };
+const ONE: Options = Options::cpu(1);
 
 /// ln p of every token of `text` behind those before it, by the definition: the text alone, all
 /// logits, in f64.

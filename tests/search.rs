@@ -18,7 +18,7 @@ use crate::support::{
 };
 
 const PROMPT: &str = "Tell me a story, in 3 words.\n";
-const OPTIONS: Options = Options { threads: 1, gpu_layers: 0 };
+const OPTIONS: Options = Options::cpu(1);
 
 fn repair(model: &Path, direction: &Path, more: &[&str]) -> Output {
     let mut command = aird();

@@ -49,3 +49,4 @@ mod tidy;
 mod tiny_models;
 mod undo;
 mod verify;
+mod workers;

@@ -12,6 +12,7 @@ mod calibration;
 mod chat;
 mod compare;
 mod definitions;
+mod devices;
 mod diff;
 mod direction;
 mod exit;
@@ -43,6 +44,7 @@ mod text;
 mod ui;
 mod undo;
 mod verify;
+mod worker;
 
 use anyhow::{Result, bail};
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
@@ -84,6 +86,8 @@ enum Verb {
     Judge(judge::Judge),
     Study(study::Study),
     Report(report::Report),
+    Devices(devices::Devices),
+    Worker(worker::Worker),
     Generate(generate::Generate),
     #[command(hide = true)]
     Probe(probe::Probe),
@@ -132,6 +136,8 @@ impl Cli {
             Verb::Judge(verb) => paths::run(verb, &ui),
             Verb::Study(verb) => paths::run(verb, &ui),
             Verb::Report(verb) => paths::run(verb, &ui),
+            Verb::Devices(verb) => paths::run(verb, &ui),
+            Verb::Worker(verb) => paths::run(verb, &ui),
             Verb::Generate(verb) => paths::run(verb, &ui),
             Verb::Probe(verb) => paths::run(verb, &ui),
         }

@@ -10,6 +10,10 @@ use std::sync::Once;
 
 use llama_cpp_sys_2 as sys;
 
+use super::workers::lost_worker;
+
+/// What ggml-rpc says where a worker no longer answers (ggml-rpc.cpp, RPC_STATUS_ASSERT).
+const LOST: &str = "Remote RPC server crashed";
 /// Exit code of a run that failed.
 const FAILED: i32 = 1;
 
@@ -26,7 +30,12 @@ pub(super) fn install() {
 unsafe extern "C" fn last_sentence(message: *const c_char) {
     // SAFETY: ggml passes a NUL-terminated string on its stack.
     let message = unsafe { CStr::from_ptr(message) }.to_string_lossy();
-    let _ = writeln!(std::io::stderr(), "error: llama.cpp aborted: {}", without_folders(&message));
+    let lost = if message.contains(LOST) { lost_worker() } else { None };
+    let said = match lost {
+        Some(who) => format!("{who}: what is finished is kept, run the same command again"),
+        None => format!("llama.cpp aborted: {}", without_folders(&message)),
+    };
+    let _ = writeln!(std::io::stderr(), "error: {said}");
     end();
 }
 

@@ -15,18 +15,26 @@ use super::error::{Error, Result};
 use super::graph::Structure;
 use super::log;
 use super::shortage::is_shortage;
+use super::workers::Workers;
 use crate::gguf::Model;
 
 /// How a model is loaded and run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Options {
     /// CPU threads; 0: as many as there are cores.
     pub threads: u32,
-    /// Blocks to put on the GPU; all with a large number.
+    /// Blocks to put on GPUs and workers; all with a large number.
     pub gpu_layers: u32,
+    /// Other machines that compute.
+    pub workers: Workers,
 }
 
 impl Options {
+    /// This machine's CPU alone, with so many threads.
+    pub const fn cpu(threads: u32) -> Options {
+        Options { threads, gpu_layers: 0, workers: Workers::NONE }
+    }
+
     /// [`Options::threads`], with 0 resolved.
     pub fn n_threads(&self) -> i32 {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from) as u32;
@@ -67,6 +75,7 @@ impl Engine {
         interrupt: Arc<AtomicBool>,
     ) -> Result<Engine> {
         let backend = backend()?;
+        options.workers.connect()?;
         log::clear();
         let flag = Arc::clone(&interrupt);
         let params = LlamaModelParams::default()

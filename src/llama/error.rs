@@ -27,6 +27,29 @@ pub enum Error {
         /// llama.cpp's last errors.
         said: String,
     },
+    /// A worker cannot be reached, or is none.
+    #[error("worker {endpoint}: {why}")]
+    Worker {
+        /// Its address.
+        endpoint: String,
+        /// The reason.
+        why: String,
+    },
+    /// A worker cannot listen.
+    #[error("cannot listen at {endpoint}: {why}")]
+    Listen {
+        /// The address.
+        endpoint: String,
+        /// The system's reason.
+        why: std::io::Error,
+    },
+    /// llama.cpp was built without its RPC.
+    #[error(
+        "this build has no RPC, and so no workers\n\
+         hint: build in the project's folder, or with GGML_RPC=ON in the environment; an older \
+         build there goes on without until: cargo clean -p llama-cpp-sys-2"
+    )]
+    NoRpc,
     /// llama.cpp does not load the model.
     #[error("llama.cpp cannot load {}: {said}", path.display())]
     Load {

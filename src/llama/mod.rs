@@ -7,6 +7,7 @@ mod batch;
 mod callback;
 mod codec;
 mod cpu;
+mod devices;
 mod engine;
 mod error;
 mod first_token;
@@ -23,9 +24,11 @@ mod session;
 mod shortage;
 mod sites;
 mod softmax;
+mod workers;
 
 pub use codec::{decode, encode, is_decodable, is_encodable, needs_importance, weighs_errors};
 pub use cpu::cpu_features;
+pub use devices::{Device, devices};
 pub use engine::{Engine, Options};
 pub use error::{Error, Result};
 pub use first_token::FirstToken;
@@ -40,6 +43,7 @@ pub use sampler::{Sampler, Sampling, argmax};
 pub use session::{Input, Session, Size, prompt_inputs};
 pub use sites::Site;
 pub use softmax::{LogSoftmax, kl_divergence};
+pub use workers::{Endpoint, Workers, serve};
 
 /// The crate that carries llama.cpp, as Cargo.toml pins it.
 pub const LLAMA_CPP: &str = "llama-cpp-2 0.1.160";

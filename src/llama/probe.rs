@@ -135,7 +135,7 @@ impl Prober {
     /// As [`Prober::first_token`].
     pub fn structure(&self, model: &Model) -> Result<Structure> {
         check_kind(model)?;
-        let (model, options) = (&model.shards()[0].path, Options { threads: 1, gpu_layers: 0 });
+        let (model, options) = (&model.shards()[0].path, Options::cpu(1));
         let trial = Trial { model, lora: None, options };
         match &self.program {
             Some(program) => self.ask(program, &trial, true),
@@ -170,7 +170,10 @@ impl Prober {
     ) -> io::Result<(ExitStatus, String, String)> {
         let mut command = Command::new(program);
         command.arg("probe").args(["--threads", &trial.options.threads.to_string()]);
-        command.args(["--gpu-layers", &trial.options.gpu_layers.to_string()]);
+        // A worker serves one process, this one: the probe runs on this machine alone.
+        let gpu_layers =
+            if trial.options.workers.is_empty() { trial.options.gpu_layers } else { 0 };
+        command.args(["--gpu-layers", &gpu_layers.to_string()]);
         if structure {
             command.arg("--structure");
         }
@@ -282,7 +285,7 @@ mod tests {
         std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
         std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
         let prober = Prober { program: Some(program), interrupt: Arc::default() };
-        let options = Options { threads: 1, gpu_layers: 0 };
+        let options = Options::cpu(1);
         prober.first_token(&Trial { model: Path::new("m.gguf"), lora: None, options })
     }
 

@@ -47,8 +47,17 @@ pub trait Verbs {
 
 /// Options that a study sets itself, or that do not fit a step of a study.
 fn is_reserved(verb: &str, name: &str) -> bool {
-    const ALWAYS: [&str; 7] =
-        ["json", "output", "force", "dry-run", "keep-shards", "threads", "gpu-layers"];
+    const ALWAYS: [&str; 9] = [
+        "json",
+        "output",
+        "force",
+        "dry-run",
+        "keep-shards",
+        "threads",
+        "gpu-layers",
+        "rpc",
+        "rpc-timeout",
+    ];
     let own: &[&str] = match verb {
         "direction" => &["capture-only", "cvector"],
         "repair" => &["direction", "reference", "keep-direction", "in-place", "lora", "front"],

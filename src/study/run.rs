@@ -282,7 +282,15 @@ impl Prepared {
 fn engine_words(engine: Options) -> Vec<String> {
     let options = [("--threads", engine.threads), ("--gpu-layers", engine.gpu_layers)];
     let given = options.into_iter().filter(|(_, number)| *number > 0);
-    given.flat_map(|(name, number)| [name.to_owned(), number.to_string()]).collect()
+    let mut words: Vec<String> =
+        given.flat_map(|(name, number)| [name.to_owned(), number.to_string()]).collect();
+    for endpoint in engine.workers.endpoints() {
+        words.extend(["--rpc".to_owned(), endpoint.to_string()]);
+    }
+    if !engine.workers.is_empty() {
+        words.extend(["--rpc-timeout".into(), engine.workers.timeout().as_secs().to_string()]);
+    }
+    words
 }
 
 fn failures(results: &Results, folder: &Folder) -> Option<Failures> {

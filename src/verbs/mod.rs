@@ -12,6 +12,7 @@ mod calibration;
 mod chat;
 mod choice;
 pub mod compare;
+pub mod devices;
 pub mod diff;
 pub mod direction;
 mod error;
@@ -41,6 +42,7 @@ pub mod undo;
 pub mod verify;
 mod vocabulary;
 pub(crate) mod words;
+pub mod worker;
 
 pub use calibration::{Calibration, CalibrationSetup, Data, Format, TokenMask};
 pub use chat::{Chat, ChatSetup, Template, warn_of_date};

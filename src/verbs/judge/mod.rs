@@ -16,7 +16,7 @@
 //!     gates: Vec::new(),
 //!     labelled: None,
 //!     page: None,
-//!     engine: Options { threads: 0, gpu_layers: 0 },
+//!     engine: Options::cpu(0),
 //! };
 //! let report = run(&request, &Unwatched)?;
 //! assert_eq!(report.files[0].all.refusal.k, 1);
