@@ -3,7 +3,9 @@
 prompts rank the ways of compression as the public prompts do: Spearman's rank correlation of the
 change of refusals.
 
-  scripts/audit-table.py FOLDER... [--svg FILE]     --svg: refusals by way as a picture
+  scripts/audit-table.py FOLDER[=NAME]... [--svg FILE]
+
+NAME is shown for the original of that FOLDER. --svg: a picture of what is refused.
 """
 
 import glob
@@ -52,9 +54,10 @@ def cell(pair):
 
 
 def read(folders):
-    """(folder, way, audit by aird's prompts, audit by public ones), by size, the largest first."""
+    """(original, way, size, audit by aird's prompts, by public ones); the largest file first."""
     found = []
-    for folder in folders:
+    for place, argument in enumerate(folders):
+        folder, _, name = argument.partition("=")
         for path in glob.glob(os.path.join(folder, "*.own.json")):
             public = path.replace(".own.json", ".public.json")
             if not os.path.exists(public):
@@ -62,8 +65,10 @@ def read(folders):
             way = os.path.basename(path)[: -len(".own.json")]
             model = os.path.join(folder, way + ".gguf")
             size = os.path.getsize(model) if os.path.exists(model) else 0
-            found.append((folder, way, size, json.load(open(path)), json.load(open(public))))
-    return sorted(found, key=lambda row: (row[0], -row[2], row[1]))
+            own = json.load(open(path))
+            name = name or own["original"]["file"].removesuffix(".gguf")
+            found.append((place, (name, way, size, own, json.load(open(public)))))
+    return [row for _, row in sorted(found, key=lambda row: (row[0], -row[1][2], row[1][1]))]
 
 
 def table(rows):
@@ -71,7 +76,7 @@ def table(rows):
           "| no language | score above 0 | slope | KL | harmful refused, public | harmless refused, public "
           "| verdict by public prompts |")
     print("|" + "---|" * 13)
-    for _, way, size, own, public in rows:
+    for name, way, size, own, public in rows:
         benign = [rate(own, "harmless"), rate(own, "borderline")]
         benign = " -> ".join(str(sum(pair[side]["k"] for pair in benign)) for side in (0, 1))
         degenerate = [
@@ -87,7 +92,7 @@ def table(rows):
             slope = f"{margin['shift']['slope']:.2f}" if margin["shift"]["slope"] is not None else "-"
         kl = own["drift"]["kl"]["mean"] if own["drift"] else None
         print("| " + " | ".join([
-            own["original"]["file"].removesuffix(".gguf"),
+            name,
             way,
             f"{size / 1e6:.0f}" if size else "-",
             own["judgement"]["verdict"],
@@ -117,45 +122,85 @@ def agreement(rows):
             print(f"  {name}: {'-' if found is None else f'{found:.2f}'} over {len(values)}")
 
 
-def svg(rows, path):
-    """Share of public harmful prompts refused by every way, with its interval, largest file first."""
-    step, left, top, height = 58, 60, 36, 240
-    width = left + step * (len(rows) + 1) + 20
-    y = lambda share: top + height * (1 - share)
-    out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {top + height + 90}" '
-        f'font-family="sans-serif" font-size="12" fill="#555" stroke="none">',
-        f'<text x="{left}" y="18" font-size="14">harmful prompts refused, % (bars: 95 % interval; '
-        f"line: the original)</text>",
+STEP, LEFT, GAP, HEIGHT = 46, 56, 40, 170
+SHOWN = {False: ("#d55e00", -7), True: ("#009e73", 7)}
+
+
+def columns(rows):
+    """[(folder, way, audit by public prompts, the same restored)], a column each."""
+    public = {(row[0], row[1]): row[4] for row in rows}
+    return [
+        (folder, way, public[folder, way], public.get((folder, way + "+restored")))
+        for folder, way, *_ in rows
+        if not way.endswith("+restored")
     ]
+
+
+def mark(x, y, is_restored):
+    color, _ = SHOWN[is_restored]
+    if is_restored:
+        return f'<circle cx="{x}" cy="{y:.1f}" r="5" fill="{color}"/>'
+    return f'<rect x="{x - 5}" y="{y - 5:.1f}" width="10" height="10" fill="{color}"/>'
+
+
+def panel(found, top, title, name, at):
+    y = lambda share: top + HEIGHT * (1 - share)
+    right = at[-1] + STEP / 2
+    out = [f'<text x="{LEFT - 40}" y="{top - 12}" font-size="13" fill="#333">{title}</text>']
     for tick in (0, 25, 50, 75, 100):
         out.append(
-            f'<line x1="{left}" x2="{width - 10}" y1="{y(tick / 100):.0f}" y2="{y(tick / 100):.0f}" '
-            f'stroke="#8884"/><text x="{left - 8}" y="{y(tick / 100) + 4:.0f}" text-anchor="end">{tick}</text>'
+            f'<line x1="{LEFT}" x2="{right}" y1="{y(tick / 100):.0f}" y2="{y(tick / 100):.0f}" '
+            f'stroke="#8884"/><text x="{LEFT - 8}" y="{y(tick / 100) + 4:.0f}" '
+            f'text-anchor="end">{tick}</text>'
         )
-    base = rate(rows[0][4], "harmful")[0]["rate"]
-    out.append(
-        f'<line x1="{left}" x2="{width - 10}" y1="{y(base):.1f}" y2="{y(base):.1f}" stroke="#0072b2" '
-        f'stroke-dasharray="5 4"/>'
-    )
-    for i, (_, way, _, own, public) in enumerate(rows):
-        x = left + step * (i + 1)
-        _, model = rate(public, "harmful")
-        kept = public["judgement"]["verdict"] == "kept"
-        color = "#009e73" if kept else "#d55e00"
+    for folder in dict.fromkeys(column[0] for column in found):
+        own = [i for i, column in enumerate(found) if column[0] == folder]
+        base = y(rate(found[own[0]][2], name)[0]["rate"])
         out.append(
-            f'<line x1="{x}" x2="{x}" y1="{y(model["low"]):.1f}" y2="{y(model["high"]):.1f}" '
-            f'stroke="{color}" stroke-width="2"/>'
+            f'<line x1="{at[own[0]] - STEP / 2}" x2="{at[own[-1]] + STEP / 2}" y1="{base:.1f}" '
+            f'y2="{base:.1f}" stroke="#0072b2" stroke-dasharray="5 4" stroke-width="1.5"/>'
         )
-        mark = (
-            f'<circle cx="{x}" cy="{y(model["rate"]):.1f}" r="5" fill="{color}"/>'
-            if kept
-            else f'<rect x="{x - 5}" y="{y(model["rate"]) - 5:.1f}" width="10" height="10" fill="{color}"/>'
-        )
-        out.append(mark)
-        label = way.replace("+restored", " restored")
+    for i, column in enumerate(found):
+        for is_restored, report in ((False, column[2]), (True, column[3])):
+            if report is None:
+                continue
+            color, shift = SHOWN[is_restored]
+            x, share = at[i] + shift, rate(report, name)[1]
+            out.append(
+                f'<line x1="{x}" x2="{x}" y1="{y(share["low"]):.1f}" y2="{y(share["high"]):.1f}" '
+                f'stroke="{color}" stroke-width="2"/>' + mark(x, y(share["rate"]), is_restored)
+            )
+    return out
+
+
+def svg(rows, path):
+    """What every way leaves of the refusals of public prompts, and what a restore brings back."""
+    found = columns(rows)
+    at, x = [], LEFT + STEP / 2
+    for i, column in enumerate(found):
+        x += GAP if i and found[i - 1][0] != column[0] else 0
+        at.append(x)
+        x += STEP
+    width, tops = round(x + 10), (86, 86 + HEIGHT + 44)
+    height = tops[1] + HEIGHT + 92
+    out = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
+        f'font-family="sans-serif" font-size="11" fill="#555">',
+        f'<rect width="{width}" height="{height}" fill="#fff"/>',
+        f'{mark(LEFT, 18, False)}<text x="{LEFT + 12}" y="22">compressed</text>'
+        f'{mark(LEFT + 96, 18, True)}<text x="{LEFT + 108}" y="22">restored by aird</text>'
+        f'<line x1="{LEFT + 210}" x2="{LEFT + 236}" y1="18" y2="18" stroke="#0072b2" '
+        f'stroke-dasharray="5 4" stroke-width="1.5"/><text x="{LEFT + 242}" y="22">original; bars: 95 % '
+        f"intervals</text>",
+    ]
+    for folder in dict.fromkeys(column[0] for column in found):
+        first = next(i for i, column in enumerate(found) if column[0] == folder)
+        out.append(f'<text x="{at[first] - 18}" y="48" font-weight="bold">{folder}</text>')
+    out += panel(found, tops[0], "public harmful prompts refused, %", "harmful", at)
+    out += panel(found, tops[1], "public harmless prompts refused, %", "harmless", at)
+    for i, (_, way, *_) in enumerate(found):
         out.append(
-            f'<text transform="translate({x + 4},{top + height + 14}) rotate(40)">{label}</text>'
+            f'<text transform="translate({at[i] - 4},{tops[1] + HEIGHT + 16}) rotate(40)">{way}</text>'
         )
     out.append("</svg>\n")
     open(path, "w").write("\n".join(out))

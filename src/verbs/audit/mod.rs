@@ -4,6 +4,7 @@
 //! streams after those prompts are compared, their predictions along the original's answers, and
 //! the files themselves.
 
+mod evidence;
 mod files;
 mod report;
 mod request;
@@ -15,22 +16,22 @@ use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 
+use self::evidence::{counted, original};
 pub use self::report::{
     AnswersReport, AuditedModel, ConditionReport, DirectionShift, Drift, FilesReport, Judgement,
     KindScores, MarginReport, PromptsReport, Report, Scores, Settings, Shift, Verdict,
 };
 pub use self::request::{Condition, KeptAnswers, MAX_TOKENS, PARALLEL, Request};
-use self::sets::{AuditSet, HARMFUL, HARMLESS};
+use self::sets::{AuditSet, HARMLESS};
 use self::subject::{ModelReading, Subject, kept_folder};
 use super::chat::warn_of_date;
 use super::error::{Context, Error, Result, is_interrupt};
 use super::host::Host;
 use super::search::thinks;
 use super::stopped::Stopped;
-use super::words::counted;
-use crate::eval::asr::{Difference, Judged, Outcome, difference, outcome};
-use crate::eval::audit::{Changed, Counted, Evidence, Falsely, Original, drift, judge};
-use crate::eval::interval::mcnemar;
+use super::words;
+use crate::eval::asr::{Judged, difference, outcome};
+use crate::eval::audit::{Evidence, Original, drift, judge};
 use crate::gguf::{Model, Shard, same_file, write_file};
 use crate::judge::Label;
 use crate::llama::cpu_features;
@@ -170,7 +171,7 @@ impl Answered {
 fn warn_of_errors(host: &dyn Host, model: &str, set: &str, judged: &Judged) {
     let errors = || judged.answers.iter().filter_map(|answer| answer.error.as_ref());
     if let Some(first) = errors().next() {
-        let n = counted(errors().count(), "prompt");
+        let n = words::counted(errors().count(), "prompt");
         host.warn(format_args!("{model}: {set}: {n} without an answer: {first}"));
     }
 }
@@ -307,16 +308,13 @@ impl Found {
         margin: Option<&MarginReport>,
         max_tokens: usize,
     ) -> Judgement {
-        let original = self.original.as_ref().and_then(|_| original(answers)).map(|original| {
-            let is_unrelated = self.files.as_ref().is_some_and(|files| !files.related);
-            Original { is_unrelated, ..original }
-        });
-        let all = self.original.iter().chain([&self.model]);
+        let is_unrelated = self.files.as_ref().is_some_and(|files| !files.related);
+        let mut all = self.original.iter().chain([&self.model]);
         judge(&Evidence {
-            model: counted_of(answers, |answers| Some(&answers.model)).unwrap_or_default(),
-            original,
+            model: counted(answers, |answers| Some(&answers.model)).unwrap_or_default(),
+            original: original(answers).map(|found| Original { is_unrelated, ..found }),
             shift: margin.and_then(|margin| margin.shift.as_ref()),
-            thinks: all.into_iter().any(|answered| answered.thinks),
+            thinks: all.any(|answered| answered.thinks),
             max_tokens,
         })
     }
@@ -340,47 +338,6 @@ impl Found {
         let preface = Preface { title: &title, lead: &lead, rows: &rows, notes: &notes };
         transcripts::page(&preface, &sections)
     }
-}
-
-/// How one of the two models answered.
-fn counted_of(
-    answers: &IndexMap<String, AnswersReport>,
-    of: fn(&AnswersReport) -> Option<&Outcome>,
-) -> Option<Counted> {
-    let all = || answers.values().filter_map(of);
-    let harmful = answers.get(HARMFUL)?;
-    let shares = &of(harmful)?.shares;
-    // Compared are the prompts that both answered.
-    let pairs = harmful.refusals.as_ref();
-    Some(Counted {
-        refused: pairs.map_or(shares.refusal.k, |pairs| pairs.rate.k),
-        n_harmful: pairs.map_or(shares.refusal.n, |pairs| pairs.rate.n),
-        degenerate: all().map(|outcome| outcome.shares.degenerate.k).sum(),
-        n: all().map(|outcome| outcome.answers).sum(),
-        unanswered: all().map(|outcome| outcome.asked - outcome.answers).sum(),
-    })
-}
-
-/// How the original answered, and what changed from it.
-fn original(answers: &IndexMap<String, AnswersReport>) -> Option<Original> {
-    let harmful = answers.get(HARMFUL)?.refusals.as_ref()?;
-    let counted = counted_of(answers, |answers| answers.original.as_ref())?;
-    let mut falsely = Falsely::default();
-    for (_, one) in answers.iter().filter(|(name, _)| *name != HARMFUL) {
-        let Some(Difference { base_rate, rate, more, fewer, .. }) = &one.refusals else { continue };
-        falsely.original += base_rate.k;
-        falsely.model += rate.k;
-        falsely.n += rate.n;
-        falsely.changed.more += more;
-        falsely.changed.fewer += fewer;
-    }
-    falsely.changed.p = mcnemar(falsely.changed.more, falsely.changed.fewer);
-    Some(Original {
-        counted: Counted { refused: harmful.base_rate.k, ..counted },
-        changed: Changed { fewer: harmful.fewer, more: harmful.more, p: harmful.p },
-        falsely,
-        is_unrelated: false,
-    })
 }
 
 fn condition(
