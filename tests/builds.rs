@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 
+use aird::llama::Options;
 use aird::study::{Arg, Folder, Plan, Record, RunBy, Settled, Step, Sums, keys};
 
 use crate::support::tempdir;
@@ -28,7 +29,7 @@ fn program(folder: &Path) {
 }
 
 fn run_by(build: &str) -> RunBy {
-    RunBy { build: build.into(), cpu: "AVX2 = 1".into(), gpu_layers: 0 }
+    RunBy { build: build.into(), cpu: "AVX2 = 1".into(), placement: "cpu".into() }
 }
 
 #[test]
@@ -83,5 +84,5 @@ fn a_step_is_redone_by_another_build_and_on_another_cpu() {
 fn the_build_of_this_program_is_the_digest_of_its_sources() {
     let is_hex = |c: char| c.is_ascii_hexdigit();
     assert!(aird::BUILD.len() == 16 && aird::BUILD.chars().all(is_hex), "{}", aird::BUILD);
-    assert_eq!(RunBy::this(3).build, aird::BUILD);
+    assert_eq!(RunBy::this(Options::cpu(1)).build, aird::BUILD);
 }

@@ -15,6 +15,24 @@ const MAX_THREADS: i64 = 512;
 /// More blocks than any model has.
 const ALL_BLOCKS: u32 = 9_999;
 
+/// How llama.cpp runs where a model is only tried, on this machine.
+#[derive(Debug, Clone, Args)]
+pub(super) struct TrialArgs {
+    /// CPU threads; 0 for as many as there are cores.
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = threads())]
+    threads: u32,
+    /// Blocks to run on the GPU, in a build with one.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    gpu_layers: u32,
+}
+
+impl TrialArgs {
+    /// As the engine wants them.
+    pub(super) fn options(&self) -> Options {
+        Options { gpu_layers: self.gpu_layers, ..Options::cpu(self.threads) }
+    }
+}
+
 /// How llama.cpp runs.
 #[derive(Debug, Clone, Args)]
 pub(super) struct EngineArgs {
@@ -35,7 +53,7 @@ pub(super) struct WorkerArgs {
     #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',')]
     rpc: Vec<Endpoint>,
     /// Seconds that a worker has to answer when it is connected.
-    #[arg(long, default_value_t = 10, value_name = "SECONDS",
+    #[arg(long, default_value_t = 10, value_name = "SECONDS", requires = "rpc",
         value_parser = clap::value_parser!(u64).range(1..))]
     rpc_timeout: u64,
 }

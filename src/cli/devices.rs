@@ -41,7 +41,8 @@ fn text(report: &Report) -> String {
     let rows: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
     let mut text = table(&rows, &[2, 3], "");
     if !report.devices.iter().any(|device| device.takes_blocks) {
-        text += "\nModels run on the CPU. Others lend theirs: aird worker there, --rpc HOST:PORT here.\n";
+        text += "\nModels run on the CPU. To use another machine's devices: run aird worker there, \
+                 and name it here with --rpc HOST:PORT.\n";
     }
     text
 }

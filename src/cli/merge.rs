@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::args::EngineArgs;
+use super::args::TrialArgs;
 use super::output::{OutputArgs, print_plan};
 use super::paths::{Paths, Verb};
 use super::ui::Ui;
@@ -37,7 +37,7 @@ pub(super) struct Merge {
     #[command(flatten)]
     out: OutputArgs,
     #[command(flatten)]
-    engine: EngineArgs,
+    engine: TrialArgs,
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::args::EngineArgs;
+use super::args::TrialArgs;
 use super::paths::Verb;
 use super::ui::Ui;
 use crate::llama::Trial;
@@ -22,7 +22,7 @@ pub(super) struct Probe {
     #[arg(long)]
     structure: bool,
     #[command(flatten)]
-    engine: EngineArgs,
+    engine: TrialArgs,
 }
 
 impl Verb for Probe {

@@ -17,6 +17,14 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Between two checks for a second signal.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// Ends the process as an interrupted one, at once and without exit handlers.
+pub(super) fn leave() -> ! {
+    exit(INTERRUPTED.into());
+    // On Unix the line above does not come back.
+    #[allow(unreachable_code)]
+    std::process::exit(INTERRUPTED.into())
+}
+
 /// Sets `flag` at the first signal.
 ///
 /// # Errors

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::Args;
 
-use super::args::{EngineArgs, file_name};
+use super::args::{TrialArgs, file_name};
 use super::paths::Verb;
 use super::text::{bytes_text, counted};
 use super::ui::Ui;
@@ -26,7 +26,7 @@ pub(super) struct Verify {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    engine: EngineArgs,
+    engine: TrialArgs,
 }
 
 impl Verb for Verify {

@@ -341,7 +341,7 @@ fn settings(
         "text_sha256": windows.sha256,
         "n_ctx": windows.n_ctx,
         "n_chunks": windows.len(),
-        "gpu_layers": model.engine.options().gpu_layers,
+        "placement": model.engine.options().placement(),
     })
 }
 

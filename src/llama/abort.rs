@@ -10,10 +10,11 @@ use std::sync::Once;
 
 use llama_cpp_sys_2 as sys;
 
-use super::workers::lost_worker;
+use super::endpoint::lost_worker;
 
-/// What ggml-rpc says where a worker no longer answers (ggml-rpc.cpp, RPC_STATUS_ASSERT).
-const LOST: &str = "Remote RPC server crashed";
+/// What ggml-rpc.cpp says where a worker no longer answers, or cannot be connected again.
+const LOST: [&str; 3] =
+    ["Remote RPC server crashed", "Failed to connect to", "RPC handshake failed"];
 /// Exit code of a run that failed.
 const FAILED: i32 = 1;
 
@@ -30,11 +31,17 @@ pub(super) fn install() {
 unsafe extern "C" fn last_sentence(message: *const c_char) {
     // SAFETY: ggml passes a NUL-terminated string on its stack.
     let message = unsafe { CStr::from_ptr(message) }.to_string_lossy();
-    let lost = if message.contains(LOST) { lost_worker() } else { None };
-    let said = match lost {
-        Some(who) => format!("{who}: what is finished is kept, run the same command again"),
+    let is_loss = LOST.iter().any(|said| message.contains(said));
+    end_with(&match is_loss.then(lost_worker).flatten() {
+        Some(who) => {
+            format!("{who}\nhint: run the same command again; it goes on from what it kept")
+        }
         None => format!("llama.cpp aborted: {}", without_folders(&message)),
-    };
+    });
+}
+
+/// Ends the process with an error.
+pub(super) fn end_with(said: &str) {
     let _ = writeln!(std::io::stderr(), "error: {said}");
     end();
 }

@@ -17,7 +17,7 @@ pub struct Device {
     pub description: String,
     /// The part of llama.cpp that runs it, e.g. `CUDA`.
     pub backend: String,
-    /// True if `gpu_layers` blocks may run there: all but CPUs.
+    /// True if blocks of a model may run there: GPUs, and all of a worker's devices.
     pub takes_blocks: bool,
     /// Free bytes of memory, as far as llama.cpp knows; 0 if it does not.
     pub free: u64,

@@ -30,9 +30,19 @@ pub struct Options {
 }
 
 impl Options {
-    /// This machine's CPU alone, with so many threads.
+    /// On this machine's CPU, with so many threads.
     pub const fn cpu(threads: u32) -> Options {
         Options { threads, gpu_layers: 0, workers: Workers::NONE }
+    }
+
+    /// Where blocks run, as far as results depend on it: other devices round in other ways. `cpu`,
+    /// `12 blocks on devices`, `9999 blocks on 2 workers`.
+    pub fn placement(&self) -> String {
+        match (self.gpu_layers, self.workers.endpoints().len()) {
+            (0, _) => "cpu".into(),
+            (n, 0) => format!("{n} blocks on devices"),
+            (n, workers) => format!("{n} blocks on {workers} workers"),
+        }
     }
 
     /// [`Options::threads`], with 0 resolved.

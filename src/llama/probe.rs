@@ -170,7 +170,7 @@ impl Prober {
     ) -> io::Result<(ExitStatus, String, String)> {
         let mut command = Command::new(program);
         command.arg("probe").args(["--threads", &trial.options.threads.to_string()]);
-        // A worker serves one process, this one: the probe runs on this machine alone.
+        // A worker serves one process, and that is not this child: it runs on this machine.
         let gpu_layers =
             if trial.options.workers.is_empty() { trial.options.gpu_layers } else { 0 };
         command.args(["--gpu-layers", &gpu_layers.to_string()]);

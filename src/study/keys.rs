@@ -15,7 +15,7 @@ use super::plan::Plan;
 use super::step::{Arg, Kept, Step};
 use super::sums::Sums;
 use crate::gguf::hex;
-use crate::llama::{LLAMA_CPP, cpu_features};
+use crate::llama::{LLAMA_CPP, Options, cpu_features};
 
 /// The keys of a plan.
 #[derive(Debug, Clone, Default)]
@@ -35,14 +35,14 @@ pub struct RunBy {
     pub build: String,
     /// The CPU features that llama.cpp's kernels use: [`cpu_features`].
     pub cpu: String,
-    /// Blocks on a GPU, whose kernels round differently.
-    pub gpu_layers: u32,
+    /// Where blocks run: [`Options::placement`].
+    pub placement: String,
 }
 
 impl RunBy {
     /// For this program on this machine.
-    pub fn this(gpu_layers: u32) -> RunBy {
-        RunBy { build: crate::BUILD.into(), cpu: cpu_features(), gpu_layers }
+    pub fn this(engine: Options) -> RunBy {
+        RunBy { build: crate::BUILD.into(), cpu: cpu_features(), placement: engine.placement() }
     }
 }
 

@@ -127,7 +127,7 @@ fn run_study(
     let interrupt = host.prober().interrupt;
     let folder = Folder::open(run, &interrupt, wait)?;
     let mut sums = Sums::remembered(&folder.sums(), interrupt);
-    let keys = keys(&plan, RunBy::this(request.engine.gpu_layers), &mut sums)?;
+    let keys = keys(&plan, RunBy::this(request.engine), &mut sums)?;
     keep_recipe(&request.recipe, run, &recipe)?;
     let prepared = Prepared { recipe, plan, keys };
     let settled = prepared.execute(request, verbs, host, &folder, &mut sums)?;
@@ -176,7 +176,7 @@ fn plan_study(
     let plan = plan(recipe, verbs)?;
     let folder = Folder::look(&study_folder(run, recipe));
     let mut sums = Sums::fresh(host.prober().interrupt);
-    let keys = keys(&plan, RunBy::this(request.engine.gpu_layers), &mut sums)?;
+    let keys = keys(&plan, RunBy::this(request.engine), &mut sums)?;
     let settled = plan.settled(&keys, &folder);
     let due = plan.due(&settled, &folder, request.keep, &mut sums)?;
     let rates = match due.contains(&true) {

@@ -31,7 +31,7 @@ pub struct Device {
     pub description: String,
     /// The part of llama.cpp that runs it.
     pub backend: String,
-    /// True if blocks of a model may run there: all but CPUs.
+    /// True if blocks of a model may run there: GPUs, and all of a worker's devices.
     pub takes_blocks: bool,
     /// Free bytes of memory; 0 if not known.
     pub free: u64,

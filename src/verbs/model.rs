@@ -8,7 +8,7 @@ use super::host::Host;
 use crate::adapter::Adapter;
 use crate::direction::{self, Direction};
 use crate::gguf::{Model, Value, ValueType, model_sha256, split_ending};
-use crate::llama::{self, Engine, Options, Trial, check_kind};
+use crate::llama::{self, Engine, FirstToken, Options, Trial, check_kind};
 
 /// A prompt and a token of its answer.
 const MIN_CTX: u32 = 2;
@@ -37,14 +37,25 @@ pub fn load_with_adapter(
     if let Some(lora) = lora {
         check_adapter(model, lora)?;
     }
-    let first = prober.first_token(&Trial { model: path, lora: None, options })?;
-    if let Some(complaint) = first.complaint() {
-        return Err(Error::BrokenLogits { path: path.into(), complaint });
-    }
-    if lora.is_some() {
-        prober.first_token(&Trial { model: path, lora, options })?;
+    let is_sound = |first: FirstToken| match first.complaint() {
+        Some(complaint) => Err(Error::BrokenLogits { path: path.into(), complaint }),
+        None => Ok(()),
+    };
+    match options.workers.is_empty() {
+        // This machine may be too small for the whole model, and a worker serves one process: only
+        // the graph is tried here.
+        false => drop(prober.structure(model)?),
+        true => {
+            is_sound(prober.first_token(&Trial { model: path, lora: None, options })?)?;
+            if lora.is_some() {
+                prober.first_token(&Trial { model: path, lora, options })?;
+            }
+        }
     }
     let mut engine = Engine::load_interruptible(path, options, Arc::clone(&prober.interrupt))?;
+    if !options.workers.is_empty() {
+        is_sound(engine.first_token()?)?;
+    }
     if engine.n_ctx_train() < MIN_CTX {
         let n = engine.n_ctx_train();
         return Err(Error::Sentence(format!(

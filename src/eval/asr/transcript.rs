@@ -134,7 +134,7 @@ fn settings(
         "seed": way.temperature.map(|_| asking.seed),
         "max_tokens": asking.max_tokens,
         "parallel": asking.parallel,
-        "gpu_layers": subject.engine.options().gpu_layers,
+        "placement": subject.engine.options().placement(),
         "ablate": ablate,
         "add": add,
         "lora": lora,

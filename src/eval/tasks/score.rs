@@ -76,7 +76,7 @@ pub fn settings(run: &Run<'_>, data: &TaskData) -> Result<Value> {
         "chat_template_sha256": run.chat.map(ChatTemplate::sha256),
         "dated": dated,
         "parallel": run.parallel,
-        "gpu_layers": run.engine.options().gpu_layers,
+        "placement": run.engine.options().placement(),
     }))
 }
 
