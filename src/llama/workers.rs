@@ -1,5 +1,5 @@
-//! Other machines that hold a part of a model and compute it: llama.cpp's RPC workers, made known to
-//! llama.cpp (`ggml/src/ggml-rpc` of llama.cpp).
+//! Other machines that hold a part of a model and compute it: RPC workers, made known to llama.cpp
+//! (`ggml/src/ggml-rpc`).
 
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::sync::mpsc;
