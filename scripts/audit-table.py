@@ -181,7 +181,9 @@ def svg(rows, path):
         x += GAP if i and found[i - 1][0] != column[0] else 0
         at.append(x)
         x += STEP
-    width, tops = round(x + 10), (86, 86 + HEIGHT + 44)
+    first = {column[0]: at[i] for i, column in reversed(list(enumerate(found)))}
+    ends = [x + 10] + [start + 7 * len(name) for name, start in first.items()]
+    width, tops = round(max(ends)), (86, 86 + HEIGHT + 44)
     height = tops[1] + HEIGHT + 92
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
@@ -193,9 +195,8 @@ def svg(rows, path):
         f'stroke-dasharray="5 4" stroke-width="1.5"/><text x="{LEFT + 242}" y="22">original; bars: 95 % '
         f"intervals</text>",
     ]
-    for folder in dict.fromkeys(column[0] for column in found):
-        first = next(i for i, column in enumerate(found) if column[0] == folder)
-        out.append(f'<text x="{at[first] - 18}" y="48" font-weight="bold">{folder}</text>')
+    for name, start in first.items():
+        out.append(f'<text x="{start - 18}" y="48" font-weight="bold">{name}</text>')
     out += panel(found, tops[0], "public harmful prompts refused, %", "harmful", at)
     out += panel(found, tops[1], "public harmless prompts refused, %", "harmless", at)
     for i, (_, way, *_) in enumerate(found):
