@@ -55,4 +55,4 @@ run aird audit model-AIRD-Q3_K.gguf --reference original.gguf --html report.html
     tee after.txt
 
 printf '\nIn short:\n  compressed: %s\n  repaired: %s\n\nThe answers of all: %s\n' \
-    "$(sed -n 4p before.txt)" "$(sed -n 4p after.txt)" "$PWD/report.html"
+    "$(sed -n 3p before.txt)" "$(sed -n 3p after.txt)" "$PWD/report.html"
