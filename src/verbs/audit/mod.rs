@@ -334,7 +334,7 @@ impl Found {
         let rows = report.rows();
         let title = format!("Audit of {}", report.model.file);
         let notes = report.notes();
-        let lead = format!("{} {}", report.judgement.verdict.sentence(), report.headline());
+        let lead = report.lead();
         let preface = Preface { title: &title, lead: &lead, rows: &rows, notes: &notes };
         transcripts::page(&preface, &sections)
     }

@@ -11,6 +11,13 @@ impl Report {
         format!("{}: {}", self.judgement.verdict.text(), self.judgement.because)
     }
 
+    /// The verdict and what decided it, as sentences.
+    pub(super) fn lead(&self) -> String {
+        let mut letters = self.judgement.because.chars();
+        let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
+        format!("{} {first}{}.", self.judgement.verdict.sentence(), letters.as_str())
+    }
+
     /// The verdict, the table, the notes.
     pub(crate) fn text(&self) -> String {
         let mut text = format!("{}\n\n{}", self.headline(), table(&self.rows(), &[], ""));
