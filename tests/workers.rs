@@ -164,12 +164,13 @@ fn a_worker_that_is_killed_is_named_and_the_command_goes_on_where_it_was() {
         command
     };
     let transcript = |name: &str| folder.path().join(name).join("model.vanilla.jsonl");
-    let mut worker = Worker::start();
+    let (other, mut worker) = (Worker::start(), Worker::start());
     let endpoint = worker.endpoint.clone();
-    done(&mut asr("whole", &endpoint));
+    let both = format!("{},{endpoint}", other.endpoint);
+    done(&mut asr("whole", &both));
     let whole = std::fs::read(transcript("whole")).unwrap();
 
-    let mut command = asr("cut", &endpoint);
+    let mut command = asr("cut", &both);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let begun = Instant::now();
     let n_bytes = || std::fs::metadata(transcript("cut")).map_or(0, |file| file.len());
@@ -181,12 +182,12 @@ fn a_worker_that_is_killed_is_named_and_the_command_goes_on_where_it_was() {
     let output = child.wait_with_output().unwrap();
     let said = stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{said}{}", stdout(&output));
-    let named = ["is gone", "broke the connection"];
-    let named = named.map(|what| format!("error: worker {endpoint} {what}"));
-    assert!(named.iter().any(|sentence| said.contains(sentence)), "{said}");
+    // At its very end its port may still be open for a moment: then no one of them is named gone.
+    assert!(said.contains("error: ") && said.contains(&endpoint), "{said}");
+    assert!(!said.contains(&format!("worker {} is gone", other.endpoint)), "{said}");
     assert!(n_bytes() < whole.len() as u64);
     let _again = Worker::at(endpoint.clone()).unwrap();
-    done(&mut asr("cut", &endpoint));
+    done(&mut asr("cut", &both));
     assert!(std::fs::read(transcript("cut")).unwrap() == whole, "other bytes than undisturbed");
 }
 

@@ -136,12 +136,17 @@ pub(super) fn find_connected(address: SocketAddr) -> Option<Endpoint> {
 /// aborts: it takes no lock that it would have to wait for.
 pub(super) fn lost_worker() -> Option<String> {
     let connected = CONNECTED.try_lock().ok()?;
-    // One that still serves this process leaves a greeting without an answer.
-    let serves = |endpoint: &Endpoint| {
+    // One that serves this process leaves a greeting without an answer, and one that waits for
+    // work answers it.
+    let is_gone = |endpoint: &Endpoint| {
         let greeted = endpoint.connect(LOOK).and_then(|stream| endpoint.greet_over(stream, LOOK));
-        matches!(greeted, Err(Error::Worker { why, .. }) if why.contains(NO_GREETING))
+        match greeted {
+            Ok(()) => false,
+            Err(Error::Worker { why, .. }) => !why.contains(NO_GREETING),
+            Err(_) => true,
+        }
     };
-    let gone = connected.iter().find(|(endpoint, _)| !serves(endpoint));
+    let gone = connected.iter().find(|(endpoint, _)| is_gone(endpoint));
     let names: Vec<String> = connected.iter().map(|(endpoint, _)| endpoint.to_string()).collect();
     match (gone, names.as_slice()) {
         (_, []) => None,
