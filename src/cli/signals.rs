@@ -19,10 +19,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// Ends the process as an interrupted one, at once and without exit handlers.
 pub(super) fn leave() -> ! {
-    exit(INTERRUPTED.into());
-    // On Unix the line above does not come back.
-    #[allow(unreachable_code)]
-    std::process::exit(INTERRUPTED.into())
+    exit(INTERRUPTED.into())
 }
 
 /// Sets `flag` at the first signal.

@@ -3,13 +3,15 @@
 use std::ffi::{CStr, c_char};
 
 use llama_cpp_sys_2 as sys;
+use serde::{Deserialize, Serialize};
 
 use super::backend::backend;
 use super::error::Result;
 use super::workers::Workers;
 
 /// Something that computes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Device {
     /// llama.cpp's name, e.g. `CPU`, `CUDA0`, `RPC0`.
     pub name: String,

@@ -21,8 +21,6 @@ const CAPABILITIES: usize = 24;
 const PROTOCOL: [u8; 3] = [7, 0, 0];
 /// Time for looking which worker is gone.
 const LOOK: Duration = Duration::from_secs(1);
-/// What is said of one that accepts a connection and does not answer.
-const NO_GREETING: &str = "no greeting";
 
 /// Workers that this process is connected to. Only ever added to: ggml forgets none.
 static CONNECTED: Mutex<Vec<(Endpoint, SocketAddr)>> = Mutex::new(Vec::new());
@@ -54,6 +52,14 @@ impl fmt::Display for Endpoint {
     }
 }
 
+/// What a worker does with a greeting.
+enum Answer {
+    /// It greets back: it waits for work.
+    Greeting,
+    /// It says nothing: it serves somebody, or hangs.
+    Silence,
+}
+
 impl Endpoint {
     /// What went wrong with it.
     pub(super) fn error(&self, why: impl fmt::Display) -> Error {
@@ -81,10 +87,17 @@ impl Endpoint {
 
     /// Greets the worker as ggml does, and reads which protocol it speaks.
     pub(super) fn greet(&self, timeout: Duration) -> Result<()> {
-        self.greet_over(self.connect(timeout)?, timeout)
+        match self.answer_within(timeout)? {
+            Answer::Greeting => Ok(()),
+            Answer::Silence => Err(self.error(format!(
+                "connected, but no greeting within {} s: it serves another process, or hangs",
+                timeout.as_secs()
+            ))),
+        }
     }
 
-    fn greet_over(&self, mut stream: TcpStream, timeout: Duration) -> Result<()> {
+    fn answer_within(&self, timeout: Duration) -> Result<Answer> {
+        let mut stream = self.connect(timeout)?;
         let mut greeting = vec![HELLO];
         greeting.extend((CAPABILITIES as u64).to_le_bytes());
         greeting.extend([0; CAPABILITIES]);
@@ -94,23 +107,21 @@ impl Endpoint {
             .and_then(|()| stream.set_write_timeout(Some(timeout)))
             .and_then(|()| stream.write_all(&greeting))
             .and_then(|()| stream.read_exact(&mut answer));
-        greeted.map_err(|e| {
-            self.error(match e.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => format!(
-                    "connected, but {NO_GREETING} within {} s: it serves another process, or hangs",
-                    timeout.as_secs()
-                ),
-                _ => "it hung up: no worker of llama.cpp, one of another version, or nothing \
-                      behind a tunnel"
-                    .into(),
-            })
-        })?;
+        if let Err(error) = greeted {
+            return match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Ok(Answer::Silence),
+                _ => Err(self.error(
+                    "it hung up: no worker of llama.cpp, one of another version, or nothing \
+                     behind a tunnel",
+                )),
+            };
+        }
         let (size, [major, minor, patch]) = (&answer[..8], [answer[8], answer[9], answer[10]]);
         if size != ((4 + CAPABILITIES) as u64).to_le_bytes() {
-            return Err(self.error("its greeting is none of llama.cpp's"));
+            return Err(self.error("it does not greet as llama.cpp's workers do"));
         }
         match [major, minor, patch] == PROTOCOL {
-            true => Ok(()),
+            true => Ok(Answer::Greeting),
             false => Err(self.error(format!(
                 "it speaks version {major}.{minor}.{patch} of the protocol, expected {}.{}.{}: \
                  both ends need the same llama.cpp",
@@ -136,17 +147,8 @@ pub(super) fn find_connected(address: SocketAddr) -> Option<Endpoint> {
 /// aborts: it takes no lock that it would have to wait for.
 pub(super) fn lost_worker() -> Option<String> {
     let connected = CONNECTED.try_lock().ok()?;
-    // One that serves this process leaves a greeting without an answer, and one that waits for
-    // work answers it.
-    let is_gone = |endpoint: &Endpoint| {
-        let greeted = endpoint.connect(LOOK).and_then(|stream| endpoint.greet_over(stream, LOOK));
-        match greeted {
-            Ok(()) => false,
-            Err(Error::Worker { why, .. }) => !why.contains(NO_GREETING),
-            Err(_) => true,
-        }
-    };
-    let gone = connected.iter().find(|(endpoint, _)| is_gone(endpoint));
+    // One that serves this process says nothing, and one that waits for work greets back.
+    let gone = connected.iter().find(|(endpoint, _)| endpoint.answer_within(LOOK).is_err());
     let names: Vec<String> = connected.iter().map(|(endpoint, _)| endpoint.to_string()).collect();
     match (gone, names.as_slice()) {
         (_, []) => None,

@@ -27,7 +27,7 @@ pub enum Error {
         /// llama.cpp's last errors.
         said: String,
     },
-    /// A worker cannot be reached, or is none.
+    /// A worker cannot be reached, or what listens there is no worker.
     #[error("worker {endpoint}: {why}")]
     Worker {
         /// Its address.

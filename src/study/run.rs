@@ -91,6 +91,7 @@ pub fn run(request: &Request, verbs: &dyn Verbs, host: &dyn Host) -> Result<Fini
     let recipes = Recipe::read(&request.recipe, &request.set, verbs)?;
     let plans = recipes.iter().map(|recipe| plan(recipe, verbs)).collect::<Result<Vec<Plan>>>()?;
     let mut missing: Vec<PathBuf> = plans.iter().flat_map(Plan::missing).collect();
+    missing.sort();
     missing.dedup();
     if !missing.is_empty() {
         return Err(Error::MissingFiles { files: missing });

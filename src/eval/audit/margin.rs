@@ -52,8 +52,7 @@ pub fn scores(values: &[f64]) -> Option<Scores> {
     (n > 0).then(|| Scores { mean: mean(values), refusing: wilson(refusing, n) })
 }
 
-/// Compares the scores of the same prompts in an original and a model; None for empty
-/// lists.
+/// Compares the scores of the same prompts in an original and a model; None for empty lists.
 ///
 /// # Panics
 /// The two are not of the same length.

@@ -27,7 +27,7 @@ pub(super) fn counted(
     })
 }
 
-/// How the original answered, and what changed from it; None where there is none.
+/// How the original answered, and what changed from it; None for a model by itself.
 pub(super) fn original(answers: &IndexMap<String, AnswersReport>) -> Option<Original> {
     let harmful = answers.get(HARMFUL)?.refusals.as_ref()?;
     let counted = counted(answers, |answers| answers.original.as_ref())?;
