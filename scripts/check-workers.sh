@@ -2,6 +2,8 @@
 # Workers that are killed lose nothing: a command runs on two workers of this machine, one of them is
 # killed with -9 at a moment drawn at random, and the same command is run again, until it ends; its
 # output must be that of an undisturbed run, to the byte, and each kill one sentence with exit 1.
+# Then one of them hangs (kill -STOP), and, where this system allows network namespaces (as root, with
+# Debian's iproute2), one in a namespace of its own gives the same bytes and loses its network.
 #
 #   scripts/check-workers.sh MODEL [KILLS]
 #
@@ -18,8 +20,10 @@ aird=$(realpath "${AIRD:-target/release/aird}")
 tmp=$(mktemp -d)
 ports=(50161 50162)
 pids=()
+namespace=aird-worker-$$ link=aird$$
 stop() {
     kill -9 "${pids[@]}" 2>/dev/null || true
+    ip netns delete "$namespace" 2>/dev/null || true
     rm -rf "$tmp"
 }
 trap stop EXIT
@@ -36,8 +40,9 @@ start 0
 start 1
 
 asr() {
+    # shellcheck disable=SC2086 # Several options.
     "$aird" -q asr "$model" --attack vanilla --benign none --parallel 8 --max-tokens 24 \
-        --transcripts "$1" --threads 1 --rpc "$rpc"
+        --transcripts "$1" --threads 1 --rpc "$rpc" ${more:-}
 }
 direction() {
     mkdir -p "$1"
@@ -89,3 +94,48 @@ for verb in asr direction restore; do
     echo "$verb: $n kills, the same bytes as undisturbed (${took} s)"
 done
 echo "$done_kills kills, nothing lost"
+
+# fails_naming ENDPOINT COMMAND...: the command is under way; COMMAND takes the worker away
+fails_naming() {
+    local code=0 begun
+    "${@:2}"
+    begun=$SECONDS
+    wait "$pid" || code=$?
+    if [ "$code" -ne 1 ] || ! grep -q "^error: worker $1 " "$tmp/said"; then
+        say "exit code $code: $(cat "$tmp/said")"
+        exit 1
+    fi
+    echo "$(head -1 "$tmp/said") (after $((SECONDS - begun)) s)"
+}
+# begin: asr, in the background, until its first answers are there
+begin() {
+    rm -rf "$tmp/lost"
+    more="--rpc-silence 20" asr "$tmp/lost" >/dev/null 2>"$tmp/said" &
+    pid=$!
+    until compgen -G "$tmp/lost/*.jsonl" >/dev/null || ! kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
+}
+begin
+fails_naming "127.0.0.1:${ports[1]}" kill -STOP "${pids[1]}"
+kill -9 "${pids[1]}"
+
+if [ "$(id -u)" != 0 ] || ! ip netns add "$namespace" 2>/dev/null; then
+    echo "skipped: no network namespaces here"
+    exit
+fi
+ip link add "$link" type veth peer name eth0 netns "$namespace"
+ip address add 10.213.77.1/30 dev "$link"
+ip link set "$link" up
+ip -n "$namespace" address add 10.213.77.2/30 dev eth0
+ip -n "$namespace" link set eth0 up
+there=10.213.77.2:${ports[1]}
+ip netns exec "$namespace" "$aird" -q worker --threads 1 --listen "$there" 2>"$tmp/worker1.log" &
+pids[1]=$!
+disown
+until (exec 3<>"/dev/tcp/${there/://}") 2>/dev/null; do sleep 0.1; done
+rpc=127.0.0.1:${ports[0]},$there
+asr "$tmp/namespace" >/dev/null
+# The worker's address is nowhere in what is kept.
+diff -r "$tmp/asr.whole" "$tmp/namespace"
+echo "a worker in a network namespace: the same bytes"
+begin
+fails_naming "$there" ip -n "$namespace" link set eth0 down

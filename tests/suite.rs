@@ -16,6 +16,7 @@ mod diff;
 mod direction;
 mod engine;
 mod finite;
+mod gpu;
 mod inspect;
 mod interrupted;
 mod judge;

@@ -2,16 +2,15 @@
 //! that is gone is one sentence, after which the same command goes on where it was.
 
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use aird::direction::Direction;
 use aird::gguf::GgmlType;
-use aird::prompts::{self, Part, PromptSet};
+use aird::prompts::{self, Part};
 use aird::verbs::devices::Report;
 use serde_json::Value;
 
+use crate::support::elsewhere::{Elsewhere, prompt_file};
 use crate::support::{Arch, Refuser, Tiny, aird, is_report, stderr, stdout, tempdir};
 
 /// A worker, killed when it is dropped.
@@ -60,12 +59,6 @@ impl Drop for Worker {
     }
 }
 
-fn file(folder: &Path, name: &str, set: PromptSet) -> PathBuf {
-    let path = folder.join(name);
-    std::fs::write(&path, set.texts().collect::<Vec<_>>().join("\n")).unwrap();
-    path
-}
-
 fn done(command: &mut Command) -> Output {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
@@ -76,8 +69,7 @@ fn done(command: &mut Command) -> Output {
 fn two_workers_answer_and_capture_as_one_machine_does() {
     let folder = tempdir();
     let model = Refuser::of(0.4, GgmlType::F32).write(folder.path(), "model.gguf");
-    let harmful = file(folder.path(), "harmful.txt", prompts::harmful(Part::HeldOut));
-    let harmless = file(folder.path(), "harmless.txt", prompts::harmless(Part::HeldOut));
+    let harmful = prompt_file(folder.path(), "harmful.txt", prompts::harmful(Part::HeldOut));
     let workers = [Worker::start(), Worker::start()];
     let rpc = workers.each_ref().map(|worker| worker.endpoint.clone()).join(",");
 
@@ -88,21 +80,7 @@ fn two_workers_answer_and_capture_as_one_machine_does() {
     let lent: Vec<_> = listed.devices.iter().filter(|device| device.takes_blocks).collect();
     assert!(lent.len() >= 2 && lent.iter().all(|device| device.total > 0), "{listed:?}");
 
-    let captured = |name: &str, more: &[&str]| {
-        let out = folder.path().join(name);
-        let mut command = aird();
-        command.arg("direction").arg(&model).arg("-o").arg(&out);
-        command.arg("--harmful").arg(&harmful).arg("--harmless").arg(&harmless);
-        command.args(["--capture-only", "--chat-template", "none", "--threads", "1"]).args(more);
-        done(&mut command);
-        Direction::read(&out).unwrap()
-    };
-    let (here, there) = (captured("here", &[]), captured("there", &["--rpc", &rpc]));
-    let [a, b] = [&here.candidates, &there.candidates];
-    let size = |values: &[f32]| values.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
-    let apart: Vec<f32> = a.values.iter().zip(&b.values).map(|(x, y)| x - y).collect();
-    let (apart, all) = (size(&apart), size(&a.values));
-    assert!(all > 0.0 && apart < 1e-3 * all, "{apart} of {all}");
+    Elsewhere(&["--rpc", &rpc]).captures_alike();
 
     let asked = |more: &[&str]| -> Value {
         let mut command = aird();
@@ -115,6 +93,23 @@ fn two_workers_answer_and_capture_as_one_machine_does() {
     assert_eq!(asked(&[]), asked(&["--rpc", &rpc]));
     // Only the first block elsewhere.
     assert_eq!(asked(&[]), asked(&["--rpc", &rpc, "--gpu-layers", "1"]));
+    // Three quarters of the blocks on the second.
+    let split = ["--device", "RPC1,RPC0", "--tensor-split", "3,1"];
+    assert_eq!(asked(&[]), asked(&[&["--rpc", &rpc], &split[..]].concat()));
+    let refused = |more: &[&str]| {
+        let mut command = aird();
+        command.arg("ask").arg(&model).args(["hi", "--chat-template", "none", "--rpc", &rpc]);
+        let output = command.args(more).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        stderr(&output)
+    };
+    let unknown = refused(&["--device", "RPC7"]);
+    assert!(unknown.contains("no device 'RPC7' that takes blocks, expected RPC0 or"), "{unknown}");
+    let one_share = refused(&["--device", "RPC1,RPC0", "--tensor-split", "1"]);
+    assert!(
+        one_share.contains("a share for each of 2 devices (RPC1, RPC0), found 1"),
+        "{one_share}"
+    );
     // The same worker by two names would wait for itself.
     let one = &workers[0].endpoint;
     let twice = format!("{one},{}", one.replace("127.0.0.1", "localhost"));
@@ -124,37 +119,18 @@ fn two_workers_answer_and_capture_as_one_machine_does() {
 }
 
 #[test]
-fn a_restore_on_workers_is_that_of_one_machine() {
-    let folder = tempdir();
-    let original = Tiny::new(Arch::Llama).seed(5).write(folder.path());
-    let pruned = folder.path().join("pruned.gguf");
-    let prune = ["--method", "magnitude", "--sparsity", "0.5", "-o"];
-    done(aird().arg("prune").arg(&original).args(prune).arg(&pruned));
+fn a_search_and_a_restore_on_workers_are_those_of_one_machine() {
     let workers = [Worker::start(), Worker::start()];
     let rpc = workers.each_ref().map(|worker| worker.endpoint.clone()).join(",");
-    let restored = |name: &str, more: &[&str]| {
-        let out = folder.path().join(name);
-        let mut command = aird();
-        command.arg("repair").arg(&pruned).arg("--reference").arg(&original).arg("-o").arg(&out);
-        command.args(["--aim", "none", "--tokens", "1000", "--max-tokens", "4"]);
-        command.args(["--chat-template", "none", "--threads", "1"]).args(more);
-        done(&mut command);
-        out
-    };
-    let (here, there) = (restored("here.gguf", &[]), restored("there.gguf", &["--rpc", &rpc]));
-    let output = done(aird().arg("diff").args([&here, &there]).arg("--json"));
-    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
-    for tensor in found["changed"].as_array().unwrap() {
-        let change = tensor["relative_change"].as_f64().unwrap();
-        assert!(change < 1e-3, "{tensor}");
-    }
+    Elsewhere(&["--rpc", &rpc]).searches_alike();
+    Elsewhere(&["--rpc", &rpc]).restores_alike(Arch::Llama);
 }
 
 #[test]
 fn a_worker_that_is_killed_is_named_and_the_command_goes_on_where_it_was() {
     let folder = tempdir();
     let model = Refuser::of(0.4, GgmlType::F32).write(folder.path(), "model.gguf");
-    let prompts = file(folder.path(), "harmful.txt", prompts::harmful(Part::Train));
+    let prompts = prompt_file(folder.path(), "harmful.txt", prompts::harmful(Part::Train));
     let asr = |name: &str, rpc: &str| {
         let mut command = aird();
         command.arg("asr").arg(&model).args(["--attack", "vanilla", "--benign", "none"]);
@@ -189,6 +165,35 @@ fn a_worker_that_is_killed_is_named_and_the_command_goes_on_where_it_was() {
     let _again = Worker::at(endpoint.clone()).unwrap();
     done(&mut asr("cut", &both));
     assert!(std::fs::read(transcript("cut")).unwrap() == whole, "other bytes than undisturbed");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_worker_that_hangs_is_given_up_and_named() {
+    let folder = tempdir();
+    let model = Refuser::of(0.4, GgmlType::F32).write(folder.path(), "model.gguf");
+    let prompts = prompt_file(folder.path(), "harmful.txt", prompts::harmful(Part::Train));
+    let (other, hanging) = (Worker::start(), Worker::start());
+    let rpc = format!("{},{}", other.endpoint, hanging.endpoint);
+    let transcript = folder.path().join("kept/model.vanilla.jsonl");
+    let mut command = aird();
+    command.arg("asr").arg(&model).args(["--attack", "vanilla", "--benign", "none"]);
+    command.arg("--prompts").arg(&prompts).arg("--transcripts").arg(folder.path().join("kept"));
+    command.args(["--parallel", "1", "--max-tokens", "48", "--threads", "1"]);
+    command.args(["--chat-template", "none", "--rpc", &rpc, "--rpc-silence", "2"]);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let begun = Instant::now();
+    while !transcript.exists() && begun.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let stopped = Command::new("kill").args(["-STOP", &hanging.child.id().to_string()]).status();
+    assert!(stopped.unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let expected = format!("error: worker {} no longer answers\n", hanging.endpoint);
+    assert!(said.contains(&expected), "{said}");
+    assert_eq!(said.matches("error: ").count(), 1, "{said}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 
-use crate::llama::{Endpoint, Options, Workers};
+use crate::llama::{Endpoint, Options, Split, Workers};
 pub(super) use crate::verbs::file_name;
 
 /// ggml's own limit on the threads of a graph, `GGML_MAX_N_THREADS`; with more it crashes.
@@ -21,15 +21,41 @@ pub(super) struct TrialArgs {
     /// CPU threads; 0 for as many as there are cores.
     #[arg(long, default_value_t = 0, value_name = "N", value_parser = threads())]
     threads: u32,
-    /// Blocks to run on the GPU, in a build with one.
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    gpu_layers: u32,
+    #[command(flatten)]
+    devices: DeviceArgs,
+}
+
+/// Which devices run blocks of the model.
+#[derive(Debug, Clone, Args)]
+pub(super) struct DeviceArgs {
+    /// Blocks to run on GPUs and workers, the last ones. Default: all with --rpc, --device or
+    /// --tensor-split, else none.
+    #[arg(long, value_name = "N")]
+    gpu_layers: Option<u32>,
+    /// Devices that take blocks, by the names of aird devices. Default: all that there are.
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    device: Vec<String>,
+    /// Share of each device, e.g. 3,1. Default: as their free memory is.
+    #[arg(long, value_name = "N,...", value_delimiter = ',')]
+    tensor_split: Vec<u32>,
+}
+
+impl DeviceArgs {
+    /// For the engine's options, with workers or without.
+    fn blocks_and_split(&self, workers: Workers) -> (u32, Split) {
+        let names_some =
+            !workers.is_empty() || !self.device.is_empty() || !self.tensor_split.is_empty();
+        let default = if names_some { ALL_BLOCKS } else { 0 };
+        let split = Split::new(self.device.clone(), self.tensor_split.clone());
+        (self.gpu_layers.unwrap_or(default), split)
+    }
 }
 
 impl TrialArgs {
     /// As the engine wants them.
     pub(super) fn options(&self) -> Options {
-        Options { gpu_layers: self.gpu_layers, ..Options::cpu(self.threads) }
+        let (gpu_layers, split) = self.devices.blocks_and_split(Workers::NONE);
+        Options { gpu_layers, split, ..Options::cpu(self.threads) }
     }
 }
 
@@ -39,9 +65,8 @@ pub(super) struct EngineArgs {
     /// CPU threads; 0 for as many as there are cores.
     #[arg(long, default_value_t = 0, value_name = "N", value_parser = threads())]
     pub threads: u32,
-    /// Blocks to run on GPUs and workers. Default: all with --rpc, else none.
-    #[arg(long, value_name = "N")]
-    pub gpu_layers: Option<u32>,
+    #[command(flatten)]
+    devices: DeviceArgs,
     #[command(flatten)]
     workers: WorkerArgs,
 }
@@ -56,22 +81,26 @@ pub(super) struct WorkerArgs {
     #[arg(long, default_value_t = 10, value_name = "SECONDS", requires = "rpc",
         value_parser = clap::value_parser!(u64).range(1..))]
     rpc_timeout: u64,
+    /// Seconds that a worker may compute without an answer, before it is given up.
+    #[arg(long, default_value_t = 600, value_name = "SECONDS", requires = "rpc",
+        value_parser = clap::value_parser!(u64).range(1..))]
+    rpc_silence: u64,
 }
 
 impl EngineArgs {
     /// As the engine wants them.
     pub(super) fn options(&self) -> Options {
         let workers = self.workers.workers();
-        let default = if workers.is_empty() { 0 } else { ALL_BLOCKS };
-        let gpu_layers = self.gpu_layers.unwrap_or(default);
-        Options { threads: self.threads, gpu_layers, workers }
+        let (gpu_layers, split) = self.devices.blocks_and_split(workers);
+        Options { threads: self.threads, gpu_layers, workers, split }
     }
 }
 
 impl WorkerArgs {
     /// As the engine wants them.
     pub(super) fn workers(&self) -> Workers {
-        Workers::new(self.rpc.clone(), Duration::from_secs(self.rpc_timeout))
+        let [timeout, silence] = [self.rpc_timeout, self.rpc_silence].map(Duration::from_secs);
+        Workers::new(self.rpc.clone(), timeout, silence)
     }
 }
 

@@ -180,6 +180,15 @@ fn of_engine(error: &llama::Error) -> Option<String> {
                 .into(),
         ),
         E::CutBatch { .. } => Some("--parallel 1".into()),
+        E::NoDevices => Some(
+            "--rpc HOST:PORT names a worker; for a GPU build aird with --features cuda, vulkan, \
+             metal or rocm"
+                .into(),
+        ),
+        E::NoDevice { .. } | E::Shares { .. } => Some("aird devices lists them".into()),
+        E::DoesNotFit { .. } => {
+            Some("fewer --gpu-layers leave more blocks to this machine; or one more worker".into())
+        }
         E::AdaptedEmbeddings => Some("aird merge folds an adapter into the weights".into()),
         E::NotFiniteLogits => Some(VERIFY.into()),
         _ => None,

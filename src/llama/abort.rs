@@ -7,10 +7,12 @@
 use std::ffi::{CStr, c_char};
 use std::io::Write;
 use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use llama_cpp_sys_2 as sys;
 
 use super::endpoint::lost_worker;
+use crate::gguf::remove_temp_files;
 
 /// What ggml-rpc.cpp says where a worker no longer answers, or cannot be connected again.
 const LOST: [&str; 3] =
@@ -19,6 +21,8 @@ const LOST: [&str; 3] =
 const FAILED: i32 = 1;
 
 static INSTALL: Once = Once::new();
+/// Set by the first thread that ends the process.
+static ENDING: AtomicBool = AtomicBool::new(false);
 
 /// Takes over ggml's abort; does nothing the second time.
 pub(super) fn install() {
@@ -29,10 +33,11 @@ pub(super) fn install() {
 }
 
 unsafe extern "C" fn last_sentence(message: *const c_char) {
+    be_the_only_one();
     // SAFETY: ggml passes a NUL-terminated string on its stack.
     let message = unsafe { CStr::from_ptr(message) }.to_string_lossy();
     let is_loss = LOST.iter().any(|said| message.contains(said));
-    end_with(&match is_loss.then(lost_worker).flatten() {
+    say_and_end(&match is_loss.then(lost_worker).flatten() {
         Some(who) => {
             format!("{who}\nhint: run the same command again; it goes on from what it kept")
         }
@@ -42,6 +47,22 @@ unsafe extern "C" fn last_sentence(message: *const c_char) {
 
 /// Ends the process with an error.
 pub(super) fn end_with(said: &str) {
+    be_the_only_one();
+    say_and_end(said);
+}
+
+/// Returns for the first thread. The others wait for the end: looking for the worker that is lost
+/// cuts the connections on which they wait.
+fn be_the_only_one() {
+    if ENDING.swap(true, Ordering::SeqCst) {
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+fn say_and_end(said: &str) {
+    remove_temp_files();
     let _ = writeln!(std::io::stderr(), "error: {said}");
     end();
 }

@@ -37,6 +37,14 @@ pub fn devices(workers: Workers) -> Result<Vec<Device>> {
     Ok(all().into_iter().map(described).collect())
 }
 
+/// The devices that take blocks, workers' first, as llama.cpp orders them.
+pub(super) fn taking_blocks() -> Vec<(sys::ggml_backend_dev_t, Device)> {
+    let found = all().into_iter().filter(|device| takes_blocks(*device));
+    let mut found: Vec<_> = found.map(|device| (device, described(device))).collect();
+    found.sort_by_key(|(_, device)| device.backend != "RPC");
+    found
+}
+
 /// The devices that a worker lends: those that take blocks, else the CPU.
 pub(super) fn computing() -> Vec<sys::ggml_backend_dev_t> {
     let (taking, rest): (Vec<_>, Vec<_>) =

@@ -10,6 +10,7 @@ use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::connections;
 use super::error::{Error, Result};
 
 /// `RPC_CMD_HELLO`: the same in every version of the protocol.
@@ -19,8 +20,10 @@ const CAPABILITIES: usize = 24;
 /// `RPC_PROTO_MAJOR_VERSION`, `_MINOR_` and `_PATCH_` of the llama.cpp that is built in. Graphs go
 /// over the wire with the numbers of their operations, for which the last of the three stands.
 const PROTOCOL: [u8; 3] = [7, 0, 0];
-/// Time for looking which worker is gone.
+/// Time for looking which worker is gone, and how often to look at one that is silent: it may be at
+/// the end of a computation.
 const LOOK: Duration = Duration::from_secs(1);
+const MAX_LOOKS: usize = 5;
 
 /// Workers that this process is connected to. Only ever added to: ggml forgets none.
 static CONNECTED: Mutex<Vec<(Endpoint, SocketAddr)>> = Mutex::new(Vec::new());
@@ -58,6 +61,8 @@ enum Answer {
     Greeting,
     /// It says nothing: it serves somebody, or hangs.
     Silence,
+    /// Nothing comes back from there at all: no such machine, no network, or too many wait there.
+    Nothing,
 }
 
 impl Endpoint {
@@ -73,22 +78,23 @@ impl Endpoint {
         addresses.next().ok_or_else(|| self.error("it has no address in IPv4"))
     }
 
-    fn connect(&self, timeout: Duration) -> Result<TcpStream> {
-        TcpStream::connect_timeout(&self.address()?, timeout).map_err(|e| {
-            self.error(match e.kind() {
-                io::ErrorKind::ConnectionRefused => "nothing listens there".into(),
-                io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
-                    format!("no answer within {} s", timeout.as_secs())
-                }
-                _ => e.to_string(),
-            })
-        })
+    /// None if nothing comes back within `timeout`.
+    fn connect(&self, timeout: Duration) -> Result<Option<TcpStream>> {
+        match TcpStream::connect_timeout(&self.address()?, timeout) {
+            Ok(stream) => Ok(Some(stream)),
+            Err(e) => match e.kind() {
+                io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Ok(None),
+                io::ErrorKind::ConnectionRefused => Err(self.error("nothing listens there")),
+                _ => Err(self.error(e)),
+            },
+        }
     }
 
     /// Greets the worker as ggml does, and reads which protocol it speaks.
     pub(super) fn greet(&self, timeout: Duration) -> Result<()> {
         match self.answer_within(timeout)? {
             Answer::Greeting => Ok(()),
+            Answer::Nothing => Err(self.error(format!("no answer within {} s", timeout.as_secs()))),
             Answer::Silence => Err(self.error(format!(
                 "connected, but no greeting within {} s: it serves another process, or hangs",
                 timeout.as_secs()
@@ -97,7 +103,7 @@ impl Endpoint {
     }
 
     fn answer_within(&self, timeout: Duration) -> Result<Answer> {
-        let mut stream = self.connect(timeout)?;
+        let Some(mut stream) = self.connect(timeout)? else { return Ok(Answer::Nothing) };
         let mut greeting = vec![HELLO];
         greeting.extend((CAPABILITIES as u64).to_le_bytes());
         greeting.extend([0; CAPABILITIES]);
@@ -143,20 +149,39 @@ pub(super) fn find_connected(address: SocketAddr) -> Option<Endpoint> {
     found.map(|(endpoint, _)| endpoint.clone())
 }
 
-/// Who broke the connection, in a sentence; None if this process has no workers. Called where ggml
-/// aborts: it takes no lock that it would have to wait for.
+/// Who broke the connection, in a sentence; None if this process has no workers. All connections
+/// are cut, so nothing can be computed afterwards. Called where ggml aborts: it takes no lock that
+/// it would have to wait for.
 pub(super) fn lost_worker() -> Option<String> {
     let connected = CONNECTED.try_lock().ok()?;
-    // One that serves this process says nothing, and one that waits for work greets back.
-    let gone = connected.iter().find(|(endpoint, _)| endpoint.answer_within(LOOK).is_err());
-    let names: Vec<String> = connected.iter().map(|(endpoint, _)| endpoint.to_string()).collect();
-    match (gone, names.as_slice()) {
-        (_, []) => None,
-        (Some((gone, _)), _) => Some(format!("worker {gone} is gone")),
-        (None, [only]) => Some(format!("worker {only} broke the connection")),
-        (None, names) => {
-            Some(format!("one of the workers {} broke the connection", names.join(", ")))
+    // One that lives waits for work once its connection is cut, and greets back.
+    let addresses: Vec<SocketAddr> = connected.iter().map(|(_, address)| *address).collect();
+    connections::cut(&addresses);
+    let mut silent: Vec<&Endpoint> = connected.iter().map(|(endpoint, _)| endpoint).collect();
+    for _ in 0..MAX_LOOKS {
+        let mut still = Vec::new();
+        for endpoint in silent {
+            match endpoint.answer_within(LOOK) {
+                Err(_) => return Some(format!("worker {endpoint} is gone")),
+                Ok(Answer::Silence | Answer::Nothing) => still.push(endpoint),
+                Ok(Answer::Greeting) => {}
+            }
         }
+        silent = still;
+        if silent.is_empty() {
+            break;
+        }
+    }
+    let list = |endpoints: &[&Endpoint]| {
+        endpoints.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    };
+    let all: Vec<&Endpoint> = connected.iter().map(|(endpoint, _)| endpoint).collect();
+    match (silent.as_slice(), all.as_slice()) {
+        (_, []) => None,
+        ([hung], _) => Some(format!("worker {hung} no longer answers")),
+        ([], [only]) => Some(format!("worker {only} broke the connection")),
+        ([], all) => Some(format!("one of the workers {} broke the connection", list(all))),
+        (hung, _) => Some(format!("one of the workers {} no longer answers", list(hung))),
     }
 }
 

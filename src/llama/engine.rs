@@ -3,54 +3,18 @@
 use std::cell::{OnceCell, RefCell};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use llama_cpp_2::context::LlamaContext;
-use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::model::{LlamaLoraAdapter, LlamaModel};
 use llama_cpp_2::token::LlamaToken;
 
-use super::backend::backend;
 use super::error::{Error, Result};
 use super::graph::Structure;
+use super::load::load;
 use super::log;
-use super::shortage::is_shortage;
-use super::workers::Workers;
+use super::options::Options;
 use crate::gguf::Model;
-
-/// How a model is loaded and run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Options {
-    /// CPU threads; 0: as many as there are cores.
-    pub threads: u32,
-    /// Blocks to put on GPUs and workers; all with a large number.
-    pub gpu_layers: u32,
-    /// Other machines that compute.
-    pub workers: Workers,
-}
-
-impl Options {
-    /// On this machine's CPU, with so many threads.
-    pub const fn cpu(threads: u32) -> Options {
-        Options { threads, gpu_layers: 0, workers: Workers::NONE }
-    }
-
-    /// Where blocks run, as far as results depend on it: other devices round in other ways. `cpu`,
-    /// `12 blocks on devices`, `9999 blocks on 2 workers`.
-    pub fn placement(&self) -> String {
-        match (self.gpu_layers, self.workers.endpoints().len()) {
-            (0, _) => "cpu".into(),
-            (n, 0) => format!("{n} blocks on devices"),
-            (n, workers) => format!("{n} blocks on {workers} workers"),
-        }
-    }
-
-    /// [`Options::threads`], with 0 resolved.
-    pub fn n_threads(&self) -> i32 {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from) as u32;
-        if self.threads == 0 { cores() as i32 } else { self.threads as i32 }
-    }
-}
 
 /// A model in memory.
 pub struct Engine {
@@ -84,22 +48,7 @@ impl Engine {
         options: Options,
         interrupt: Arc<AtomicBool>,
     ) -> Result<Engine> {
-        let backend = backend()?;
-        options.workers.connect()?;
-        log::clear();
-        let flag = Arc::clone(&interrupt);
-        let params = LlamaModelParams::default()
-            .with_n_gpu_layers(options.gpu_layers)
-            .with_progress_callback(move |_| !flag.load(Ordering::Relaxed));
-        let model = LlamaModel::load_from_file(backend, path, &params);
-        if interrupt.load(Ordering::Relaxed) {
-            return Err(Error::Interrupted);
-        }
-        let failed = || match (path.to_owned(), log::last_errors()) {
-            (path, said) if is_shortage(&said) => Error::NoMeans { path, said },
-            (path, said) => Error::Load { path, said },
-        };
-        let model = model.map_err(|_| failed())?;
+        let model = load(path, options, &interrupt)?;
         let (path, structure, adapter) = (path.into(), OnceCell::new(), RefCell::new(None));
         Ok(Engine { path, model, options, structure, adapter, interrupt })
     }

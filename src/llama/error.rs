@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use crate::gguf::{self, GgmlType};
 
+const MB: u64 = 1_000_000;
+
 /// A result of this folder.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -42,6 +44,44 @@ pub enum Error {
         endpoint: String,
         /// The system's reason.
         why: std::io::Error,
+    },
+    /// Blocks are to run on a device, and there is none.
+    #[error("no device takes blocks: this build has no GPU, and there are no workers")]
+    NoDevices,
+    /// A device is named that there is not.
+    #[error("no device '{name}' that takes blocks, expected {}", one_of(known))]
+    NoDevice {
+        /// The name.
+        name: String,
+        /// Names of the devices that take blocks.
+        known: Vec<String>,
+    },
+    /// Shares of another number of devices.
+    #[error(
+        "expected a share for each of {} devices ({}), found {found}",
+        devices.len(), devices.join(", ")
+    )]
+    Shares {
+        /// Shares that were given.
+        found: usize,
+        /// Names of the devices.
+        devices: Vec<String>,
+    },
+    /// The blocks are larger than the free memory of all devices together.
+    #[error(
+        "{}: its blocks need {} MB on {}, which have {} MB free: {} MB are missing",
+        path.display(), needed.div_ceil(MB), devices.join(", "), (needed - missing) / MB,
+        missing.div_ceil(MB)
+    )]
+    DoesNotFit {
+        /// Path of the model file.
+        path: PathBuf,
+        /// Bytes of the blocks that are to run on devices.
+        needed: u64,
+        /// Bytes that the devices lack.
+        missing: u64,
+        /// Names of the devices.
+        devices: Vec<String>,
     },
     /// llama.cpp was built without its RPC.
     #[error(
@@ -245,4 +285,13 @@ pub enum Error {
         /// Elements of a row.
         n_cols: usize,
     },
+}
+
+/// `A, B or C`.
+fn one_of(names: &[String]) -> String {
+    match names {
+        [] => "none at all: this build has no GPU, and there are no workers".into(),
+        [only] => only.clone(),
+        [first @ .., last] => format!("{} or {last}", first.join(", ")),
+    }
 }

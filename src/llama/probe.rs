@@ -16,11 +16,12 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::engine::{Engine, Options};
+use super::engine::Engine;
 use super::error::{Error, Result};
 use super::first_token::FirstToken;
 use super::graph::Structure;
 use super::log;
+use super::options::Options;
 use super::shortage::is_shortage;
 use crate::gguf::Model;
 
@@ -171,9 +172,9 @@ impl Prober {
         let mut command = Command::new(program);
         command.arg("probe").args(["--threads", &trial.options.threads.to_string()]);
         // A worker serves one process, and that is not this child: it runs on this machine.
-        let gpu_layers =
-            if trial.options.workers.is_empty() { trial.options.gpu_layers } else { 0 };
-        command.args(["--gpu-layers", &gpu_layers.to_string()]);
+        if trial.options.workers.is_empty() {
+            command.args(trial.options.device_words());
+        }
         if structure {
             command.arg("--structure");
         }

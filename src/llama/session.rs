@@ -111,6 +111,8 @@ impl<'e> Session<'e> {
         let context = engine.model().new_context(backend()?, params);
         let mut context =
             context.map_err(|_| Error::Context { n_ctx: cells, said: log::last_errors() })?;
+        // The context may hold memory on a worker that has no weights.
+        engine.options().workers.limit_silence();
         engine.apply_adapter(&mut context)?;
         let batch = LlamaBatch::new(size.n_batch as usize, 1);
         Ok(Session { engine, context, batch, state, interrupt, size })

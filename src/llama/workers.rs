@@ -7,16 +7,17 @@ use std::time::Duration;
 
 use llama_cpp_sys_2 as sys;
 
-use super::abort;
 use super::backend::backend;
 use super::endpoint::{Endpoint, connected, find_connected};
 use super::error::{Error, Result};
+use super::{abort, connections};
 
-/// The workers of a run, and the time that each has to answer.
+/// The workers of a run, and how long each is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Workers {
     endpoints: &'static [Endpoint],
     timeout: Duration,
+    silence: Duration,
 }
 
 impl Default for Workers {
@@ -27,13 +28,18 @@ impl Default for Workers {
 
 impl Workers {
     /// No workers.
-    pub const NONE: Workers = Workers { endpoints: &[], timeout: Duration::from_secs(10) };
+    pub const NONE: Workers = Workers {
+        endpoints: &[],
+        timeout: Duration::from_secs(10),
+        silence: Duration::from_secs(600),
+    };
 
-    /// These workers. They are remembered as long as the process lives, as ggml remembers them.
-    pub fn new(endpoints: Vec<Endpoint>, timeout: Duration) -> Workers {
+    /// These workers, which have `timeout` to greet, and then up to `silence` for each answer.
+    /// They are remembered as long as the process lives, as ggml remembers them.
+    pub fn new(endpoints: Vec<Endpoint>, timeout: Duration, silence: Duration) -> Workers {
         match endpoints.is_empty() {
             true => Workers::NONE,
-            false => Workers { endpoints: endpoints.leak(), timeout },
+            false => Workers { endpoints: endpoints.leak(), timeout, silence },
         }
     }
 
@@ -47,9 +53,23 @@ impl Workers {
         self.endpoints
     }
 
-    /// The time that each has to answer.
+    /// The time that each has to greet.
     pub fn timeout(self) -> Duration {
         self.timeout
+    }
+
+    /// The time that each has for an answer while it computes.
+    pub fn silence(self) -> Duration {
+        self.silence
+    }
+
+    /// From now on a worker that is silent for too long is given up. To be called when ggml has
+    /// opened connections: it does so where it needs one.
+    pub(super) fn limit_silence(self) {
+        if !self.is_empty() {
+            let addresses: Vec<_> = connected().iter().map(|(_, address)| *address).collect();
+            connections::limit_silence(&addresses, self.silence);
+        }
     }
 
     /// Makes their devices known to llama.cpp; those that are known already stay so.

@@ -47,7 +47,7 @@ pub trait Verbs {
 
 /// Options that a study sets itself, or that do not fit a step of a study.
 fn is_reserved(verb: &str, name: &str) -> bool {
-    const ALWAYS: [&str; 9] = [
+    const ALWAYS: [&str; 12] = [
         "json",
         "output",
         "force",
@@ -55,8 +55,11 @@ fn is_reserved(verb: &str, name: &str) -> bool {
         "keep-shards",
         "threads",
         "gpu-layers",
+        "device",
+        "tensor-split",
         "rpc",
         "rpc-timeout",
+        "rpc-silence",
     ];
     let own: &[&str] = match verb {
         "direction" => &["capture-only", "cvector"],

@@ -281,15 +281,22 @@ impl Prepared {
 
 /// Options of the engine, for the verbs that have one.
 fn engine_words(engine: Options) -> Vec<String> {
-    let options = [("--threads", engine.threads), ("--gpu-layers", engine.gpu_layers)];
-    let given = options.into_iter().filter(|(_, number)| *number > 0);
-    let mut words: Vec<String> =
-        given.flat_map(|(name, number)| [name.to_owned(), number.to_string()]).collect();
+    let mut words = Vec::new();
+    if engine.threads > 0 {
+        words.extend(["--threads".to_owned(), engine.threads.to_string()]);
+    }
+    if engine.gpu_layers > 0 {
+        words.extend(engine.device_words());
+    }
     for endpoint in engine.workers.endpoints() {
         words.extend(["--rpc".to_owned(), endpoint.to_string()]);
     }
     if !engine.workers.is_empty() {
-        words.extend(["--rpc-timeout".into(), engine.workers.timeout().as_secs().to_string()]);
+        let waits = [
+            ("--rpc-timeout", engine.workers.timeout()),
+            ("--rpc-silence", engine.workers.silence()),
+        ];
+        words.extend(waits.iter().flat_map(|(n, t)| [(*n).to_owned(), t.as_secs().to_string()]));
     }
     words
 }

@@ -10,6 +10,7 @@ use super::error::Result;
 use super::host::Host;
 use super::words::{counted, few};
 use crate::gguf::{Ask, BoxError, Replacement, Rewrite, Step, Tensor, check_room, hex};
+use crate::llama::{Options, cpu_features};
 use crate::refit::{BlockReport, Parts, Refitted};
 use crate::stats::{Sample, samples_sha256};
 
@@ -82,9 +83,11 @@ pub(crate) fn check_room_for_parts(output: &Path, bytes: u64) -> Result<()> {
     Ok(check_room(output, bytes.saturating_sub(there))?)
 }
 
-/// Everything that the parts of a sweep depend on.
-pub(crate) fn made_of(step: &Step, samples: &[Sample]) -> String {
-    let all = format!("{} {step:?} {}", crate::BUILD, samples_sha256(samples));
+/// Everything that the parts of a sweep depend on, other CPUs and devices among it: they round in
+/// other ways.
+pub(crate) fn made_of(step: &Step, samples: &[Sample], engine: Options) -> String {
+    let run_by = format!("{} {} {}", crate::BUILD, cpu_features(), engine.placement());
+    let all = format!("{run_by} {step:?} {}", samples_sha256(samples));
     hex(&Sha256::digest(all))
 }
 

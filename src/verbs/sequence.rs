@@ -12,7 +12,7 @@ use super::model::load;
 use super::statistics::Given;
 use super::words::counted;
 use crate::compress::{Method, Target, prune};
-use crate::gguf::{Layout, Model, Rewrite};
+use crate::gguf::{Layout, Model, Rewrite, TempPath};
 use crate::llama::Options;
 use crate::stats::{self, Stats};
 
@@ -71,6 +71,7 @@ impl Sequence<'_> {
         let stats = Some(&given.stats);
         prune(&mut rewrite, self.model, stats, self.method, &targets, &Arc::default())?;
         let folder = folder_beside(&given.path)?;
+        let _remembered = TempPath::remember(folder.path());
         let path = folder.path().join("so-far.gguf");
         rewrite.write(&path, false, host)?;
         let engine = load(host, &Model::open(&path)?, self.engine)?;

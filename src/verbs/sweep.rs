@@ -48,7 +48,7 @@ impl Sweep<'_> {
         let calibration = self.calibration.samples(host, self.model, &engine)?;
         // The sweep loads the model block by block.
         drop(engine);
-        let made_of = made_of(step, &calibration.samples);
+        let made_of = made_of(step, &calibration.samples, self.engine);
         let parts = Parts::open(&parts_folder(self.output), made_of)?;
         let asked = Refit {
             model: self.model,

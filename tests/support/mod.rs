@@ -7,6 +7,7 @@ pub mod arbitrary;
 pub mod architectures;
 pub mod browser;
 pub mod direction;
+pub mod elsewhere;
 pub mod ggml;
 pub mod imports;
 pub mod llama;

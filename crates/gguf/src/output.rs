@@ -20,6 +20,7 @@ use crate::copy::write_at;
 use crate::disk::{folder_of, sync_folder};
 use crate::error::{Error, Result, io_error};
 use crate::journal::JOURNAL_SUFFIX;
+use crate::temp::TempPath;
 
 /// Starts a thread in `scope`. Unlike `scope.spawn`, which panics, it returns an error if the
 /// system has no thread left.
@@ -45,6 +46,7 @@ pub(crate) struct Output {
     /// above may have names that other programs, which a check may start, do not take.
     temp_path: PathBuf,
     path: PathBuf,
+    _remembered: TempPath,
 }
 
 /// Checks that `path` may be written, before any work is done. `force` allows to replace an
@@ -199,7 +201,8 @@ impl Output {
         let temp = as_new_files(&mut builder).tempfile_in(folder);
         let temp = temp.map_err(|e| io_error("cannot write in", folder)(without_temp_name(e)))?;
         let temp_path = folder.join(temp.path().file_name().unwrap_or_default());
-        Ok(Output { temp, temp_path, path })
+        let _remembered = TempPath::remember(temp.path());
+        Ok(Output { temp, temp_path, path, _remembered })
     }
 
     /// As [`Output::create`], but the temp file has the final name, in the temp folder `folder`.
@@ -214,7 +217,8 @@ impl Output {
         let temp = temp.map_err(io_error("cannot write in", folder.path()))?;
         let below = folder.path().file_name().unwrap_or_default();
         let temp_path = folder_of(&path).join(below).join(path.file_name().unwrap_or_default());
-        Ok(Output { temp, temp_path, path })
+        let _remembered = TempPath::remember(temp.path());
+        Ok(Output { temp, temp_path, path, _remembered })
     }
 
     /// The temp file, open for reading and writing.

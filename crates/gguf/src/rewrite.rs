@@ -28,6 +28,7 @@ use crate::history::Step;
 use crate::model::{Model, Shard};
 use crate::output::{Output, check_output, check_room, spawn_in, temp_folder};
 use crate::plan::{Layout, Plan, PlannedFile, Segment};
+use crate::temp::TempPath;
 use crate::watch::Watch;
 
 /// Bytes of rows that a producer is asked for at once, unless a row is longer.
@@ -224,6 +225,7 @@ impl<'m> Rewrite<'m> {
         // `check` opens shards by their final names, so they need a folder; one file needs no name
         // yet.
         let folder = if plan.files.len() > 1 { Some(temp_folder(out)?) } else { None };
+        let _remembered = folder.as_ref().map(|folder| TempPath::remember(folder.path()));
         let mut outputs = Vec::new();
         watch.stage("writing", plan.bytes());
         for file in &plan.files {

@@ -60,7 +60,8 @@ impl Repair<'_> {
         // That the compressed one runs at all.
         drop(load(host, model, options)?);
         let step = self.restore_step(setup, pair, &read)?;
-        let parts = Parts::open(&parts_folder(output), made_of(&step, &read.samples))?;
+        let made_of = made_of(&step, &read.samples, options);
+        let parts = Parts::open(&parts_folder(output), made_of)?;
         let asked = Refit {
             model,
             reference: original,
