@@ -8,20 +8,23 @@
 #![allow(unreachable_pub)] // a program of its own: nothing is reached from outside
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use aird::direction::{About, Direction, Grid};
 use aird::gguf::{Builder, GgmlType, Layout, Model, Rewrite, Step, Unwatched, Watch};
 use aird::llama::graph::{Part, Structure};
 use aird::quant::{Along, Zeros, encode_rows, strengthen};
 use aird::repair::{Edit, Half, Storage, apply, edit};
 use anyhow::{Context, Result, ensure};
 
-#[path = "repair/model.rs"]
+#[path = "support/model.rs"]
 mod model;
 
+#[path = "support/child.rs"]
+mod child;
+
+use child::watched;
 use model::{LLAMA_8B, Random, Shapes, TINY_LLAMA};
 
 /// The types that a table row is made for.
@@ -52,7 +55,7 @@ fn main() -> Result<()> {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let direction = |shapes: &Shapes| -> Result<PathBuf> {
         let path = folder.path().join(format!("{}.safetensors", shapes.n_embd));
-        made_up(shapes).write(&path)?;
+        model::direction(shapes).write(&path)?;
         Ok(path)
     };
     if wanted("in-place") {
@@ -124,19 +127,19 @@ fn limit(ty: GgmlType) -> f64 {
 /// `aird repair --in-place`, and `aird undo` after it.
 fn in_place(folder: &Path, shapes: &Shapes, direction: &Path) -> Result<()> {
     let path = folder.join("in-place-Q4_K.gguf");
-    model::write(&path, shapes)?;
+    model::write(&path, shapes, GgmlType::Q4_K)?;
     let gb = path.metadata()?.len() as f64 / 1e9;
     let (mut seconds, mut undone, mut peak) = (Vec::new(), Vec::new(), 0);
     for _ in 0..=runs() {
         let mut repair = aird("repair");
         repair.arg(&path).arg("--direction").arg(direction);
         repair.args(["--block", "14", "--alpha", "3", "--type", "keep", "--in-place", "-q"]);
-        let (time, memory) = watched(repair)?;
-        seconds.push(time);
-        peak = peak.max(memory);
+        let repaired = watched(&mut repair)?;
+        seconds.push(repaired.seconds);
+        peak = peak.max(repaired.memory);
         let mut undo = aird("undo");
         undo.arg(&path).arg("-q");
-        undone.push(watched(undo)?.0);
+        undone.push(watched(&mut undo)?.seconds);
     }
     println!("\nin place, Q4_K, {gb:.2} GB: whole commands, warm cache");
     println!("  aird repair --in-place   {:.2} s (goal 1 s)", median(&seconds[1..]));
@@ -164,8 +167,8 @@ impl Watch for Stages {
 fn new_file(folder: &Path, shapes: &Shapes, direction: &Path) -> Result<()> {
     let [source, copy, target] =
         ["source-Q4_K.gguf", "cp.gguf", "new.gguf"].map(|name| folder.join(name));
-    model::write(&source, shapes)?;
-    let unit = made_up(shapes).unit()?;
+    model::write(&source, shapes, GgmlType::Q4_K)?;
+    let unit = model::direction(shapes).unit()?;
     let halves = [Part::Attention, Part::Mlp].map(|part| Half { block: 14, part });
     let (mut cp, mut written, mut whole) = (Vec::new(), Vec::new(), Vec::new());
     let mut commands = Vec::new();
@@ -194,7 +197,7 @@ fn new_file(folder: &Path, shapes: &Shapes, direction: &Path) -> Result<()> {
         let mut repair = aird("repair");
         repair.arg(&source).arg("--direction").arg(direction).arg("-o").arg(&target);
         repair.args(["--block", "14", "--alpha", "3", "--type", "keep", "-q"]);
-        commands.push(watched(repair)?.0);
+        commands.push(watched(&mut repair)?.seconds);
     }
     let ratio =
         |x: &[f64]| median(&x.iter().zip(&cp).skip(1).map(|(x, c)| x / c).collect::<Vec<f64>>());
@@ -214,52 +217,6 @@ fn aird(verb: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_aird"));
     command.arg(verb).stdout(Stdio::null());
     command
-}
-
-/// Seconds that a command takes, and the largest RssAnon it was seen with, bytes (Linux).
-fn watched(mut command: Command) -> Result<(f64, u64)> {
-    let start = Instant::now();
-    let mut child = command.spawn()?;
-    let mut peak = 0;
-    loop {
-        if let Some(status) = child.try_wait()? {
-            ensure!(status.success(), "{command:?} failed");
-            return Ok((start.elapsed().as_secs_f64(), peak));
-        }
-        peak = peak.max(rss_anon(&child));
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-fn rss_anon(child: &Child) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()));
-    let status = status.unwrap_or_default();
-    let line = status.lines().find(|l| l.starts_with("RssAnon:"));
-    let kb = line.and_then(|l| l.split_whitespace().nth(1)?.parse::<u64>().ok());
-    kb.unwrap_or(0) * 1024
-}
-
-fn made_up(shapes: &Shapes) -> Direction {
-    let mut random = Random(3);
-    let (n_embd, n_layer) = (shapes.n_embd as usize, shapes.n_block as usize);
-    let values = (0..n_layer * n_embd).map(|_| random.normal()).collect();
-    Direction {
-        candidates: Grid { n_layer, n_pos: 1, n_embd, values },
-        about: About {
-            version: "bench".into(),
-            model: "bench".into(),
-            model_sha256: String::new(),
-            architecture: "llama".into(),
-            layer: Some(0),
-            position: Some(-1),
-            max_kl: None,
-            refusal_tokens: Vec::new(),
-            scores: Vec::new(),
-            prompts: serde_json::Map::new(),
-            n_kept: (0, 0),
-            template_sha256: String::new(),
-        },
-    }
 }
 
 fn median(values: &[f64]) -> f64 {

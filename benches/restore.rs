@@ -18,7 +18,7 @@ use aird::refit::{Job, Parts, Refit, Towards, Zeros, refit};
 use aird::stats::Sample;
 use anyhow::{Result, ensure};
 
-#[path = "repair/model.rs"]
+#[path = "support/model.rs"]
 #[allow(dead_code)] // of its shapes one is of use here
 mod model;
 
@@ -29,6 +29,7 @@ use model::{LLAMA_8B, Random, Shapes};
 
 /// 1.5 billion, but for the heads: Qwen has 12 of 128 channels.
 const QWEN_1_5B: Shapes = Shapes {
+    n_head: 32,
     n_embd: 1536,
     n_ff: 8960,
     n_kv: 192,
@@ -118,7 +119,7 @@ fn block(name: &str, shapes: Shapes, threads: u32) -> Result<()> {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let [original, compressed] =
         ["original.gguf", "compressed.gguf"].map(|n| folder.path().join(n));
-    model::write(&original, &Shapes { n_block: 1, ..shapes })?;
+    model::write(&original, &Shapes { n_block: 1, ..shapes }, GgmlType::Q4_K)?;
     quantized(&original, &compressed)?;
     let (model, reference) = (Model::open(&compressed)?, Model::open(&original)?);
     let n_tokens = number("AIRD_BENCH_TOKENS", 2048).next_multiple_of(N_CTX);

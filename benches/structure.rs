@@ -11,14 +11,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use aird::gguf::Model;
+use aird::gguf::{GgmlType, Model};
 use aird::llama::graph::Structure;
 use anyhow::{Result, ensure};
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 
-#[path = "repair/model.rs"]
+#[path = "support/model.rs"]
 #[allow(dead_code)] // of its shapes one is of use here
 mod model;
 
@@ -34,7 +34,7 @@ fn main() -> Result<()> {
     let small = std::env::var_os("AIRD_BENCH_MODEL").map_or(MODEL.into(), PathBuf::from);
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let large = folder.path().join("8B.gguf");
-    model::write(&large, &LLAMA_8B)?;
+    model::write(&large, &LLAMA_8B, GgmlType::Q4_K)?;
     // In turn they cannot be: llama.cpp is started once a process, here first without aird.
     let vocabularies = [&small, &large].map(|path| vocabulary(path));
     println!(

@@ -43,6 +43,9 @@ cargo bench --locked --bench compress
 printf '\n==> repairing\n'
 cargo bench --locked --bench repair
 
+printf '\n==> at the size of real models (half an hour, 40 GB of disk)\n'
+cargo bench --locked --bench shapes
+
 printf '\n==> restoring\n'
 cargo bench --locked --bench restore
 

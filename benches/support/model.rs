@@ -1,9 +1,10 @@
-//! Files in the shapes of real models, of noise in Q4_K, written as they are made.
+//! Files in the shapes of real models, of noise, written as they are made.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
+use aird::direction::{About, Direction, Grid};
 use aird::gguf::{GgmlType, Header, KvMap, TensorInfo, Value, ValueType};
 use aird::quant::encode_rows;
 use anyhow::{Context, Result};
@@ -13,6 +14,8 @@ use anyhow::{Context, Result};
 pub struct Shapes {
     /// Width of the residual stream.
     pub n_embd: u64,
+    /// Heads of attention.
+    pub n_head: u64,
     /// Width of the MLP.
     pub n_ff: u64,
     /// Keys of all heads, and values.
@@ -25,15 +28,23 @@ pub struct Shapes {
     pub n_block: u64,
 }
 
-/// Heads of attention, in either model.
-const N_HEAD: u64 = 32;
-
-/// 1.1 billion parameters.
-pub const TINY_LLAMA: Shapes =
-    Shapes { n_embd: 2048, n_ff: 5632, n_kv: 256, n_vocab: 32_000, n_merges: 0, n_block: 22 };
-/// 8 billion.
+/// TinyLlama: 1.1 billion parameters.
+pub const TINY_LLAMA: Shapes = Shapes {
+    n_embd: 2048,
+    n_head: 32,
+    n_ff: 5632,
+    n_kv: 256,
+    n_vocab: 32_000,
+    n_merges: 0,
+    n_block: 22,
+};
+/// Llama 3.3 70B, whole.
+pub const LLAMA_70B: Shapes =
+    Shapes { n_embd: 8192, n_head: 64, n_ff: 28_672, n_block: 80, ..LLAMA_8B };
+/// Llama 3 8B.
 pub const LLAMA_8B: Shapes = Shapes {
     n_embd: 4096,
+    n_head: 32,
     n_ff: 14_336,
     n_kv: 1024,
     n_vocab: 128_256,
@@ -41,12 +52,11 @@ pub const LLAMA_8B: Shapes = Shapes {
     n_block: 32,
 };
 
-/// Writes a model of noise.
-pub fn write(path: &Path, shapes: &Shapes) -> Result<()> {
-    let header = header(shapes);
+/// Writes a model of noise, its matrices of type `ty`.
+pub fn write(path: &Path, shapes: &Shapes, ty: GgmlType) -> Result<()> {
+    let header = header(shapes, ty);
     let mut random = Random(1);
     let values: Vec<f32> = (0..1 << 22).map(|_| random.normal() * 0.02).collect();
-    let ty = GgmlType::Q4_K;
     let mut noise = vec![0; ty.bytes_for(values.len() as u64).context("whole blocks")? as usize];
     encode_rows(ty, &values, 256, None, &mut noise)?;
     let one = 1f32.to_le_bytes().repeat(1 << 16);
@@ -64,13 +74,13 @@ pub fn write(path: &Path, shapes: &Shapes) -> Result<()> {
     Ok(out.into_inner()?.sync_all()?)
 }
 
-fn header(shapes: &Shapes) -> Header {
+fn header(shapes: &Shapes, ty: GgmlType) -> Header {
     let &Shapes { n_embd, n_ff, n_kv, n_vocab, n_block, .. } = shapes;
     let mut header = Header::new();
     keys(&mut header.kv, shapes);
     vocabulary(&mut header.kv, shapes);
     let mut tensor = |name: String, shape: &[u64]| {
-        let ty = if shape.len() == 1 { GgmlType::F32 } else { GgmlType::Q4_K };
+        let ty = if shape.len() == 1 { GgmlType::F32 } else { ty };
         let info = TensorInfo { name: name.clone(), shape: shape.to_vec(), ty, offset: 0 };
         header.tensors.insert(name, info);
     };
@@ -98,14 +108,14 @@ fn header(shapes: &Shapes) -> Header {
 
 /// What llama.cpp needs to know.
 fn keys(kv: &mut KvMap, shapes: &Shapes) {
-    let n_head_dim = shapes.n_embd / N_HEAD;
+    let n_head_dim = shapes.n_embd / shapes.n_head;
     kv.insert("general.architecture".into(), "llama".into());
     for (name, n) in [
         ("context_length", 2048),
         ("embedding_length", shapes.n_embd),
         ("block_count", shapes.n_block),
         ("feed_forward_length", shapes.n_ff),
-        ("attention.head_count", N_HEAD),
+        ("attention.head_count", shapes.n_head),
         ("attention.head_count_kv", shapes.n_kv / n_head_dim),
         ("rope.dimension_count", n_head_dim),
     ] {
@@ -135,6 +145,30 @@ fn vocabulary(kv: &mut KvMap, shapes: &Shapes) {
     kv.insert("tokenizer.ggml.merges".into(), Value::strings(merges));
     kv.insert("tokenizer.ggml.bos_token_id".into(), 1u32.into());
     kv.insert("tokenizer.ggml.eos_token_id".into(), 2u32.into());
+}
+
+/// A direction of noise, for such a model.
+pub fn direction(shapes: &Shapes) -> Direction {
+    let mut random = Random(3);
+    let (n_embd, n_layer) = (shapes.n_embd as usize, shapes.n_block as usize);
+    let values = (0..n_layer * n_embd).map(|_| random.normal()).collect();
+    Direction {
+        candidates: Grid { n_layer, n_pos: 1, n_embd, values },
+        about: About {
+            version: "bench".into(),
+            model: "bench".into(),
+            model_sha256: String::new(),
+            architecture: "llama".into(),
+            layer: Some(0),
+            position: Some(-1),
+            max_kl: None,
+            refusal_tokens: Vec::new(),
+            scores: Vec::new(),
+            prompts: serde_json::Map::new(),
+            n_kept: (0, 0),
+            template_sha256: String::new(),
+        },
+    }
 }
 
 /// Sebastiano Vigna's SplitMix64.

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Is everything on a GPU as on the CPU? Builds aird for one, and compares, within 1e-3: the residual
+# stream as it is read, ablated, added to and strengthened, directions, the AIRD search, and the
+# restore, on tiny models of five architectures; and the demo's model.
+#
+#   scripts/check-gpu.sh [vulkan|cuda|metal|rocm]
+#
+# With vulkan and without a GPU it runs on Mesa's software driver, which Debian's packages bring.
+# AIRD_GPU: another device than the first, as `aird devices` names it.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/toolchain.sh
+
+kind=${1:-vulkan}
+case $kind in
+    vulkan) first=Vulkan0 ;;
+    cuda) first=CUDA0 ;;
+    metal) first=MTL0 ;;
+    rocm) first=ROCm0 ;;
+    *)
+        say "usage: scripts/check-gpu.sh [vulkan|cuda|metal|rocm]"
+        exit 2
+        ;;
+esac
+export AIRD_GPU=${AIRD_GPU:-$first}
+
+ensure_tools cargo cmake make c++ libclang
+if [ "$kind" = vulkan ]; then
+    command -v glslc >/dev/null ||
+        apt_install mesa-vulkan-drivers glslc libvulkan-dev spirv-headers
+    # ggml leaves out processors that only act as a GPU, unless a device is asked for by number.
+    export GGML_VK_VISIBLE_DEVICES=${GGML_VK_VISIBLE_DEVICES:-0}
+fi
+AIRD_TEST_MODEL=$(scripts/fetch-model.sh)
+export AIRD_TEST_MODEL
+
+# One test at a time: they share the device.
+cargo test --locked --features "$kind" --test suite -- --ignored --test-threads 1 --exact \
+    gpu::every_block_goes_to_the_device
+cargo run -q --locked --features "$kind" -- devices
+for test in what_is_read_and_changed_in_the_stream_is_that_of_the_cpu \
+    directions_are_those_of_the_cpu the_search_takes_what_it_takes_on_the_cpu \
+    a_restore_is_that_of_the_cpu the_real_model_reads_and_answers_as_on_the_cpu; do
+    # A process each: llama.cpp starts once a process.
+    cargo test -q --locked --features "$kind" --test suite -- --ignored --exact "gpu::$test"
+done
+printf '\ncheck-gpu.sh: all as on the CPU, on %s\n' "$AIRD_GPU"
