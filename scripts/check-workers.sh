@@ -3,7 +3,8 @@
 # killed with -9 at a moment drawn at random, and the same command is run again, until it ends; its
 # output must be that of an undisturbed run, to the byte, and each kill one sentence with exit 1.
 # Then one of them hangs (kill -STOP), and, where this system allows network namespaces (as root, with
-# Debian's iproute2), one in a namespace of its own gives the same bytes and loses its network.
+# Debian's iproute2), one in another namespace gives the same bytes, loses its network, and is free
+# again when it has it back.
 #
 #   scripts/check-workers.sh MODEL [KILLS]
 #
@@ -22,7 +23,7 @@ ports=(50161 50162)
 pids=()
 namespace=aird-worker-$$ link=aird$$
 stop() {
-    kill -9 "${pids[@]}" 2>/dev/null || true
+    kill -9 "${pids[@]}" ${pid:+"$pid"} 2>/dev/null || true
     ip netns delete "$namespace" 2>/dev/null || true
     rm -rf "$tmp"
 }
@@ -34,7 +35,13 @@ start() {
     "$aird" -q worker --threads 1 --listen "127.0.0.1:${ports[$1]}" >"$tmp/worker$1.log" 2>&1 &
     pids[$1]=$!
     disown
-    until (exec 3<>"/dev/tcp/127.0.0.1/${ports[$1]}") 2>/dev/null; do sleep 0.1; done
+    until (exec 3<>"/dev/tcp/127.0.0.1/${ports[$1]}") 2>/dev/null; do
+        if ! kill -0 "${pids[$1]}" 2>/dev/null; then
+            say "error: no worker: $(cat "$tmp/worker$1.log")"
+            exit 1
+        fi
+        sleep 0.1
+    done
 }
 start 0
 start 1
@@ -110,13 +117,14 @@ fails_naming() {
 # begin: asr, in the background, until its first answers are there
 begin() {
     rm -rf "$tmp/lost"
-    more="--rpc-silence 20" asr "$tmp/lost" >/dev/null 2>"$tmp/said" &
+    more="--rpc-silence 60" asr "$tmp/lost" >/dev/null 2>"$tmp/said" &
     pid=$!
     until compgen -G "$tmp/lost/*.jsonl" >/dev/null || ! kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
 }
 begin
 fails_naming "127.0.0.1:${ports[1]}" kill -STOP "${pids[1]}"
 kill -9 "${pids[1]}"
+unset 'pids[1]' pid
 
 if [ "$(id -u)" != 0 ] || ! ip netns add "$namespace" 2>/dev/null; then
     echo "skipped: no network namespaces here"
@@ -131,7 +139,10 @@ there=10.213.77.2:${ports[1]}
 ip netns exec "$namespace" "$aird" -q worker --threads 1 --listen "$there" 2>"$tmp/worker1.log" &
 pids[1]=$!
 disown
-until (exec 3<>"/dev/tcp/${there/://}") 2>/dev/null; do sleep 0.1; done
+until_there() {
+    until (exec 3<>"/dev/tcp/${there/://}") 2>/dev/null; do sleep 0.5; done
+}
+until_there
 rpc=127.0.0.1:${ports[0]},$there
 asr "$tmp/namespace" >/dev/null
 # The worker's address is nowhere in what is kept.
@@ -139,3 +150,9 @@ diff -r "$tmp/asr.whole" "$tmp/namespace"
 echo "a worker in a network namespace: the same bytes"
 begin
 fails_naming "$there" ip -n "$namespace" link set eth0 down
+ip -n "$namespace" link set eth0 up
+until_there
+rm -rf "$tmp/lost"
+more="--rpc-timeout 60" asr "$tmp/lost" >/dev/null
+diff -r "$tmp/asr.whole" "$tmp/lost"
+echo "its network is back: the same bytes"

@@ -28,8 +28,8 @@ pub(super) struct TrialArgs {
 /// Which devices run blocks of the model.
 #[derive(Debug, Clone, Args)]
 pub(super) struct DeviceArgs {
-    /// Blocks to run on GPUs and workers, the last ones. Default: all with --rpc, --device or
-    /// --tensor-split, else none.
+    /// Blocks to run on GPUs and workers, the last ones; the output counts as one. Default: all
+    /// with --rpc, --device or --tensor-split, else none.
     #[arg(long, value_name = "N")]
     gpu_layers: Option<u32>,
     /// Devices that take blocks, by the names of aird devices. Default: all that there are.
@@ -81,7 +81,8 @@ pub(super) struct WorkerArgs {
     #[arg(long, default_value_t = 10, value_name = "SECONDS", requires = "rpc",
         value_parser = clap::value_parser!(u64).range(1..))]
     rpc_timeout: u64,
-    /// Seconds that a worker may compute without an answer, before it is given up.
+    /// Seconds that workers may take for a batch, or for a piece of the weights, before they are
+    /// given up.
     #[arg(long, default_value_t = 600, value_name = "SECONDS", requires = "rpc",
         value_parser = clap::value_parser!(u64).range(1..))]
     rpc_silence: u64,

@@ -181,11 +181,13 @@ fn of_engine(error: &llama::Error) -> Option<String> {
         ),
         E::CutBatch { .. } => Some("--parallel 1".into()),
         E::NoDevices => Some(
-            "--rpc HOST:PORT names a worker; for a GPU build aird with --features cuda, vulkan, \
+            "--rpc HOST:PORT names a worker; a GPU needs aird built with --features cuda, vulkan, \
              metal or rocm"
                 .into(),
         ),
-        E::NoDevice { .. } | E::Shares { .. } => Some("aird devices lists them".into()),
+        E::NoDevice { .. } | E::Shares { .. } => {
+            Some("aird devices, with the same --rpc, lists them".into())
+        }
         E::DoesNotFit { .. } => {
             Some("fewer --gpu-layers leave more blocks to this machine; or one more worker".into())
         }

@@ -38,11 +38,23 @@ unsafe extern "C" fn last_sentence(message: *const c_char) {
     let message = unsafe { CStr::from_ptr(message) }.to_string_lossy();
     let is_loss = LOST.iter().any(|said| message.contains(said));
     say_and_end(&match is_loss.then(lost_worker).flatten() {
-        Some(who) => {
-            format!("{who}\nhint: run the same command again; it goes on from what it kept")
-        }
+        Some(who) => without(&who),
         None => format!("llama.cpp aborted: {}", without_folders(&message)),
     });
+}
+
+/// Ends the process since workers no longer answer.
+pub(super) fn end_without_worker() {
+    be_the_only_one();
+    say_and_end(&without(&lost_worker().unwrap_or_else(|| "workers no longer answer".into())));
+}
+
+/// The sentence for a worker that is lost, with what helps.
+fn without(who: &str) -> String {
+    format!(
+        "{who}\nhint: run the same command again, it goes on from what it kept; a worker that was \
+         only slow needs a longer limit"
+    )
 }
 
 /// Ends the process with an error.

@@ -20,10 +20,10 @@ const CAPABILITIES: usize = 24;
 /// `RPC_PROTO_MAJOR_VERSION`, `_MINOR_` and `_PATCH_` of the llama.cpp that is built in. Graphs go
 /// over the wire with the numbers of their operations, for which the last of the three stands.
 const PROTOCOL: [u8; 3] = [7, 0, 0];
-/// Time for looking which worker is gone, and how often to look at one that is silent: it may be at
-/// the end of a computation.
-const LOOK: Duration = Duration::from_secs(1);
-const MAX_LOOKS: usize = 5;
+/// Time that each worker has to greet when one of them is lost, and how often it is greeted: it may
+/// be at the end of a computation.
+const GREETING: Duration = Duration::from_secs(1);
+const MAX_GREETINGS: usize = 5;
 
 /// Workers that this process is connected to. Only ever added to: ggml forgets none.
 static CONNECTED: Mutex<Vec<(Endpoint, SocketAddr)>> = Mutex::new(Vec::new());
@@ -79,8 +79,8 @@ impl Endpoint {
     }
 
     /// None if nothing comes back within `timeout`.
-    fn connect(&self, timeout: Duration) -> Result<Option<TcpStream>> {
-        match TcpStream::connect_timeout(&self.address()?, timeout) {
+    fn connect(&self, to: SocketAddr, timeout: Duration) -> Result<Option<TcpStream>> {
+        match TcpStream::connect_timeout(&to, timeout) {
             Ok(stream) => Ok(Some(stream)),
             Err(e) => match e.kind() {
                 io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Ok(None),
@@ -92,7 +92,7 @@ impl Endpoint {
 
     /// Greets the worker as ggml does, and reads which protocol it speaks.
     pub(super) fn greet(&self, timeout: Duration) -> Result<()> {
-        match self.answer_within(timeout)? {
+        match self.answer_within(self.address()?, timeout)? {
             Answer::Greeting => Ok(()),
             Answer::Nothing => Err(self.error(format!("no answer within {} s", timeout.as_secs()))),
             Answer::Silence => Err(self.error(format!(
@@ -102,8 +102,8 @@ impl Endpoint {
         }
     }
 
-    fn answer_within(&self, timeout: Duration) -> Result<Answer> {
-        let Some(mut stream) = self.connect(timeout)? else { return Ok(Answer::Nothing) };
+    fn answer_within(&self, address: SocketAddr, timeout: Duration) -> Result<Answer> {
+        let Some(mut stream) = self.connect(address, timeout)? else { return Ok(Answer::Nothing) };
         let mut greeting = vec![HELLO];
         greeting.extend((CAPABILITIES as u64).to_le_bytes());
         greeting.extend([0; CAPABILITIES]);
@@ -154,32 +154,34 @@ pub(super) fn find_connected(address: SocketAddr) -> Option<Endpoint> {
 /// it would have to wait for.
 pub(super) fn lost_worker() -> Option<String> {
     let connected = CONNECTED.try_lock().ok()?;
-    // One that lives waits for work once its connection is cut, and greets back.
+    // One that lives waits for work once its connection is cut, and greets back. Their addresses are
+    // known: a name would be looked up, which may take long.
     let addresses: Vec<SocketAddr> = connected.iter().map(|(_, address)| *address).collect();
-    connections::cut(&addresses);
-    let mut silent: Vec<&Endpoint> = connected.iter().map(|(endpoint, _)| endpoint).collect();
-    for _ in 0..MAX_LOOKS {
+    let is_cut = connections::cut(&addresses);
+    let mut silent: Vec<&(Endpoint, SocketAddr)> = connected.iter().collect();
+    for _ in 0..MAX_GREETINGS {
         let mut still = Vec::new();
-        for endpoint in silent {
-            match endpoint.answer_within(LOOK) {
-                Err(_) => return Some(format!("worker {endpoint} is gone")),
-                Ok(Answer::Silence | Answer::Nothing) => still.push(endpoint),
+        for worker in silent {
+            match worker.0.answer_within(worker.1, GREETING) {
+                Err(_) => return Some(format!("worker {} is gone", worker.0)),
+                Ok(Answer::Silence | Answer::Nothing) => still.push(worker),
                 Ok(Answer::Greeting) => {}
             }
         }
         silent = still;
-        if silent.is_empty() {
+        if silent.is_empty() || !is_cut {
             break;
         }
     }
-    let list = |endpoints: &[&Endpoint]| {
-        endpoints.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    let list = |workers: &[&(Endpoint, SocketAddr)]| {
+        workers.iter().map(|(worker, _)| worker.to_string()).collect::<Vec<_>>().join(", ")
     };
-    let all: Vec<&Endpoint> = connected.iter().map(|(endpoint, _)| endpoint).collect();
-    match (silent.as_slice(), all.as_slice()) {
+    let all: Vec<&(Endpoint, SocketAddr)> = connected.iter().collect();
+    // A connection that is not cut keeps its worker silent.
+    match (if is_cut { silent.as_slice() } else { &[] }, all.as_slice()) {
         (_, []) => None,
-        ([hung], _) => Some(format!("worker {hung} no longer answers")),
-        ([], [only]) => Some(format!("worker {only} broke the connection")),
+        ([hung], _) => Some(format!("worker {} no longer answers", hung.0)),
+        ([], [only]) => Some(format!("worker {} broke the connection", only.0)),
         ([], all) => Some(format!("one of the workers {} broke the connection", list(all))),
         (hung, _) => Some(format!("one of the workers {} no longer answers", list(hung))),
     }

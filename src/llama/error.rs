@@ -46,10 +46,10 @@ pub enum Error {
         why: std::io::Error,
     },
     /// Blocks are to run on a device, and there is none.
-    #[error("no device takes blocks: this build has no GPU, and there are no workers")]
+    #[error("no device takes blocks: llama.cpp found no GPU here, and there are no workers")]
     NoDevices,
-    /// A device is named that there is not.
-    #[error("no device '{name}' that takes blocks, expected {}", one_of(known))]
+    /// A device is named that there is not, or twice.
+    #[error("no device '{name}' that takes blocks, expected {}, each once", one_of(known))]
     NoDevice {
         /// The name.
         name: String,
@@ -58,7 +58,7 @@ pub enum Error {
     },
     /// Shares of another number of devices.
     #[error(
-        "expected a share for each of {} devices ({}), found {found}",
+        "expected a share for each of {} devices ({}), not all of them 0, found {found}",
         devices.len(), devices.join(", ")
     )]
     Shares {
@@ -67,9 +67,9 @@ pub enum Error {
         /// Names of the devices.
         devices: Vec<String>,
     },
-    /// The blocks are larger than the free memory of all devices together.
+    /// The blocks are larger than the memory of all devices together.
     #[error(
-        "{}: its blocks need {} MB on {}, which have {} MB free: {} MB are missing",
+        "{}: its blocks need {} MB on {}, which report {} MB of memory: {} MB are missing",
         path.display(), needed.div_ceil(MB), devices.join(", "), (needed - missing) / MB,
         missing.div_ceil(MB)
     )]
@@ -290,7 +290,7 @@ pub enum Error {
 /// `A, B or C`.
 fn one_of(names: &[String]) -> String {
     match names {
-        [] => "none at all: this build has no GPU, and there are no workers".into(),
+        [] => "none: llama.cpp found no GPU here, and there are no workers".into(),
         [only] => only.clone(),
         [first @ .., last] => format!("{} or {last}", first.join(", ")),
     }

@@ -13,6 +13,7 @@ use super::backend::backend;
 use super::error::{Error, Result};
 use super::log;
 use super::options::Options;
+use super::patience::Wait;
 use super::shortage::is_shortage;
 use super::split::Resolved;
 use super::workers::Workers;
@@ -21,11 +22,11 @@ use super::workers::Workers;
 const _: () = assert!(size_of::<LlamaModel>() == size_of::<NonNull<sys::llama_model>>());
 const _: () = assert!(align_of::<LlamaModel>() == align_of::<NonNull<sys::llama_model>>());
 
-/// What llama.cpp tells of its progress to.
+/// What llama.cpp's progress is reported to.
 struct Watch<'a> {
     interrupt: &'a AtomicBool,
     workers: Workers,
-    begun: bool,
+    wait: &'a Option<Wait>,
 }
 
 /// Loads the model at `path`; once `interrupt` is set, the load ends.
@@ -39,16 +40,18 @@ pub(super) fn load(
 ) -> Result<LlamaModel> {
     backend()?;
     options.workers.connect()?;
+    let wait = options.workers.wait();
     let resolved = match options.gpu_layers {
-        0 => None,
-        n_blocks => Some(options.split.resolve(path, n_blocks)?),
+        // Without a list llama.cpp would send large products to a GPU even so.
+        0 => Resolved::none(),
+        n_blocks => options.split.resolve(path, n_blocks)?,
     };
     log::clear();
     let load = |said: String| Error::Load { path: path.into(), said };
     let file =
         CString::new(path.as_os_str().as_encoded_bytes()).map_err(|e| load(e.to_string()))?;
-    let (mut devices, shares) = resolved.map_or_else(Default::default, as_llama_wants);
-    let mut watch = Watch { interrupt, workers: options.workers, begun: false };
+    let (mut devices, shares) = resolved.for_llama();
+    let mut watch = Watch { interrupt, workers: options.workers, wait: &wait };
     // SAFETY: the file's name, the lists, which end as llama.cpp expects, and the watch outlive the
     // call; it copies the lists. The defaults are llama.cpp's own.
     let model = unsafe {
@@ -60,7 +63,7 @@ pub(super) fn load(
         if !shares.is_empty() {
             params.tensor_split = shares.as_ptr();
         }
-        params.progress_callback = Some(goes_on);
+        params.progress_callback = Some(on_progress);
         params.progress_callback_user_data = (&raw mut watch).cast();
         sys::llama_model_load_from_file(file.as_ptr(), params)
     };
@@ -77,34 +80,19 @@ pub(super) fn load(
     // SAFETY: LlamaModel is a transparent wrapper of such a pointer (llama-cpp-2's model.rs and
     // ptr.rs; the version is pinned), which it owns from here on.
     let model = unsafe { std::mem::transmute::<NonNull<sys::llama_model>, LlamaModel>(model) };
-    // Its weights keep the connections that are open now.
-    options.workers.limit_silence();
     match interrupt.load(Ordering::Relaxed) {
         true => Err(Error::Interrupted),
         false => Ok(model),
     }
 }
 
-/// Devices up to a null, and a share for each device that there may be; nothing for none.
-fn as_llama_wants(mut resolved: Resolved) -> (Vec<sys::ggml_backend_dev_t>, Vec<f32>) {
-    if !resolved.devices.is_empty() {
-        resolved.devices.push(std::ptr::null_mut());
-    }
-    if !resolved.parts.is_empty() {
-        // SAFETY: it only returns a number.
-        let n = unsafe { sys::llama_max_devices() };
-        resolved.parts.resize(n.max(resolved.parts.len()), 0.0);
-    }
-    (resolved.devices, resolved.parts)
-}
-
-unsafe extern "C" fn goes_on(_: f32, watch: *mut c_void) -> bool {
+unsafe extern "C" fn on_progress(_: f32, watch: *mut c_void) -> bool {
     // SAFETY: llama.cpp passes the watch of `load`, on its thread and while that waits.
     let watch = unsafe { &mut *watch.cast::<Watch<'_>>() };
-    if !watch.begun {
-        // The buffers are there, and so are the connections; weights come next.
-        watch.begun = true;
-        watch.workers.limit_silence();
+    if let Some(wait) = watch.wait {
+        // The buffers are there, and so are the connections.
+        watch.workers.keep_alive();
+        wait.got_on();
     }
     !watch.interrupt.load(Ordering::Relaxed)
 }

@@ -21,6 +21,7 @@ mod linear;
 mod load;
 mod log;
 mod options;
+mod patience;
 mod prefill;
 mod probe;
 mod sampler;

@@ -9,12 +9,15 @@ use std::time::Duration;
 
 use llama_cpp_sys_2 as sys;
 
+use super::connections;
 use super::devices::computing;
 use super::error::{Error, Result};
 use super::workers::function;
 
 /// Time between two looks at the interrupt.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Pauses between two looks at who is served.
+const LOOKS: u32 = 20;
 
 /// Lends this machine's devices to others, until `interrupt` is set. `listening` is called when the
 /// port is open. llama.cpp's server cannot be ended: it goes on in its thread until the process
@@ -44,7 +47,12 @@ pub fn serve(
         }
     });
     let mut listening = Some(listening);
+    let mut looks = (0..LOOKS).cycle();
     while !server.is_finished() {
+        if looks.next() == Some(0) {
+            // Whoever is served and vanishes would keep the worker for good.
+            connections::keep_alive(&[listen.into()]);
+        }
         if interrupt.load(Ordering::Relaxed) {
             return Err(Error::Interrupted);
         }

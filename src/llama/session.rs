@@ -108,11 +108,14 @@ impl<'e> Session<'e> {
             (*raw).abort_callback = Some(aborts);
             (*raw).abort_callback_data = Arc::as_ptr(&interrupt).cast_mut().cast();
         }
+        let workers = engine.options().workers;
+        let wait = workers.wait();
         let context = engine.model().new_context(backend()?, params);
         let mut context =
             context.map_err(|_| Error::Context { n_ctx: cells, said: log::last_errors() })?;
         // The context may hold memory on a worker that has no weights.
-        engine.options().workers.limit_silence();
+        workers.keep_alive();
+        drop(wait);
         engine.apply_adapter(&mut context)?;
         let batch = LlamaBatch::new(size.n_batch as usize, 1);
         Ok(Session { engine, context, batch, state, interrupt, size })
@@ -165,7 +168,13 @@ impl<'e> Session<'e> {
         if self.interrupted() {
             return Err(Error::Interrupted);
         }
+        let wait = self.engine.options().workers.wait();
         let decoded = self.context.decode(&mut self.batch);
+        if wait.is_some() {
+            // Else reading the logits would wait.
+            self.context.synchronize();
+        }
+        drop(wait);
         if self.interrupted() {
             return Err(Error::Interrupted);
         }

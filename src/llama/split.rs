@@ -6,7 +6,7 @@ use llama_cpp_sys_2 as sys;
 
 use super::devices::{self, Device};
 use super::error::{Error, Result};
-use crate::gguf::Model;
+use crate::gguf::{Model, Value};
 
 /// Devices by name, and each one's share. Remembered as long as the process lives, as devices are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -21,7 +21,7 @@ impl Split {
 
     /// These devices, in this order, as [`Device::name`] has them; with none, all that take blocks,
     /// workers' first. The first of `parts` is the first device's share, 3 and 1 being three
-    /// quarters and one; with none, shares are as free memory is.
+    /// quarters and one quarter; with none, shares are as free memory is.
     pub fn new(devices: Vec<String>, parts: Vec<u32>) -> Split {
         Split { devices: devices.leak(), parts: parts.leak() }
     }
@@ -44,40 +44,49 @@ impl Split {
         words.map(|(what, word)| format!("{word}{what}")).collect()
     }
 
-    /// The devices for the last `n_blocks` of the model at `path`.
+    /// The devices for the last `n_blocks` of the model at `path`, of which the output is one.
     ///
     /// # Errors
-    /// A name that no device has, as many shares as there are no devices, no device at all, or
-    /// weights that do not fit in the free memory of all of them.
+    /// A name that no device has or that stands twice, other shares than devices, no device at all,
+    /// or weights that are larger than the memory of all of them.
     pub(super) fn resolve(self, path: &Path, n_blocks: u32) -> Result<Resolved> {
         let all = devices::taking_blocks();
         let taking = if self.devices.is_empty() { all } else { self.named(&all)? };
         if taking.is_empty() {
             return Err(Error::NoDevices);
         }
-        if !self.parts.is_empty() && self.parts.len() != taking.len() {
-            let devices = names(&taking);
-            return Err(Error::Shares { found: self.parts.len(), devices });
-        }
-        let (model, free) = (Model::open(path)?, taking.iter().map(|(_, device)| device.free));
-        check_fit(&model, n_blocks, &names(&taking), &free.collect::<Vec<_>>())?;
+        self.check_shares(&taking)?;
+        let model = Model::open(path)?;
+        let used = |i: &usize| self.parts.get(*i) != Some(&0);
+        let used: Vec<&Device> = (0..taking.len()).filter(used).map(|i| &taking[i].1).collect();
+        check_fit(&model, n_blocks, &used)?;
         if self == Split::ALL {
-            // llama.cpp's own choice: it leaves out a GPU that another of its backends has as well.
-            return Ok(Resolved::default());
+            return Ok(Resolved::ByLlama);
         }
-        Ok(Resolved {
+        Ok(Resolved::These {
             devices: taking.into_iter().map(|(device, _)| device).collect(),
-            parts: self.parts.iter().map(|part| *part as f32).collect(),
+            shares: self.parts.iter().map(|part| *part as f32).collect(),
         })
     }
 
     fn named(self, taking: &[Found]) -> Result<Vec<Found>> {
-        let find = |name: &String| {
+        let find = |(i, name): (usize, &String)| {
             let found = taking.iter().find(|(_, device)| device.name == *name);
+            let is_new = !self.devices[..i].contains(name);
             let no_device = || Error::NoDevice { name: name.clone(), known: names(taking) };
-            found.cloned().ok_or_else(no_device)
+            found.filter(|_| is_new).cloned().ok_or_else(no_device)
         };
-        self.devices.iter().map(find).collect()
+        self.devices.iter().enumerate().map(find).collect()
+    }
+
+    /// A share for each device, and of something; llama.cpp keeps as many as it knows devices.
+    fn check_shares(self, taking: &[Found]) -> Result<()> {
+        let found = self.parts.len();
+        let is_right = found == taking.len() && self.parts.iter().any(|part| *part > 0);
+        match found == 0 || (is_right && found <= max_devices()) {
+            true => Ok(()),
+            false => Err(Error::Shares { found, devices: names(taking) }),
+        }
     }
 }
 
@@ -88,28 +97,63 @@ fn names(found: &[Found]) -> Vec<String> {
     found.iter().map(|(_, device)| device.name.clone()).collect()
 }
 
-/// Devices, and shares of as many; both empty for llama.cpp's own choice.
-#[derive(Default)]
-pub(super) struct Resolved {
-    pub devices: Vec<sys::ggml_backend_dev_t>,
-    pub parts: Vec<f32>,
+fn max_devices() -> usize {
+    // SAFETY: it only returns a number.
+    unsafe { sys::llama_max_devices() }
 }
 
-/// Fails if the weights of the last `n_blocks` are larger than all that is `free`: llama.cpp would
-/// find out in the middle. What a context needs besides is not known here.
-fn check_fit(model: &Model, n_blocks: u32, devices: &[String], free: &[u64]) -> Result<()> {
-    if free.contains(&0) {
-        // A device that does not say what it has.
+/// Devices for llama.cpp.
+pub(super) enum Resolved {
+    /// Its own choice of all: it leaves out a GPU that another of its backends has as well.
+    ByLlama,
+    /// These, with a share for each, or none.
+    These { devices: Vec<sys::ggml_backend_dev_t>, shares: Vec<f32> },
+}
+
+impl Resolved {
+    /// No device: everything runs on the CPU.
+    pub(super) fn none() -> Resolved {
+        Resolved::These { devices: Vec::new(), shares: Vec::new() }
+    }
+
+    /// Devices up to a null, and a share for each device that llama.cpp may know; empty for its own
+    /// choice.
+    pub(super) fn for_llama(self) -> (Vec<sys::ggml_backend_dev_t>, Vec<f32>) {
+        let Resolved::These { mut devices, mut shares } = self else {
+            return (Vec::new(), Vec::new());
+        };
+        devices.push(std::ptr::null_mut());
+        if !shares.is_empty() {
+            shares.resize(max_devices(), 0.0);
+        }
+        (devices, shares)
+    }
+}
+
+/// Fails if the weights of the last `n_blocks` are larger than all memory that `devices` report:
+/// llama.cpp would find out in the middle. What a context needs besides is not known here, nor what
+/// else runs there.
+fn check_fit(model: &Model, n_blocks: u32, devices: &[&Device]) -> Result<()> {
+    let free: u64 = devices.iter().map(|device| device.free).sum();
+    if devices.iter().any(|device| device.free == 0) {
+        // One that does not report it.
         return Ok(());
     }
+    let architecture = model.text("general.architecture")?.unwrap_or_default();
+    let key = format!("{architecture}.nextn_predict_layers");
+    // Blocks that predict further tokens are last, and llama.cpp loads none of them.
+    let n_further = model.kv().get(&key).and_then(Value::as_u64).unwrap_or(0) as u32;
     let blocks = model.tensors().filter_map(|t| Some((t.info.block()?, t.info.n_bytes())));
-    let needed = bytes_of_last(n_blocks, &blocks.collect::<Vec<_>>());
-    let free: u64 = free.iter().sum();
+    let mut blocks: Vec<(u32, u64)> = blocks.collect();
+    let n_model = blocks.iter().map(|(block, _)| block + 1).max().unwrap_or(0);
+    blocks.retain(|(block, _)| *block < n_model.saturating_sub(n_further));
+    let needed = bytes_of_last(n_blocks, &blocks);
     match needed.checked_sub(free) {
         None | Some(0) => Ok(()),
         Some(missing) => {
             let path = model.shards()[0].path.clone();
-            Err(Error::DoesNotFit { path, needed, missing, devices: devices.to_vec() })
+            let devices = devices.iter().map(|device| device.name.clone()).collect();
+            Err(Error::DoesNotFit { path, needed, missing, devices })
         }
     }
 }
@@ -117,7 +161,7 @@ fn check_fit(model: &Model, n_blocks: u32, devices: &[String], free: &[u64]) -> 
 /// Bytes of the last `n` of `blocks`: the number of each tensor's block, and the tensor's bytes.
 fn bytes_of_last(n: u32, blocks: &[(u32, u64)]) -> u64 {
     let n_model = blocks.iter().map(|(block, _)| block + 1).max().unwrap_or(0);
-    // llama.cpp counts the output behind the blocks as one more.
+    // llama.cpp counts the output, which is last, as one more.
     let first = (n_model + 1).saturating_sub(n);
     blocks.iter().filter(|(block, _)| *block >= first).map(|(_, bytes)| bytes).sum()
 }

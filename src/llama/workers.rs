@@ -10,6 +10,7 @@ use llama_cpp_sys_2 as sys;
 use super::backend::backend;
 use super::endpoint::{Endpoint, connected, find_connected};
 use super::error::{Error, Result};
+use super::patience::Wait;
 use super::{abort, connections};
 
 /// The workers of a run, and how long each is waited for.
@@ -34,7 +35,7 @@ impl Workers {
         silence: Duration::from_secs(600),
     };
 
-    /// These workers, which have `timeout` to greet, and then up to `silence` for each answer.
+    /// These workers, which have `timeout` to greet, and then together up to `silence` for a batch.
     /// They are remembered as long as the process lives, as ggml remembers them.
     pub fn new(endpoints: Vec<Endpoint>, timeout: Duration, silence: Duration) -> Workers {
         match endpoints.is_empty() {
@@ -58,17 +59,23 @@ impl Workers {
         self.timeout
     }
 
-    /// The time that each has for an answer while it computes.
+    /// The time that they have for a batch.
     pub fn silence(self) -> Duration {
         self.silence
     }
 
-    /// From now on a worker that is silent for too long is given up. To be called when ggml has
-    /// opened connections: it does so where it needs one.
-    pub(super) fn limit_silence(self) {
+    /// To be held during a call into llama.cpp that needs workers: they are given up if it takes
+    /// too long. None without workers.
+    pub(super) fn wait(self) -> Option<Wait> {
+        (!self.is_empty()).then(|| Wait::begin(self.silence))
+    }
+
+    /// From now on a worker whose machine is gone is noticed. To be called when ggml has opened
+    /// connections: it does so where it needs one.
+    pub(super) fn keep_alive(self) {
         if !self.is_empty() {
             let addresses: Vec<_> = connected().iter().map(|(_, address)| *address).collect();
-            connections::limit_silence(&addresses, self.silence);
+            connections::keep_alive(&addresses);
         }
     }
 

@@ -285,7 +285,8 @@ fn engine_words(engine: Options) -> Vec<String> {
     if engine.threads > 0 {
         words.extend(["--threads".to_owned(), engine.threads.to_string()]);
     }
-    if engine.gpu_layers > 0 {
+    // With workers the default is all blocks.
+    if engine.gpu_layers > 0 || !engine.workers.is_empty() {
         words.extend(engine.device_words());
     }
     for endpoint in engine.workers.endpoints() {

@@ -83,8 +83,8 @@ pub(crate) fn check_room_for_parts(output: &Path, bytes: u64) -> Result<()> {
     Ok(check_room(output, bytes.saturating_sub(there))?)
 }
 
-/// Everything that the parts of a sweep depend on, other CPUs and devices among it: they round in
-/// other ways.
+/// What the parts of a sweep depend on. Other CPUs and devices round in other ways: features of
+/// this CPU and names of devices are in it, but not which machine a worker is.
 pub(crate) fn made_of(step: &Step, samples: &[Sample], engine: Options) -> String {
     let run_by = format!("{} {} {}", crate::BUILD, cpu_features(), engine.placement());
     let all = format!("{run_by} {step:?} {}", samples_sha256(samples));
