@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use aird::gguf::GgmlType;
 use aird::verbs::repair::Report as Repaired;
-use aird::verbs::{merge, prune, quantize};
+use aird::verbs::{asr, merge, prune, quantize};
 use serde_json::Value;
 
 use crate::support::{
@@ -117,4 +117,22 @@ fn the_time_is_one_plain_sentence() {
     let text = stdout(&run(&words));
     let last = text.lines().last().unwrap();
     assert!(last.starts_with("it would take ") && last.ends_with(" here"), "{text}");
+}
+
+#[test]
+fn a_dry_run_of_asr_counts_what_would_be_asked_and_makes_no_answer() {
+    let scene = Scene::new();
+    let folder = scene.path("answers");
+    let mut words = vec![Path::new("asr"), &scene.model, Path::new("--transcripts"), &folder];
+    let more = ["--limit", "3", "--max-tokens", "4", "--threads", "1", "--chat-template", "none"];
+    words.extend(more.iter().chain(&["--dry-run"]).map(Path::new));
+    let before = names_in(scene.folder.path());
+    let planned: asr::PlanReport = is_report(json(&words));
+    assert_eq!(names_in(scene.folder.path()), before);
+    // Harmful, borderline and harmless ones.
+    assert_eq!((planned.n_prompts, planned.n_answers, planned.max_tokens), (9, 9, 4));
+    assert!(planned.prompt_tokens > 0 && planned.estimated_seconds.is_some(), "{planned:?}");
+    let text = stdout(&run(&words));
+    assert!(text.contains("would ask 9 prompts and make 9 answers, of 4 tokens at most"), "{text}");
+    assert!(text.contains(" here at most, less where answers end before 4 tokens"), "{text}");
 }

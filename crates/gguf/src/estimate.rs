@@ -270,16 +270,41 @@ struct Rates {
     read: f64,
 }
 
-impl Rates {
-    /// Times a part of the model's largest file, and a temp file beside `out`.
-    fn measure(model: &Model, plan: &Plan, out: &Path, watch: &dyn Watch) -> Result<Rates> {
+/// A part of a model's largest file, which was hashed.
+struct Hashed<'m> {
+    shard: &'m Shard,
+    from: Range<u64>,
+    part: &'m [u8],
+    /// How long each byte took.
+    byte_seconds: f64,
+}
+
+impl<'m> Hashed<'m> {
+    fn some_of(model: &'m Model, watch: &dyn Watch) -> Result<Hashed<'m>> {
         let shards = model.shards();
         let shard = shards.iter().max_by_key(|shard| shard.file_bytes()).unwrap_or(&shards[0]);
         let from = somewhere(shard.file_bytes());
         let part = &shard.bytes()[from.start as usize..from.end as usize];
-        let n = part.len().max(1) as f64;
         let (hashing, sum) = seconds(|| digest(part, watch));
         sum?;
+        Ok(Hashed { shard, from, part, byte_seconds: hashing / part.len().max(1) as f64 })
+    }
+}
+
+/// Estimates how long the sha256 of all files of `model` would take here, by a part of them.
+///
+/// # Errors
+/// Only [`Error::Interrupted`].
+pub fn hash_seconds(model: &Model, watch: &dyn Watch) -> Result<f64> {
+    Ok(model.file_bytes() as f64 * Hashed::some_of(model, watch)?.byte_seconds)
+}
+
+impl Rates {
+    /// Times a part of the model's largest file, and a temp file beside `out`.
+    fn measure(model: &Model, plan: &Plan, out: &Path, watch: &dyn Watch) -> Result<Rates> {
+        let hashed = Hashed::some_of(model, watch)?;
+        let Hashed { shard, from, part, .. } = &hashed;
+        let n = part.len().max(1) as f64;
 
         let cannot = |error| io_error("cannot write", out)(error);
         let output = Output::create(out)?;
@@ -290,7 +315,7 @@ impl Rates {
         done.map_err(cannot)?;
         let (syncing_written, done) = seconds(|| output.sync());
         done?;
-        let (copying, done) = copy_part(shard, &from, plan, &output, watch);
+        let (copying, done) = copy_part(shard, from, plan, &output, watch);
         done.map_err(cannot)?;
         let (syncing_copied, done) = seconds(|| output.sync());
         done?;
@@ -303,7 +328,7 @@ impl Rates {
         }
         let n_written = written.len().max(1) as f64;
         Ok(Rates {
-            hash: hashing / n,
+            hash: hashed.byte_seconds,
             copy: copying / n,
             write: writing / n_written,
             sync_copied: syncing_copied / n,

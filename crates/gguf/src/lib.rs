@@ -33,7 +33,7 @@ pub use build::Builder;
 pub use checksum::{hex, model_sha256, sha256};
 pub use edit::KvEdit;
 pub use error::{BoxError, Error, Result};
-pub use estimate::{Estimate, Piece};
+pub use estimate::{Estimate, Piece, hash_seconds};
 pub use file_type::file_type_edit;
 pub use ggml_type::{GgmlType, Layout as TypeLayout};
 pub use header::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, Header, KvMap, TensorMap};
