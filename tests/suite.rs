@@ -15,6 +15,7 @@ mod compress;
 mod diff;
 mod direction;
 mod engine;
+mod estimates;
 mod finite;
 mod gpu;
 mod inspect;

@@ -39,9 +39,11 @@ pub const TINY_LLAMA: Shapes = Shapes {
     n_block: 22,
 };
 /// Llama 3.3 70B, whole.
+#[allow(dead_code)] // not every bench takes every size
 pub const LLAMA_70B: Shapes =
     Shapes { n_embd: 8192, n_head: 64, n_ff: 28_672, n_block: 80, ..LLAMA_8B };
 /// Llama 3 8B.
+#[allow(dead_code)] // not every bench takes every size
 pub const LLAMA_8B: Shapes = Shapes {
     n_embd: 4096,
     n_head: 32,

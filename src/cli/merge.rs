@@ -63,7 +63,7 @@ impl Verb for Merge {
         let report = run(&request, ui)?;
         match self.json {
             true => ui.print_json(&report),
-            false => print_plan(ui, &report.files, report.computed_bytes),
+            false => print_plan(ui, &report.files, report.computed_bytes, report.estimated_seconds),
         }
     }
 }

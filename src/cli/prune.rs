@@ -96,7 +96,7 @@ impl Verb for Prune {
         if self.json {
             return ui.print_json(&report);
         }
-        print_plan(ui, &report.files, report.computed_bytes)?;
+        print_plan(ui, &report.files, report.computed_bytes, report.estimated_seconds)?;
         text(&report).map_or(Ok(()), |text| ui.print(text))
     }
 }

@@ -87,7 +87,7 @@ impl Verb for Quantize {
         if self.json {
             return ui.print_json(&report);
         }
-        print_plan(ui, &report.files, report.computed_bytes)?;
+        print_plan(ui, &report.files, report.computed_bytes, report.estimated_seconds)?;
         match report.dry_run {
             true => Ok(()),
             false => ui.print(report.text()),

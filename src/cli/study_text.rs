@@ -1,6 +1,6 @@
 //! A study as people read it on a terminal: the plan before, the table of before and after.
 
-use super::text::{bytes_text, counted, table};
+use super::text::{bytes_text, counted, seconds_text, table};
 use crate::eval::interval::Rate;
 use crate::report::results::{ModelResult, RepairResult, Results, Role};
 use crate::study::{PlanReport, PlannedState, PlannedStep};
@@ -53,14 +53,6 @@ impl PlanReport {
             _ => String::new(),
         };
         format!("in all {bytes} of models, {time}{rates}\n")
-    }
-}
-
-fn seconds_text(seconds: f64) -> String {
-    match seconds {
-        s if s < 90.0 => format!("about {s:.0} s"),
-        s if s < 5400.0 => format!("about {:.0} min", s / 60.0),
-        s => format!("about {:.1} h", s / 3600.0),
     }
 }
 

@@ -5,6 +5,24 @@ pub(super) use crate::verbs::words::{
     shown_lines, table,
 };
 
+/// `about 40 s`: a time that was estimated.
+pub(super) fn seconds_text(seconds: f64) -> String {
+    match seconds {
+        s if s < 90.0 => format!("about {s:.0} s"),
+        s if s < 5400.0 => format!("about {:.0} min", s / 60.0),
+        s => format!("about {:.1} h", s / 3600.0),
+    }
+}
+
+/// What a dry run prints of the time that the run would take, if it is known.
+pub(super) fn time_text(seconds: Option<f64>) -> String {
+    match seconds {
+        None => String::new(),
+        Some(s) if s < 1.0 => "it would take less than a second here\n".into(),
+        Some(s) => format!("it would take {} here\n", seconds_text(s)),
+    }
+}
+
 /// That `condition` holds for `name`, by the figure that was found and by that of the worst case.
 pub(super) fn failed_text(condition: &str, name: &str, [value, worst]: [Option<f64>; 2]) -> String {
     let text = |value: Option<f64>| value.map_or("not measured".into(), |x| format!("{x:.3}"));

@@ -5,12 +5,14 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 /// What would be written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Planned {
     /// The files.
     pub files: Vec<FileReport>,
     /// Bytes of tensors that are computed; all others are copied.
     pub computed_bytes: u64,
+    /// Seconds that the verb would take here; None where that is not estimated.
+    pub estimated_seconds: Option<f64>,
 }
 
 /// One output file.

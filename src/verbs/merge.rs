@@ -1,10 +1,12 @@
 //! Fold a LoRA adapter into the weights.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use super::error::Result;
+use super::estimate::DryRun;
 use super::files::FileReport;
 use super::host::Host;
 use super::model::sha256_of;
@@ -42,6 +44,8 @@ pub struct Report {
     pub dry_run: bool,
     /// In a dry run: bytes of the tensors that would be computed, not copied.
     pub computed_bytes: Option<u64>,
+    /// In a dry run: seconds that the run would take here; null where that cannot be measured.
+    pub estimated_seconds: Option<f64>,
     /// Tensors that the adapter changed.
     pub merged: usize,
     /// Tensors that changed their type.
@@ -55,6 +59,7 @@ pub struct Report {
 /// # Errors
 /// The adapter is of another model, the disk's, an interrupt.
 pub fn run(request: &Request, host: &dyn Host) -> Result<Report, Stopped> {
+    let begun = Instant::now();
     let model = Model::open(&request.model)?;
     let adapter = Adapter::open(&request.lora)?;
     adapter.check(&model)?;
@@ -67,14 +72,16 @@ pub fn run(request: &Request, host: &dyn Host) -> Result<Report, Stopped> {
         files: Vec::new(),
         dry_run: request.output.dry_run,
         computed_bytes: None,
+        estimated_seconds: None,
         merged: outcomes.iter().filter(|o| o.touched).count(),
         converted: outcomes.iter().filter(|o| o.from != o.to).count(),
         ignored: adapter.ignored.clone(),
     };
     if request.output.dry_run {
         rewrite.record(step(request, &outcomes, &no_sha256(), &no_sha256()));
-        let plan = request.output.plan(&rewrite)?;
+        let plan = request.output.timed_plan(rewrite, DryRun { host, model: &model, begun })?;
         (report.files, report.computed_bytes) = (plan.files, Some(plan.computed_bytes));
+        report.estimated_seconds = plan.estimated_seconds;
     } else {
         let source = sha256_of(host, &model)?;
         let adapter = model_sha256(&Model::open(&request.lora)?, &Unwatched)?;

@@ -16,6 +16,7 @@ pub mod devices;
 pub mod diff;
 pub mod direction;
 mod error;
+mod estimate;
 mod files;
 mod gates;
 mod host;

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::error::{Error, Result};
+use super::estimate::DryRun;
 use super::files::{FileReport, Planned};
 use super::host::Host;
 use super::verify::{self, Through};
@@ -30,14 +31,25 @@ impl Output {
         if self.keep_shards { Layout::KeepShards } else { Layout::Single }
     }
 
-    /// The files that `rewrite` would write, and their bytes.
+    /// The files that `rewrite` would write, and their bytes. The time is not estimated.
     ///
     /// # Errors
-    /// Shards that cannot be named.
+    /// An edit that does not fit its key.
     pub fn plan(&self, rewrite: &Rewrite<'_>) -> Result<Planned> {
         let plan = rewrite.plan(&self.path)?;
-        let files = plan.files.iter().map(|file| FileReport::new(&file.path, file.bytes));
-        Ok(Planned { files: files.collect(), computed_bytes: plan.produced_bytes() })
+        let files = plan.files.iter().map(|file| FileReport::new(&file.path, file.bytes)).collect();
+        let computed_bytes = plan.produced_bytes();
+        Ok(Planned { files, computed_bytes, estimated_seconds: None })
+    }
+
+    /// As [`Output::plan`], with the time that the verb would take.
+    ///
+    /// # Errors
+    /// As [`Output::plan`]; an interrupt.
+    pub(super) fn timed_plan(&self, rewrite: Rewrite<'_>, run: DryRun<'_>) -> Result<Planned> {
+        let planned = self.plan(&rewrite)?;
+        let estimated_seconds = run.seconds(rewrite, &self.path)?;
+        Ok(Planned { estimated_seconds, ..planned })
     }
 
     /// Checks at the start of a long job that there will be room for what `rewrite` writes.

@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use super::calibration::CalibrationSetup;
 use super::choice::TensorChoice;
 use super::error::{Error, Result};
+use super::estimate::DryRun;
 use super::files::FileReport;
 use super::host::Host;
 use super::model::sha256_of;
@@ -79,6 +81,9 @@ pub struct Report {
     pub dry_run: bool,
     /// In a dry run: bytes of the tensors that would be computed, not copied.
     pub computed_bytes: Option<u64>,
+    /// In a dry run: seconds that the run would take here; null where that is not known, as where
+    /// statistics are to be collected first.
+    pub estimated_seconds: Option<f64>,
     /// Matrices pruned.
     pub pruned: usize,
     /// Part of their elements that is zero in the file; null in a dry run.
@@ -97,10 +102,11 @@ pub struct Report {
 /// No matrix is left to prune, rows do not fit the pattern or type, statistics are missing or of
 /// another model, the disk's, an interrupt.
 pub fn run(request: &Request, host: &dyn Host) -> Result<Report, Stopped> {
+    let begun = Instant::now();
     request.pattern.check()?;
     let model = Model::open(&request.model)?;
     let structure = host.prober().structure(&model)?;
-    let job = Pruning { request, host, model: &model, structure: &structure };
+    let job = Pruning { request, host, model: &model, structure: &structure, begun };
     // What cannot be pruned or written is reported before minutes of calibration.
     let targets = job.targets(None)?;
     let mut plan = Rewrite::new(&model, request.output.layout());
@@ -118,6 +124,7 @@ struct Pruning<'a> {
     host: &'a dyn Host,
     model: &'a Model,
     structure: &'a Structure,
+    begun: Instant,
 }
 
 impl Pruning<'_> {
@@ -145,7 +152,10 @@ impl Pruning<'_> {
         report.by_block = by_block;
         if output.dry_run {
             rewrite.record_measured(self.step(&targets, &no_sha256(), None), RESERVE, |s| s);
-            return self.planned(report, &rewrite);
+            return match given.is_some() || !scoring.needs_statistics() {
+                true => self.timed(report, rewrite),
+                false => self.planned(report, &rewrite),
+            };
         }
         let step = self.step(&targets, &sha256_of(self.host, self.model)?, given.as_ref());
         let counted = Arc::clone(&count);
@@ -207,6 +217,7 @@ impl Pruning<'_> {
             files: Vec::new(),
             dry_run: self.request.output.dry_run,
             computed_bytes: None,
+            estimated_seconds: None,
             pruned,
             sparsity: None,
             output_error: None,
@@ -215,7 +226,16 @@ impl Pruning<'_> {
         }
     }
 
-    /// The report of a dry run.
+    /// The report of a dry run, with the time that it would take.
+    fn timed(&self, report: Report, rewrite: Rewrite<'_>) -> Result<Report> {
+        let run = DryRun { host: self.host, model: self.model, begun: self.begun };
+        let plan = self.request.output.timed_plan(rewrite, run)?;
+        let estimated_seconds = plan.estimated_seconds;
+        let computed_bytes = Some(plan.computed_bytes);
+        Ok(Report { files: plan.files, computed_bytes, estimated_seconds, ..report })
+    }
+
+    /// The report of a dry run of what takes a time that is not known before.
     fn planned(&self, report: Report, rewrite: &Rewrite<'_>) -> Result<Report> {
         let plan = self.request.output.plan(rewrite)?;
         Ok(Report { files: plan.files, computed_bytes: Some(plan.computed_bytes), ..report })
@@ -306,6 +326,13 @@ impl Pruning<'_> {
             step = step.source("stats", &no_sha256());
         }
         step.changed(targets.iter().map(|t| t.name.as_str()))
+    }
+}
+
+impl Scoring {
+    /// True if it goes by statistics.
+    fn needs_statistics(&self) -> bool {
+        self.method.needs_stats() || self.by_outliers || self.statistics.any()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Quantize the weights.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::calibration::CalibrationSetup;
 use super::choice::TypeFor;
 use super::error::{Error, Result};
+use super::estimate::DryRun;
 use super::files::FileReport;
 use super::host::Host;
 use super::model::sha256_of;
@@ -80,6 +82,9 @@ pub struct Report {
     pub dry_run: bool,
     /// In a dry run: bytes of the tensors that would be computed, not copied.
     pub computed_bytes: Option<u64>,
+    /// In a dry run: seconds that the run would take here; null where that is not known, as where
+    /// statistics are to be collected first.
+    pub estimated_seconds: Option<f64>,
     /// Tensors quantized.
     pub quantized: usize,
     /// Tensors whose rows did not fit the type, which got another.
@@ -141,6 +146,7 @@ pub struct Outliers {
 /// There is nothing to quantize, statistics are of another model or of no use, the disk's, an
 /// interrupt.
 pub fn run(request: &Request, host: &dyn Host) -> Result<Report, Stopped> {
+    let begun = Instant::now();
     let model = Model::open(&request.model)?;
     let asked = request.quantizing();
     let assignments = assign(&model, &asked)?;
@@ -154,7 +160,7 @@ pub fn run(request: &Request, host: &dyn Host) -> Result<Report, Stopped> {
     let mut plan = Rewrite::new(&model, request.output.layout());
     quantize(&mut plan, &model, None, &assignments, &no_folds)?;
     request.output.check_room(&plan)?;
-    let job = Rounding { request, host, model: &model, assignments, stayed };
+    let job = Rounding { request, host, model: &model, assignments, stayed, begun };
     match &request.method {
         Method::Gptq(texts) if !request.output.dry_run => {
             let bytes = 2 * plan.plan(&request.output.path)?.bytes();
@@ -246,6 +252,7 @@ struct Rounding<'a> {
     model: &'a Model,
     assignments: Vec<Assignment>,
     stayed: Vec<Stayed>,
+    begun: Instant,
 }
 
 impl Rounding<'_> {
@@ -275,13 +282,22 @@ impl Rounding<'_> {
         let mut report = self.report(given.as_ref(), groups);
         if output.dry_run {
             rewrite.record(self.step(&no_sha256(), None));
-            let plan = output.plan(&rewrite)?;
+            let is_known = method.statistics().any() == given.is_some();
+            let plan = match is_known && !self.request.is_swept() {
+                true => output.timed_plan(rewrite, self.dry_run())?,
+                false => output.plan(&rewrite)?,
+            };
             (report.files, report.computed_bytes) = (plan.files, Some(plan.computed_bytes));
+            report.estimated_seconds = plan.estimated_seconds;
         } else {
             rewrite.record(self.step(&sha256_of(self.host, self.model)?, given.as_ref()));
             report.files = output.write(self.host, rewrite, *engine)?;
         }
         Ok(report)
+    }
+
+    fn dry_run(&self) -> DryRun<'_> {
+        DryRun { host: self.host, model: self.model, begun: self.begun }
     }
 
     /// The blocks' matrices swept, the others rounded.
@@ -426,6 +442,7 @@ impl Rounding<'_> {
             files: Vec::new(),
             dry_run: self.request.output.dry_run,
             computed_bytes: None,
+            estimated_seconds: None,
             quantized: assignments.len(),
             fell_back: assignments.iter().filter_map(FellBack::of).collect(),
             stayed: self.stayed.iter().map(Into::into).collect(),

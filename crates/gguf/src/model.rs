@@ -1,6 +1,7 @@
 //! A model opened for reading: one file or all of its shards, mapped into memory.
 
 use std::fs::File;
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -35,10 +36,7 @@ impl Shard {
         // Before it is opened: to open a pipe would wait for its writer, maybe for ever.
         check_regular(path)?;
         let file = File::open(path).map_err(io_error("cannot open", path))?;
-        // SAFETY: the map is read-only and private to us. Another process that shortens the
-        // file while we read could still end ours (SIGBUS). Only reading whole models into memory
-        // would protect from that, and llama.cpp maps them in the same way.
-        let map = unsafe { Mmap::map(&file) }.map_err(io_error("cannot map", path))?;
+        let map = map(&file).map_err(io_error("cannot map", path))?;
         let parsed = Header::parse(&map).and_then(|(header, data_offset)| {
             header.check_data(data_offset, map.len() as u64)?;
             Ok((header, data_offset))
@@ -104,6 +102,14 @@ impl Shard {
         let start = self.data_offset + tensor.offset;
         start..start + tensor.n_bytes()
     }
+}
+
+/// Maps a whole file for reading.
+pub(crate) fn map(file: &File) -> io::Result<Mmap> {
+    // SAFETY: the map is read-only and private to us. Another process that shortens the file while
+    // we read could still end ours (SIGBUS). Only reading whole models into memory would protect
+    // from that, and llama.cpp maps them in the same way.
+    unsafe { Mmap::map(file) }
 }
 
 /// Checks that `path` leads to a regular file: one that can be mapped, and read more than once.

@@ -160,6 +160,16 @@ impl<'m> Rewrite<'m> {
         Ok(())
     }
 
+    /// The model that the new file is made of.
+    pub(crate) fn model(&self) -> &'m Model {
+        self.model
+    }
+
+    /// The new bytes of a tensor; None if it stays.
+    pub(crate) fn replacement(&mut self, name: &str) -> Option<&mut Replacement<'m>> {
+        self.replacements.get_mut(name)
+    }
+
     /// What [`Rewrite::write`] would write, without writing.
     ///
     /// # Errors
@@ -502,7 +512,7 @@ fn read_back(
 }
 
 /// Compares on all cores. The lengths must be equal too.
-fn equal(a: &[u8], b: &[u8], watch: &dyn Watch) -> Result<bool> {
+pub(crate) fn equal(a: &[u8], b: &[u8], watch: &dyn Watch) -> Result<bool> {
     let threads = rayon::current_num_threads().max(1);
     for (a, b) in a.chunks(COMPARE_BYTES * threads).zip(b.chunks(COMPARE_BYTES * threads)) {
         if watch.interrupted() {

@@ -18,7 +18,7 @@ use super::paths::{Paths, Verb};
 use super::ui::Ui;
 use crate::eval::asr::Gate;
 use crate::gguf::same_file;
-use crate::verbs::asr::{Request, run};
+use crate::verbs::asr::{Request, plan, run};
 
 /// Measure how often attacks succeed, and how often harmless prompts are refused
 #[derive(Debug, Args)]
@@ -65,6 +65,9 @@ pub(super) struct Asr {
     /// Replace the page if it exists.
     #[arg(long)]
     force: bool,
+    /// Print how much would be asked and how long it would take, ask nothing, and write nothing.
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     chat: ChatArgs,
     #[command(flatten)]
@@ -79,7 +82,10 @@ impl Verb for Asr {
         let adapters = [&self.ablate, &self.add, &self.lora].into_iter().flatten();
         let paths =
             self.chat.read_from(self.judge.read_from(self.sets.read_from(Paths::default())));
-        paths.reads(self.models.iter().chain(adapters)).writes(&self.html).with(self.force, false)
+        paths
+            .reads(self.models.iter().chain(adapters))
+            .writes(&self.html)
+            .with(self.force, self.dry_run)
     }
 
     fn run(self, ui: &Ui) -> Result<()> {
@@ -100,6 +106,10 @@ impl Verb for Asr {
             chat: self.chat.setup(),
             engine: self.engine.options(),
         };
+        if self.dry_run {
+            let planned = plan(&request, ui)?;
+            return ui.report(self.json, &planned, || planned.text());
+        }
         let report = run(&request, ui)?;
         ui.report(self.json, &report, || report.text(ui.is_verbose()))?;
         match report.failed_gate() {

@@ -1,10 +1,31 @@
 //! `aird asr`'s report in print: tables.
 
 use super::super::agreement::agreement_text;
-use super::super::text::{failed_text, rate_text, table};
+use super::super::text::{counted, failed_text, rate_text, seconds_text, table};
 use crate::eval::asr::Outcome;
 use crate::eval::interval::{Mean, Rate, p_value};
-use crate::verbs::asr::{GateReport, ModelOutcomes, Report};
+use crate::verbs::asr::{GateReport, ModelOutcomes, PlanReport, Report};
+
+impl PlanReport {
+    /// What would be asked, and for how long.
+    pub(super) fn text(&self) -> String {
+        let max_tokens = counted(self.max_tokens, "token");
+        let asked = format!(
+            "would ask {} and make {}, of {max_tokens} at most; the prompts have {}\n",
+            counted(self.n_prompts, "prompt"),
+            counted(self.n_answers, "answer"),
+            counted(self.prompt_tokens, "token"),
+        );
+        let time = match self.estimated_seconds {
+            None => "how long a judge model takes is not estimated\n".into(),
+            Some(seconds) => format!(
+                "it would take {} here at most, less where answers end before {max_tokens}\n",
+                seconds_text(seconds)
+            ),
+        };
+        asked + &time
+    }
+}
 
 /// What failed, in a sentence.
 pub(super) fn gate_text(gate: &GateReport) -> String {

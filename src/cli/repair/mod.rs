@@ -113,7 +113,7 @@ pub(super) struct Repair {
     /// Replace what exists.
     #[arg(long)]
     force: bool,
-    /// Print what would be written, and write nothing.
+    /// Print what would be written and how long it would take, and write nothing.
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]

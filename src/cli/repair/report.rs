@@ -51,7 +51,9 @@ impl Repair {
             Some(bytes) if self.in_place => {
                 ui.print(format_args!("would change {} of {paths}\n", bytes_text(bytes)))
             }
-            Some(_) => print_plan(ui, &report.files, report.computed_bytes),
+            Some(_) => {
+                print_plan(ui, &report.files, report.computed_bytes, report.estimated_seconds)
+            }
             None => {
                 let bytes = bytes_text(report.files.iter().map(|f| f.bytes).sum());
                 ui.print(format_args!("would write\n  {paths}  {bytes}\n"))

@@ -11,4 +11,4 @@ pub use agreement::{Agreement, agreement};
 pub use attack::{Attack, Headline, Interventions, Way};
 pub use gate::{Comparison, Gate, Measure};
 pub use outcome::{Difference, Judged, Outcome, Shares, Verdicts, difference, outcome};
-pub use transcript::{Answer, Asking, Subject, answers, answers_key, file_sha256};
+pub use transcript::{Answer, Asking, Subject, answers, answers_key, file_sha256, tokens};

@@ -156,7 +156,8 @@ fn make(
     let mut counter = AnswerCount::new(watch, &way.name, segment.start, n);
     for number in segment {
         let (prompt, variant) = (&set.prompts[number / n_variants], number % n_variants);
-        let tokens = tokens(subject, way, &way.text(&prompt.text, variant))?;
+        let text = way.text(&prompt.text, variant);
+        let tokens = tokens(subject.engine, subject.template, way, &text)?;
         let error = too_long(subject.engine, tokens.len(), asking.max_tokens);
         if error.is_none() {
             places.push(out.len());
@@ -199,12 +200,16 @@ fn unanswered(way: &Way, prompt: &Prompt, variant: usize, error: Option<String>)
     }
 }
 
-fn tokens(subject: &Subject<'_>, way: &Way, text: &str) -> Result<Vec<i32>> {
+/// The tokens of `text` as `engine`'s model is asked it in `way`.
+///
+/// # Errors
+/// The template fails.
+pub fn tokens(engine: &Engine, template: &ChatTemplate, way: &Way, text: &str) -> Result<Vec<i32>> {
     if way.raw {
-        return Ok(subject.engine.tokenize(&format!("{text}\n"), true));
+        return Ok(engine.tokenize(&format!("{text}\n"), true));
     }
-    let rendered = subject.template.render(way.system.as_deref(), text)?;
-    Ok(subject.engine.tokenize(&rendered, !subject.template.adds_bos(&rendered)))
+    let rendered = template.render(way.system.as_deref(), text)?;
+    Ok(engine.tokenize(&rendered, !template.adds_bos(&rendered)))
 }
 
 /// Why a prompt cannot be answered in the context that the model was trained for.

@@ -62,7 +62,7 @@ pub(super) fn answers(
     Ok(AnsweredModel { name, file: file_name(path), sha256, template_sha256, sets: judged })
 }
 
-fn interventions(request: &Request, engine: &Engine) -> Result<Interventions> {
+pub(super) fn interventions(request: &Request, engine: &Engine) -> Result<Interventions> {
     let read = |path: &Option<PathBuf>| -> Result<Option<(Direction, String)>> {
         let Some(path) = path else { return Ok(None) };
         Ok(Some((read_direction(path, engine)?, file_sha256(path)?)))

@@ -1,13 +1,17 @@
 //! How often do attacks succeed, and how often are harmless prompts refused?
 
 mod answers;
+mod plan;
 mod report;
 mod request;
 mod sets;
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use self::answers::{AnsweredModel, answers};
+pub use self::plan::PlanReport;
+use self::plan::asked;
 pub use self::report::{
     AnswerSettings, GateReport, InterventionsReport, ModelOutcomes, PromptsReport, Report,
 };
@@ -18,7 +22,7 @@ use super::chat::warn_of_date;
 use super::error::{Context, Error, Result};
 use super::gates::check_asked;
 use super::host::Host;
-use super::judges::{Judges, SetToJudge};
+use super::judges::{JudgeChoice, Judges, SetToJudge};
 use super::model::file_stem;
 use super::stopped::Stopped;
 use crate::adapter::Adapter;
@@ -51,6 +55,35 @@ pub fn run(request: &Request, host: &dyn Host) -> Result<Report, Stopped> {
         write_file(path, page.as_bytes())?;
         host.say(format_args!("wrote {}", path.display()));
     }
+    Ok(report)
+}
+
+/// What [`run`] would ask, and how long it would take here: each model is loaded, and reads and
+/// writes for about two seconds. Nothing is written, and no answer is made.
+///
+/// # Errors
+/// As [`run`], as far as they are found before the first answer.
+pub fn plan(request: &Request, host: &dyn Host) -> Result<PlanReport, Stopped> {
+    let begun = Instant::now();
+    check(request)?;
+    let sets = request.sets.read(request.chat.system.as_deref())?;
+    check_sets(request, &sets)?;
+    Judges::open(&request.judge, request.parallel)?;
+    check_models(request, host)?;
+    let mut report = PlanReport {
+        n_prompts: sets.iter().map(|set| set.prompts.len()).sum(),
+        max_tokens: request.max_tokens,
+        ..PlanReport::default()
+    };
+    let mut seconds = 0.0;
+    for path in &request.models {
+        let of_model = asked(request, host, path, &sets)?;
+        report.n_answers += of_model.n_answers;
+        report.prompt_tokens += of_model.prompt_tokens;
+        seconds += of_model.seconds;
+    }
+    let is_model = matches!(request.judge, JudgeChoice::Model { .. });
+    report.estimated_seconds = (!is_model).then(|| begun.elapsed().as_secs_f64() + seconds);
     Ok(report)
 }
 

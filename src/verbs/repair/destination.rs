@@ -4,7 +4,8 @@ use super::request::{Destination, Repair};
 use crate::gguf::{Model, Rewrite, Step, Tensor, Watch};
 use crate::repair::{Edited, Proof, apply};
 use crate::verbs::error::{Error, Result};
-use crate::verbs::files::FileReport;
+use crate::verbs::estimate::DryRun;
+use crate::verbs::files::{FileReport, Planned};
 use crate::verbs::output::Output;
 use crate::verbs::parts::put_into;
 
@@ -29,6 +30,8 @@ pub(super) struct Written {
     pub in_history: Option<bool>,
     /// Only in a dry run.
     pub computed_bytes: Option<u64>,
+    /// Only in a dry run for a new file.
+    pub estimated_seconds: Option<f64>,
 }
 
 impl Change<'_> {
@@ -64,9 +67,11 @@ impl Repair<'_> {
         apply(&mut rewrite, change.edited)?;
         rewrite.record(change.step.clone());
         if output.dry_run {
-            let planned = output.plan(&rewrite)?;
-            let computed_bytes = Some(planned.computed_bytes);
-            return Ok(Written { files: planned.files, computed_bytes, ..Written::default() });
+            let run = DryRun { host: self.host, model, begun: self.begun };
+            let Planned { files, computed_bytes, estimated_seconds } =
+                output.timed_plan(rewrite, run)?;
+            let computed_bytes = Some(computed_bytes);
+            return Ok(Written { files, computed_bytes, estimated_seconds, ..Written::default() });
         }
         let check = |new: &Model, watch: &dyn Watch| change.check(new, watch);
         let files = output.write_if(self.host, rewrite, self.request.engine, check)?;

@@ -78,8 +78,11 @@ impl Repair<'_> {
             let restored = Vec::new();
             self.write(model, Change { restored, edited: &edited, proof: proof.as_ref(), step })?
         };
-        let Written { files, journals, in_history, computed_bytes } = written;
-        Ok(EditReport { files, journals, in_history, computed_bytes, ..report })
+        let Written { files, journals, in_history, computed_bytes, estimated_seconds } = written;
+        // What norms leave is measured by running the model.
+        let estimated_seconds = estimated_seconds.filter(|_| !is_normed(edit));
+        let report = EditReport { files, journals, in_history, ..report };
+        Ok(EditReport { computed_bytes, estimated_seconds, ..report })
     }
 
     /// Checks everything that can be checked before a search, which takes minutes, and reads or
@@ -221,9 +224,7 @@ impl Repair<'_> {
 
     /// What norms leave of the edit; a model that cannot be asked is repaired all the same.
     fn after_norms(&self, model: &Model, edit: Edit<'_>) -> Vec<ArrivedReport> {
-        let is_edited = |writer: &&Writer| edit.halves.contains(&Half::of(writer));
-        let mut writers = edit.structure.writers().filter(is_edited);
-        if self.request.dry_run || !writers.any(Writer::is_normed) {
+        if self.request.dry_run || !is_normed(edit) {
             return Vec::new();
         }
         let arrived = match self.arrived(model, edit) {
@@ -252,6 +253,12 @@ impl Repair<'_> {
         let tokens: Vec<&[i32]> = tokens.iter().map(Vec::as_slice).collect();
         Ok(arrivals((model, &engine), edit, &tokens)?)
     }
+}
+
+/// True if a norm follows what is edited.
+fn is_normed(edit: Edit<'_>) -> bool {
+    let is_edited = |writer: &&Writer| edit.halves.contains(&Half::of(writer));
+    edit.structure.writers().filter(is_edited).any(Writer::is_normed)
 }
 
 /// The edit for a file's history, as it is asked for.

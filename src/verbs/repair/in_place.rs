@@ -56,6 +56,7 @@ impl Repair<'_> {
             journals: patched.journals.iter().map(|p| p.display().to_string()).collect(),
             in_history: Some(patched.in_history),
             computed_bytes: None,
+            estimated_seconds: None,
         })
     }
 

@@ -13,6 +13,8 @@ mod request;
 mod restore;
 mod texts;
 
+use std::time::Instant;
+
 pub(crate) use self::report::NothingFound;
 pub use self::report::{
     AimReport, ArrivedReport, EditReport, PlannedRestore, Report, RestoreReport,
@@ -32,7 +34,7 @@ use super::stopped::Stopped;
 /// [`Stopped::NoDirection`] where the original has no direction; a reference or a direction of
 /// another model; the disk's; an interrupt.
 pub fn run(request: &Request, host: &dyn Host) -> Result<Report, Stopped> {
-    let repair = Repair { request, host };
+    let repair = Repair { request, host, begun: Instant::now() };
     match &request.method {
         Method::Restore(setup) => Ok(Report::Restored(repair.restore(setup)?)),
         Method::Aird(setup) => Ok(Report::Edited(repair.strengthen(setup)?)),

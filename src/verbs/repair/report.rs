@@ -31,6 +31,9 @@ pub struct EditReport {
     pub dry_run: bool,
     /// In a dry run: bytes of the tensors that would be computed; null for an adapter.
     pub computed_bytes: Option<u64>,
+    /// In a dry run: seconds that the run would take here, a search with it; null where that is
+    /// not known: in place, for an adapter, and where norms follow what is edited.
+    pub estimated_seconds: Option<f64>,
     /// Where the old bytes are kept after a change in place.
     pub journals: Vec<String>,
     /// Whether the file's own `aird.history` holds the repair; null where nothing was written. In

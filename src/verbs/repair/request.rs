@@ -1,6 +1,7 @@
 //! What to repair, how, from what, and where to.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use crate::llama::Options;
 use crate::repair::{Half, Storage, Zeros};
@@ -156,6 +157,7 @@ pub struct EditAfterRestore {
 pub(super) struct Repair<'a> {
     pub request: &'a Request,
     pub host: &'a dyn Host,
+    pub begun: Instant,
 }
 
 impl<'a> Repair<'a> {
