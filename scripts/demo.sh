@@ -6,7 +6,7 @@
 #   scripts/demo.sh [--full]
 #
 # --full runs the study instead: five compressors, two repairs, every figure, one report
-# (fixtures/demo.toml; some 40 minutes). What was cut off goes on where it was.
+# (fixtures/demo.toml; some 50 minutes). What was cut off goes on where it was.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/toolchain.sh

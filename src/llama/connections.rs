@@ -1,8 +1,8 @@
 //! The connections that ggml holds to workers, and those of a worker: they notice a machine that is
 //! gone, and can be cut.
 //!
-//! ggml opens them itself (`ggml/src/ggml-rpc/transport.cpp` of llama.cpp). They are found among the
-//! open files of this process by their addresses. Where the system does not list open files
+//! ggml opens them itself (`ggml/src/ggml-rpc/transport.cpp` of llama.cpp). They are found among
+//! the open files of this process by their addresses. Where the system does not list open files
 //! (Windows), none is found.
 
 use std::net::{Shutdown, SocketAddr};

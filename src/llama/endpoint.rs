@@ -154,8 +154,8 @@ pub(super) fn find_connected(address: SocketAddr) -> Option<Endpoint> {
 /// it would have to wait for.
 pub(super) fn lost_worker() -> Option<String> {
     let connected = CONNECTED.try_lock().ok()?;
-    // One that lives waits for work once its connection is cut, and greets back. Their addresses are
-    // known: a name would be looked up, which may take long.
+    // One that lives waits for work once its connection is cut, and greets back. Their addresses
+    // are known: a name would be looked up, which may take long.
     let addresses: Vec<SocketAddr> = connected.iter().map(|(_, address)| *address).collect();
     let is_cut = connections::cut(&addresses);
     let mut silent: Vec<&(Endpoint, SocketAddr)> = connected.iter().collect();
