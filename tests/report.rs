@@ -309,15 +309,18 @@ fn the_card_has_a_column_for_each_repair() {
     }
 }
 
+/// The results in `fixtures/results/NAME.json`.
+fn committed(name: &str) -> Results {
+    let path = root().join(format!("fixtures/results/{name}.json"));
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
 #[test]
 fn results_of_one_repair_are_read_and_written_as_they_were() {
     let json = serde_json::to_string(&results()).unwrap();
     assert!(!json.contains("repaired_by") && !json.contains("held_out"));
-    for name in ["quick", "demo", "all-attacks"] {
-        let path = root().join(format!("fixtures/results/{name}.json"));
-        let results: Results =
-            serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-        let html = page(&results);
+    for name in ["quick", "all-attacks"] {
+        let html = page(&committed(name));
         assert!(html.contains("<h2>The repair, before and after</h2>"), "{name}");
         assert!(html.contains("aria-label=\"repaired\">◆</span> repaired</th>"), "{name}");
         assert!(!html.contains("class=\"mark repaired-2"), "{name}");
