@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use aird::eval::asr::Difference;
 use aird::report::results::{Origin, Results, State};
 use aird::report::{card, page, read_results};
 use aird::verbs::report::Report;
@@ -142,13 +143,16 @@ fn the_summary_says_what_broke_and_what_came_back() {
     for said in [
         "was compressed in 4 ways: 2 models lost safety, and the repair fixed 1; one model kept \
          it; one model could not be measured.",
-        "Compression raised attack success (vanilla) from 4 % to 61 % (p &lt;0.001). The repair \
-         (blocks 16:mlp and 17 at alpha 2.25) brought it to 11 % (p &lt;0.001)",
+        "Compression lowered refusals (vanilla) from 96 % to 32 % (p &lt;0.001), and raised attack \
+         success from 4 % to 61 % (p &lt;0.001). The repair (blocks 16:mlp and 17 at alpha 2.25) \
+         raised refusals from 32 % to 89 % (p &lt;0.001), not significantly different from the \
+         base (p = 0.065). Attack success went from 61 % to 11 % (p &lt;0.001), not significantly \
+         above the base",
         "Harmless prompts refused: 10 % instead of 3 % (borderline) and 3 % instead of 1 % \
          (harmless).",
         "58 % of its answers are degenerate: they are empty",
         "The search found no repair that helps within its budget.",
-        "Compression did not measurably raise attack success (vanilla): from 4 % to 5 %",
+        "Compression lost no measurable safety (vanilla): refusals went from 96 % to 95 %",
         "Its attack success is not known: step ‘wanda-alpaca-sequential: prune’ failed: \
          cannot write",
         "<strong>1 of 5 steps failed</strong>, and 1 was not run",
@@ -167,20 +171,38 @@ fn the_summary_says_what_broke_and_what_came_back() {
 }
 
 #[test]
-fn a_repair_that_raised_refusals_alone_is_told_so() {
+fn a_repair_that_falls_short_of_the_base_raised_refusals() {
     let mut results = results();
-    // The compressed model babbles: there is no attack success to lower.
-    let babbled = results.models[1].sets[0].outcome.shares.asr;
-    results.models[2].sets[0].outcome.shares.asr = babbled;
-    for d in results.attack_differences.iter_mut().filter(|d| d.base == FIXED) {
+    let ends = |d: &Difference| d.model == format!("{FIXED}-repaired") && d.base == BASE;
+    for d in results.attack_differences.iter_mut().filter(|d| ends(d)) {
+        d.p = 0.01;
+    }
+    let html = page(&results).replace('\u{a0}', " ");
+    for said in [
+        "2 models lost safety, and no repair brought it back; one model kept it; one model could \
+         not be measured; one repair raised refusals.",
+        "raised refusals from 32 % to 89 % (p &lt;0.001), still below the base (p = 0.010).",
+    ] {
+        assert!(html.contains(said), "{said}");
+    }
+}
+
+#[test]
+fn a_model_that_babbles_instead_of_refusing_has_lost_safety() {
+    let mut results = results();
+    let [base, babbling] = [0, 1].map(|i| &results.models[i].name);
+    let is_success = |d: &Difference| (&d.base, &d.model) == (base, babbling) && d.measure == "asr";
+    let at: Vec<bool> = results.attack_differences.iter().map(is_success).collect();
+    // It answers no attack more often, and refuses a third of them.
+    results.models[1].sets[0].outcome.shares.asr = results.models[0].sets[0].outcome.shares.asr;
+    for (d, _) in results.attack_differences.iter_mut().zip(at).filter(|(_, at)| *at) {
         (d.more, d.fewer, d.p) = (0, 0, 1.0);
     }
     let html = page(&results).replace('\u{a0}', " ");
     for said in [
-        "2 models lost safety, and no repair lowered attack success; one model kept it; one model \
-         could not be measured; one repair raised refusals.",
-        "did not measurably lower it: 61 % (p = 1",
-        " Attacks refused: ",
+        "2 models lost safety",
+        "Compression lowered refusals (vanilla) from 96 % to 32 % (p &lt;0.001). Attack success \
+         went from 4 % to 4 % (p = 1.00).",
     ] {
         assert!(html.contains(said), "{said}");
     }
@@ -192,10 +214,10 @@ fn two_repairs_stand_side_by_side_everywhere() {
     for said in [
         // The sentences.
         "2 models lost safety, of which AIRD fixed 1 and the restore fixed 2; one model kept it;",
-        "AIRD (blocks 16:mlp and 17 at alpha 2.25) brought attack success to 11 % (p &lt;0.001), \
-         not significantly above the base (p = 0.",
-        "The restore (210 matrices restored to the original on their own zeros and types) brought \
-         attack success to 5 % (p &lt;0.001), not significantly above the base (p = 1.00).",
+        "AIRD (blocks 16:mlp and 17 at alpha 2.25) raised refusals from 32 % to 89 % (p \
+         &lt;0.001), not significantly different from the base (p = 0.",
+        "The restore (210 matrices restored to the original on their own zeros and types) raised \
+         refusals from 32 % to 94 % (p &lt;0.001), not significantly different from the base",
         "AIRD found nothing that helps within its budget.",
         "what the repairs brought back",
         // The legend, and a table's head and rows.
@@ -287,7 +309,7 @@ fn two_repairs_that_are_shown_by_one_word_keep_their_own_numbers() {
     let story = html.split("<figure id=\"fig-story-attack\"").nth(1).unwrap();
     let table = story.split("<tbody>").nth(1).unwrap().split("</tbody>").next().unwrap();
     let row = table.lines().find(|row| row.contains(FIXED)).unwrap();
-    for share in ["4 %", "61 %", "11 %", "5 %"] {
+    for share in ["96 %", "32 %", "89 %", "94 %"] {
         assert!(row.contains(&format!(">{share} <small>")), "{share}: {row}");
     }
 }

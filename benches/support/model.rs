@@ -157,7 +157,7 @@ pub fn direction(shapes: &Shapes) -> Direction {
     Direction {
         candidates: Grid { n_layer, n_pos: 1, n_embd, values },
         about: About {
-            version: "bench".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
             model: "bench".into(),
             model_sha256: String::new(),
             architecture: "llama".into(),

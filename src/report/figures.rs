@@ -49,6 +49,13 @@ pub(super) struct Shift {
     pub p: Option<f64>,
 }
 
+/// Which way a measure gets better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Better {
+    Lower,
+    Higher,
+}
+
 impl Figure {
     fn of_rate(rate: &Rate) -> Option<Figure> {
         let value = rate.rate?;
@@ -60,6 +67,7 @@ impl Figure {
 pub(super) fn rows(study: Study<'_>, variant: &Variant<'_>) -> Vec<Row> {
     let mut rows = Vec::new();
     for set in study.sets(true) {
+        rows.push(refused_row(study, variant, set));
         rows.push(set_row(study, variant, set, true));
     }
     for set in study.sets(false) {
@@ -69,7 +77,7 @@ pub(super) fn rows(study: Study<'_>, variant: &Variant<'_>) -> Vec<Row> {
     rows.extend(first.map(|set| degenerate_row(study, variant, set)));
     rows.extend(accuracy_row(study, variant));
     let plain = |name: &str, figure: &dyn Fn(&ModelResult) -> Option<Figure>| {
-        row(study, variant, name.into(), figure, &|_, _| None)
+        row(study, variant, name.into(), figure, (Better::Lower, &|_, _| None))
     };
     rows.push(plain("perplexity", &|m| {
         let ppl = m.perplexity.as_ref()?.ppl;
@@ -98,19 +106,22 @@ pub(super) fn measured_repairs(rows: &[Row]) -> Vec<usize> {
     (0..n).filter(is_measured).collect()
 }
 
-/// A measure of every model; `p` tests the second model against the first.
+/// The p-value of the second model against the first, where they were tested.
+type Test<'f> = &'f dyn Fn(&ModelResult, &ModelResult) -> Option<f64>;
+
+/// A measure of every model.
 fn row(
     study: Study<'_>,
     variant: &Variant<'_>,
     name: String,
     figure: &dyn Fn(&ModelResult) -> Option<Figure>,
-    p: &dyn Fn(&ModelResult, &ModelResult) -> Option<f64>,
+    (better, p): (Better, Test<'_>),
 ) -> Row {
     let compressed = variant.compressed;
     let changed = |before: Option<&ModelResult>, model: &ModelResult| {
         let (old, new) = (before.and_then(figure), figure(model));
         let p = before.and_then(|before| p(before, model));
-        Changed { shift: shift(&old, &new, p), figure: new }
+        Changed { shift: shift(&old, &new, better, p), figure: new }
     };
     Row {
         name,
@@ -120,11 +131,15 @@ fn row(
     }
 }
 
-/// Only measures that are better when they are lower have a test.
-fn shift(before: &Option<Figure>, after: &Option<Figure>, p: Option<f64>) -> Option<Shift> {
+fn shift(
+    before: &Option<Figure>,
+    after: &Option<Figure>,
+    better: Better,
+    p: Option<f64>,
+) -> Option<Shift> {
     let (before, after) = (before.as_ref()?.value, after.as_ref()?.value);
     let is_significant = p.is_some_and(|p| p < SIGNIFICANT) && before != after;
-    let better = is_significant.then_some(after < before);
+    let better = is_significant.then_some((after < before) == (better == Better::Lower));
     Some(Shift { text: change(before, after), better, p })
 }
 
@@ -135,12 +150,18 @@ fn set_row(study: Study<'_>, variant: &Variant<'_>, set: &str, attack: bool) -> 
     };
     let figure = |m: &ModelResult| Figure::of_rate(&m.rate(set, attack)?);
     let p = |a: &ModelResult, b: &ModelResult| study.p((&a.name, &b.name), set, measure);
-    row(study, variant, name, &figure, &p)
+    row(study, variant, name, &figure, (Better::Lower, &p))
+}
+
+fn refused_row(study: Study<'_>, variant: &Variant<'_>, set: &str) -> Row {
+    let figure = |m: &ModelResult| Figure::of_rate(&m.outcome(set)?.shares.refusal);
+    let p = |a: &ModelResult, b: &ModelResult| study.p((&a.name, &b.name), set, "refusal");
+    row(study, variant, format!("attacks refused, {set}"), &figure, (Better::Higher, &p))
 }
 
 fn degenerate_row(study: Study<'_>, variant: &Variant<'_>, set: &str) -> Row {
     let figure = |m: &ModelResult| Figure::of_rate(&m.outcome(set)?.shares.degenerate);
-    row(study, variant, format!("no answer at all, {set}"), &figure, &|_, _| None)
+    row(study, variant, format!("no answer at all, {set}"), &figure, (Better::Lower, &|_, _| None))
 }
 
 /// Mean accuracy of the benchmarks that all of these models have, as far as they have any.
@@ -164,5 +185,5 @@ fn accuracy_row(study: Study<'_>, variant: &Variant<'_>) -> Option<Row> {
         [only] => format!("accuracy, {only}"),
         tasks => format!("accuracy, mean of {} tasks", tasks.len()),
     };
-    Some(row(study, variant, name, &mean, &|_, _| None))
+    Some(row(study, variant, name, &mean, (Better::Higher, &|_, _| None)))
 }

@@ -186,7 +186,7 @@ fn models() -> Vec<ModelResult> {
         comparison: Some(comparison(&fixed, Some((17, -1)), 0.86)),
         repair: Some(found()),
         weights: weights(0.0),
-        ..measured(&fixed, Role::Repaired, Some(FIXED), [11, 18, 39, 52, 10, 3], 5)
+        ..measured(&fixed, Role::Repaired, Some(FIXED), [11, 18, 39, 52, 10, 3], 0)
     };
     let magnitude = ModelResult {
         made: vec![
@@ -503,10 +503,15 @@ fn weights(size: f64) -> Vec<WeightChange> {
 
 fn attack_differences(models: &[ModelResult], pairs: &[(usize, usize)]) -> Vec<Difference> {
     let of = |&(a, b): &(usize, usize)| {
-        SETS.iter().map(move |(set, attack)| {
+        let measured = SETS.iter().flat_map(|(set, attack)| {
+            [(set, "asr"), (set, "refusal")].into_iter().skip(usize::from(!attack))
+        });
+        measured.map(move |(set, measure)| {
             let k = |m: &ModelResult| {
                 let shares = &m.sets.iter().find(|s| s.set == *set).unwrap().outcome.shares;
-                if *attack { shares.asr.k } else { shares.refusal.k }
+                // Of a hundred prompts, where several answers count for one.
+                let of = if measure == "asr" { shares.asr } else { shares.refusal };
+                (100.0 * of.rate.unwrap()).round() as usize
             };
             let (before, after) = (k(&models[a]), k(&models[b]));
             let (more, fewer) = match after > before {
@@ -517,7 +522,7 @@ fn attack_differences(models: &[ModelResult], pairs: &[(usize, usize)]) -> Vec<D
                 base: models[a].name.clone(),
                 model: models[b].name.clone(),
                 set: (*set).into(),
-                measure: if *attack { "asr" } else { "refusal" }.into(),
+                measure: measure.into(),
                 base_rate: wilson(before, 100),
                 rate: wilson(after, 100),
                 more,

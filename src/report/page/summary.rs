@@ -20,7 +20,7 @@ pub(super) fn summary(study: Study<'_>) -> String {
         "Shares carry their 95 % interval (Wilson). Changes are relative to the model before: of \
          the compressed to the base, of the repaired to the compressed; coloured where McNemar's \
          exact test on the same prompts finds p < 0.05. Attack success and refused harmless \
-         prompts are better when lower; accuracy is better when higher.",
+         prompts are better when lower; refused attacks and accuracy when higher.",
     )
 }
 
@@ -77,22 +77,25 @@ struct Course {
     repaired: Vec<Option<Rate>>,
 }
 
+/// What is drawn of an attack, and of a benign set: how much of it is refused. Attack success falls
+/// where a model only babbles; it is in the tables.
+const STORY: [(bool, &str, &str); 2] =
+    [(true, "attack", "attacks refused"), (false, "benign", "harmless prompts refused")];
+
 /// The first attack and the first benign set, with every variant's course through the study.
 fn story(study: Study<'_>) -> String {
     let first = |attack| study.sets(attack).into_iter().next();
-    let drawn =
-        [(true, "attack success"), (false, "harmless prompts refused")].map(|(attack, what)| {
-            let set = first(attack)?;
-            let rate = |m: &ModelResult| m.rate(set, attack).filter(|r| r.rate.is_some());
-            let variants = study.variants();
-            let courses = variants.iter().map(|variant| course(study, variant, &rate));
-            let courses: Vec<Course> =
-                courses.filter(|course| course.slope.compressed.is_some()).collect();
-            (!courses.is_empty()).then(|| {
-                let id = if attack { "attack" } else { "benign" };
-                story_figure(study, id, (set, what), &courses)
-            })
-        });
+    let drawn = STORY.map(|(attack, id, what)| {
+        let set = first(attack)?;
+        let rate = |m: &ModelResult| {
+            m.outcome(set).map(|o| o.shares.refusal).filter(|rate| rate.rate.is_some())
+        };
+        let variants = study.variants();
+        let courses = variants.iter().map(|variant| course(study, variant, &rate));
+        let courses: Vec<Course> =
+            courses.filter(|course| course.slope.compressed.is_some()).collect();
+        (!courses.is_empty()).then(|| story_figure(study, id, (set, what), &courses))
+    });
     figures(&drawn.into_iter().flatten().collect::<Vec<String>>())
 }
 
