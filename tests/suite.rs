@@ -27,6 +27,7 @@ mod malformed;
 mod manners;
 mod merge;
 mod names;
+mod origin;
 mod outputs;
 mod prompts;
 mod prune;
