@@ -29,6 +29,7 @@ mod merge;
 mod names;
 mod origin;
 mod outputs;
+mod peft;
 mod prompts;
 mod prune;
 mod quantize;
