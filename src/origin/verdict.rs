@@ -10,7 +10,7 @@ use crate::gguf::GgmlType;
 const KNOWN: f64 = 0.5;
 /// Error of a block that two builds of ggml round differently: of two scales that are equally
 /// good but for the last bit of a sum, each may win.
-const TIE: f64 = 1.06;
+const TIE: f64 = 1.12;
 
 /// Whether a tensor comes from its original.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
