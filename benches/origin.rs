@@ -94,7 +94,12 @@ fn importances(n_cols: usize) -> Vec<Vec<f32>> {
 }
 
 /// `values` written in `ty`, in parallel.
-fn written(ty: GgmlType, values: &[f32], n_cols: usize, weights: Option<&[f32]>) -> Result<Vec<u8>> {
+fn written(
+    ty: GgmlType,
+    values: &[f32],
+    n_cols: usize,
+    weights: Option<&[f32]>,
+) -> Result<Vec<u8>> {
     let row_bytes = ty.bytes_for(n_cols as u64).context("rows are not whole blocks")? as usize;
     let mut out = vec![0; row_bytes * (values.len() / n_cols)];
     let rows = values.par_chunks(n_cols).zip(out.par_chunks_mut(row_bytes));

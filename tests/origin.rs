@@ -360,8 +360,7 @@ fn tensors_keys_and_shapes_that_differ_are_named_and_other_architectures_refused
     let b = write("b.gguf", "llama", &[("same", 4), ("shape", 8), ("old", 4)]);
     let found = report(&origin(&a, &b, &["--json"]));
     let reasons: Vec<_> = not_its(&found).iter().map(|t| (t.name.as_str(), t.reasons[0])).collect();
-    let expected =
-        [("shape", Reason::Shape), ("new", Reason::Added), ("old", Reason::Missing)];
+    let expected = [("shape", Reason::Shape), ("new", Reason::Added), ("old", Reason::Missing)];
     assert_eq!(reasons, expected);
     assert_eq!(found.keys, ["tokenizer.chat_template"]);
     let other = write("c.gguf", "qwen2", &[("same", 4)]);

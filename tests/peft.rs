@@ -86,7 +86,10 @@ fn a_folder_of_peft_adds_what_peft_adds_to_every_module() {
             let found = after.iter().zip(&before).map(|(a, b)| a - b);
             let most = found.zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             let size = expected.iter().map(|x| x.abs()).fold(0.0, f32::max);
-            assert!(size > 0.01 && most < 1e-5 * (1.0 + size), "{name}, {module}: {most} of {size}");
+            assert!(
+                size > 0.01 && most < 1e-5 * (1.0 + size),
+                "{name}, {module}: {most} of {size}"
+            );
         }
     }
 }

@@ -57,7 +57,8 @@ impl PeftConfig {
     pub(super) fn read(folder: &Path) -> Result<PeftConfig> {
         let path = folder.join(CONFIG);
         let wrong = |what: String| Error::Peft { path: path.clone(), what };
-        let text = std::fs::read_to_string(&path).map_err(|e| wrong(format!("cannot read: {e}")))?;
+        let text =
+            std::fs::read_to_string(&path).map_err(|e| wrong(format!("cannot read: {e}")))?;
         let json: Value = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
         let config = json.as_object().ok_or_else(|| wrong("expected a JSON object".into()))?;
         PeftConfig::of(config).map_err(wrong)
@@ -66,7 +67,9 @@ impl PeftConfig {
     fn of(config: &Map<String, Value>) -> std::result::Result<PeftConfig, String> {
         match config.get("peft_type").and_then(Value::as_str) {
             Some("LORA") => {}
-            found => return Err(format!("peft_type is {}, expected LORA", found.unwrap_or("missing"))),
+            found => {
+                return Err(format!("peft_type is {}, expected LORA", found.unwrap_or("missing")));
+            }
         }
         for (option, value) in config {
             check_option(option, value)?;
@@ -125,9 +128,9 @@ fn check_option(option: &str, value: &Value) -> std::result::Result<(), String> 
         "megatron_core" => Ok(()),
         _ if is_off || INERT.contains(&option) || READ.contains(&option) => Ok(()),
         "use_dora" => Err("use_dora is set: DoRA is not supported".into()),
-        "modules_to_save" => {
-            Err(format!("modules_to_save is {value}: whole modules beside the factors are not supported"))
-        }
+        "modules_to_save" => Err(format!(
+            "modules_to_save is {value}: whole modules beside the factors are not supported"
+        )),
         option => Err(format!("{option} is {value}: this option is not supported")),
     }
 }
@@ -141,7 +144,8 @@ fn patterns(
     let Some(map) = config.get(option).and_then(Value::as_object) else { return Ok(Vec::new()) };
     let pattern = |(key, value): (&String, &Value)| {
         let number = value.as_f64().filter(|x| x.is_finite() && *x > 0.0);
-        let number = number.ok_or(format!("{option}: '{key}' is {value}, expected a number above 0"))?;
+        let number =
+            number.ok_or(format!("{option}: '{key}' is {value}, expected a number above 0"))?;
         let whole = Regex::new(&format!(r"^(.*\.)?({key})$"));
         Ok((whole.map_err(|_| format!("{option}: '{key}' is no pattern that aird reads"))?, number))
     };

@@ -104,7 +104,8 @@ mod tests {
     #[test]
     fn names_go_there_and_back() {
         for (module, tensor) in IN_BLOCK.iter().filter(|(module, _)| !module.contains("gate_up")) {
-            let (module, tensor) = (format!("model.layers.12.{module}"), format!("blk.12.{tensor}.weight"));
+            let (module, tensor) =
+                (format!("model.layers.12.{module}"), format!("blk.12.{tensor}.weight"));
             assert_eq!(tensor_of(&module).as_deref(), Some(tensor.as_str()));
             assert_eq!(module_of("llama", &tensor), Some(module));
         }

@@ -112,7 +112,7 @@ fn config(modules: &[String], ranks: &[usize]) -> String {
     let rank = ranks.iter().copied().max().unwrap_or(1);
     let others = modules.iter().zip(ranks).filter(|(_, r)| **r != rank);
     let pattern: serde_json::Map<_, _> =
-        others.map(|(module, r)| (module.replace('.', r"\."), json!(r))).collect();
+        others.map(|(module, r)| (module.clone(), json!(r))).collect();
     let config = json!({
         "alpha_pattern": pattern,
         "base_model_name_or_path": null,
@@ -135,14 +135,10 @@ fn config(modules: &[String], ranks: &[usize]) -> String {
 }
 
 fn encode(factors: &IndexMap<String, Matrix>) -> Result<Vec<u8>> {
-    let bytes: Vec<Vec<u8>> = factors
-        .values()
-        .map(|m| m.values.iter().flat_map(|x| x.to_le_bytes()).collect())
-        .collect();
-    let wrong = |e: safetensors::SafeTensorError| Error::Peft {
-        path: FACTORS.into(),
-        what: e.to_string(),
-    };
+    let bytes: Vec<Vec<u8>> =
+        factors.values().map(|m| m.values.iter().flat_map(|x| x.to_le_bytes()).collect()).collect();
+    let wrong =
+        |e: safetensors::SafeTensorError| Error::Peft { path: FACTORS.into(), what: e.to_string() };
     let mut views = Vec::new();
     for ((name, m), bytes) in factors.iter().zip(&bytes) {
         let view = TensorView::new(Dtype::F32, vec![m.n_rows, m.n_cols], bytes).map_err(wrong)?;
@@ -205,8 +201,10 @@ fn parsed(name: &str) -> std::result::Result<(String, Factor), String> {
     }
     let ending = ENDINGS.iter().find_map(|(end, f)| Some((name.strip_suffix(end)?, *f)));
     let Some((module, factor)) = ending else {
-        return Err(format!("tensor '{name}' is no factor of a LoRA: whole modules and biases are \
-                            not supported"));
+        return Err(format!(
+            "tensor '{name}' is no factor of a LoRA: whole modules and biases are \
+                            not supported"
+        ));
     };
     Ok((module.strip_prefix(PREFIX).unwrap_or(module).into(), factor))
 }

@@ -9,8 +9,8 @@ use super::paths::Verb;
 use super::text::{shown, table};
 use super::ui::Ui;
 use crate::gguf::shape_text;
-use crate::verbs::origin;
 use crate::verbs::diff::{KeyValue, Report, Request, run};
+use crate::verbs::origin;
 
 /// Show which keys and tensors of two models differ, and by how much
 ///
@@ -40,7 +40,8 @@ pub(super) struct Diff {
 impl Verb for Diff {
     fn run(self, ui: &Ui) -> Result<()> {
         if self.origin {
-            let request = origin::Request { quant: self.a, original: self.b, imatrix: self.imatrix };
+            let request =
+                origin::Request { quant: self.a, original: self.b, imatrix: self.imatrix };
             return super::origin::run(&request, self.accept_history, self.json, ui);
         }
         let report = run(&Request { a: self.a, b: self.b }, ui)?;

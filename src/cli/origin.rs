@@ -33,13 +33,18 @@ impl Report {
             text += &format!("within the rounding error: {}\n", shown(&by_kind(within)));
         }
         if self.original_is_quantized {
-            text += "the original is quantized itself: edits smaller than its own rounding do not show\n";
+            text += "the original is quantized itself: edits smaller than its own rounding do not \
+                     show\n";
         }
         if !self.keys.is_empty() {
             text += &format!("keys that differ: {}\n", shown(&self.keys.join(", ")));
         }
-        let rows: Vec<Vec<String>> =
-            self.tensors.iter().filter(|t| t.finding == Finding::No).map(TensorReport::row).collect();
+        let rows: Vec<Vec<String>> = self
+            .tensors
+            .iter()
+            .filter(|t| t.finding == Finding::No)
+            .map(TensorReport::row)
+            .collect();
         if !rows.is_empty() {
             text += &format!("not the original's\n{}", table(&rows, &[], "  "));
         }
@@ -49,10 +54,7 @@ impl Report {
     /// The answer in a line.
     fn summary(&self) -> String {
         let (counts, n) = (self.counts, counted(self.tensors.len(), "tensor"));
-        let ours = format!(
-            "{} equal, {} within the rounding error",
-            counts.equal, counts.within
-        );
+        let ours = format!("{} equal, {} within the rounding error", counts.equal, counts.within);
         match self.verdict {
             Verdict::Yes => format!("yes, the original's quant: {n}, {ours}"),
             Verdict::Edited => format!(
@@ -60,8 +62,8 @@ impl Report {
                 counted(counts.explained, "changed tensor")
             ),
             Verdict::No => format!(
-                "no, not the original's quant: {n}, {ours}, {} explained by the history, {} not the \
-                 original's",
+                "no, not the original's quant: {n}, {ours}, {} explained by the history, {} not \
+                 the original's",
                 counts.explained, counts.no
             ),
         }
@@ -106,7 +108,10 @@ impl TensorReport {
                 format!("{:+.2} % along the original", 100.0 * figure(|f| f.gain))
             }
             Reason::Direction => {
-                format!("an error with a direction, {:.2} times rounding's", figure(|f| f.direction))
+                format!(
+                    "an error with a direction, {:.2} times rounding's",
+                    figure(|f| f.direction)
+                )
             }
         }
     }

@@ -97,7 +97,8 @@ mod tests {
     #[test]
     fn edits_of_a_thirtieth_are_beyond_the_bounds_of_types_with_levels() {
         use GgmlType as T;
-        for ty in [T::Q4_0, T::Q4_1, T::Q5_0, T::Q5_1, T::Q2_K, T::Q3_K, T::Q4_K, T::Q6_K, T::IQ4_XS]
+        for ty in
+            [T::Q4_0, T::Q4_1, T::Q5_0, T::Q5_1, T::Q2_K, T::Q3_K, T::Q4_K, T::Q6_K, T::IQ4_XS]
         {
             for edit in ["rank 1, 3 %", "noise, 3 %"] {
                 let found = table().into_iter().find(|(of_ty, of, figure, _)| {

@@ -11,8 +11,10 @@ use crate::gguf::{GgmlType, Watch};
 use crate::llama::{is_decodable, is_encodable};
 use crate::quant::{Result, fold_rows, misplaced};
 
-/// Rows whose errors are searched for a direction, spread over the tensor.
+/// Rows whose errors are searched for a direction, spread over the tensor, and their elements at
+/// most: 32 MB with what they are compared with.
 const SEARCHED: u64 = 512;
+const SEARCHED_ELEMENTS: u64 = 4 << 20;
 /// Part of a block's squares that counts as no error: what f32 leaves of a value that lies on a
 /// level.
 const NOTHING: f64 = 1e-6;
@@ -76,7 +78,8 @@ pub fn measure(subject: &Subject<'_>, watch: &dyn Watch) -> Result<Measured> {
         watch.advance(tensor.info.n_bytes());
         return Ok(Measured { how, n_rows, equal_rows: n_rows, rest: None });
     }
-    if !is_decodable(tensor.info.ty) || !is_decodable(original.info.ty) {
+    let is_written = is_encodable(tensor.info.ty) && is_decodable(tensor.info.ty);
+    if !is_written || !is_decodable(original.info.ty) {
         return Ok(Measured { how, n_rows, equal_rows: 0, rest: Some(Rest::Bytes) });
     }
     let how = subject.likeliest()?;
@@ -166,10 +169,7 @@ fn compared(subject: &Subject<'_>, how: Recoding, watch: &dyn Watch) -> Result<S
     let part = |rows: Range<u64>| {
         let wanted = subject.wanted(rows.clone())?;
         let found = subject.tensor.rows(rows.clone());
-        let written = match is_encodable(info.ty) {
-            true => subject.written(rows, &wanted, how)?,
-            false => vec![0; found.len()],
-        };
+        let written = subject.written(rows, &wanted, how)?;
         let mut sums = Sums::default();
         let rows = found.chunks_exact(row_bytes).zip(written.chunks_exact(row_bytes));
         for ((found, written), x) in rows.zip(wanted.chunks_exact(subject.n_cols())) {
@@ -227,7 +227,8 @@ fn row(subject: &Subject<'_>, x: &[f32], found: &[u8], written: &[u8]) -> Result
 /// See [`Figures::direction`].
 fn direction(subject: &Subject<'_>, how: Recoding) -> Result<f64> {
     let n_rows = subject.tensor.info.n_rows();
-    let step = n_rows.div_ceil(SEARCHED).max(1);
+    let most = SEARCHED.min(SEARCHED_ELEMENTS / subject.tensor.info.n_cols().max(1)).max(1);
+    let step = n_rows.div_ceil(most).max(1);
     let (mut errors, mut usual, mut sizes) = (Vec::new(), Vec::new(), Vec::new());
     for row in (0..n_rows).step_by(step as usize) {
         let rows = row..row + 1;

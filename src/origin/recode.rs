@@ -5,7 +5,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::gguf::{GgmlType, Tensor};
-use crate::llama::{is_encodable, weighs_errors};
+use crate::llama::weighs_errors;
 use crate::quant::{Result, decode_rows, encode_rows};
 use crate::stats::InputStats;
 
@@ -86,7 +86,12 @@ impl Subject<'_> {
     ///
     /// # Errors
     /// ggml does not write the type.
-    pub(super) fn written(&self, rows: Range<u64>, wanted: &[f32], how: Recoding) -> Result<Vec<u8>> {
+    pub(super) fn written(
+        &self,
+        rows: Range<u64>,
+        wanted: &[f32],
+        how: Recoding,
+    ) -> Result<Vec<u8>> {
         let n_cols = self.n_cols();
         let row_bytes = self.tensor.info.row_bytes() as usize;
         let mut out = vec![0; row_bytes * (rows.end - rows.start) as usize];
@@ -141,7 +146,6 @@ impl Subject<'_> {
 
     fn ways(&self) -> Vec<Recoding> {
         let via: &[Via] = match self.original.info.ty {
-            _ if !is_encodable(self.ty()) => &[],
             GgmlType::F32 => &[Via::Direct, Via::F16, Via::Bf16],
             GgmlType::BF16 => &[Via::Direct, Via::F16],
             GgmlType::F16 => &[Via::Direct, Via::Bf16],

@@ -8,8 +8,7 @@ const STEPS: usize = 20;
 /// `rows` of `n_cols`, each divided by its entry of `sizes`: rows of large weights have large
 /// errors. 0 for a matrix of zeros.
 pub(super) fn longest_share(rows: &[f32], n_cols: usize, sizes: &[f64]) -> f64 {
-    let weights: Vec<f64> =
-        sizes.iter().map(|s| if *s > 0.0 { 1.0 / s } else { 0.0 }).collect();
+    let weights: Vec<f64> = sizes.iter().map(|s| if *s > 0.0 { 1.0 / s } else { 0.0 }).collect();
     let rows: Vec<&[f32]> = rows.chunks_exact(n_cols.max(1)).collect();
     let total: f64 = rows
         .iter()

@@ -12,9 +12,7 @@ use super::model::{file_name, model_name, sha256_of};
 use super::statistics::Given;
 use super::stopped::Stopped;
 use crate::gguf::{Model, Tensor, history, without_block};
-use crate::origin::{
-    Figures, Finding, Importance, Reason, Recoding, Rest, Subject, find, measure,
-};
+use crate::origin::{Figures, Finding, Importance, Reason, Recoding, Rest, Subject, find, measure};
 
 /// What to compare: GGUF files, of each any shard.
 #[derive(Debug, Clone)]
@@ -143,10 +141,9 @@ pub fn run(request: &Request, host: &dyn Host) -> Result<Report, Stopped> {
         version: crate::VERSION.into(),
         quant: source(&quant)?,
         original: source(&original)?,
-        imatrix: given.as_ref().map(|given| Source {
-            name: file_name(&given.path),
-            sha256: given.sha256.clone(),
-        }),
+        imatrix: given
+            .as_ref()
+            .map(|given| Source { name: file_name(&given.path), sha256: given.sha256.clone() }),
         verdict: Verdict::Yes,
         counts: Counts::default(),
         original_is_quantized: original.tensors().any(|t| t.info.ty.is_quantized()),

@@ -10,8 +10,8 @@ use crate::cli::ui::Ui;
 use crate::llama::graph::Part;
 use crate::repair::{Half, Storage, Zeros};
 use crate::verbs::repair::{
-    AdapterFormat,     Aim, Destination, DirectionSource, EditAfterRestore, EditSetup, Method, Original, Request,
-    RestoreSetup,
+    AdapterFormat, Aim, Destination, DirectionSource, EditAfterRestore, EditSetup, Method,
+    Original, Request, RestoreSetup,
 };
 use crate::verbs::search::Blocks;
 

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::super::error::Result;
 use super::super::host::Host;
-use super::super::model::{adapter_sha256, file_name, file_stem, load_with_adapter, read_direction};
+use super::super::model::{
+    adapter_sha256, file_name, file_stem, load_with_adapter, read_direction,
+};
 use super::request::Request;
 use super::sets::EvaluationSet;
 use crate::direction::Direction;

@@ -22,8 +22,8 @@ pub use self::report::{
 };
 use self::request::Repair;
 pub use self::request::{
-    AdapterFormat, Aim, Destination, DirectionSource, EditAfterRestore, EditSetup, Method, N_TOKENS, Original,
-    PRIOR, RANK, Request, RestoreSetup, SAFETY_SHARE,
+    AdapterFormat, Aim, Destination, DirectionSource, EditAfterRestore, EditSetup, Method,
+    N_TOKENS, Original, PRIOR, RANK, Request, RestoreSetup, SAFETY_SHARE,
 };
 use super::error::Error;
 use super::host::Host;
