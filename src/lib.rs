@@ -133,6 +133,9 @@ pub mod refit;
 // Compression: pruning, scale search and the references' quantizers, on rows and matrices.
 pub mod compress;
 
+// Whether a quantized tensor was rounded from its original's.
+pub mod origin;
+
 // Activation statistics: what goes into every linear layer, collected and kept in files.
 pub mod stats;
 

@@ -120,4 +120,46 @@ pub enum Error {
         /// The element, from 0.
         index: u64,
     },
+    /// A PEFT folder cannot be read, or is of a kind that aird does not know.
+    #[error("{}: {what}", path.display())]
+    Peft {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, as the end of a sentence.
+        what: String,
+    },
+    /// Factors in a pickle, which may run any program when it is read.
+    #[error(
+        "{} is a pickle, which aird does not read: it may run any program\n\
+         hint: save the adapter as adapter_model.safetensors: \
+         model.save_pretrained(DIR, safe_serialization=True)",
+        path.display()
+    )]
+    Pickle {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The names of an architecture's modules in transformers are not known.
+    #[error(
+        "the names of {architecture}'s modules in PEFT are not known, only those of {known}\n\
+         hint: convert the adapter with llama.cpp's convert_lora_to_gguf.py"
+    )]
+    PeftArchitecture {
+        /// The model's architecture.
+        architecture: String,
+        /// Those whose names are known.
+        known: String,
+    },
+    /// A tensor has no module of its own in PEFT.
+    #[error("PEFT has no linear module for '{name}': write the adapter as GGUF")]
+    NoModule {
+        /// The tensor.
+        name: String,
+    },
+    /// The model does not say how many heads it has.
+    #[error("the model does not say how many heads '{name}' has, by which its rows are ordered")]
+    NoHeads {
+        /// The tensor.
+        name: String,
+    },
 }

@@ -14,7 +14,7 @@ use indexmap::IndexMap;
 use rayon::prelude::*;
 
 use super::error::{Error, Result};
-use crate::gguf::{self, Builder, Model, Tensor, TensorInfo};
+use crate::gguf::{self, Builder, GgmlType, Model, Tensor, TensorInfo};
 use crate::quant::{decode_rows, first_non_finite};
 
 /// The two factors for one tensor, in f32.
@@ -27,6 +27,8 @@ pub struct Pair {
     rank: usize,
     n_in: usize,
     n_out: usize,
+    /// What `B A` is multiplied by; None where the adapter's alpha says it.
+    factor: Option<f64>,
 }
 
 /// An adapter in memory.
@@ -135,10 +137,58 @@ impl Adapter {
     /// What `B A` is multiplied by for `pair` at `scale`: llama.cpp's
     /// `llama_adapter_lora_weight::get_scale`.
     pub fn strength(&self, pair: &Pair, scale: f64) -> f64 {
-        match self.alpha {
-            0.0 => scale,
-            alpha => scale * alpha / pair.rank as f64,
+        match (pair.factor, self.alpha) {
+            (Some(factor), _) => scale * factor,
+            (None, 0.0) => scale,
+            (None, alpha) => scale * alpha / pair.rank as f64,
         }
+    }
+
+    /// True if nothing in the file says what to multiply by.
+    pub fn lacks_alpha(&self) -> bool {
+        self.alpha == 0.0 && self.pairs.values().all(|pair| pair.factor.is_none())
+    }
+
+    /// True if both add the same, but for `tolerance` as a part of each value of B.
+    pub fn does_as(&self, other: &Adapter, tolerance: f32) -> bool {
+        let scaled = |adapter: &Adapter, pair: &Pair| -> Vec<f32> {
+            let strength = adapter.strength(pair, 1.0);
+            pair.b.iter().map(|b| (f64::from(*b) * strength) as f32).collect()
+        };
+        let same = |(name, pair): (&String, &Pair)| {
+            let Some(theirs) = other.pairs.get(name) else { return false };
+            let (b, c) = (scaled(self, pair), scaled(other, theirs));
+            let near = |(x, y): (&f32, &f32)| (x - y).abs() <= tolerance * x.abs();
+            pair.a == theirs.a && b.len() == c.len() && b.iter().zip(&c).all(near)
+        };
+        self.pairs.len() == other.pairs.len() && self.pairs.iter().all(same)
+    }
+
+    /// The adapter as a file for llama.cpp, which reads one alpha for all: B is multiplied by what
+    /// each pair has.
+    ///
+    /// # Errors
+    /// A name too long for a tensor.
+    pub fn to_gguf(&self, model: &Model) -> Result<Builder> {
+        let mut file = begun(model, "adapter", 0.0)?;
+        for (name, pair) in &self.pairs {
+            let strength = self.strength(pair, 1.0);
+            let scaled: Vec<f32> =
+                pair.b.iter().map(|b| (f64::from(*b) * strength) as f32).collect();
+            let [rank, n_in, n_out] = [pair.rank, pair.n_in, pair.n_out].map(|n| n as u64);
+            let bytes = |x: &[f32]| x.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+            let n_slices = (pair.n_slices() as u64 > 1).then(|| pair.n_slices() as u64);
+            let shape = |a, b| [a, b].into_iter().chain(n_slices).collect::<Vec<u64>>();
+            let (a, b) = match is_looked_up(name) {
+                true => ((shape(rank, n_out), scaled), (shape(rank, n_in), pair.turned_a())),
+                false => ((shape(n_in, rank), pair.a.clone()), (shape(rank, n_out), scaled)),
+            };
+            for (suffix, (shape, values)) in [("lora_a", a), ("lora_b", b)] {
+                let name = format!("{name}.{suffix}");
+                file.tensor(&name, &shape, GgmlType::F32, bytes(&values))?;
+            }
+        }
+        Ok(file)
     }
 }
 
@@ -162,6 +212,49 @@ fn check_keys(file: &Model) -> Result<f64> {
 }
 
 impl Pair {
+    /// A `[rank, n_in]` and B `[n_out, rank]`, of `[rank, n_in, n_out]`, whose product is
+    /// multiplied by `factor`.
+    pub(super) fn of(a: Vec<f32>, b: Vec<f32>, size: [usize; 3], factor: f64) -> Pair {
+        let [rank, n_in, n_out] = size;
+        Pair { a, b, rank, n_in, n_out, factor: Some(factor) }
+    }
+
+    /// With another B of the same shape.
+    pub(super) fn with_b(self, b: Vec<f32>) -> Pair {
+        Pair { b, ..self }
+    }
+
+    pub(super) fn a(&self) -> &[f32] {
+        &self.a
+    }
+
+    pub(super) fn b(&self) -> &[f32] {
+        &self.b
+    }
+
+    pub(super) fn rank(&self) -> usize {
+        self.rank
+    }
+
+    pub(super) fn n_in(&self) -> usize {
+        self.n_in
+    }
+
+    pub(super) fn n_out(&self) -> usize {
+        self.n_out
+    }
+
+    /// Matrices of the tensor: more than one of experts.
+    pub(super) fn n_slices(&self) -> usize {
+        self.a.len() / (self.rank * self.n_in).max(1)
+    }
+
+    /// A as `[n_in, rank]`.
+    fn turned_a(&self) -> Vec<f32> {
+        let (rank, n_in) = (self.rank, self.n_in);
+        (0..rank * n_in).map(|i| self.a[i % rank * n_in + i / rank]).collect()
+    }
+
     fn read(base: &str, a: Tensor<'_>, b: Tensor<'_>) -> Result<Pair> {
         let dim = |info: &TensorInfo, i: usize| info.shape.get(i).copied().unwrap_or(1) as usize;
         let mut pair = Pair {
@@ -170,9 +263,10 @@ impl Pair {
             n_out: dim(b.info, 1),
             a: numbers(a)?,
             b: numbers(b)?,
+            factor: None,
         };
         let mut b_rank = dim(b.info, 0);
-        if base.ends_with("token_embd.weight") {
+        if is_looked_up(base) {
             // ne(lora_a) = [rank, n_vocab], ne(lora_b) = [rank, n_embd]: rows are A's.
             (pair.rank, b_rank) = (dim(b.info, 0), dim(a.info, 0));
             (pair.n_in, pair.n_out) = (dim(b.info, 1), dim(a.info, 1));
@@ -224,6 +318,11 @@ impl Pair {
     }
 }
 
+/// True for embeddings, whose rows are looked up: A and B are swapped there.
+fn is_looked_up(name: &str) -> bool {
+    name.ends_with("token_embd.weight")
+}
+
 fn numbers(tensor: Tensor<'_>) -> Result<Vec<f32>> {
     let (info, n_cols) = (tensor.info, tensor.info.n_cols() as usize);
     if let Some(index) = first_non_finite(info.ty, tensor.data(), n_cols)? {
@@ -237,7 +336,6 @@ fn numbers(tensor: Tensor<'_>) -> Result<Vec<f32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gguf::GgmlType;
 
     #[test]
     fn factors_without_values_fit_no_tensor_whatever_their_rank() {

@@ -27,8 +27,8 @@ pub(super) struct Ask {
     /// Add this direction at its layer while answering; no file changes.
     #[arg(long, value_name = "DIR")]
     add: Option<PathBuf>,
-    /// Answer with a LoRA adapter.
-    #[arg(long, value_name = "FILE")]
+    /// Answer with a LoRA adapter: a GGUF file or a PEFT folder.
+    #[arg(long, value_name = "ADAPTER")]
     lora: Option<PathBuf>,
     /// Tokens of an answer, at most.
     #[arg(long, default_value_t = 128, value_name = "N")]

@@ -10,14 +10,28 @@ use super::text::{shown, table};
 use super::ui::Ui;
 use crate::gguf::shape_text;
 use crate::verbs::diff::{KeyValue, Report, Request, run};
+use crate::verbs::origin;
 
 /// Show which keys and tensors of two models differ, and by how much
+///
+/// With --origin: does a quantized model come from an original? Each tensor of B is written again
+/// in A's type. It is the original's if the bytes are equal, or if they differ by no more than
+/// rounding with other weights does. Exit code 3 if a tensor is not the original's.
 #[derive(Debug, Args)]
 pub(super) struct Diff {
-    /// The first model.
+    /// The first model; with --origin, the quantized one.
     a: PathBuf,
-    /// The second model.
+    /// The second model; with --origin, the original.
     b: PathBuf,
+    /// Check that A was quantized from B.
+    #[arg(long)]
+    origin: bool,
+    /// The importance matrix that A may have been made with.
+    #[arg(long, requires = "origin", value_name = "FILE")]
+    imatrix: Option<PathBuf>,
+    /// Accept tensors that A's own history says aird changed: exit code 0 for them.
+    #[arg(long, requires = "origin")]
+    accept_history: bool,
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
@@ -25,6 +39,11 @@ pub(super) struct Diff {
 
 impl Verb for Diff {
     fn run(self, ui: &Ui) -> Result<()> {
+        if self.origin {
+            let request =
+                origin::Request { quant: self.a, original: self.b, imatrix: self.imatrix };
+            return super::origin::run(&request, self.accept_history, self.json, ui);
+        }
         let report = run(&Request { a: self.a, b: self.b }, ui)?;
         ui.report(self.json, &report, || report.text())
     }

@@ -18,7 +18,7 @@ use crate::verbs::merge::{Request, run};
 pub(super) struct Merge {
     /// A GGUF file; any shard of a split one.
     model: PathBuf,
-    /// The adapter, as GGUF.
+    /// The adapter: a GGUF file or a PEFT folder.
     #[arg(long, value_name = "ADAPTER")]
     lora: PathBuf,
     /// Strength of the adapter, as llama.cpp's --lora-scaled.

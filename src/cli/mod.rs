@@ -22,6 +22,7 @@ mod inspect;
 mod judge;
 mod judges;
 mod merge;
+mod origin;
 mod output;
 mod paths;
 mod probe;

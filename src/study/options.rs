@@ -63,7 +63,9 @@ fn is_reserved(verb: &str, name: &str) -> bool {
     ];
     let own: &[&str] = match verb {
         "direction" => &["capture-only", "cvector"],
-        "repair" => &["direction", "reference", "keep-direction", "in-place", "lora", "front"],
+        "repair" => {
+            &["direction", "reference", "keep-direction", "in-place", "lora", "format", "front"]
+        }
         "asr" => &["ablate", "add", "lora", "transcripts", "html", "fail-if"],
         "tasks" => &["reference", "results", "lm-eval-dir"],
         _ => &[],

@@ -24,7 +24,7 @@ pub struct Request {
     pub ablate: Option<PathBuf>,
     /// A direction file: its direction is added at its layer meanwhile.
     pub add: Option<PathBuf>,
-    /// A LoRA adapter, as GGUF, to answer with.
+    /// A LoRA adapter to answer with: a GGUF file or a PEFT folder.
     pub lora: Option<PathBuf>,
     /// Tokens of an answer, at most; at least 1.
     pub max_tokens: usize,

@@ -9,12 +9,12 @@ use super::error::Result;
 use super::estimate::DryRun;
 use super::files::FileReport;
 use super::host::Host;
-use super::model::sha256_of;
+use super::model::{adapter_sha256, sha256_of};
 use super::output::{Output, no_sha256};
 use super::stopped::Stopped;
 use super::words::{counted, few};
 use crate::adapter::{Adapter, MergedType, Outcome, merge, outcomes};
-use crate::gguf::{Model, Rewrite, Step, Unwatched, model_sha256};
+use crate::gguf::{Model, Rewrite, Step};
 use crate::llama::Options;
 
 /// What to merge.
@@ -22,7 +22,7 @@ use crate::llama::Options;
 pub struct Request {
     /// A GGUF file; any shard of a split one.
     pub model: PathBuf,
-    /// The adapter, as GGUF.
+    /// The adapter: a GGUF file or a PEFT folder.
     pub lora: PathBuf,
     /// Strength of the adapter.
     pub scale: f64,
@@ -61,7 +61,7 @@ pub struct Report {
 pub fn run(request: &Request, host: &dyn Host) -> Result<Report, Stopped> {
     let begun = Instant::now();
     let model = Model::open(&request.model)?;
-    let adapter = Adapter::open(&request.lora)?;
+    let adapter = Adapter::open_for(&request.lora, &model)?;
     adapter.check(&model)?;
     let outcomes = outcomes(&model, &adapter, request.ty);
     note(host, &adapter, request.ty, &outcomes);
@@ -84,7 +84,7 @@ pub fn run(request: &Request, host: &dyn Host) -> Result<Report, Stopped> {
         report.estimated_seconds = plan.estimated_seconds;
     } else {
         let source = sha256_of(host, &model)?;
-        let adapter = model_sha256(&Model::open(&request.lora)?, &Unwatched)?;
+        let adapter = adapter_sha256(&request.lora)?;
         rewrite.record(step(request, &outcomes, &source, &adapter));
         report.files = request.output.write(host, rewrite, request.engine)?;
     }
@@ -106,7 +106,7 @@ fn note(host: &dyn Host, adapter: &Adapter, ty: MergedType, outcomes: &[Outcome]
         let what = if outcome.touched { "merged" } else { "converted" };
         host.detail(format_args!("{what} {} {} -> {}", outcome.name, outcome.from, outcome.to));
     }
-    if adapter.alpha == 0.0 {
+    if adapter.lacks_alpha() {
         host.say("the adapter has no alpha: like llama.cpp, aird does not divide by its rank");
     }
     if !adapter.ignored.is_empty() {

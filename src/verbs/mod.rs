@@ -25,6 +25,7 @@ pub mod judge;
 mod judges;
 pub mod merge;
 mod model;
+pub mod origin;
 mod output;
 mod pairs;
 pub(crate) mod parts;

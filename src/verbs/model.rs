@@ -1,13 +1,17 @@
 //! A model, loaded: tried first, in a process where it may abort.
 
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
+
 use super::error::{Error, Result};
 use super::host::Host;
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, CONFIG, FACTORS};
 use crate::direction::{self, Direction};
-use crate::gguf::{Model, Value, ValueType, model_sha256, split_ending};
+use crate::gguf::{Model, Unwatched, Value, ValueType, hex, model_sha256, split_ending};
 use crate::llama::{self, Engine, FirstToken, Options, Trial, check_kind};
 
 /// A prompt and a token of its answer.
@@ -34,6 +38,8 @@ pub fn load_with_adapter(
     let path = model.shards()[0].path.as_path();
     let prober = host.prober();
     check_kind(model)?;
+    let lora = lora.map(|lora| AdapterFile::of(lora, model)).transpose()?;
+    let lora = lora.as_ref().map(AdapterFile::path);
     if let Some(lora) = lora {
         check_adapter(model, lora)?;
     }
@@ -68,6 +74,49 @@ pub fn load_with_adapter(
     }
     lora.map(|lora| engine.set_adapter(lora, 1.0)).transpose()?;
     Ok(engine)
+}
+
+/// An adapter as llama.cpp reads it.
+enum AdapterFile<'p> {
+    Own(&'p Path),
+    /// Made of a PEFT folder; it goes with this value, once llama.cpp has read it.
+    Made(NamedTempFile),
+}
+
+impl AdapterFile<'_> {
+    fn of<'p>(path: &'p Path, model: &Model) -> Result<AdapterFile<'p>> {
+        if !path.is_dir() {
+            return Ok(AdapterFile::Own(path));
+        }
+        let bytes = Adapter::open_for(path, model)?.to_gguf(model)?.encode();
+        let what = || "cannot write the adapter as GGUF to the folder for temp files".into();
+        let failed = |source| Error::Io { what: what(), source };
+        let mut file = NamedTempFile::with_suffix(".gguf").map_err(failed)?;
+        file.write_all(&bytes).map_err(failed)?;
+        Ok(AdapterFile::Made(file))
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            AdapterFile::Own(path) => path,
+            AdapterFile::Made(file) => file.path(),
+        }
+    }
+}
+
+/// sha256 of an adapter: of its file, or of a PEFT folder's factors and configuration.
+pub(super) fn adapter_sha256(path: &Path) -> Result<String> {
+    if !path.is_dir() {
+        return Ok(model_sha256(&Model::open(path)?, &Unwatched)?);
+    }
+    let mut hash = Sha256::new();
+    for name in [FACTORS, CONFIG] {
+        let path = path.join(name);
+        let read = std::fs::read(&path);
+        let what = || format!("{}", path.display());
+        hash.update(read.map_err(|source| Error::Io { what: what(), source })?);
+    }
+    Ok(hex(&hash.finalize()))
 }
 
 /// What a merge would refuse, and what llama.cpp reads otherwise than aird.

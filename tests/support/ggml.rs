@@ -75,6 +75,44 @@ pub fn quantize_model(
     }
 }
 
+/// What llama-quantize is asked for: `ftype` is a `llama_ftype`, whose mix of types it chooses.
+pub struct Mix<'a> {
+    pub ftype: u32,
+    /// Weights of the input channels by tensor, `[n_expert, n_cols]`; empty for no imatrix.
+    pub imatrix: &'a [(String, Vec<f32>)],
+    /// All matrices of the type's own, without a mix.
+    pub pure: bool,
+}
+
+/// llama-quantize without its command line. False if it refuses.
+pub fn quantize_mix(source: &Path, target: &Path, mix: &Mix<'_>) -> bool {
+    silence();
+    let path = |path: &Path| CString::new(path.to_str().unwrap()).unwrap();
+    let (source, target) = (path(source), path(target));
+    let names: Vec<CString> =
+        mix.imatrix.iter().map(|(name, _)| CString::new(name.as_str()).unwrap()).collect();
+    let entry = |(name, (_, data)): (&CString, &(String, Vec<f32>))| {
+        sys::llama_model_imatrix_data { name: name.as_ptr(), data: data.as_ptr(), size: data.len() }
+    };
+    let mut imatrix: Vec<_> = names.iter().zip(mix.imatrix).map(entry).collect();
+    let end = std::ptr::null();
+    imatrix.push(sys::llama_model_imatrix_data { name: end, data: std::ptr::null(), size: 0 });
+    // SAFETY: C strings, a list that ends in a null name, and parameters that all live through the
+    // call.
+    unsafe {
+        sys::llama_backend_init();
+        let mut params = sys::llama_model_quantize_default_params();
+        params.nthread = 2;
+        params.ftype = mix.ftype;
+        params.pure_ = mix.pure;
+        params.allow_requantize = true;
+        if !mix.imatrix.is_empty() {
+            params.imatrix = imatrix.as_ptr();
+        }
+        sys::llama_model_quantize(source.as_ptr(), target.as_ptr(), &params) == 0
+    }
+}
+
 /// A key as ggml's reader sees it. Text ends at its first NUL there.
 #[derive(Debug, PartialEq)]
 pub struct SeenKey {

@@ -83,6 +83,7 @@ pub struct Tiny {
     tied: bool,
     biased: bool,
     scaled: bool,
+    width: u64,
 }
 
 pub const N_HEAD: u64 = 4;
@@ -94,7 +95,7 @@ impl Tiny {
     pub fn new(arch: Arch) -> Tiny {
         let tied = matches!(arch, Arch::Qwen2 | Arch::Gemma3);
         let (ty, biased, scaled) = (GgmlType::F32, false, false);
-        Tiny { arch, ty, seed: 0, n_shards: 1, n_block: 2, tied, biased, scaled }
+        Tiny { arch, ty, seed: 0, n_shards: 1, n_block: 2, tied, biased, scaled, width: 64 }
     }
 
     /// Type of the matrices; vectors and routers are always F32.
@@ -132,9 +133,14 @@ impl Tiny {
         Tiny { scaled: true, ..self }
     }
 
+    /// At least so wide, so that k-quants fit.
+    pub fn wide(self, width: u64) -> Tiny {
+        Tiny { width, ..self }
+    }
+
     /// Width of the residual stream.
     pub fn n_embd(&self) -> u64 {
-        self.ty.layout().block_len.max(64)
+        self.ty.layout().block_len.max(self.width)
     }
 
     pub fn n_block(&self) -> u64 {

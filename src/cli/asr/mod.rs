@@ -45,8 +45,8 @@ pub(super) struct Asr {
     /// Add this direction at its layer while answering: is it enough?
     #[arg(long, value_name = "DIR")]
     add: Option<PathBuf>,
-    /// Answer with a LoRA adapter.
-    #[arg(long, value_name = "FILE")]
+    /// Answer with a LoRA adapter: a GGUF file or a PEFT folder.
+    #[arg(long, value_name = "ADAPTER")]
     lora: Option<PathBuf>,
     #[command(flatten)]
     judge: JudgeArgs,

@@ -104,8 +104,12 @@ pub(super) struct Repair {
     #[arg(long, requires = "in_place")]
     verify: bool,
     /// Write a LoRA adapter, and no model.
-    #[arg(long, value_name = "FILE", value_parser = output_path())]
+    #[arg(long, value_name = "OUT", value_parser = output_path())]
     lora: Option<PathBuf>,
+    /// How the adapter is written: gguf, a file for llama.cpp, or peft, a folder for transformers,
+    /// vLLM and others that read PEFT's adapters.
+    #[arg(long, value_enum, default_value = "gguf", requires = "lora", value_name = "FORMAT")]
+    format: FormatArg,
     /// Let the edit fill the zeros of a pruned matrix, as the paper's does. Otherwise they stay,
     /// and the weights beside them take the whole of the edit along the direction.
     #[arg(long)]
@@ -128,6 +132,13 @@ pub(super) struct Repair {
 /// Both halves of a block.
 const PARTS: [PartArg; 2] = [PartArg::Attention, PartArg::Mlp];
 
+/// How an adapter is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FormatArg {
+    Gguf,
+    Peft,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum PartArg {
     Attention,
@@ -137,6 +148,8 @@ enum PartArg {
 impl Verb for Repair {
     fn paths(&self) -> Paths {
         let target = match (&self.lora, self.in_place) {
+            // A folder is checked by the verb.
+            (Some(_), _) if self.format == FormatArg::Peft => None,
             (Some(lora), _) => Some(lora.clone()),
             (None, true) => None,
             (None, false) => Some(self.output()),

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 
 use super::restore::{AimArg, MethodArg};
-use super::{PARTS, Repair, repaired_name};
+use super::{FormatArg, PARTS, Repair, repaired_name};
 use crate::cli::ui::Ui;
 use crate::llama::graph::Part;
 use crate::repair::{Half, Storage, Zeros};
 use crate::verbs::repair::{
-    Aim, Destination, DirectionSource, EditAfterRestore, EditSetup, Method, Original, Request,
-    RestoreSetup,
+    AdapterFormat, Aim, Destination, DirectionSource, EditAfterRestore, EditSetup, Method,
+    Original, Request, RestoreSetup,
 };
 use crate::verbs::search::Blocks;
 
@@ -63,7 +63,11 @@ impl Repair {
     fn destination(&self) -> Destination {
         match (&self.lora, self.in_place) {
             (Some(lora), _) => {
-                Destination::Adapter { path: lora.clone(), rank: self.restore.rank() }
+                let format = match self.format {
+                    FormatArg::Gguf => AdapterFormat::Gguf,
+                    FormatArg::Peft => AdapterFormat::Peft { force: self.force },
+                };
+                Destination::Adapter { path: lora.clone(), rank: self.restore.rank(), format }
             }
             (None, true) => Destination::InPlace { verify: self.verify },
             (None, false) => Destination::NewFile { path: self.output(), force: self.force },

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::super::error::Result;
 use super::super::host::Host;
-use super::super::model::{file_name, file_stem, load_with_adapter, read_direction};
+use super::super::model::{
+    adapter_sha256, file_name, file_stem, load_with_adapter, read_direction,
+};
 use super::request::Request;
 use super::sets::EvaluationSet;
 use crate::direction::Direction;
@@ -62,12 +64,20 @@ pub(super) fn answers(
     Ok(AnsweredModel { name, file: file_name(path), sha256, template_sha256, sets: judged })
 }
 
+/// The hash of an adapter's file, or of a PEFT folder.
+pub(super) fn lora_sha256(path: &Path) -> Result<String> {
+    match path.is_dir() {
+        true => adapter_sha256(path),
+        false => Ok(file_sha256(path)?),
+    }
+}
+
 pub(super) fn interventions(request: &Request, engine: &Engine) -> Result<Interventions> {
     let read = |path: &Option<PathBuf>| -> Result<Option<(Direction, String)>> {
         let Some(path) = path else { return Ok(None) };
         Ok(Some((read_direction(path, engine)?, file_sha256(path)?)))
     };
-    let lora = request.lora.as_ref().map(|path| file_sha256(path)).transpose()?;
+    let lora = request.lora.as_ref().map(|path| lora_sha256(path)).transpose()?;
     Ok(Interventions { ablate: read(&request.ablate)?, add: read(&request.add)?, lora })
 }
 

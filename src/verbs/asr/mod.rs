@@ -9,7 +9,7 @@ mod sets;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use self::answers::{AnsweredModel, answers};
+use self::answers::{AnsweredModel, answers, lora_sha256};
 pub use self::plan::PlanReport;
 use self::plan::asked;
 pub use self::report::{
@@ -127,7 +127,6 @@ fn check_models(request: &Request, host: &dyn Host) -> Result<()> {
     let directions = [&request.ablate, &request.add].into_iter().flatten();
     let directions: Vec<Direction> =
         directions.map(|path| Direction::read(path)).collect::<direction::Result<_>>()?;
-    let lora = request.lora.as_ref().map(|path| Adapter::open(path)).transpose()?;
     let mut dated = false;
     for path in &request.models {
         let model = Model::open(path)?;
@@ -141,8 +140,8 @@ fn check_models(request: &Request, host: &dyn Host) -> Result<()> {
                 return Err(direction::Error::Width { found, expected }.into());
             }
         }
-        if let Some(lora) = &lora {
-            lora.check(&model)?;
+        if let Some(lora) = &request.lora {
+            Adapter::open_for(lora, &model)?.check(&model)?;
         }
     }
     if dated {
@@ -166,7 +165,7 @@ fn interventions(request: &Request) -> Result<InterventionsReport> {
     Ok(InterventionsReport {
         ablate: request.ablate.as_ref().map(hash).transpose()?,
         add: request.add.as_ref().map(hash).transpose()?,
-        lora: request.lora.as_ref().map(hash).transpose()?,
+        lora: request.lora.as_ref().map(|path| lora_sha256(path)).transpose()?,
     })
 }
 

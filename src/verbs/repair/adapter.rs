@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use super::destination::Written;
-use super::request::Repair;
+use super::folder::place;
+use super::request::{AdapterFormat, Repair};
 use crate::adapter::Adapter;
-use crate::gguf::{Model, Step, write_file_if};
+use crate::gguf::{Model, Step};
 use crate::repair::{Adapted, Edit, adapted, adapter, biases};
 use crate::verbs::error::{Error, Result};
 use crate::verbs::files::FileReport;
@@ -28,6 +29,7 @@ impl Repair<'_> {
         edit: Edit<'_>,
         step: &Step,
         path: &Path,
+        format: AdapterFormat,
     ) -> Result<EditAdapter> {
         let mut file = adapter(model, edit, self.host)?;
         file.record(step)?;
@@ -39,7 +41,7 @@ impl Repair<'_> {
         let mut written = Written { files, ..Written::default() };
         let mut tensors = Vec::new();
         if !self.request.dry_run {
-            write_file_if(path, &bytes, |temp| -> Result<()> {
+            written.files = place(model, path, format, &bytes, |temp| -> Result<()> {
                 tensors = self.check_adapter(model, edit, temp)?;
                 Ok(())
             })?;

@@ -2,15 +2,15 @@
 
 use std::path::Path;
 
+use super::folder::place;
 use super::refitted::{Pair, RefittedParts};
 use super::report::RestoreReport;
-use super::request::Repair;
+use super::request::{AdapterFormat, Repair};
 use crate::adapter::begun;
-use crate::gguf::{Builder, Model, Step, TensorInfo, write_file_if};
+use crate::gguf::{Builder, Model, Step, TensorInfo};
 use crate::quant::is_block_matrix;
 use crate::refit::Leaving;
 use crate::verbs::error::{Error, Result};
-use crate::verbs::files::FileReport;
 use crate::verbs::model::{load, load_with_adapter};
 use crate::verbs::parts::note_kept;
 
@@ -22,6 +22,7 @@ impl Repair<'_> {
         made: RefittedParts,
         path: &Path,
         rank: usize,
+        format: AdapterFormat,
     ) -> Result<RestoreReport> {
         let parts = made.parts.models(made.refitted.blocks.len());
         let n: u64 = parts.iter().flat_map(Model::tensors).map(|t| t.info.n_elements()).sum();
@@ -34,20 +35,20 @@ impl Repair<'_> {
         }
         let bytes = adapter(pair.model, &parts, &made.step)?.encode();
         drop(parts);
-        let written = write_file_if(path, &bytes, |temp| self.check_beside(pair, &made, temp));
+        let check = |temp: &Path| self.check_beside(pair, &made, temp);
+        let written = place(pair.model, path, format, &bytes, check);
         match &written {
             // What llama.cpp does not apply it will not apply the next time.
-            Ok(()) | Err(Error::NotAsAdapter(_)) => made.parts.remove(),
+            Ok(_) | Err(Error::NotAsAdapter(_)) => made.parts.remove(),
             Err(_) => note_kept(self.host, &made.parts),
         }
-        written?;
+        let files = written?;
         let n_elements: u64 = matrices(pair.model).map(TensorInfo::n_elements).sum();
         self.host.say(format_args!(
             "wrote {}: its factors, of rank {rank} at most, have {:.1} % of the matrices' elements",
             path.display(),
             100.0 * n as f64 / n_elements as f64
         ));
-        let files = vec![FileReport::new(path, bytes.len() as u64)];
         let report = RestoreReport { files, in_history: Some(true), ..RestoreReport::default() };
         Ok(report.with(made.refitted))
     }

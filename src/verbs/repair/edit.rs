@@ -61,9 +61,9 @@ impl Repair<'_> {
             search,
             ..EditReport::default()
         };
-        let written = if let Destination::Adapter { path, .. } = &self.request.destination {
+        let written = if let Destination::Adapter { path, format, .. } = &self.request.destination {
             report.after_norms = self.after_norms(&model, edit);
-            let adapter = self.write_adapter(&model, edit, &step, path)?;
+            let adapter = self.write_adapter(&model, edit, &step, path, *format)?;
             report.tensors = adapter.tensors.iter().map(Into::into).collect();
             adapter.written
         } else {

@@ -5,6 +5,7 @@ mod aim;
 mod beside;
 mod destination;
 mod edit;
+mod folder;
 mod in_place;
 mod original;
 mod refitted;
@@ -21,11 +22,14 @@ pub use self::report::{
 };
 use self::request::Repair;
 pub use self::request::{
-    Aim, Destination, DirectionSource, EditAfterRestore, EditSetup, Method, N_TOKENS, Original,
-    PRIOR, RANK, Request, RestoreSetup, SAFETY_SHARE,
+    AdapterFormat, Aim, Destination, DirectionSource, EditAfterRestore, EditSetup, Method,
+    N_TOKENS, Original, PRIOR, RANK, Request, RestoreSetup, SAFETY_SHARE,
 };
+use super::error::Error;
 use super::host::Host;
 use super::stopped::Stopped;
+use crate::adapter::check_modules;
+use crate::gguf::Model;
 
 /// Repairs a model.
 ///
@@ -35,6 +39,12 @@ use super::stopped::Stopped;
 /// another model; the disk's; an interrupt.
 pub fn run(request: &Request, host: &dyn Host) -> Result<Report, Stopped> {
     let repair = Repair { request, host, begun: Instant::now() };
+    if let Destination::Adapter { path, format: AdapterFormat::Peft { force }, .. } =
+        &request.destination
+    {
+        folder::check_folder(path, *force)?;
+        check_modules(&Model::open(&request.model)?).map_err(Error::from)?;
+    }
     match &request.method {
         Method::Restore(setup) => Ok(Report::Restored(repair.restore(setup)?)),
         Method::Aird(setup) => Ok(Report::Edited(repair.strengthen(setup)?)),

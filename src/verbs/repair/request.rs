@@ -61,10 +61,24 @@ pub enum Destination {
     },
     /// A LoRA adapter, and no model.
     Adapter {
-        /// The file; it is replaced if it exists.
+        /// The file, which is replaced if it exists; the folder, if PEFT's.
         path: PathBuf,
+        /// How it is written.
+        format: AdapterFormat,
         /// Rank of a restore's factors, at the most. An edit's adapter has rank 1.
         rank: usize,
+    },
+}
+
+/// How an adapter is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AdapterFormat {
+    /// A GGUF file, for llama.cpp.
+    Gguf,
+    /// A folder, for peft and what reads its adapters.
+    Peft {
+        /// Replace a folder that holds an adapter.
+        force: bool,
     },
 }
 

@@ -39,7 +39,9 @@ impl Repair<'_> {
         }
         let made = self.refitted_parts(setup, pair)?;
         match &self.request.destination {
-            Destination::Adapter { path, rank } => self.write_beside(pair, made, path, *rank),
+            Destination::Adapter { path, rank, format } => {
+                self.write_beside(pair, made, path, *rank, *format)
+            }
             _ => self.finish(setup, model, &original, made),
         }
     }
