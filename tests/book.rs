@@ -209,6 +209,62 @@ fn links_of_documents_lead_somewhere() {
     assert!(findings.is_empty(), "{}", findings.join("\n"));
 }
 
+/// The words of a line of shell, up to a comment, a pipe or a redirection.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    for letter in line.chars() {
+        match (quote, letter) {
+            (Some(open), _) if open == letter => quote = None,
+            (None, '\'' | '"') => {
+                quote = Some(letter);
+                word.get_or_insert_default();
+            }
+            (None, ' ') => words.extend(word.take()),
+            (None, '#') if word.is_none() => break,
+            (None, '>' | '|' | '&' | ';') => break,
+            _ => word.get_or_insert_default().push(letter),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+/// What a page tells its reader to type after a prompt or in a block of shell, of aird.
+fn commands_of(text: &str) -> Vec<Vec<String>> {
+    let (mut is_code, mut found) = (false, Vec::new());
+    for line in text.replace("\\\n", " ").lines() {
+        is_code ^= line.starts_with("```");
+        let line = line.strip_prefix("$ ").unwrap_or(line);
+        if is_code && line.starts_with("aird ") {
+            found.push(words(line));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_command_of_the_documents_is_one_that_aird_takes() {
+    let mut findings = Vec::new();
+    let mut n_commands = 0;
+    let is_refused = |words: &[String]| match command().try_get_matches_from(words) {
+        Err(error) if error.use_stderr() => Some(error.to_string()),
+        _ => None,
+    };
+    for document in documents().iter().filter(|path| !path.ends_with("CHANGELOG.md")) {
+        for words in commands_of(&fs::read_to_string(root().join(document)).unwrap()) {
+            n_commands += 1;
+            let error = is_refused(&words);
+            let at = format!("{}: {}", document.display(), words.join(" "));
+            findings.extend(error.map(|error| format!("{at}\n{error}")));
+        }
+    }
+    assert!(n_commands > 60, "only {n_commands} commands found");
+    assert!(findings.is_empty(), "{}", findings.join("\n"));
+    let of_old = words("aird repair 'a model.gguf' --refference b.gguf -o c.gguf # long ago");
+    assert_eq!(of_old[2], "a model.gguf");
+    assert!(is_refused(&of_old).is_some_and(|error| error.contains("--refference")), "{of_old:?}");
+}
+
 #[test]
 fn every_page_is_in_the_summary() {
     let summary = fs::read_to_string(root().join("docs/SUMMARY.md")).unwrap();

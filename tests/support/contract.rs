@@ -316,6 +316,7 @@ impl Writer<'_> {
             ("bool", _) => json!({"type": "boolean"}),
             ("f32" | "f64", _) => json!({"type": ["number", "null"]}),
             ("Value", _) => json!({}),
+            ("Map", _) => json!({"type": "object"}),
             (name, []) if name.starts_with(['u', 'i']) && name != "u" => {
                 json!({"type": "integer"})
             }

@@ -155,7 +155,12 @@ fn fields(schema: &Value) -> String {
         return format!("{} {}\n", kind(schema), text(schema));
     };
     let mut table = String::from("| field | type | |\n|---|---|---|\n");
-    for (name, field) in properties {
+    // Required fields are in the order of the source, the properties of a schema by name.
+    let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let required: Vec<&str> = required.collect();
+    let others = properties.keys().map(String::as_str).filter(|name| !required.contains(name));
+    for name in required.iter().copied().chain(others) {
+        let field = &properties[name];
         table += &format!("| `{name}` | {} | {} |\n", kind(field), text(field));
     }
     table
