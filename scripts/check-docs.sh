@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
 # Runs the commands of the book's console blocks against real models, in the order of the book, and
-# compares what they print. Some 10 minutes on two cores.
+# compares what they print. Some 15 minutes on two cores.
 #
-#   scripts/check-docs.sh
+#   scripts/check-docs.sh [PAGE...]     PAGE: only these, e.g. first-repair.md
+#
+# The commands run in a temporary folder, or in AIRD_DOCS, which is kept: so one page can be run
+# again on the files that earlier pages made.
 #
 # Blocks that need no model run with the other tests. If mdbook is installed the book is built too,
 # and a warning is an error.
@@ -22,13 +25,15 @@ else
 fi
 
 # The folder that a reader works in: a clone, of which the commands only read.
-AIRD_DOCS=$(mktemp -d)
-export AIRD_DOCS
-trap 'rm -rf "$AIRD_DOCS"' EXIT
+if [ -z "${AIRD_DOCS:-}" ]; then
+    AIRD_DOCS=$(mktemp -d)
+    trap 'rm -rf "$AIRD_DOCS"' EXIT
+fi
+export AIRD_DOCS AIRD_DOCS_PAGES="$*"
 file=$(scripts/fetch-model.sh)
 mkdir -p "$AIRD_DOCS/target/models"
-ln -s "$file" "$AIRD_DOCS/target/models/"
-ln -s "$PWD/fixtures" "$AIRD_DOCS/fixtures"
+ln -sf "$file" "$AIRD_DOCS/target/models/"
+ln -sfn "$PWD/fixtures" "$AIRD_DOCS/fixtures"
 said=$(cargo test --locked --test suite -- --ignored --exact --nocapture \
     readme::the_console_blocks_of_the_book_hold_on_real_models 2>&1) ||
     { printf '%s\n' "$said"; exit 1; }
