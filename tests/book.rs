@@ -229,14 +229,21 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// What a page tells its reader to type after a prompt or in a block of shell, of aird.
+/// What a page tells its reader to type, of aird: after a prompt, and in blocks of shell without one.
 fn commands_of(text: &str) -> Vec<Vec<String>> {
-    let (mut is_code, mut found) = (false, Vec::new());
-    for line in text.replace("\\\n", " ").lines() {
-        is_code ^= line.starts_with("```");
-        let line = line.strip_prefix("$ ").unwrap_or(line);
-        if is_code && line.starts_with("aird ") {
-            found.push(words(line));
+    let (mut language, mut found) = ("", Vec::new());
+    let text = text.replace("\\\n", " ");
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix("```") {
+            language = if language.is_empty() { name } else { "" };
+        }
+        let typed = match (language, line.strip_prefix("$ ")) {
+            ("console" | "text", Some(typed)) => typed,
+            ("sh", None) => line,
+            _ => continue,
+        };
+        if typed.starts_with("aird ") {
+            found.push(words(typed));
         }
     }
     found

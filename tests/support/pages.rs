@@ -45,7 +45,11 @@ fn argument(arg: &Arg) -> String {
     if takes && !arg.is_hide_default_value_set() && !defaults.is_empty() {
         let of = |value: &clap::builder::OsStr| format!("`{}`", value.to_string_lossy());
         let defaults = defaults.iter().map(of).collect::<Vec<_>>().join(" ");
-        let before = if values.is_empty() { " " } else { "\n\n  " };
+        let before = match (values.is_empty(), line.ends_with('.')) {
+            (false, _) => "\n\n  ",
+            (true, true) => " ",
+            (true, false) => ". ",
+        };
         line += &format!("{before}Default: {defaults}.");
     }
     line + "\n"
@@ -173,7 +177,7 @@ pub fn json_page(schemas: &[(String, Value)]) -> String {
          What each verb prints with `--json`. This page and the schemas in `docs/schemas` (JSON \
          Schema, draft 2020-12) are made from the report types of the library, and tests check \
          that what verbs print fits them. Fields are added in minor versions, and removed or \
-         renamed in major ones. Numbers that are not finite are `null`.\n\n\
+         renamed in major ones; a schema allows those of its version only. Numbers that are not finite are `null`.\n\n\
          Where a verb stops without its report, because a model has no direction say, it prints \
          `{\"stopped\": {...}}` with a `message`. `study --json` prints `results.json`, or with \
          `--dry-run` its plan.\n",
