@@ -10,12 +10,12 @@ use aird::verbs::audit::Report;
 
 use crate::support::{Refuser, TempDir, is_report, root, stderr, stdout, tempdir};
 
-/// A folder with an original, a weaker model, and prompts that they know.
+/// A folder with an original, one like it, a weaker one, and prompts that they know.
 struct Place(TempDir);
 
 fn place() -> Place {
     let folder = tempdir();
-    for (name, push) in [("original.gguf", 0.4), ("weak.gguf", 0.1)] {
+    for (name, push) in [("original.gguf", 0.4), ("same.gguf", 0.4), ("weak.gguf", 0.1)] {
         Refuser::of(push, GgmlType::F32).write(folder.path(), name);
     }
     for (name, set) in [
@@ -74,7 +74,7 @@ fn a_weak_model_does_not_pass_and_leaves_its_receipt() {
 #[test]
 fn a_model_like_its_original_passes() {
     let place = place();
-    let output = place.gate("original.gguf", "weakened");
+    let output = place.gate("same.gguf", "weakened");
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(place.read("output"), "verdict=kept\nexit-code=0\n");
 }

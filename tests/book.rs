@@ -257,7 +257,10 @@ fn every_command_of_the_documents_is_one_that_aird_takes() {
         Err(error) if error.use_stderr() => Some(error.to_string()),
         _ => None,
     };
-    for document in documents().iter().filter(|path| !path.ends_with("CHANGELOG.md")) {
+    // Of the past, and usage as clap shows it.
+    let is_typed =
+        |path: &&PathBuf| !path.ends_with("CHANGELOG.md") && !path.starts_with("docs/verbs");
+    for document in documents().iter().filter(is_typed) {
         for words in commands_of(&fs::read_to_string(root().join(document)).unwrap()) {
             n_commands += 1;
             let error = is_refused(&words);
