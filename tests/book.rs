@@ -229,7 +229,7 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// What a page tells its reader to type, of aird: after a prompt, and in blocks of shell without one.
+/// What a page tells its reader to type, of aird: after a prompt; in blocks of shell without it.
 fn commands_of(text: &str) -> Vec<Vec<String>> {
     let (mut language, mut found) = ("", Vec::new());
     let text = text.replace("\\\n", " ");

@@ -177,7 +177,8 @@ pub fn json_page(schemas: &[(String, Value)]) -> String {
          What each verb prints with `--json`. This page and the schemas in `docs/schemas` (JSON \
          Schema, draft 2020-12) are made from the report types of the library, and tests check \
          that what verbs print fits them. Fields are added in minor versions, and removed or \
-         renamed in major ones; a schema allows those of its version only. Numbers that are not finite are `null`.\n\n\
+         renamed in major ones; a schema allows those of its version only. Numbers \
+         that are not finite are `null`.\n\n\
          Where a verb stops without its report, because a model has no direction say, it prints \
          `{\"stopped\": {...}}` with a `message`. `study --json` prints `results.json`, or with \
          `--dry-run` its plan.\n",
