@@ -10,15 +10,17 @@ RUN apt-get update -qq \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-# Any x86-64 CPU with SSE 4.2, or any arm64. For one kind of CPU and faster:
-# --build-arg RUSTFLAGS="-C target-cpu=x86-64-v3"
-ARG RUSTFLAGS
-RUN if [ -z "$RUSTFLAGS" ]; then unset RUSTFLAGS; fi; \
-    cargo build --release --locked --features portable
+# Two programs on x86-64: for any CPU, and for CPUs with AVX2 (src/cli/faster.rs).
+RUN mkdir /out && cargo build --release --locked --features portable \
+    && cp target/release/aird /out/aird \
+    && if [ "$(uname -m)" = x86_64 ]; then \
+        RUSTFLAGS="-C target-cpu=x86-64-v3" cargo build --release --locked --features portable \
+        && cp target/release/aird "/out/aird-$(/out/aird --version | cut -d ' ' -f 2)-v3"; \
+    fi
 
 FROM debian:bookworm-slim
 RUN useradd --uid 1000 --create-home aird
-COPY --from=build /src/target/release/aird /usr/local/bin/aird
+COPY --from=build /out/ /usr/local/bin/
 COPY --from=build /src/LICENSE-MIT /src/LICENSE-APACHE /usr/share/doc/aird/
 USER aird
 VOLUME /models

@@ -24,7 +24,7 @@ class Aird < Formula
   end
 
   def install
-    bin.install "aird"
+    bin.install "aird", *Dir["aird-*-v3"]
     man1.install Dir["man/*.1"]
     bash_completion.install "completions/aird.bash" => "aird"
     zsh_completion.install "completions/_aird"

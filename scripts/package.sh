@@ -2,13 +2,15 @@
 # Packs a binary for a release: an archive with the program, man pages, completions, licences and
 # README, and prints its name. The same binary gives the same bytes.
 #
-#   scripts/package.sh AIRD PLATFORM FOLDER      e.g. target/release/aird x86_64-linux dist
+#   scripts/package.sh AIRD PLATFORM FOLDER [FASTER]      e.g. target/release/aird x86_64-linux dist
+#
+# FASTER: the build for CPUs with AVX2 (x86-64-v3), which AIRD starts where it can (src/cli/faster.rs).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/toolchain.sh
 
-if [ $# -ne 3 ]; then
-    say "usage: scripts/package.sh AIRD PLATFORM FOLDER"
+if [ $# -ne 3 ] && [ $# -ne 4 ]; then
+    say "usage: scripts/package.sh AIRD PLATFORM FOLDER [FASTER]"
     exit 2
 fi
 aird=$1 platform=$2 folder=$3
@@ -24,7 +26,13 @@ for shell in bash fish powershell elvish; do
     "$aird" generate completions "$shell" >"$tmp/$name/completions/aird.$shell"
 done
 "$aird" generate completions zsh >"$tmp/$name/completions/_aird"
-cp "$aird" README.md LICENSE-MIT LICENSE-APACHE CHANGELOG.md "$tmp/$name/"
+case $platform in
+    *-windows) cp "$aird" "$tmp/$name/aird.exe" ;;
+    *) cp "$aird" "$tmp/$name/aird" ;;
+esac
+cp README.md LICENSE-MIT LICENSE-APACHE CHANGELOG.md "$tmp/$name/"
+
+[ -z "${4:-}" ] || cp "$4" "$tmp/$name/aird-$version-v3"
 
 cd "$tmp"
 case $platform in
