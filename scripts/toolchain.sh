@@ -9,6 +9,10 @@
 
 say() { printf '%s\n' "$*" >&2; }
 
+# What these scripts build stays on this machine, so it is built for its CPU. cargo keeps the two
+# builds of llama.cpp apart. RUSTFLAGS="" makes a script build what runs on any CPU.
+export RUSTFLAGS=${RUSTFLAGS--C target-cpu=native}
+
 # rustup's installer leaves PATH to the next login.
 if ! command -v cargo >/dev/null 2>&1 && [ -x "$HOME/.cargo/bin/cargo" ]; then
     PATH="$HOME/.cargo/bin:$PATH"

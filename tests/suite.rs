@@ -4,11 +4,13 @@
 mod support;
 
 mod aborts;
+mod action;
 mod aim;
 mod amx;
 mod architectures;
 mod asr;
 mod audit;
+mod book;
 mod builds;
 mod calibrate;
 mod compress;

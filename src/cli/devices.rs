@@ -7,6 +7,7 @@ use super::args::WorkerArgs;
 use super::paths::Verb;
 use super::text::{bytes_text, table};
 use super::ui::Ui;
+use crate::llama::is_built_for_less;
 use crate::verbs::devices::{Report, Request, run};
 
 /// List what models can run on: name, memory, backend
@@ -43,6 +44,10 @@ fn text(report: &Report) -> String {
     if !report.devices.iter().any(|device| device.takes_blocks) {
         text += "\nModels run on the CPU. To use another machine's devices: run aird worker there, \
                  and name it here with --rpc HOST:PORT.\n";
+    }
+    if is_built_for_less() {
+        text += "\nThis aird was built for any CPU and uses no AVX2, which this one has: a build \
+                 for this CPU is faster (docs/install.md).\n";
     }
     text
 }

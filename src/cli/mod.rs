@@ -16,6 +16,7 @@ mod devices;
 mod diff;
 mod direction;
 mod exit;
+mod faster;
 mod generate;
 mod hints;
 mod inspect;
@@ -100,6 +101,7 @@ impl Cli {
     /// # Errors
     /// An argument is not UTF-8: llama.cpp and JSON take no such names.
     pub fn from_command_line() -> Result<Cli> {
+        faster::take_over();
         spinning::limit();
         for argument in std::env::args_os().skip(1) {
             if argument.to_str().is_none() {

@@ -15,6 +15,14 @@ pub fn cpu_features() -> String {
     text.to_string_lossy().trim().trim_end_matches('|').trim().to_owned()
 }
 
+/// True if this CPU has AVX2 and the build does not use it: another build would be faster here.
+pub fn is_built_for_less() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("avx2") && !cpu_features().contains("AVX2 = 1");
+    #[cfg(not(target_arch = "x86_64"))]
+    return false;
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

@@ -35,7 +35,7 @@ mod split;
 mod workers;
 
 pub use codec::{decode, encode, is_decodable, is_encodable, needs_importance, weighs_errors};
-pub use cpu::cpu_features;
+pub use cpu::{cpu_features, is_built_for_less};
 pub use devices::{Device, devices};
 pub use endpoint::Endpoint;
 pub use engine::Engine;

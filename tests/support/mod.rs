@@ -6,12 +6,14 @@ pub mod adapter;
 pub mod arbitrary;
 pub mod architectures;
 pub mod browser;
+pub mod contract;
 pub mod direction;
 pub mod elsewhere;
 pub mod ggml;
 pub mod imports;
 pub mod llama;
 pub mod malformed;
+pub mod pages;
 pub mod place;
 pub mod random;
 pub mod refuser;
@@ -104,13 +106,22 @@ pub fn json(arguments: &[&Path]) -> serde_json::Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", stderr(&output)))
 }
 
-/// `json` as a verb's report, which must write the same JSON.
+/// `json` as a verb's report, which must write the same JSON. It fits the verb's published schema.
 ///
 /// # Panics
 /// If it is no such report, or reads back as another.
 pub fn is_report<R: DeserializeOwned + Serialize>(json: serde_json::Value) -> R {
     let report: R = serde_json::from_value(json.clone()).unwrap_or_else(|e| panic!("{e}: {json}"));
     assert_eq!(serde_json::to_value(&report).unwrap(), json);
+    // aird::verbs::audit::report::Report
+    let name = std::any::type_name::<R>();
+    let verb = name.strip_prefix("aird::verbs::").filter(|name| name.ends_with("::Report"));
+    if let Some((verb, _)) = verb.and_then(|name| name.split_once("::")) {
+        let path = root().join(format!("docs/schemas/{verb}.json"));
+        let schema = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path:?}: {e}"));
+        let schema = serde_json::from_str(&schema).unwrap();
+        contract::fits(&json, &schema, &schema, verb).unwrap_or_else(|e| panic!("{e}: {json}"));
+    }
     report
 }
 
