@@ -18,6 +18,7 @@ mod direction;
 mod exit;
 mod generate;
 mod hints;
+mod import;
 mod inspect;
 mod judge;
 mod judges;
@@ -72,6 +73,7 @@ enum Verb {
     Diff(diff::Diff),
     Verify(verify::Verify),
     Merge(merge::Merge),
+    Import(import::Import),
     Calibrate(calibrate::Calibrate),
     Prune(prune::Prune),
     Quantize(quantize::Quantize),
@@ -122,6 +124,7 @@ impl Cli {
             Verb::Diff(verb) => paths::run(verb, &ui),
             Verb::Verify(verb) => paths::run(verb, &ui),
             Verb::Merge(verb) => paths::run(verb, &ui),
+            Verb::Import(verb) => paths::run(verb, &ui),
             Verb::Calibrate(verb) => paths::run(verb, &ui),
             Verb::Prune(verb) => paths::run(verb, &ui),
             Verb::Quantize(verb) => paths::run(verb, &ui),

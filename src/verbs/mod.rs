@@ -20,6 +20,7 @@ mod estimate;
 mod files;
 mod gates;
 mod host;
+pub mod import;
 pub mod inspect;
 pub mod judge;
 mod judges;
