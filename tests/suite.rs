@@ -18,6 +18,7 @@ mod engine;
 mod estimates;
 mod finite;
 mod gpu;
+mod import;
 mod inspect;
 mod interrupted;
 mod judge;

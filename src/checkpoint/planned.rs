@@ -1,14 +1,17 @@
 //! The import of a checkpoint, planned: every tensor of the new file, and where its rows come from.
 
+use std::ops::Range;
+
 use indexmap::IndexMap;
-use safetensors::tensor::Dtype;
 
 use super::error::{Error, Result};
 use super::family::{Family, How, Line};
 use super::folder::{Checkpoint, Entry};
+use super::fp8::{SCALES, Scales, UNUSED, is_fp8};
 use super::general::general_keys;
 use super::keys::Keys;
-use super::rows::{convert, element_bytes, interleaved, same_type};
+use super::parts::{Part, Rows};
+use super::rows::{element_bytes, same_type};
 use super::sizes::{Dim, Sizes};
 use super::tokenizer::tokenizer_keys;
 use crate::gguf::{
@@ -46,16 +49,9 @@ pub struct Planned {
 #[derive(Debug, Clone, PartialEq)]
 enum Source {
     /// Tensors of the checkpoint, one after another: all experts, or one alone.
-    Tensors { parts: Vec<Part>, interleave: Option<u64> },
+    Tensors(Rows),
     /// Values that were computed.
     Values(Vec<f32>),
-}
-
-/// A tensor of the checkpoint.
-#[derive(Debug, Clone, PartialEq)]
-struct Part {
-    name: String,
-    entry: Entry,
 }
 
 /// What an import will write.
@@ -171,10 +167,11 @@ impl Named {
             name: self.name,
             shape,
             ty: if plain { GgmlType::F32 } else { wanted },
-            source: Source::Tensors {
+            source: Source::Tensors(Rows {
+                plus_one: self.line.how == How::PlusOne,
                 parts: self.parts,
                 interleave: interleaves.then_some(self.head),
-            },
+            }),
         }
     }
 }
@@ -187,7 +184,7 @@ fn named_tensors(
 ) -> Result<Vec<Named>> {
     let mut left: IndexMap<&str, &Entry> = IndexMap::new();
     for (name, entry) in &checkpoint.tensors {
-        if !COMPUTED.iter().any(|end| name.ends_with(end)) {
+        if !COMPUTED.iter().chain(&UNUSED).any(|end| name.ends_with(end)) {
             left.insert(name, entry);
         }
     }
@@ -259,9 +256,13 @@ fn take_parts(
             let missing = Error::MissingTensor { tensor: name.clone(), blocks: sizes.n_block };
             return Err(missing.in_file(&checkpoint.folder));
         };
-        check(name, entry, line.shape, sizes)
-            .map_err(|error| error.in_file(&checkpoint.shards[entry.shard].path))?;
-        parts.push(Part { name: name.clone(), entry: entry.clone() });
+        let of_file = |error: Error| error.in_file(&checkpoint.shards[entry.shard].path);
+        check(name, entry, line.shape, sizes).map_err(of_file)?;
+        let scales = match is_fp8(entry.dtype) {
+            true => Some(scales(name, entry, left, checkpoint).map_err(of_file)?),
+            false => None,
+        };
+        parts.push(Part { name: name.clone(), entry: entry.clone(), scales });
     }
     Ok(Some(parts))
 }
@@ -273,18 +274,33 @@ fn check(name: &str, entry: &Entry, shape: &[Dim], sizes: &Sizes) -> Result<()> 
         let found = entry.shape.clone();
         return Err(Error::WrongShape { tensor: name.into(), found, expected });
     }
-    if element_bytes(entry.dtype).is_none() {
+    if element_bytes(entry.dtype).is_none() && !is_fp8(entry.dtype) {
         let found = format!("{:?}", entry.dtype);
         return Err(Error::Dtype { tensor: name.into(), found });
     }
     Ok(())
 }
 
+/// Takes the scales of an FP8 tensor out of the tensors that are left.
+fn scales(
+    name: &str,
+    entry: &Entry,
+    left: &mut IndexMap<&str, &Entry>,
+    checkpoint: &Checkpoint,
+) -> Result<Scales> {
+    let found = left.shift_remove(format!("{name}{SCALES}").as_str());
+    let missing = || {
+        let found = format!("{:?} without scales ({name}{SCALES})", entry.dtype);
+        Error::Dtype { tensor: name.into(), found }
+    };
+    Scales::read(checkpoint, name, &entry.shape, found.ok_or_else(missing)?)
+}
+
 impl Planned {
     /// The names of the checkpoint's tensors that it is made of; none if it is computed.
     pub fn sources(&self) -> impl Iterator<Item = &str> {
         let parts = match &self.source {
-            Source::Tensors { parts, .. } => parts.as_slice(),
+            Source::Tensors(rows) => rows.parts.as_slice(),
             Source::Values(_) => &[],
         };
         parts.iter().map(|part| part.name.as_str())
@@ -296,81 +312,23 @@ impl Planned {
         match self.source.clone() {
             Source::Values(values) => {
                 let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-                let produce = Box::new(move |_: std::ops::Range<u64>, out: &mut [u8]| {
+                let produce = Box::new(move |_: Range<u64>, out: &mut [u8]| {
                     out.copy_from_slice(&bytes);
                     Ok(())
                 });
                 Content::Made(Replacement { ty, ask: Ask::Whole, produce })
             }
-            Source::Tensors { parts, interleave } => {
-                if let ([part], None) = (parts.as_slice(), interleave)
-                    && same_type(part.entry.dtype) == Some(ty)
-                {
-                    let file = &checkpoint.shards[part.entry.shard];
-                    return Content::Copied { file, from: part.entry.range.clone() };
+            Source::Tensors(rows) => {
+                if let Some(entry) = rows.copied_as(ty) {
+                    let file = &checkpoint.shards[entry.shard];
+                    return Content::Copied { file, from: entry.range.clone() };
                 }
-                let n_cols = self.shape.first().copied().unwrap_or(1);
-                let rows = Rows { checkpoint, parts, interleave, n_cols, ty };
-                let produce = Box::new(move |asked: std::ops::Range<u64>, out: &mut [u8]| {
-                    rows.fill(asked, out);
+                let produce = Box::new(move |asked: Range<u64>, out: &mut [u8]| {
+                    rows.fill(checkpoint, asked, ty, out);
                     Ok(())
                 });
                 Content::Made(Replacement { ty, ask: Ask::Chunks, produce })
             }
         }
     }
-}
-
-/// Rows that are made from those of a checkpoint.
-struct Rows<'c> {
-    checkpoint: &'c Checkpoint,
-    parts: Vec<Part>,
-    interleave: Option<u64>,
-    n_cols: u64,
-    ty: GgmlType,
-}
-
-impl Rows<'_> {
-    /// Fills `out` with the rows `asked` of the GGUF tensor.
-    fn fill(&self, asked: std::ops::Range<u64>, out: &mut [u8]) {
-        let n_rows = (asked.end - asked.start).max(1) as usize;
-        let row_bytes = out.len() / n_rows;
-        let of_part = self.parts[0].entry.shape.iter().product::<u64>() / self.n_cols.max(1);
-        if let Some(head) = self.interleave {
-            // A bias is one row, whose elements move as the rows of a matrix do.
-            let is_bias = self.parts[0].entry.shape.len() == 1;
-            let cells = if is_bias { self.n_cols } else { asked.end - asked.start };
-            let first = if is_bias { 0 } else { asked.start };
-            let cell_bytes = out.len() / cells.max(1) as usize;
-            let cell_cols = if is_bias { 1 } else { self.n_cols };
-            for (i, cell) in out.chunks_mut(cell_bytes.max(1)).enumerate() {
-                let row = interleaved(first + i as u64, head);
-                self.convert(0, row * cell_cols, cell_cols, cell);
-            }
-            return;
-        }
-        let mut row = asked.start;
-        let mut out = out;
-        while row < asked.end && !out.is_empty() {
-            let (part, within) = ((row / of_part) as usize, row % of_part);
-            let n = (asked.end - row).min(of_part - within);
-            let (now, later) = out.split_at_mut(n as usize * row_bytes);
-            self.convert(part, within * self.n_cols, n * self.n_cols, now);
-            (row, out) = (row + n, later);
-        }
-    }
-
-    /// Converts `n` elements of a part, from element `first` on.
-    fn convert(&self, part: usize, first: u64, n: u64, out: &mut [u8]) {
-        let entry = &self.parts[part].entry;
-        let bytes = dtype_bytes(entry.dtype);
-        let data = self.checkpoint.data(entry);
-        let from = &data[(first * bytes) as usize..((first + n) * bytes) as usize];
-        convert(entry.dtype, from, self.ty, out);
-    }
-}
-
-/// Bytes of an element of a type that was checked.
-fn dtype_bytes(dtype: Dtype) -> u64 {
-    element_bytes(dtype).unwrap_or(1) as u64
 }

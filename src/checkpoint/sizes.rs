@@ -14,10 +14,14 @@ pub(in crate::checkpoint) enum Dim {
     Q,
     /// All keys together, or all values.
     Kv,
+    /// All queries, keys and values together.
+    Qkv,
     /// One head.
     Head,
     /// The hidden layer of the MLP.
     Ff,
+    /// The hidden layers of gate and up together.
+    TwoFf,
     /// Experts.
     Expert,
     /// The hidden layer of an expert.
@@ -87,8 +91,10 @@ impl Sizes {
             Dim::Embd => self.n_embd,
             Dim::Q => self.n_head * self.head_length,
             Dim::Kv => self.n_head_kv * self.head_length,
+            Dim::Qkv => (self.n_head + 2 * self.n_head_kv) * self.head_length,
             Dim::Head => self.head_length,
             Dim::Ff => self.n_ff,
+            Dim::TwoFf => 2 * self.n_ff,
             Dim::Expert => self.n_expert,
             Dim::ExpertFf => self.n_expert_ff,
         }

@@ -24,6 +24,10 @@ pub(super) struct Diff {
 }
 
 impl Verb for Diff {
+    fn models(&mut self) -> Result<Vec<&mut PathBuf>> {
+        Ok(vec![&mut self.a, &mut self.b])
+    }
+
     fn run(self, ui: &Ui) -> Result<()> {
         let report = run(&Request { a: self.a, b: self.b }, ui)?;
         ui.report(self.json, &report, || report.text())

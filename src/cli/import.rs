@@ -40,7 +40,7 @@ pub(super) struct Import {
 
 impl Verb for Import {
     fn paths(&self) -> Paths {
-        Paths::default().writes([&self.output]).with(self.force, self.dry_run)
+        Paths::default().reads([&self.folder]).writes([&self.output]).with(self.force, self.dry_run)
     }
 
     fn run(self, ui: &Ui) -> Result<()> {

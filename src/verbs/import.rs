@@ -102,14 +102,21 @@ fn write(
 ) -> Result<Vec<FileReport>> {
     let small = small_files(checkpoint)?;
     let assembly = recorded(assembly, checkpoint, &small, import)?;
+    output.write_assembly(host, assembly, &source_paths(checkpoint, &small), engine)
+}
+
+/// Every file that is read: none of them may be written over.
+pub(super) fn source_paths<'c>(
+    checkpoint: &'c Checkpoint,
+    small: &'c [MappedFile],
+) -> Vec<&'c Path> {
     let weights = checkpoint.shards.iter().map(|shard| shard.path.as_path());
-    let inputs: Vec<&Path> = weights.chain(small.iter().map(|file| file.path.as_path())).collect();
-    output.write_assembly(host, assembly, &inputs, engine)
+    weights.chain(small.iter().map(|file| file.path.as_path())).collect()
 }
 
 /// Adds the step with the sha256 of every file that decides the result. Weights are hashed while
 /// the model is written.
-fn recorded<'c>(
+pub(super) fn recorded<'c>(
     mut assembly: Assembly<'c>,
     checkpoint: &'c Checkpoint,
     small: &'c [MappedFile],

@@ -8,6 +8,7 @@ pub mod ask;
 pub mod asr;
 pub mod audit;
 pub mod calibrate;
+mod cached;
 mod calibration;
 mod chat;
 mod choice;
@@ -46,6 +47,7 @@ mod vocabulary;
 pub(crate) mod words;
 pub mod worker;
 
+pub use cached::cached;
 pub use calibration::{Calibration, CalibrationSetup, Data, Format, TokenMask};
 pub use chat::{Chat, ChatSetup, Template, warn_of_date};
 pub use choice::{BlockRanges, TensorChoice, TypeFor, parse_type};

@@ -36,7 +36,8 @@ pub(super) const WHOLE: &[Line] = &[
     line("lm_head.weight", "output.weight", &[Vocab, Embd]).optional(),
 ];
 
-const BLOCK: &[Line] = &[
+/// Tensors of a block of llama's graph.
+pub(super) const BLOCK: &[Line] = &[
     line("input_layernorm.weight", "attn_norm.weight", &[Embd]),
     line("self_attn.q_proj.weight", "attn_q.weight", &[Q, Embd]).how(How::InterleaveQ),
     line("self_attn.k_proj.weight", "attn_k.weight", &[Kv, Embd]).how(How::InterleaveK),

@@ -4,7 +4,11 @@
 //! These are facts of the two formats: of the modelling code in `transformers`, and of llama.cpp's
 //! `gguf-py/gguf/tensor_mapping.py` and `conversion/`.
 
+mod gemma;
+mod granite;
 mod llama;
+mod olmo;
+mod phi;
 mod qwen;
 mod table;
 
@@ -30,7 +34,18 @@ impl Family {
 }
 
 /// Every family that is imported.
-const FAMILIES: &[&Family] = &[&llama::LLAMA, &llama::MISTRAL, &qwen::QWEN2];
+const FAMILIES: &[&Family] = &[
+    &llama::LLAMA,
+    &llama::MISTRAL,
+    &qwen::QWEN2,
+    &qwen::QWEN3,
+    &qwen::QWEN3_MOE,
+    &gemma::GEMMA2,
+    &gemma::GEMMA3,
+    &phi::PHI3,
+    &olmo::OLMO2,
+    &granite::GRANITE,
+];
 
 /// Every family that is imported.
 #[must_use]

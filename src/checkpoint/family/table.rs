@@ -58,6 +58,8 @@ pub(in crate::checkpoint) enum How {
     InterleaveQ,
     /// As [`How::InterleaveQ`], of key heads.
     InterleaveK,
+    /// 1 is added.
+    PlusOne,
     /// All experts become one tensor.
     Stack,
 }
@@ -65,10 +67,14 @@ pub(in crate::checkpoint) enum How {
 /// Which tokenizer files a family may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::checkpoint) enum Vocabulary {
-    /// That of `llama`: byte-level BPE.
+    /// SentencePiece or byte-level BPE.
     Llama,
     /// Byte-level BPE.
     Bpe,
+    /// SentencePiece, whose texts do not begin with a space.
+    Gemma,
+    /// SentencePiece, or byte-level BPE where `tokenizer_config.json` says so.
+    Phi,
 }
 
 /// A family without computed tensors.

@@ -44,6 +44,10 @@ pub(super) struct Files {
     pub(super) template: Option<Json>,
     /// `merges.txt`.
     pub(super) merges: Option<PathBuf>,
+    /// `added_tokens.json`.
+    pub(super) added_tokens: Option<PathBuf>,
+    /// `tokenizer.model`.
+    pub(super) pieces: Option<PathBuf>,
 }
 
 impl Files {
@@ -68,7 +72,22 @@ impl Files {
             model: checkpoint.config.clone(),
             template,
             merges: checkpoint.file("merges.txt")?,
+            added_tokens: checkpoint.file("added_tokens.json")?,
+            pieces: checkpoint.file("tokenizer.model")?,
         })
+    }
+
+    /// The tokens of `added_tokens.json`, with their numbers.
+    ///
+    /// # Errors
+    /// An entry is no token.
+    pub(super) fn added_file(&self) -> Result<Vec<(String, u64)>> {
+        let Some(path) = &self.added_tokens else { return Ok(Vec::new()) };
+        let text = std::fs::read_to_string(path);
+        let text = text.map_err(|source| Error::Io { path: path.clone(), source })?;
+        let tokens: BTreeMap<String, u64> =
+            serde_json::from_str(&text).map_err(|e| Error::from(e).in_file(path))?;
+        Ok(tokens.into_iter().collect())
     }
 
     /// The tokens that were added, by their numbers.
@@ -76,6 +95,22 @@ impl Files {
     /// # Errors
     /// An entry is no token.
     pub(super) fn added(&self) -> Result<BTreeMap<u64, Added>> {
+        let mut added = self.added_by_config()?;
+        if let Some(tokenizer) = &self.tokenizer {
+            for token in tokenizer.list("added_tokens")? {
+                let wrong = || tokenizer.wrong("added_tokens", token, "a token and its number");
+                let number = token.get("id").and_then(Json::as_u64).ok_or_else(wrong)?;
+                added.insert(number, added_token(token).ok_or_else(wrong)?);
+            }
+        }
+        Ok(added)
+    }
+
+    /// The added tokens of `tokenizer_config.json`, by their numbers.
+    ///
+    /// # Errors
+    /// An entry is no token.
+    pub(super) fn added_by_config(&self) -> Result<BTreeMap<u64, Added>> {
         let mut added = BTreeMap::new();
         if let Some(config) = &self.config
             && let Some(decoder) = config.get("added_tokens_decoder")
@@ -83,13 +118,6 @@ impl Files {
             let wrong = || config.wrong("added_tokens_decoder", decoder, "tokens by their numbers");
             for (number, token) in decoder.as_object().ok_or_else(wrong)? {
                 let number = number.parse().map_err(|_| wrong())?;
-                added.insert(number, added_token(token).ok_or_else(wrong)?);
-            }
-        }
-        if let Some(tokenizer) = &self.tokenizer {
-            for token in tokenizer.list("added_tokens")? {
-                let wrong = || tokenizer.wrong("added_tokens", token, "a token and its number");
-                let number = token.get("id").and_then(Json::as_u64).ok_or_else(wrong)?;
                 added.insert(number, added_token(token).ok_or_else(wrong)?);
             }
         }

@@ -4,12 +4,14 @@ mod bpe;
 mod files;
 mod pre;
 mod special;
+mod spm;
 
-use super::error::Result;
+use super::error::{Error, Result};
 use super::family::Vocabulary;
 use super::folder::Checkpoint;
 use super::keys::Keys;
 use files::Files;
+use spm::{AddedTokens, spm_keys};
 
 /// The vocabulary of the small SmolLM and Granite models, which begin without a BOS.
 const WITHOUT_BOS: u64 = 49_152;
@@ -31,7 +33,25 @@ pub(super) fn tokenizer_keys(
     {
         keys.set("tokenizer.ggml.add_space_prefix", add);
     }
-    bpe::bpe_keys(&files, n_vocab, keys)?;
+    let class = files.config.as_ref().map_or(Ok(None), |c| c.text("tokenizer_class"))?;
+    // Phi 4 has another tokenizer than Phi 3, and may keep the old one's file.
+    let is_bpe = vocabulary == Vocabulary::Phi && class == Some("GPT2Tokenizer");
+    let needs_pieces = matches!(vocabulary, Vocabulary::Gemma | Vocabulary::Phi) && !is_bpe;
+    let how = match vocabulary {
+        Vocabulary::Phi => AddedTokens::AsGiven,
+        _ => AddedTokens::Judged,
+    };
+    match &files.pieces {
+        Some(path) if !is_bpe => spm_keys(path, &files, n_vocab, how, keys)?,
+        None if needs_pieces => {
+            let what = "there is no tokenizer.model".into();
+            return Err(Error::NoTokenizer { what }.in_file(&checkpoint.folder));
+        }
+        _ => bpe::bpe_keys(&files, n_vocab, keys)?,
+    }
+    if vocabulary == Vocabulary::Gemma {
+        keys.set("tokenizer.ggml.add_space_prefix", false);
+    }
     if vocabulary == Vocabulary::Llama && n_vocab == WITHOUT_BOS {
         keys.set("tokenizer.ggml.add_bos_token", false);
     }
