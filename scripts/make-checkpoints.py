@@ -62,6 +62,9 @@ def begins_with(token):
     return {"type": "Sequence", "processors": [dict(BYTES, trim_offsets=True), template]}
 
 
+TEKKEN = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+          r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}"
+          r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 CARD = """---
 license: apache-2.0
 language:
@@ -84,6 +87,17 @@ GENERATION = {"do_sample": True, "temperature": 0.7, "top_p": 0.8, "top_k": 20,
 TOKENS = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|im_end|>",
           "unk_token": "<|endoftext|>", "tokenizer_class": "GPT2Tokenizer", "add_prefix_space": False,
           "chat_template": "{% for m in messages %}{{ m['content'] }}{% endfor %}"}
+
+# SentencePiece: 400 pieces, and an added token.
+SPM = dict(bos_token="<s>", eos_token="</s>", unk_token="<unk>", add_bos_token=True,
+           add_eos_token=False, tokenizer_class="LlamaTokenizer",
+           added_tokens_decoder={
+               "0": dict(content="<unk>", special=True), "1": dict(content="<s>", special=True),
+               "2": dict(content="</s>", special=True), "400": dict(content="<tool\u2581x>"),
+               "401": dict(content="<|end|>", special=False)})
+PIECES = dict(vocab_size=404, bos_token_id=1, eos_token_id=2)
+# FP8: blocks of rows and columns with one scale each.
+FP8 = dict(quant_method="fp8", weight_block_size=[8, 8], activation_scheme="dynamic")
 
 # Of each case: kind of config, its changes, the type of the weights, changes of tokenizer.json, the
 # name of the pre-tokenizer (the converter finds it by a hash over a vocabulary that these have not).
@@ -118,6 +132,47 @@ CASES = {
                                                      original_max_position_embeddings=64)),
                        dtype="F16", pre="qwen2", tokens=TOKENS,
                        tokenizer=dict(pre_tokenizer=QWEN2)),
+    "qwen3": dict(kind="qwen3", config=dict(head_dim=8, rope_theta=1000000.0), dtype="BF16",
+                  pre="qwen2", tokens=TOKENS, tokenizer=dict(pre_tokenizer=QWEN2)),
+    "qwen3moe": dict(kind="qwen3_moe",
+                     config=dict(head_dim=8, num_experts=3, num_experts_per_tok=2,
+                                 moe_intermediate_size=12, mlp_only_layers=[]),
+                     dtype="BF16", pre="qwen2", tokens=TOKENS,
+                     tokenizer=dict(pre_tokenizer=QWEN2)),
+    "qwen3-fp8": dict(kind="qwen3", config=dict(head_dim=8), dtype="BF16", fp8=FP8,
+                      pre="qwen2", tokens=TOKENS, tokenizer=dict(pre_tokenizer=QWEN2)),
+    "olmo2": dict(kind="olmo2", config=dict(rope_theta=500000), dtype="F32", pre="dbrx",
+                  tokens=TOKENS, tokenizer=dict(pre_tokenizer=split(
+                      WORDS + r"\p{N}{1,3}" + TAIL, "Removed", True))),
+    "granite": dict(kind="granite",
+                    config=dict(attention_multiplier=0.015625, embedding_multiplier=12.0,
+                                residual_multiplier=0.22, logits_scaling=8.0,
+                                tie_word_embeddings=True),
+                    dtype="BF16", pre="refact",
+                    tokens=dict(TOKENS, clean_up_tokenization_spaces=True),
+                    tokenizer=dict(pre_tokenizer=DIGITS_PRE)),
+    "phi4": dict(kind="phi3", config=dict(sliding_window=None, pad_token_id=0), dtype="BF16",
+                 pre="dbrx", tokens=TOKENS,
+                 tokenizer=dict(pre_tokenizer=LLAMA3)),
+    "phi3": dict(kind="phi3",
+                 config=dict(PIECES, sliding_window=64, pad_token_id=0, max_position_embeddings=512,
+                             original_max_position_embeddings=128,
+                             rope_scaling=dict(type="longrope", long_factor=[1.5, 2.25],
+                                               short_factor=[1.0, 1.125])),
+                 dtype="BF16", pieces=True, tokens=SPM),
+    "llama-spm": dict(kind="llama", config=PIECES, dtype="F16", pieces=True, tokens=SPM),
+    "gemma2": dict(kind="gemma2", config=dict(PIECES, head_dim=6, sliding_window=32), dtype="BF16",
+                   pieces=True, tokens=SPM),
+    "gemma2-f16": dict(kind="gemma2", config=dict(PIECES, head_dim=4, sliding_window=32),
+                       dtype="F16", pieces=True, tokens=SPM),
+    "gemma3": dict(kind="gemma3_text",
+                   config=dict(PIECES, head_dim=6, sliding_window=32, rope_theta=1000000.0,
+                               rope_local_base_freq=10000.0,
+                               rope_scaling=dict(factor=8.0, rope_type="linear")),
+                   dtype="BF16", pieces=True, tokens=SPM),
+    "nemo": dict(kind="mistral", config=dict(sliding_window=None, head_dim=6), dtype="BF16",
+                 pre="tekken", tokens=TOKENS,
+                 tokenizer=dict(pre_tokenizer=split(TEKKEN), ignore_merges=True)),
     "mistral": dict(kind="mistral", config=dict(sliding_window=None, head_dim=8), dtype="BF16",
                     pre="llama-bpe", tokens=TOKENS,
                     tokenizer=dict(pre_tokenizer=LLAMA3, ignore_merges=True)),
@@ -137,6 +192,24 @@ def make_tokenizer():
     tokenizer.add_tokens(["<tool>"])
     made = json.loads(tokenizer.to_str())
     (FOLDER / "bpe.json").write_text(json.dumps(made, ensure_ascii=False) + "\n")
+
+
+def make_pieces():
+    """pieces.model: bytes, and pieces merged from the words of the README here."""
+    import sentencepiece
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(FOLDER / "README.md"), model_prefix=str(FOLDER / "pieces"), vocab_size=400,
+        model_type="bpe", byte_fallback=True, character_coverage=1.0, minloglevel=2)
+    (FOLDER / "pieces.vocab").unlink()
+
+
+def fp8(place, shape):
+    """Numbers of eight bits, and their scales: not a number is no weight."""
+    bits = (np.arange(int(np.prod(shape)), dtype=np.int64) * 31 + place * 7) % 256
+    bits = np.where(bits % 128 == 127, 0, bits).astype(np.uint8).reshape(shape)
+    blocks = [-(-n // 8) for n in shape]
+    scales = (weights(place, blocks) + 1.5) / 448
+    return torch.from_numpy(bits).view(torch.float8_e4m3fn), scales
 
 
 def weights(place, shape):
@@ -195,8 +268,14 @@ def checkpoint(case, folder):
     tensors = [[name, list(model.state_dict()[name].shape)] for name in names]
     tensors += [[name, list(shape)] for name, shape in case.get("more", [])]
     dtype = DTYPES[case["dtype"]]
-    save_file({name: weights(i, shape).to(dtype).contiguous()
-               for i, (name, shape) in enumerate(tensors)}, folder / "model.safetensors")
+    saved = {name: weights(i, shape).to(dtype).contiguous()
+             for i, (name, shape) in enumerate(tensors)}
+    if "fp8" in case:
+        for i, (name, shape) in enumerate(tensors):
+            if "_proj." in name:
+                saved[name], saved[f"{name}_scale_inv"] = fp8(i, shape)
+        made["quantization_config"] = case["fp8"]
+    save_file(saved, folder / "model.safetensors")
     architectures = [type(model).__name__]
     files = {"config.json": {**made, "model_type": case["kind"], "architectures": architectures}}
     if "generation" in case:
@@ -207,6 +286,9 @@ def checkpoint(case, folder):
     if "card" in case:
         files["README.md"] = case["card"]
         (folder / "README.md").write_text(case["card"])
+    if "pieces" in case:
+        shutil.copy(FOLDER / "pieces.model", folder / "tokenizer.model")
+        return dict(files=files, pieces=True, dtype=case["dtype"], tensors=tensors)
     tokenizer = json.loads((FOLDER / "bpe.json").read_text())
     for key, value in case["tokenizer"].items():
         (tokenizer["model"] if key in ("ignore_merges",) else tokenizer)[key] = value
@@ -222,7 +304,7 @@ def make(name):
         written = checkpoint(case, folder)
         expected = {}
         for outtype in DTYPES:
-            reader = convert(folder, Path(temp) / f"{outtype}.gguf", outtype, case["pre"])
+            reader = convert(folder, Path(temp) / f"{outtype}.gguf", outtype, case.get("pre"))
             expected[outtype] = {
                 t.name: f"{t.tensor_type.name} {list(map(int, t.shape))} {hashed(t.data.tobytes())[:DIGITS]}"
                 for t in reader.tensors}
@@ -242,6 +324,8 @@ def main():
     sys.path[:0] = [str(args.llama_cpp), str(args.llama_cpp / "gguf-py")]
     if not (FOLDER / "bpe.json").exists():
         make_tokenizer()
+    if not (FOLDER / "pieces.model").exists():
+        make_pieces()
     for name in args.cases or CASES:
         make(name)
 

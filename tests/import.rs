@@ -287,7 +287,11 @@ fn what_config_json_does_not_say_is_refused_with_the_place() {
         ("architectures", json!([]), "key 'architectures' is missing"),
         ("hidden_size", json!(32), "has shape [304, 16], expected [304, 32] by config.json"),
         ("hidden_size", json!("16"), "key 'hidden_size' is \"16\", expected a whole number"),
-        ("num_hidden_layers", json!(3), "tensor 'model.layers.2.input_layernorm.weight' is missing"),
+        (
+            "num_hidden_layers",
+            json!(3),
+            "tensor 'model.layers.2.input_layernorm.weight' is missing",
+        ),
         ("num_hidden_layers", json!(1), "is not one of a llama model: its weights would be lost"),
         ("num_attention_heads", json!(0), "key 'num_attention_heads' is 0, expected"),
         ("vocab_size", json!(100), "expected less than 100"),
@@ -304,9 +308,8 @@ fn what_config_json_does_not_say_is_refused_with_the_place() {
 
 #[test]
 fn a_tokenizer_that_llama_cpp_does_not_have_is_shown() {
-    let patch = |key: &'static str, value: Value| {
-        move |case: &mut Case| case.edit_tokenizer(key, value)
-    };
+    let patch =
+        |key: &'static str, value: Value| move |case: &mut Case| case.edit_tokenizer(key, value);
     let said = refusal("smollm", patch("merges", json!([])), |_| ());
     assert!(said.contains("tokenizer has no merges"), "{said}");
     let odd = json!({"type": "Split", "pattern": {"Regex": "odd+"}, "behavior": "Isolated",
@@ -320,4 +323,78 @@ fn a_tokenizer_that_llama_cpp_does_not_have_is_shown() {
     assert!(said.contains("has the normalizer Lowercase"), "{said}");
     let remove = |f: &Path| fs::remove_file(f.join("tokenizer.json")).unwrap();
     assert!(refusal("smollm", |_| (), remove).contains("there is no tokenizer.json"));
+}
+
+#[test]
+fn a_folder_in_place_of_a_model_is_imported_once_and_found_again() {
+    let folder = tempdir();
+    let checkpoint = Case::read("smollm").write(folder.path());
+    let cache = folder.path().join("cache");
+    let diff = |reference: &Path| {
+        let model = folder.path().join("BF16.gguf");
+        aird()
+            .arg("diff")
+            .args([&model, reference])
+            .arg("--cache-dir")
+            .arg(&cache)
+            .output()
+            .unwrap()
+    };
+    imported(&Case::read("smollm"), folder.path(), "BF16");
+    let first = diff(&checkpoint);
+    assert!(first.status.success(), "{}", stderr(&first));
+    assert!(stderr(&first).contains("importing "), "{}", stderr(&first));
+    assert!(stdout(&first).contains("0 changed"), "{}", stdout(&first));
+    let names = names_in(&cache);
+    assert_eq!(names.len(), 1);
+    assert!(names[0].starts_with("Tiny-Model-BF16-") && names[0].ends_with(".gguf"), "{names:?}");
+    assert!(stderr(&diff(&checkpoint)).contains("was imported before"));
+    assert_eq!(names_in(&cache), names);
+    // Another file of the checkpoint is another model.
+    fs::write(checkpoint.join("README.md"), "---\nlicense: mit\n---\n").unwrap();
+    assert!(diff(&checkpoint).status.success());
+    assert_eq!(names_in(&cache).len(), 2);
+    // What is changed in place is no folder.
+    let repair = aird().arg("repair").arg(&checkpoint).arg("--reference").arg(&checkpoint);
+    let repair = repair.args(["--in-place", "--cache-dir"]).arg(&cache).output().unwrap();
+    assert_eq!(repair.status.code(), Some(1));
+    assert!(stderr(&repair).contains("which is not changed in place"), "{}", stderr(&repair));
+}
+
+#[test]
+fn an_exported_model_is_imported_as_the_same_bytes() {
+    for name in cases() {
+        let folder = tempdir();
+        let case = Case::read(&name);
+        let checkpoint = case.write(folder.path());
+        let first = imported(&case, folder.path(), "BF16");
+        let parent = folder.path().join("exported");
+        fs::create_dir(&parent).unwrap();
+        let out = parent.join("tiny-model");
+        let export = || {
+            let command = [Path::new("export"), &first, Path::new("--like"), &checkpoint];
+            aird().args(command).arg("-o").arg(&out).arg("--json").output().unwrap()
+        };
+        let output = export();
+        assert!(output.status.success(), "{name}: {}", stderr(&output));
+        let report: aird::verbs::export::Report =
+            is_report(serde_json::from_slice(&output.stdout).unwrap());
+        assert_eq!(report.tensors, case.tensors.len(), "{name}");
+        let refused = export();
+        assert!(stderr(&refused).contains("exists"), "{name}: {}", stderr(&refused));
+        let second = folder.path().join("second.gguf");
+        let output = import(&out, &second, &["--type", "bf16"]);
+        assert!(output.status.success(), "{name}: {}", stderr(&output));
+        let (a, b) = (Model::open(&first).unwrap(), Model::open(&second).unwrap());
+        for tensor in a.tensors() {
+            let again = b.tensor(&tensor.info.name).unwrap();
+            assert_eq!((tensor.info, tensor.data()), (again.info, again.data()), "{name}");
+        }
+        for (key, value) in a.kv().iter().filter(|(key, _)| !OURS.contains(&key.as_str())) {
+            assert_eq!(b.kv().get(key), Some(value), "{name}: {key}");
+        }
+        assert_eq!(names_in(&parent), ["tiny-model"]);
+        let card = fs::read_to_string(out.join("README.md")).unwrap();
+        assert!(card.contains("\naird_source_sha256: "), "{card}");
+    }
 }

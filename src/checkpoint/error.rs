@@ -3,7 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::gguf;
+use crate::gguf::GgmlType;
+use crate::{gguf, quant};
 
 /// A result of this folder.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -224,6 +225,54 @@ pub enum Error {
         /// Its type.
         found: String,
     },
+    /// The model is of another family than the checkpoint that it is to become like.
+    #[error("the model is of architecture '{found}', the checkpoint of '{expected}'")]
+    OtherArchitecture {
+        /// The model's.
+        found: String,
+        /// The checkpoint's.
+        expected: &'static str,
+    },
+    /// The model lacks a tensor of the checkpoint.
+    #[error("the model has no tensor '{tensor}', and the checkpoint has '{theirs}'")]
+    NotInModel {
+        /// The tensor's name in GGUF.
+        tensor: String,
+        /// Its name in the checkpoint.
+        theirs: String,
+    },
+    /// The model's tensor has another shape than the checkpoint's.
+    #[error(
+        "tensor '{tensor}' of the model has shape {found:?}, expected {expected:?} as the \
+         checkpoint has it"
+    )]
+    ShapeInModel {
+        /// The tensor's name in GGUF.
+        tensor: String,
+        /// Its shape, columns first.
+        found: Vec<u64>,
+        /// The checkpoint's, columns first.
+        expected: Vec<u64>,
+    },
+    /// The model has a tensor that the checkpoint has no place for.
+    #[error(
+        "tensor '{tensor}' of the model has no place in the checkpoint: its weights would be lost"
+    )]
+    Unplaced {
+        /// The tensor.
+        tensor: String,
+    },
+    /// A weight that is no number, or that the type does not hold.
+    #[error("tensor '{tensor}' holds a value that is not finite as {ty}")]
+    NotFinite {
+        /// The tensor.
+        tensor: String,
+        /// The type.
+        ty: GgmlType,
+    },
+    /// A tensor of the model cannot be decoded.
+    #[error("{0}")]
+    Quant(#[from] quant::Error),
     /// A file of the tokenizer that is needed.
     #[error("the tokenizer is missing: {what}")]
     NoTokenizer {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 use safetensors::SafeTensors;
-pub use safetensors::tensor::Dtype;
+use safetensors::tensor::Dtype;
 use serde_json::Value as Json;
 
 use super::config::Config;

@@ -8,11 +8,13 @@
 mod card;
 mod config;
 mod error;
+mod export;
 mod family;
 mod folder;
 mod fp8;
 mod general;
 mod keys;
+mod named;
 mod parts;
 mod planned;
 mod rows;
@@ -21,6 +23,7 @@ mod tokenizer;
 
 pub use config::Config;
 pub use error::{Error, Result};
+pub use export::{Export, ExportType};
 pub use family::{Family, families};
 pub use folder::{Checkpoint, Entry, is_checkpoint};
 pub use planned::{Import, ImportType, Planned};

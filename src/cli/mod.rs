@@ -17,6 +17,7 @@ mod devices;
 mod diff;
 mod direction;
 mod exit;
+mod export;
 mod generate;
 mod hints;
 mod import;
@@ -81,6 +82,7 @@ enum Verb {
     Verify(verify::Verify),
     Merge(merge::Merge),
     Import(import::Import),
+    Export(export::Export),
     Calibrate(calibrate::Calibrate),
     Prune(prune::Prune),
     Quantize(quantize::Quantize),
@@ -133,6 +135,7 @@ impl Cli {
             Verb::Verify(verb) => paths::run(verb, cache, &ui),
             Verb::Merge(verb) => paths::run(verb, cache, &ui),
             Verb::Import(verb) => paths::run(verb, cache, &ui),
+            Verb::Export(verb) => paths::run(verb, cache, &ui),
             Verb::Calibrate(verb) => paths::run(verb, cache, &ui),
             Verb::Prune(verb) => paths::run(verb, cache, &ui),
             Verb::Quantize(verb) => paths::run(verb, cache, &ui),

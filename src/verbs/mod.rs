@@ -7,8 +7,8 @@
 pub mod ask;
 pub mod asr;
 pub mod audit;
-pub mod calibrate;
 mod cached;
+pub mod calibrate;
 mod calibration;
 mod chat;
 mod choice;
@@ -18,6 +18,7 @@ pub mod diff;
 pub mod direction;
 mod error;
 mod estimate;
+pub mod export;
 mod files;
 mod gates;
 mod host;

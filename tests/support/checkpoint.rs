@@ -74,6 +74,11 @@ impl Case {
             let text = content.as_str().map_or_else(|| content.to_string(), str::to_owned);
             fs::write(out.join(name), text).unwrap();
         }
+        self.write_weights(&out.join("model.safetensors"), |_| true);
+        if self.json["pieces"] == true {
+            fs::copy(self::folder().join("pieces.model"), out.join("tokenizer.model")).unwrap();
+            return out;
+        }
         let text = fs::read_to_string(self::folder().join("bpe.json")).unwrap();
         let mut tokenizer: Value = serde_json::from_str(&text).unwrap();
         for (key, value) in self.json["tokenizer"].as_object().unwrap() {
@@ -83,18 +88,26 @@ impl Case {
             }
         }
         fs::write(out.join("tokenizer.json"), tokenizer.to_string()).unwrap();
-        self.write_weights(&out.join("model.safetensors"), |_| true);
         out
     }
 
     /// Writes the tensors that `chosen` takes by name.
     pub fn write_weights(&self, path: &Path, chosen: impl Fn(&str) -> bool) {
-        let places = self.tensors.iter().enumerate();
-        let chosen: Vec<_> = places.filter(|(_, (name, _))| chosen(name)).collect();
-        let bytes: Vec<Vec<u8>> =
-            chosen.iter().map(|(place, (_, shape))| weights(*place, shape, self.dtype)).collect();
-        let views = chosen.iter().zip(&bytes).map(|((_, (name, shape)), bytes)| {
-            (name.clone(), TensorView::new(self.dtype, shape.clone(), bytes).unwrap())
+        let is_fp8 = !self.json["files"]["config.json"]["quantization_config"].is_null();
+        let mut tensors = Vec::new();
+        for (place, (name, shape)) in self.tensors.iter().enumerate().filter(|t| chosen(&t.1.0)) {
+            if is_fp8 && name.contains("_proj.") {
+                let blocks: Vec<usize> = shape.iter().map(|n| n.div_ceil(8)).collect();
+                let scales = scales(place, &blocks);
+                tensors.push((name.clone(), Dtype::F8_E4M3, shape.clone(), fp8(place, shape)));
+                tensors.push((format!("{name}_scale_inv"), Dtype::F32, blocks, scales));
+                continue;
+            }
+            let bytes = weights(place, shape, self.dtype);
+            tensors.push((name.clone(), self.dtype, shape.clone(), bytes));
+        }
+        let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
+            (name.clone(), TensorView::new(*dtype, shape.clone(), bytes).unwrap())
         });
         serialize_to_file(views, None, path).unwrap();
     }
@@ -104,14 +117,30 @@ fn folder() -> PathBuf {
     root().join("fixtures/checkpoints")
 }
 
-/// As `weights` of `scripts/make-checkpoints.py`.
-fn weights(place: usize, shape: &[usize], dtype: Dtype) -> Vec<u8> {
+/// As `weights` of `scripts/make-checkpoints.py`, before they are rounded.
+fn values(place: usize, shape: &[usize]) -> impl Iterator<Item = f32> {
     let n: usize = shape.iter().product();
-    let value = |i: usize| {
+    (0..n).map(move |i| {
         let k = (i * 7919 + place * 104_729) % 4099;
         (k as f32 - 2049.0) / 4099.0
-    };
-    let values = (0..n).map(value);
+    })
+}
+
+/// As `fp8` of the script: the elements.
+fn fp8(place: usize, shape: &[usize]) -> Vec<u8> {
+    let n: usize = shape.iter().product();
+    let bits = (0..n).map(|i| (i * 31 + place * 7) % 256);
+    bits.map(|bits| if bits % 128 == 127 { 0 } else { bits as u8 }).collect()
+}
+
+/// As `fp8` of the script: the scales.
+fn scales(place: usize, blocks: &[usize]) -> Vec<u8> {
+    values(place, blocks).flat_map(|x| ((x + 1.5) / 448.0).to_le_bytes()).collect()
+}
+
+/// As `weights` of the script.
+fn weights(place: usize, shape: &[usize], dtype: Dtype) -> Vec<u8> {
+    let values = values(place, shape);
     match dtype {
         Dtype::F32 => values.flat_map(f32::to_le_bytes).collect(),
         Dtype::F16 => values.flat_map(|x| f16::from_f32(x).to_le_bytes()).collect(),

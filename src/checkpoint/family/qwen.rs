@@ -84,8 +84,7 @@ const QWEN3_MOE_BLOCK: &[Line] = &[
         .how(How::Stack),
     line("mlp.experts.*.gate_proj.weight", "ffn_gate_exps.weight", &[ExpertFf, Embd])
         .how(How::Stack),
-    line("mlp.experts.*.up_proj.weight", "ffn_up_exps.weight", &[ExpertFf, Embd])
-        .how(How::Stack),
+    line("mlp.experts.*.up_proj.weight", "ffn_up_exps.weight", &[ExpertFf, Embd]).how(How::Stack),
 ];
 
 fn qwen_keys(config: &Config, sizes: &Sizes, keys: &mut Keys) -> Result<()> {

@@ -24,7 +24,9 @@ pub(super) fn bpe_keys(files: &Files, n_vocab: u64, keys: &mut Keys) -> Result<(
     let model = tokenizer.object("model")?;
     let model = model.ok_or_else(|| tokenizer.missing("model", "the vocabulary and merges"))?;
     check_kind(tokenizer, &model)?;
-    let pre = pre_tokenizer(tokenizer, &model)?;
+    let cleans = |config: &Config| config.flag("clean_up_tokenization_spaces");
+    let cleans = files.config.as_ref().map_or(Ok(None), cleans)?.unwrap_or(false);
+    let pre = pre_tokenizer(tokenizer, &model, cleans)?;
     let (tokens, types) = vocabulary(files, &model, n_vocab)?;
     let merges = merges(files, &model).map_err(|error| error.in_file(&path))?;
     keys.set("tokenizer.ggml.model", "gpt2");

@@ -28,14 +28,26 @@ struct Known {
     ignores_merges: bool,
 }
 
-const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const LLAMA3: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}",
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+);
+const TEKKEN: &str = concat!(
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+",
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*",
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+);
+const QWEN2: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}",
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+);
 
 const BYTES: Step<'static> = Step::ByteLevel { splits: false };
 const GPT2: Step<'static> = Step::ByteLevel { splits: true };
 
 const KNOWN: &[Known] = &[
     Known { name: "smollm", steps: &[Step::Digits, GPT2], ignores_merges: false },
+    Known { name: "tekken", steps: &[Step::Split(TEKKEN), BYTES], ignores_merges: true },
     Known { name: "qwen2", steps: &[Step::Split(QWEN2), BYTES], ignores_merges: false },
     Known { name: "llama-bpe", steps: &[Step::Split(LLAMA3), BYTES], ignores_merges: true },
     // The same regular expression, merged in any case.
@@ -43,18 +55,27 @@ const KNOWN: &[Known] = &[
     Known { name: "gpt-2", steps: &[GPT2], ignores_merges: false },
 ];
 
-/// llama.cpp's name of the pre-tokenizer.
+/// llama.cpp's name of the pre-tokenizer. `cleans` is `clean_up_tokenization_spaces`: some of its
+/// names differ only in that.
 ///
 /// # Errors
 /// It has none that is known: the error shows it.
-pub(super) fn pre_tokenizer(tokenizer: &Config, model: &Config) -> Result<&'static str> {
+pub(super) fn pre_tokenizer(
+    tokenizer: &Config,
+    model: &Config,
+    cleans: bool,
+) -> Result<&'static str> {
     let json = tokenizer.get("pre_tokenizer").cloned().unwrap_or_default();
     let ignores = model.flag("ignore_merges")?.unwrap_or(false);
     let steps = steps(&json);
     let known = KNOWN
         .iter()
         .find(|known| steps.as_deref() == Some(known.steps) && known.ignores_merges == ignores);
-    known.map(|known| known.name).ok_or_else(|| {
+    let name = |known: &Known| match known.name {
+        "smollm" if cleans => "refact",
+        name => name,
+    };
+    known.map(name).ok_or_else(|| {
         let ignored = if ignores { ", with ignore_merges" } else { "" };
         Error::PreTokenizer { shown: format!("{json}{ignored}") }.in_file(tokenizer.path())
     })
