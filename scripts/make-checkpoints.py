@@ -199,7 +199,8 @@ def make_pieces():
     import sentencepiece
     sentencepiece.SentencePieceTrainer.train(
         input=str(FOLDER / "README.md"), model_prefix=str(FOLDER / "pieces"), vocab_size=400,
-        model_type="bpe", byte_fallback=True, character_coverage=1.0, minloglevel=2)
+        model_type="bpe", byte_fallback=True, character_coverage=1.0, minloglevel=2,
+        normalization_rule_name="identity")
     (FOLDER / "pieces.vocab").unlink()
 
 
