@@ -126,8 +126,8 @@ fn check_folder(request: &Request) -> Result<()> {
     if same_folder(folder, &request.like) {
         return Err(Error::sentence(format!("output {} is the input itself", folder.display())));
     }
-    match fs::read_dir(folder) {
-        Ok(mut entries) if entries.next().is_some() && !request.force => {
+    match fs::read_dir(folder).map(Iterator::count) {
+        Ok(n_files) if n_files > 0 && !request.force => {
             Err(crate::gguf::Error::OutputExists { path: folder.clone() }.into())
         }
         Err(_) if folder.symlink_metadata().is_ok() => {
