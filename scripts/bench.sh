@@ -18,6 +18,9 @@ printf '%s cores\n' "$(getconf _NPROCESSORS_ONLN)"
 printf '\n==> rewriting a file, against cp and sync\n'
 cargo bench --locked --bench rewrite
 
+printf '\n==> importing a checkpoint, against cp and sync\n'
+cargo bench --locked --bench import
+
 printf '\n==> parts\n'
 cargo bench --locked --bench codecs
 

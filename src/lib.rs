@@ -142,6 +142,9 @@ pub mod stats;
 // LoRA adapters: read, checked against a model, merged into its weights.
 pub mod adapter;
 
+// Hugging Face checkpoints: read as the GGUF model that they become.
+pub mod checkpoint;
+
 // Rows of any ggml type as numbers: decoding, encoding, comparing.
 pub mod quant;
 

@@ -178,7 +178,10 @@ fn a_repair_is_written_as_a_folder_that_does_the_same() {
 
     let again = repair(&peft, &["--format", "peft"]);
     assert!(stderr(&again).contains("the folder exists"), "{}", stderr(&again));
+    fs::write(peft.join("notes.txt"), "mine").unwrap();
     assert!(repair(&peft, &["--format", "peft", "--force"]).status.success());
+    // Its other files stay.
+    assert_eq!(names_in(&peft), [files[0], files[1], files[2], "notes.txt"]);
     // A folder of something else is never replaced.
     let other = folder.path().join("other");
     fs::create_dir(&other).unwrap();

@@ -20,6 +20,7 @@ mod engine;
 mod estimates;
 mod finite;
 mod gpu;
+mod import;
 mod inspect;
 mod interrupted;
 mod judge;

@@ -14,7 +14,7 @@ const MAX_LINE_CHARS: usize = 100;
 const MAX_MAIN_LINES: usize = 80;
 
 /// Folders of `src/` from the top: each may use those after it, never those before.
-const LAYERS: [&str; 18] = [
+const LAYERS: [&str; 19] = [
     "cli",
     "study",
     "verbs",
@@ -29,6 +29,7 @@ const LAYERS: [&str; 18] = [
     "origin",
     "stats",
     "adapter",
+    "checkpoint",
     "quant",
     "llama",
     "gguf",

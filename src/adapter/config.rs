@@ -12,7 +12,7 @@ pub const CONFIG: &str = "adapter_config.json";
 
 /// Options that say how an adapter is trained, found or loaded, and change nothing of what it does
 /// once it is.
-const INERT: [&str; 19] = [
+const INERT: [&str; 18] = [
     "auto_mapping",
     "base_model_name_or_path",
     "ensure_weight_tying",
@@ -20,7 +20,6 @@ const INERT: [&str; 19] = [
     // Linear layers ignore it (`Linear` of peft's `lora/layer.py`).
     "fan_in_fan_out",
     "inference_mode",
-    "init_lora_weights",
     "layers_pattern",
     "layers_to_transform",
     "loftq_config",
@@ -36,8 +35,9 @@ const INERT: [&str; 19] = [
 ];
 /// Options that are read.
 const READ: [&str; 5] = ["r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern"];
-/// Initialisations that change the base model as well: the adapter alone is then a part of it.
-const CHANGE_BASE: [&str; 4] = ["pissa", "olora", "corda", "loftq"];
+/// Initialisations by name that leave the base model as it is. Others, as pissa, change it as well:
+/// the adapter alone is then a part of what was trained.
+const KEEP_BASE: [&str; 3] = ["gaussian", "eva", "orthogonal"];
 
 /// What scales the modules of an adapter.
 #[derive(Debug)]
@@ -115,12 +115,15 @@ fn check_option(option: &str, value: &Value) -> std::result::Result<(), String> 
     };
     let initialised = value.as_str().unwrap_or_default();
     match option {
-        "init_lora_weights" if CHANGE_BASE.iter().any(|name| initialised.starts_with(name)) => {
-            Err(format!(
-                "init_lora_weights is {initialised}, which changes the base model, too\n\
-                 hint: save it with path_initial_model_for_weight_conversion"
-            ))
+        "init_lora_weights"
+            if value.is_null() || value.is_boolean() || KEEP_BASE.contains(&initialised) =>
+        {
+            Ok(())
         }
+        "init_lora_weights" => Err(format!(
+            "init_lora_weights is {value}, expected one that leaves the base model as it is\n\
+             hint: save it with path_initial_model_for_weight_conversion"
+        )),
         "bias" => match initialised {
             "none" => Ok(()),
             found => Err(format!("bias is {found}: trained biases are not supported")),
@@ -199,6 +202,7 @@ mod tests {
             (json!({"lora_bias": true}), "lora_bias"),
             (json!({"layer_replication": [[0, 2]]}), "layer_replication"),
             (json!({"init_lora_weights": "pissa_niter_16"}), "init_lora_weights"),
+            (json!({"init_lora_weights": "lora_ga"}), "init_lora_weights"),
             (json!({"peft_type": "IA3"}), "peft_type is IA3"),
             (json!({"an_option_to_come": 3}), "an_option_to_come"),
             (json!({"r": 0}), "r is 0"),

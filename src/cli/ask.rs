@@ -46,6 +46,10 @@ pub(super) struct Ask {
 }
 
 impl Verb for Ask {
+    fn models(&mut self) -> Result<Vec<&mut PathBuf>> {
+        Ok(vec![&mut self.model])
+    }
+
     fn run(self, ui: &Ui) -> Result<()> {
         if self.max_tokens == 0 || self.parallel == 0 {
             bail!("--max-tokens and --parallel are at least 1");

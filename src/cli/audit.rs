@@ -76,6 +76,10 @@ impl Verb for Audit {
             .with(self.force, false)
     }
 
+    fn models(&mut self) -> Result<Vec<&mut PathBuf>> {
+        Ok(std::iter::once(&mut self.model).chain(&mut self.reference).collect())
+    }
+
     fn run(self, ui: &Ui) -> Result<()> {
         if self.limit == Some(0) || self.max_tokens == 0 || self.parallel == 0 {
             bail!("--limit, --max-tokens and --parallel are at least 1");

@@ -46,6 +46,10 @@ impl Verb for Calibrate {
             .with(self.force, false)
     }
 
+    fn models(&mut self) -> Result<Vec<&mut PathBuf>> {
+        Ok(vec![&mut self.model])
+    }
+
     fn run(self, ui: &Ui) -> Result<()> {
         let leftover = match (self.resume, self.force) {
             (true, _) => Leftover::Resume,

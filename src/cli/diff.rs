@@ -38,6 +38,10 @@ pub(super) struct Diff {
 }
 
 impl Verb for Diff {
+    fn models(&mut self) -> Result<Vec<&mut PathBuf>> {
+        Ok(vec![&mut self.a, &mut self.b])
+    }
+
     fn run(self, ui: &Ui) -> Result<()> {
         if self.origin {
             let request =

@@ -83,6 +83,10 @@ impl Verb for FindDirection {
             .with(self.force, false)
     }
 
+    fn models(&mut self) -> Result<Vec<&mut PathBuf>> {
+        Ok(vec![&mut self.model])
+    }
+
     fn run(self, ui: &Ui) -> Result<()> {
         let report = or_stop_report(ui, self.json, run(&self.request()?, ui))?;
         ui.report(self.json, &report, || report.text())

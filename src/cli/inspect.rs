@@ -38,6 +38,10 @@ pub(super) struct Inspect {
 }
 
 impl Verb for Inspect {
+    fn models(&mut self) -> Result<Vec<&mut PathBuf>> {
+        Ok(vec![&mut self.model])
+    }
+
     fn run(self, ui: &Ui) -> Result<()> {
         if self.template {
             return match chat_template(&self.model)? {

@@ -51,6 +51,10 @@ impl Verb for Merge {
             .with(self.out.force, self.out.dry_run)
     }
 
+    fn models(&mut self) -> Result<Vec<&mut PathBuf>> {
+        Ok(vec![&mut self.model])
+    }
+
     fn run(self, ui: &Ui) -> Result<()> {
         let request = Request {
             model: self.model,

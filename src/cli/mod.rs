@@ -10,15 +10,18 @@ mod audit;
 mod calibrate;
 mod calibration;
 mod chat;
+mod checkpoints;
 mod compare;
 mod definitions;
 mod devices;
 mod diff;
 mod direction;
 mod exit;
+mod export;
 mod faster;
 mod generate;
 mod hints;
+mod import;
 mod inspect;
 mod judge;
 mod judges;
@@ -48,6 +51,8 @@ mod undo;
 mod verify;
 mod worker;
 
+use std::path::PathBuf;
+
 use anyhow::{Result, bail};
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 
@@ -64,6 +69,10 @@ pub struct Cli {
     /// Print more; -vv also prints llama.cpp's log.
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
+    /// Where Hugging Face folders are imported to that are given in place of a model. Default: aird
+    /// in the user's cache folder.
+    #[arg(long, global = true, value_name = "FOLDER")]
+    cache_dir: Option<PathBuf>,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -74,6 +83,8 @@ enum Verb {
     Diff(diff::Diff),
     Verify(verify::Verify),
     Merge(merge::Merge),
+    Import(import::Import),
+    Export(export::Export),
     Calibrate(calibrate::Calibrate),
     Prune(prune::Prune),
     Quantize(quantize::Quantize),
@@ -120,29 +131,32 @@ impl Cli {
     /// Whatever went wrong, to be printed by [`exit_code_of`].
     pub fn run(self) -> Result<()> {
         let ui = Ui::new(self.quiet, self.verbose, Cli::command)?;
+        let cache = self.cache_dir.as_deref();
         match self.verb {
-            Verb::Inspect(verb) => paths::run(verb, &ui),
-            Verb::Diff(verb) => paths::run(verb, &ui),
-            Verb::Verify(verb) => paths::run(verb, &ui),
-            Verb::Merge(verb) => paths::run(verb, &ui),
-            Verb::Calibrate(verb) => paths::run(verb, &ui),
-            Verb::Prune(verb) => paths::run(verb, &ui),
-            Verb::Quantize(verb) => paths::run(verb, &ui),
-            Verb::Direction(verb) => paths::run(verb, &ui),
-            Verb::Compare(verb) => paths::run(verb, &ui),
-            Verb::Repair(verb) => paths::run(verb, &ui),
-            Verb::Undo(verb) => paths::run(verb, &ui),
-            Verb::Tasks(verb) => paths::run(verb, &ui),
-            Verb::Ask(verb) => paths::run(verb, &ui),
-            Verb::Audit(verb) => paths::run(verb, &ui),
-            Verb::Asr(verb) => paths::run(verb, &ui),
-            Verb::Judge(verb) => paths::run(verb, &ui),
-            Verb::Study(verb) => paths::run(verb, &ui),
-            Verb::Report(verb) => paths::run(verb, &ui),
-            Verb::Devices(verb) => paths::run(verb, &ui),
-            Verb::Worker(verb) => paths::run(verb, &ui),
-            Verb::Generate(verb) => paths::run(verb, &ui),
-            Verb::Probe(verb) => paths::run(verb, &ui),
+            Verb::Inspect(verb) => paths::run(verb, cache, &ui),
+            Verb::Diff(verb) => paths::run(verb, cache, &ui),
+            Verb::Verify(verb) => paths::run(verb, cache, &ui),
+            Verb::Merge(verb) => paths::run(verb, cache, &ui),
+            Verb::Import(verb) => paths::run(verb, cache, &ui),
+            Verb::Export(verb) => paths::run(verb, cache, &ui),
+            Verb::Calibrate(verb) => paths::run(verb, cache, &ui),
+            Verb::Prune(verb) => paths::run(verb, cache, &ui),
+            Verb::Quantize(verb) => paths::run(verb, cache, &ui),
+            Verb::Direction(verb) => paths::run(verb, cache, &ui),
+            Verb::Compare(verb) => paths::run(verb, cache, &ui),
+            Verb::Repair(verb) => paths::run(verb, cache, &ui),
+            Verb::Undo(verb) => paths::run(verb, cache, &ui),
+            Verb::Tasks(verb) => paths::run(verb, cache, &ui),
+            Verb::Ask(verb) => paths::run(verb, cache, &ui),
+            Verb::Audit(verb) => paths::run(verb, cache, &ui),
+            Verb::Asr(verb) => paths::run(verb, cache, &ui),
+            Verb::Judge(verb) => paths::run(verb, cache, &ui),
+            Verb::Study(verb) => paths::run(verb, cache, &ui),
+            Verb::Report(verb) => paths::run(verb, cache, &ui),
+            Verb::Devices(verb) => paths::run(verb, cache, &ui),
+            Verb::Worker(verb) => paths::run(verb, cache, &ui),
+            Verb::Generate(verb) => paths::run(verb, cache, &ui),
+            Verb::Probe(verb) => paths::run(verb, cache, &ui),
         }
     }
 }

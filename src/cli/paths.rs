@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
+use super::checkpoints::import_folders;
 use super::ui::Ui;
+use crate::checkpoint::is_checkpoint;
 use crate::gguf::{ShardName, check_output, check_room, same_file};
 
 /// Room that is asked for a small output: statistics of a small model, a direction, a page.
@@ -18,13 +20,23 @@ pub(super) trait Verb: Sized {
         Paths::default()
     }
 
+    /// The models that it reads, each of which may be given as a Hugging Face folder.
+    ///
+    /// # Errors
+    /// A folder is given where only a file can be.
+    fn models(&mut self) -> Result<Vec<&mut PathBuf>> {
+        Ok(Vec::new())
+    }
+
     /// Does it.
     fn run(self, ui: &Ui) -> Result<()>;
 }
 
-/// Checks a verb's paths and runs it.
-pub(super) fn run(verb: impl Verb, ui: &Ui) -> Result<()> {
+/// Checks a verb's paths and runs it. Models that are Hugging Face folders are imported into the
+/// cache first.
+pub(super) fn run(mut verb: impl Verb, cache: Option<&Path>, ui: &Ui) -> Result<()> {
     verb.paths().check()?;
+    import_folders(verb.models()?, cache, ui)?;
     verb.run(ui)
 }
 
@@ -101,8 +113,12 @@ impl Paths {
     }
 }
 
-/// A file, and the other shards of a split model.
+/// A file, and the other shards of a split model; of a Hugging Face folder all files.
 fn with_siblings(path: &Path) -> Vec<PathBuf> {
+    if is_checkpoint(path) {
+        let files = path.read_dir().map(|files| files.filter_map(|file| Some(file.ok()?.path())));
+        return files.map(Iterator::collect).unwrap_or_default();
+    }
     match ShardName::parse(path) {
         Some(shard) => (0..shard.count).map(|index| shard.path(index)).collect(),
         None => vec![path.to_owned()],

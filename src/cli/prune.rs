@@ -82,6 +82,10 @@ impl Verb for Prune {
         self.stats.paths(&self.model, &self.out, self.method != MethodArg::SparseGpt)
     }
 
+    fn models(&mut self) -> Result<Vec<&mut PathBuf>> {
+        Ok(vec![&mut self.model])
+    }
+
     fn run(self, ui: &Ui) -> Result<()> {
         let request = Request {
             pattern: self.pattern()?,

@@ -71,6 +71,10 @@ impl Verb for Quantize {
         self.stats.paths(&self.model, &self.out, self.method != MethodArg::Gptq)
     }
 
+    fn models(&mut self) -> Result<Vec<&mut PathBuf>> {
+        Ok(vec![&mut self.model])
+    }
+
     fn run(self, ui: &Ui) -> Result<()> {
         let request = Request {
             method: self.method()?,

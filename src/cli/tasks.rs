@@ -65,6 +65,10 @@ pub(super) struct Tasks {
 }
 
 impl Verb for Tasks {
+    fn models(&mut self) -> Result<Vec<&mut PathBuf>> {
+        Ok(self.models.iter_mut().chain(&mut self.reference).collect())
+    }
+
     fn run(self, ui: &Ui) -> Result<()> {
         if self.tasks.is_empty() && self.text.is_none() {
             bail!("nothing to measure: name --tasks with --data-dir, or a --text");

@@ -30,6 +30,10 @@ pub(super) struct Verify {
 }
 
 impl Verb for Verify {
+    fn models(&mut self) -> Result<Vec<&mut PathBuf>> {
+        Ok(vec![&mut self.model])
+    }
+
     fn run(self, ui: &Ui) -> Result<()> {
         let name = file_name(&self.model);
         let (quick, sha256, engine) = (self.quick, self.sha256, self.engine.options());

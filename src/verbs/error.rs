@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use crate::gguf::GgmlType;
 use crate::{
-    adapter, compress, direction, eval, gguf, judge, llama, prompts, quant, refit, repair, report,
-    stats,
+    adapter, checkpoint, compress, direction, eval, gguf, judge, llama, prompts, quant, refit,
+    repair, report, stats,
 };
 
 /// A result of this folder.
@@ -191,6 +191,9 @@ pub enum Error {
     /// Of a LoRA adapter.
     #[error("{0}")]
     Adapter(#[from] adapter::Error),
+    /// Of a Hugging Face checkpoint.
+    #[error("{0}")]
+    Checkpoint(#[from] checkpoint::Error),
     /// Of activation statistics.
     #[error("{0}")]
     Stats(#[from] stats::Error),

@@ -7,6 +7,7 @@
 pub mod ask;
 pub mod asr;
 pub mod audit;
+mod cached;
 pub mod calibrate;
 mod calibration;
 mod chat;
@@ -17,9 +18,11 @@ pub mod diff;
 pub mod direction;
 mod error;
 mod estimate;
+pub mod export;
 mod files;
 mod gates;
 mod host;
+pub mod import;
 pub mod inspect;
 pub mod judge;
 mod judges;
@@ -46,6 +49,7 @@ mod vocabulary;
 pub(crate) mod words;
 pub mod worker;
 
+pub use cached::cached;
 pub use calibration::{Calibration, CalibrationSetup, Data, Format, TokenMask};
 pub use chat::{Chat, ChatSetup, Template, warn_of_date};
 pub use choice::{BlockRanges, TensorChoice, TypeFor, parse_type};

@@ -9,7 +9,7 @@ use super::files::{FileReport, Planned};
 use super::host::Host;
 use super::verify::{self, Through};
 use super::words::bytes_text;
-use crate::gguf::{Layout, Model, Rewrite, Watch, check_room};
+use crate::gguf::{Assembly, Layout, Model, Rewrite, Watch, Written, check_room};
 use crate::llama::Options;
 
 /// Where a model file goes.
@@ -88,25 +88,64 @@ impl Output {
         engine: Options,
         check: impl FnOnce(&Model, &dyn Watch) -> Result<()>,
     ) -> Result<Vec<FileReport>> {
+        let mut lacking = None;
+        let written = rewrite.write_if(&self.path, self.force, host, |temp| {
+            lacking = self.check_new(host, temp, engine, check)?;
+            Ok::<_, Error>(())
+        })?;
+        Ok(self.report(host, &written, lacking))
+    }
+
+    /// As [`Output::write`], of a file that is put together from others, which are `inputs`.
+    ///
+    /// # Errors
+    /// See [`Output::write`].
+    pub(super) fn write_assembly(
+        &self,
+        host: &dyn Host,
+        assembly: Assembly<'_>,
+        inputs: &[&Path],
+        engine: Options,
+    ) -> Result<Vec<FileReport>> {
+        let mut lacking = None;
+        let written = assembly.write_if(&self.path, self.force, inputs, host, |temp| {
+            lacking = self.check_new(host, temp, engine, |_, _| Ok(()))?;
+            Ok::<_, Error>(())
+        })?;
+        Ok(self.report(host, &written, lacking))
+    }
+
+    /// The check of a file before it gets its name; returns what this machine lacks to run it. The
+    /// bytes were compared while writing; here it is what they mean.
+    fn check_new(
+        &self,
+        host: &dyn Host,
+        temp: &Path,
+        engine: Options,
+        check: impl FnOnce(&Model, &dyn Watch) -> Result<()>,
+    ) -> Result<Option<String>> {
         let prober = host.prober();
         let through = Through { prober: &prober, options: engine };
-        let mut lacking = None;
-        // The bytes were compared while writing; here it is what they mean.
-        let final_check = |temp: &Path| -> Result<()> {
-            let model = Model::open(temp)?;
-            check(&model, host)?;
-            let report = verify::check(host, &model, Some(through), false)?;
-            let complaint = report.complaint();
-            lacking = report.lacking;
-            match complaint.is_empty() {
-                true => Ok(()),
-                false => Err(Error::Sentence(format!(
-                    "{} was not written, for it would not be sound: {complaint}",
-                    self.path.display()
-                ))),
-            }
-        };
-        let written = rewrite.write_if(&self.path, self.force, host, final_check)?;
+        let model = Model::open(temp)?;
+        check(&model, host)?;
+        let report = verify::check(host, &model, Some(through), false)?;
+        let complaint = report.complaint();
+        match complaint.is_empty() {
+            true => Ok(report.lacking),
+            false => Err(Error::Sentence(format!(
+                "{} was not written, for it would not be sound: {complaint}",
+                self.path.display()
+            ))),
+        }
+    }
+
+    /// Notes what was written, and that it could not be tried where that is so.
+    fn report(
+        &self,
+        host: &dyn Host,
+        written: &Written,
+        lacking: Option<String>,
+    ) -> Vec<FileReport> {
         if let Some(said) = lacking {
             host.warn(format_args!(
                 "{} was not tried in llama.cpp, for this machine cannot run it now: {said}",
@@ -116,7 +155,7 @@ impl Output {
         for (path, bytes) in &written.files {
             host.say(format_args!("wrote {} ({})", path.display(), bytes_text(*bytes)));
         }
-        Ok(written.files.iter().map(|(path, bytes)| FileReport::new(path, *bytes)).collect())
+        written.files.iter().map(|(path, bytes)| FileReport::new(path, *bytes)).collect()
     }
 }
 

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::error::Error;
 use super::repair::report::EditReport;
 use crate::{
-    adapter, compress, direction, eval, gguf, judge, llama, prompts, quant, refit, repair, report,
-    stats,
+    adapter, checkpoint, compress, direction, eval, gguf, judge, llama, prompts, quant, refit,
+    repair, report, stats,
 };
 
 /// How a verb ends without its report.
@@ -109,8 +109,8 @@ macro_rules! stops {
 }
 
 stops!(
-    adapter, compress, direction, eval, gguf, judge, llama, prompts, quant, refit, repair, report,
-    stats
+    adapter, checkpoint, compress, direction, eval, gguf, judge, llama, prompts, quant, refit,
+    repair, report, stats
 );
 
 impl std::fmt::Display for Stopped {

@@ -6,6 +6,7 @@ pub mod adapter;
 pub mod arbitrary;
 pub mod architectures;
 pub mod browser;
+pub mod checkpoint;
 pub mod contract;
 pub mod direction;
 pub mod elsewhere;

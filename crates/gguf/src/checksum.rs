@@ -40,9 +40,16 @@ pub fn sha256(shard: &Shard, watch: &dyn Watch) -> Result<String> {
 /// Only [`Error::Interrupted`].
 pub fn model_sha256(model: &Model, watch: &dyn Watch) -> Result<String> {
     let sums = model.shards().iter().map(|s| sha256(s, watch)).collect::<Result<Vec<_>>>()?;
-    match sums.as_slice() {
-        [one] => Ok(one.clone()),
-        many => Ok(hex(&Sha256::digest(many.concat()))),
+    Ok(sha256_of_sums(&sums))
+}
+
+/// The sha256 that stands for several files: their only sum, or that of the concatenated
+/// hexadecimal sums, in order.
+#[must_use]
+pub fn sha256_of_sums(sums: &[String]) -> String {
+    match sums {
+        [one] => one.clone(),
+        many => hex(&Sha256::digest(many.concat())),
     }
 }
 

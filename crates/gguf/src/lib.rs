@@ -1,6 +1,7 @@
 //! GGUF model files, read and edited without loss.
 #![doc = include_str!("../README.md")]
 
+mod assembly;
 mod build;
 mod checksum;
 mod copy;
@@ -17,6 +18,7 @@ mod journal;
 mod keep;
 mod keys;
 mod links;
+mod mapped;
 mod model;
 mod output;
 mod patch;
@@ -29,8 +31,9 @@ mod undo;
 mod value;
 mod watch;
 
+pub use assembly::{Assembly, Content};
 pub use build::Builder;
-pub use checksum::{hex, model_sha256, sha256};
+pub use checksum::{hex, model_sha256, sha256, sha256_of_sums};
 pub use edit::KvEdit;
 pub use error::{BoxError, Error, Result};
 pub use estimate::{Estimate, Piece, hash_seconds};
@@ -40,6 +43,7 @@ pub use header::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, Header, KvMap, TensorMap};
 pub use history::{HISTORY_KEY, Step, VERSION_KEY, history, without_block};
 pub use journal::journal_path;
 pub use keep::history_path;
+pub use mapped::MappedFile;
 pub use model::{Model, Shard, Tensor, check_regular};
 pub use output::{check_output, check_room, same_file, write_file, write_file_if};
 pub use patch::{Patch, Patched, Ready, check_patch};

@@ -35,7 +35,7 @@ use crate::watch::Watch;
 const CHUNK_BYTES: u64 = 2 << 20;
 /// Spaces after a step's line: room for the step of a later patch, which cannot make the header
 /// longer.
-const ROOM_BYTES: u64 = 1 << 10;
+pub(crate) const ROOM_BYTES: u64 = 1 << 10;
 /// Bytes that each thread compares at once while reading back.
 const COMPARE_BYTES: usize = 4 << 20;
 
@@ -351,14 +351,14 @@ fn copy_segments(
 }
 
 /// The watch of two threads: when one of them fails, the other one is interrupted.
-struct Linked<'a> {
-    watch: &'a dyn Watch,
-    failed: AtomicBool,
+pub(crate) struct Linked<'a> {
+    pub(crate) watch: &'a dyn Watch,
+    pub(crate) failed: AtomicBool,
 }
 
 impl Linked<'_> {
     /// Passes the result on, and interrupts the other thread if it is an error.
-    fn guard<T>(&self, result: Result<T>) -> Result<T> {
+    pub(crate) fn guard<T>(&self, result: Result<T>) -> Result<T> {
         self.failed.fetch_or(result.is_err(), Ordering::Relaxed);
         result
     }
@@ -375,18 +375,23 @@ impl Watch for Linked<'_> {
 }
 
 /// Where a produced tensor is written.
-struct Place<'a> {
-    name: &'a str,
-    output: &'a Output,
+pub(crate) struct Place<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) output: &'a Output,
     /// Its first offset in the output.
-    to: u64,
-    row_bytes: u64,
+    pub(crate) to: u64,
+    pub(crate) row_bytes: u64,
 }
 
 impl Place<'_> {
     /// Asks for all rows and writes them; returns their sha256. While this thread asks for a chunk,
     /// another hashes and writes the one before.
-    fn fill(&self, new: &mut Replacement, n_rows: u64, watch: &dyn Watch) -> Result<[u8; 32]> {
+    pub(crate) fn fill(
+        &self,
+        new: &mut Replacement,
+        n_rows: u64,
+        watch: &dyn Watch,
+    ) -> Result<[u8; 32]> {
         let (full, filled) = sync_channel::<(u64, Vec<u8>)>(0);
         let (empty, emptied) = channel();
         std::thread::scope(|scope| {
@@ -454,7 +459,7 @@ impl Place<'_> {
 }
 
 /// The error of a write, where an interrupted watch came as an I/O error.
-fn write_error(error: io::Error, path: &Path) -> Error {
+pub(crate) fn write_error(error: io::Error, path: &Path) -> Error {
     match error.kind() {
         io::ErrorKind::Interrupted => Error::Interrupted,
         _ => io_error("cannot write", path)(error),

@@ -88,6 +88,10 @@ impl Verb for Asr {
             .with(self.force, self.dry_run)
     }
 
+    fn models(&mut self) -> Result<Vec<&mut PathBuf>> {
+        Ok(self.models.iter_mut().collect())
+    }
+
     fn run(self, ui: &Ui) -> Result<()> {
         self.check()?;
         let request = Request {

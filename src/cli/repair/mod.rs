@@ -7,7 +7,7 @@ mod restore;
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{ArgGroup, Args, ValueEnum};
 
 use self::name::repaired_name;
@@ -17,6 +17,7 @@ use super::paths::{Paths, Verb};
 use super::search::{AlphaArg, BlockArg, SearchArgs};
 use super::stopped::or_stop_report;
 use super::ui::Ui;
+use crate::checkpoint::is_checkpoint;
 use crate::gguf::GgmlType;
 use crate::llama::graph::Part;
 use crate::repair::Storage;
@@ -163,6 +164,26 @@ impl Verb for Repair {
             .reads(read)
             .writes(target.iter().chain(&self.keep_direction))
             .with(self.force, self.dry_run)
+    }
+
+    fn models(&mut self) -> Result<Vec<&mut PathBuf>> {
+        if is_checkpoint(&self.model) {
+            if self.in_place {
+                bail!(
+                    "{} is a Hugging Face folder, which is not changed in place\n\
+                     hint: -o names a new file",
+                    self.model.display()
+                );
+            }
+            if self.output.is_none() && self.lora.is_none() {
+                bail!(
+                    "{} is a Hugging Face folder, and the repaired model is a file\n\
+                     hint: -o names it",
+                    self.model.display()
+                );
+            }
+        }
+        Ok(std::iter::once(&mut self.model).chain(&mut self.reference).collect())
     }
 
     fn run(self, ui: &Ui) -> Result<()> {

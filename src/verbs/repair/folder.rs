@@ -1,7 +1,8 @@
 //! An adapter as a PEFT folder, written whole or not at all.
 
-use std::fs;
+use std::ffi::OsString;
 use std::path::Path;
+use std::{fs, io};
 
 use serde_json::json;
 
@@ -84,9 +85,36 @@ fn folder(
         let path = path.display();
         return Err(Error::Sentence(format!("{path}: the adapter does not read back as it was")));
     }
-    if path.exists() {
-        fs::rename(path, temp.path().join("old")).map_err(failed)?;
+    match path.exists() {
+        true => replace(&made, path, &temp.path().join("old")),
+        false => fs::rename(&made, path),
     }
-    fs::rename(&made, path).map_err(failed)?;
+    .map_err(failed)?;
     Ok(reports)
+}
+
+/// Moves the files of `made` into the folder at `path`. What else lies there stays; the files that
+/// are replaced are moved to `old`, and back where a move fails.
+fn replace(made: &Path, path: &Path, old: &Path) -> io::Result<()> {
+    fs::create_dir(old)?;
+    let mut names = Vec::new();
+    for entry in fs::read_dir(made)? {
+        names.push(entry?.file_name());
+    }
+    let moved = |name: &OsString| -> io::Result<()> {
+        let to = path.join(name);
+        if to.exists() {
+            fs::rename(&to, old.join(name))?;
+        }
+        fs::rename(made.join(name), to)
+    };
+    let failure = names.iter().find_map(|name| moved(name).err());
+    let Some(error) = failure else { return Ok(()) };
+    for name in &names {
+        let (was, to) = (old.join(name), path.join(name));
+        if was.exists() {
+            fs::rename(was, to)?;
+        }
+    }
+    Err(error)
 }
