@@ -163,8 +163,7 @@ fn read(folder: &Path, model: &Model) -> Result<Adapter> {
     let mut modules: IndexMap<String, HashMap<Factor, Matrix>> = IndexMap::new();
     let mut names = file.names();
     names.sort();
-    // peft saves an embedding that it adapts as well: the base model's own weights.
-    for name in names.into_iter().filter(|name| !name.ends_with(".base_layer.weight")) {
+    for name in names {
         let (module, factor) = parsed(name).map_err(wrong)?;
         let view = file.tensor(name).map_err(|e| wrong(e.to_string()))?;
         let matrix = matrix(name, &view).map_err(wrong)?;
