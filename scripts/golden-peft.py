@@ -55,7 +55,8 @@ def main(folder: Path) -> None:
             if "lora_" in key:
                 # B begins as zeros: an adapter that does nothing shows no mistake.
                 parameter.data = torch.randn_like(parameter) * 0.1
-        model.save_pretrained(folder / name)
+        # Otherwise peft writes the base's embeddings, too.
+        model.save_pretrained(folder / name, save_embedding_layers=False)
         (folder / name / "README.md").unlink(missing_ok=True)
         deltas = {}
         for key, module in model.named_modules():

@@ -199,11 +199,16 @@ fn parsed(name: &str) -> std::result::Result<(String, Factor), String> {
     if name.contains("lora_magnitude_vector") {
         return Err(format!("'{name}': DoRA is not supported"));
     }
+    if name.contains("base_layer") || name.ends_with("embed_tokens.weight") {
+        return Err(format!(
+            "'{name}' is a weight of the base model beside the factors, which is not supported\n\
+             hint: if it is unchanged, model.save_pretrained(DIR, save_embedding_layers=False)"
+        ));
+    }
     let ending = ENDINGS.iter().find_map(|(end, f)| Some((name.strip_suffix(end)?, *f)));
     let Some((module, factor)) = ending else {
         return Err(format!(
-            "tensor '{name}' is no factor of a LoRA: whole modules and biases are \
-                            not supported"
+            "tensor '{name}' is no factor of a LoRA: whole modules and biases are not supported"
         ));
     };
     Ok((module.strip_prefix(PREFIX).unwrap_or(module).into(), factor))

@@ -46,12 +46,16 @@ mod tests {
     #[test]
     fn a_matrix_of_rank_one_lies_along_its_direction_and_noise_does_not() {
         let (n_rows, n_cols) = (40, 60);
-        let noise = |i: usize| ((i * 2_654_435_761 % 1_000_003) as f32 / 500_001.5) - 1.0;
+        let mut state = 1u32;
+        let mut noise = |_: usize| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / 8_388_608.0 - 1.0
+        };
         let rank_1 = |i: usize| ((i / n_cols) as f32).sin() * ((i % n_cols) as f32 * 0.3).cos();
         let sizes = vec![1.0; n_rows];
         let one: Vec<f32> = (0..n_rows * n_cols).map(rank_1).collect();
         assert!((longest_share(&one, n_cols, &sizes) - 1.0).abs() < 1e-6);
-        let all: Vec<f32> = (0..n_rows * n_cols).map(noise).collect();
+        let all: Vec<f32> = (0..n_rows * n_cols).map(&mut noise).collect();
         let share = longest_share(&all, n_cols, &sizes);
         // (sqrt(40) + sqrt(60))^2 / 2400 for noise.
         assert!((0.05..0.11).contains(&share), "{share}");
