@@ -278,7 +278,8 @@ def checkpoint(case, folder):
         made["quantization_config"] = case["fp8"]
     save_file(saved, folder / "model.safetensors")
     architectures = [type(model).__name__]
-    files = {"config.json": {**made, "model_type": case["kind"], "architectures": architectures}}
+    files = {"config.json": {**made, "rms_norm_eps": config.rms_norm_eps,
+                             "model_type": case["kind"], "architectures": architectures}}
     if "generation" in case:
         files["generation_config.json"] = case["generation"]
     files["tokenizer_config.json"] = case["tokens"]

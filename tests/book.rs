@@ -15,6 +15,8 @@ use crate::support::{Adapter, Arch, Tiny, json, root, tempdir};
 
 /// The line of the summary after which verbs are listed.
 const VERBS: &str = "- [Every verb](verbs/index.md)\n";
+/// Modules of `src/verbs` that are a mode of a verb, and how it is asked for.
+const MODES: [(&str, &str); 1] = [("origin", "diff --origin")];
 /// The verbs whose `--json` is not a `Report` of theirs.
 const OTHER_JSON: [&str; 1] = ["study"];
 
@@ -35,7 +37,13 @@ fn schemas(command: &Command) -> Vec<(String, Value)> {
         let missing = "takes --json, and has no Report in src/verbs";
         (name.clone(), found.unwrap_or_else(|| panic!("aird {name} {missing}")))
     };
-    names.map(schema).collect()
+    let mut schemas: Vec<(String, Value)> = names.map(schema).collect();
+    for (module, how) in MODES {
+        let mut schema = contract.schema(module).unwrap();
+        schema["title"] = format!("aird {how} --json").into();
+        schemas.push((module.into(), schema));
+    }
+    schemas
 }
 
 /// Everything in `docs` that is generated, by its path there.

@@ -1,5 +1,5 @@
-//! `aird import`: what llama.cpp's converter makes of a Hugging Face checkpoint, byte for byte, and a
-//! sentence where that cannot be.
+//! `aird import`: what llama.cpp's converter makes of a Hugging Face checkpoint, byte for byte, and
+//! a sentence where that cannot be.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -294,7 +294,7 @@ fn what_config_json_does_not_say_is_refused_with_the_place() {
         ),
         ("num_hidden_layers", json!(1), "is not one of a llama model: its weights would be lost"),
         ("num_attention_heads", json!(0), "key 'num_attention_heads' is 0, expected"),
-        ("vocab_size", json!(100), "expected less than 100"),
+        ("vocab_size", json!(100), "has shape [304, 16], expected [100, 16] by config.json"),
         ("rope_scaling", json!({"rope_type": "odd"}), "the positions are scaled by 'odd'"),
     ] {
         let said = refusal("smollm", set(key, value.clone()), |_| ());

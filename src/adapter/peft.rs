@@ -163,7 +163,8 @@ fn read(folder: &Path, model: &Model) -> Result<Adapter> {
     let mut modules: IndexMap<String, HashMap<Factor, Matrix>> = IndexMap::new();
     let mut names = file.names();
     names.sort();
-    for name in names {
+    // peft saves the frozen weights of an embedding that it adapts beside the factors.
+    for name in names.into_iter().filter(|name| !name.ends_with(".base_layer.weight")) {
         let (module, factor) = parsed(name).map_err(wrong)?;
         let view = file.tensor(name).map_err(|e| wrong(e.to_string()))?;
         let matrix = matrix(name, &view).map_err(wrong)?;
@@ -199,7 +200,7 @@ fn parsed(name: &str) -> std::result::Result<(String, Factor), String> {
     if name.contains("lora_magnitude_vector") {
         return Err(format!("'{name}': DoRA is not supported"));
     }
-    if name.contains("base_layer") || name.ends_with("embed_tokens.weight") {
+    if name.ends_with("embed_tokens.weight") {
         return Err(format!(
             "'{name}' is a weight of the base model beside the factors, which is not supported\n\
              hint: if it is unchanged, model.save_pretrained(DIR, save_embedding_layers=False)"

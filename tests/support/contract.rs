@@ -207,6 +207,9 @@ impl Writer<'_> {
     }
 
     fn fields(&mut self, fields: &Fields, attributes: &[Attribute], known: &Known) -> Value {
+        if serde(attributes, "transparent").is_some() {
+            return self.ty(&fields.iter().next().unwrap().ty, known);
+        }
         let Fields::Named(named) = fields else {
             let types: Vec<&Type> = fields.iter().map(|field| &field.ty).collect();
             return match types.as_slice() {

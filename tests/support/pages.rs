@@ -184,7 +184,8 @@ pub fn json_page(schemas: &[(String, Value)]) -> String {
          `--dry-run` its plan.\n",
     );
     for (verb, schema) in schemas {
-        page += &format!("\n## aird {verb}\n\n[Schema](schemas/{verb}.json)");
+        let title = schema["title"].as_str().unwrap_or_default().trim_end_matches(" --json");
+        page += &format!("\n## {title}\n\n[Schema](schemas/{verb}.json)");
         page += &format!("\n\n{}", fields(schema));
         for (name, inner) in schema["$defs"].as_object().into_iter().flatten() {
             page += &format!("\n**{name}**\n\n{}", fields(inner));
