@@ -1,5 +1,5 @@
-//! `aird import`: what llama.cpp's converter makes of a Hugging Face checkpoint, byte for byte, and a
-//! sentence where that cannot be.
+//! `aird import`: what llama.cpp's converter makes of a Hugging Face checkpoint, byte for byte, and
+//! a sentence where that cannot be.
 
 use std::fs;
 use std::path::{Path, PathBuf};
