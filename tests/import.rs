@@ -294,7 +294,8 @@ fn what_config_json_does_not_say_is_refused_with_the_place() {
         ),
         ("num_hidden_layers", json!(1), "is not one of a llama model: its weights would be lost"),
         ("num_attention_heads", json!(0), "key 'num_attention_heads' is 0, expected"),
-        ("vocab_size", json!(100), "expected less than 100"),
+        ("num_attention_heads", json!(16), "is 16, expected heads of an even length"),
+        ("vocab_size", json!(100), "has shape [304, 16], expected [100, 16] by config.json"),
         ("rope_scaling", json!({"rope_type": "odd"}), "the positions are scaled by 'odd'"),
     ] {
         let said = refusal("smollm", set(key, value.clone()), |_| ());
@@ -355,7 +356,8 @@ fn a_folder_in_place_of_a_model_is_imported_once_and_found_again() {
     assert!(diff(&checkpoint).status.success());
     assert_eq!(names_in(&cache).len(), 2);
     // What is changed in place is no folder.
-    let repair = aird().arg("repair").arg(&checkpoint).arg("--reference").arg(&checkpoint);
+    let mut repair = aird();
+    repair.arg("repair").arg(&checkpoint).arg("--reference").arg(&checkpoint);
     let repair = repair.args(["--in-place", "--cache-dir"]).arg(&cache).output().unwrap();
     assert_eq!(repair.status.code(), Some(1));
     assert!(stderr(&repair).contains("which is not changed in place"), "{}", stderr(&repair));
