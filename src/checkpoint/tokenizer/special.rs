@@ -106,11 +106,14 @@ impl Tokens {
         };
         let first = text(single.first());
         if let Some(first) = &first {
-            for part in ["bos", "cls"] {
-                self.texts.entry(part).or_insert_with(|| first.clone());
+            let is_first = |part: &&str| self.texts.get(*part) == Some(first);
+            if !["bos", "cls"].iter().any(is_first) {
+                for part in ["bos", "cls"] {
+                    self.texts.entry(part).or_insert_with(|| first.clone());
+                }
             }
-            let known = ["bos", "cls"].iter().any(|part| self.texts.get(*part) == Some(first));
-            self.adds.insert("bos", known);
+            let is_first = |part: &&str| self.texts.get(*part) == Some(first);
+            self.adds.insert("bos", ["bos", "cls"].iter().any(is_first));
         }
         let last = text(single.last());
         if let Some(last) = &last {
