@@ -96,6 +96,7 @@ SPM = dict(bos_token="<s>", eos_token="</s>", unk_token="<unk>", add_bos_token=T
                "2": dict(content="</s>", special=True), "400": dict(content="<tool\u2581x>"),
                "401": dict(content="<|end|>", special=False)})
 PIECES = dict(vocab_size=404, bos_token_id=1, eos_token_id=2)
+CAPS = dict(attn_logit_softcapping=50.0, final_logit_softcapping=30.0)
 # FP8: blocks of rows and columns with one scale each.
 FP8 = dict(quant_method="fp8", weight_block_size=[8, 8], activation_scheme="dynamic")
 
@@ -161,9 +162,9 @@ CASES = {
                                                short_factor=[1.0, 1.125])),
                  dtype="BF16", pieces=True, tokens=SPM),
     "llama-spm": dict(kind="llama", config=PIECES, dtype="F16", pieces=True, tokens=SPM),
-    "gemma2": dict(kind="gemma2", config=dict(PIECES, head_dim=6, sliding_window=32), dtype="BF16",
-                   pieces=True, tokens=SPM),
-    "gemma2-f16": dict(kind="gemma2", config=dict(PIECES, head_dim=4, sliding_window=32),
+    "gemma2": dict(kind="gemma2", config=dict(PIECES, **CAPS, head_dim=6, sliding_window=32),
+                   dtype="BF16", pieces=True, tokens=SPM),
+    "gemma2-f16": dict(kind="gemma2", config=dict(PIECES, **CAPS, head_dim=4, sliding_window=32),
                        dtype="F16", pieces=True, tokens=SPM),
     "gemma3": dict(kind="gemma3_text",
                    config=dict(PIECES, head_dim=6, sliding_window=32, rope_theta=1000000.0,

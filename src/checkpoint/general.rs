@@ -11,13 +11,13 @@ use crate::gguf::Value;
 /// Where models and data sets are published under `OWNER/NAME`.
 const HUB: &str = "https://huggingface.co/";
 
-/// Sets the keys. `parameters` is how many weights the model has.
+/// Sets the keys. `size_label` says how many weights the model has.
 ///
 /// # Errors
 /// A file that is there cannot be read.
 pub(super) fn general_keys(
     checkpoint: &Checkpoint,
-    parameters: u64,
+    size_label: &str,
     keys: &mut Keys,
 ) -> Result<()> {
     let card = match checkpoint.file("README.md")? {
@@ -39,7 +39,7 @@ pub(super) fn general_keys(
             keys.set(&format!("general.{key}"), text);
         }
     }
-    keys.set("general.size_label", size_label(parameters));
+    keys.set("general.size_label", size_label);
     if !card.list("license").is_empty() {
         keys.set("general.license", card.list("license").join(","));
     }
@@ -150,7 +150,7 @@ fn title_word(word: &str) -> String {
 }
 
 /// How many weights, in at least two digits: `135M`, `1.5B`.
-fn size_label(parameters: u64) -> String {
+pub(super) fn rounded(parameters: u64) -> String {
     let n = parameters as f64;
     let (scaled, unit) = match n {
         n if n > 1e12 => (n * 1e-12, "T"),
@@ -192,7 +192,7 @@ mod tests {
             (12_345, "12K"),
             (400, "0.40K"),
         ] {
-            assert_eq!(size_label(n), expected);
+            assert_eq!(rounded(n), expected);
         }
     }
 }

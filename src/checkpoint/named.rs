@@ -14,6 +14,7 @@ use super::sizes::{Dim, Sizes};
 const BLOCK: &str = "model.layers.";
 /// Endings of tensors that older checkpoints hold and models compute.
 const COMPUTED: [&str; 3] = [".attention.masked_bias", ".attention.bias", ".rotary_emb.inv_freq"];
+
 /// A GGUF tensor, and the tensors of the checkpoint that it is made of.
 pub(super) struct Named {
     /// Its name in GGUF.
@@ -49,7 +50,7 @@ pub(super) fn named_tensors(
         let mut stacks = Vec::new();
         for line in lines {
             let names = theirs(line, block, sizes);
-            let Some(parts) = take_parts(&names, line, sizes, &mut left, checkpoint)? else {
+            let Some(parts) = take_parts(names, line, sizes, &mut left, checkpoint)? else {
                 continue;
             };
             let last = parts.iter().map(|part| place(&part.name)).max().unwrap_or(0);
@@ -72,16 +73,15 @@ pub(super) fn named_tensors(
     Ok(found.into_iter().map(|(_, named)| named).collect())
 }
 
-/// The names of a line's tensors in the checkpoint.
-fn theirs(line: &Line, block: Option<u64>, sizes: &Sizes) -> Vec<String> {
+/// The names of a line's tensors in the checkpoint. They are made one by one: `config.json` may
+/// claim any number of experts.
+fn theirs(line: &Line, block: Option<u64>, sizes: &Sizes) -> impl Iterator<Item = String> {
     let name = match block {
         Some(block) => format!("{BLOCK}{block}.{}", line.theirs),
         None => line.theirs.to_owned(),
     };
-    match line.how {
-        How::Stack => (0..sizes.n_expert).map(|i| name.replace('*', &i.to_string())).collect(),
-        _ => vec![name],
-    }
+    let n = if line.how == How::Stack { sizes.n_expert } else { 1 };
+    (0..n).map(move |i| name.replace('*', &i.to_string()))
 }
 
 /// The name of a line's tensor in GGUF.
@@ -94,7 +94,7 @@ fn ours(line: &Line, block: Option<u64>) -> String {
 
 /// Takes the tensors of a line out of those that are left; None if the model may lack them.
 fn take_parts(
-    names: &[String],
+    names: impl Iterator<Item = String>,
     line: &'static Line,
     sizes: &Sizes,
     left: &mut IndexMap<&str, &Entry>,
@@ -106,16 +106,16 @@ fn take_parts(
             if line.optional && parts.is_empty() {
                 return Ok(None);
             }
-            let missing = Error::MissingTensor { tensor: name.clone(), blocks: sizes.n_block };
+            let missing = Error::MissingTensor { tensor: name, blocks: sizes.n_block };
             return Err(missing.in_file(&checkpoint.folder));
         };
         let of_file = |error: Error| error.in_file(&checkpoint.shards[entry.shard].path);
-        check(name, entry, line.shape, sizes).map_err(of_file)?;
+        check(&name, entry, line.shape, sizes).map_err(of_file)?;
         let scales = match is_fp8(entry.dtype) {
-            true => Some(scales(name, entry, left, checkpoint).map_err(of_file)?),
+            true => Some(scales(&name, entry, left, checkpoint).map_err(of_file)?),
             false => None,
         };
-        parts.push(Part { name: name.clone(), entry: entry.clone(), scales });
+        parts.push(Part { name, entry: entry.clone(), scales });
     }
     Ok(Some(parts))
 }

@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use super::error::Result;
 use super::family::{Family, How};
 use super::folder::Checkpoint;
-use super::general::general_keys;
+use super::general::{general_keys, rounded};
 use super::keys::Keys;
 use super::named::{Named, named_tensors};
 use super::parts::Rows;
@@ -88,7 +88,7 @@ impl Import {
         let tensors: Vec<Planned> = extra.chain(read).collect();
         let mut keys = Keys::new(family.architecture);
         keys.set("general.type", "model");
-        general_keys(checkpoint, parameters(&tensors), &mut keys)?;
+        general_keys(checkpoint, &size_label(&tensors, sizes.n_expert), &mut keys)?;
         (family.keys)(config, &sizes, &mut keys)?;
         if let Some(KvEdit::Set(key, value)) = file_type_edit(ty) {
             keys.set(&key, value);
@@ -122,9 +122,20 @@ impl Import {
     }
 }
 
-/// How many weights there are.
-fn parameters(tensors: &[Planned]) -> u64 {
-    tensors.iter().map(|tensor| tensor.shape.iter().product::<u64>()).sum()
+/// How many weights there are, and experts: of these the weights of one count.
+fn size_label(tensors: &[Planned], n_expert: u64) -> String {
+    let mut parameters = 0;
+    let mut has_experts = false;
+    for tensor in tensors {
+        let n: u64 = tensor.shape.iter().product();
+        let is_stack = tensor.name.contains("_exps.");
+        parameters += if is_stack { n / n_expert.max(1) } else { n };
+        has_experts |= is_stack;
+    }
+    match has_experts {
+        true => format!("{n_expert}x{}", rounded(parameters)),
+        false => rounded(parameters),
+    }
 }
 
 /// The type of most of a checkpoint's matrices, by their bytes; BF16 where ggml has no such type.

@@ -66,6 +66,13 @@ impl Sizes {
             let found = config.get("num_attention_heads").cloned().unwrap_or_default();
             return Err(config.wrong("num_attention_heads", &found, "a divisor of hidden_size"));
         }
+        let head_length = head_dim.unwrap_or(n_embd / n_head);
+        if !head_length.is_multiple_of(2) {
+            // Positions rotate pairs of a head's elements.
+            let key = if head_dim.is_some() { "head_dim" } else { "num_attention_heads" };
+            let found = config.get(key).cloned().unwrap_or_default();
+            return Err(config.wrong(key, &found, "heads of an even length"));
+        }
         let n_expert = config.count("num_experts")?.unwrap_or(0);
         Ok(Sizes {
             n_block: config.needed("num_hidden_layers")?,
@@ -75,7 +82,7 @@ impl Sizes {
                 Some(_) => config.needed("num_key_value_heads")?,
                 None => n_head,
             },
-            head_length: head_dim.unwrap_or(n_embd / n_head),
+            head_length,
             head_dim,
             n_ff: config.needed("intermediate_size")?,
             n_expert,
@@ -91,7 +98,8 @@ impl Sizes {
             Dim::Embd => self.n_embd,
             Dim::Q => self.n_head * self.head_length,
             Dim::Kv => self.n_head_kv * self.head_length,
-            Dim::Qkv => (self.n_head + 2 * self.n_head_kv) * self.head_length,
+            // All three numbers fit a u32, their product may not fit a u64.
+            Dim::Qkv => (self.n_head + 2 * self.n_head_kv).saturating_mul(self.head_length),
             Dim::Head => self.head_length,
             Dim::Ff => self.n_ff,
             Dim::TwoFf => 2 * self.n_ff,

@@ -16,7 +16,7 @@ use crate::verbs::export::{Report, Request, run};
 /// Write a GGUF model as a Hugging Face checkpoint, like the one that it came from
 ///
 /// The new folder has the tensors of the other checkpoint by the same names, in the same files,
-/// with the values of the model; configuration and tokenizer are copied. A quantized model is
+/// with the values of the model. Configuration and tokenizer are copied. A quantized model is
 /// decoded.
 #[derive(Debug, Args)]
 pub(super) struct Export {

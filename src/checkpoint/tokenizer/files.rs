@@ -96,6 +96,16 @@ impl Files {
     /// An entry is no token.
     pub(super) fn added(&self) -> Result<BTreeMap<u64, Added>> {
         let mut added = self.added_by_config()?;
+        added.extend(self.added_by_tokenizer()?);
+        Ok(added)
+    }
+
+    /// The added tokens of `tokenizer.json`, by their numbers.
+    ///
+    /// # Errors
+    /// An entry is no token.
+    pub(super) fn added_by_tokenizer(&self) -> Result<BTreeMap<u64, Added>> {
+        let mut added = BTreeMap::new();
         if let Some(tokenizer) = &self.tokenizer {
             for token in tokenizer.list("added_tokens")? {
                 let wrong = || tokenizer.wrong("added_tokens", token, "a token and its number");

@@ -14,7 +14,7 @@ use crate::checkpoint::keys::Keys;
 use crate::gguf::Value;
 
 /// The parts, and what GGUF calls them.
-const PARTS: [(&str, &str); 7] = [
+const PARTS: [(&str, &str); 8] = [
     ("bos", "bos"),
     ("eos", "eos"),
     ("unk", "unknown"),
@@ -22,7 +22,10 @@ const PARTS: [(&str, &str); 7] = [
     ("pad", "padding"),
     ("cls", "cls"),
     ("mask", "mask"),
+    // Only where a post-processor ends texts with another token than the EOS.
+    (EOT, EOT),
 ];
+const EOT: &str = "eot";
 
 /// Sets the keys of special tokens and of the chat template.
 ///
@@ -53,7 +56,7 @@ impl Tokens {
     fn of(files: &Files) -> Result<Tokens> {
         let mut tokens = Tokens::default();
         let Some(config) = &files.config else { return Ok(tokens) };
-        for (part, _) in PARTS {
+        for (part, _) in PARTS.iter().filter(|(part, _)| *part != EOT) {
             let token = config.get(&format!("{part}_token"));
             let text = token.map(|token| token.get("content").unwrap_or(token));
             if let Some(text) = text.and_then(Json::as_str) {
@@ -61,7 +64,8 @@ impl Tokens {
             }
         }
         for (missing, stands_in) in [("bos", "cls"), ("eos", "sep")] {
-            if !tokens.texts.contains_key(missing)
+            if files.tokenizer.is_some()
+                && !tokens.texts.contains_key(missing)
                 && let Some(text) = tokens.texts.get(stands_in).cloned()
             {
                 tokens.texts.insert(missing, text);
@@ -98,25 +102,40 @@ impl Tokens {
         let single = processor.get("single").and_then(Json::as_array);
         let single = single.map(Vec::as_slice).unwrap_or_default();
         let text = |piece: Option<&Json>| {
-            let special = piece?.get("SpecialToken")?.get("id")?.as_str()?;
-            (!special.is_empty() && single.len() > 1).then(|| special.to_owned())
+            special_of(piece?).filter(|_| single.len() > 1).map(str::to_owned)
         };
-        if let Some(first) = text(single.first()) {
-            for part in ["bos", "cls"] {
-                self.texts.entry(part).or_insert_with(|| first.clone());
+        let first = text(single.first());
+        if let Some(first) = &first {
+            let is_first = |part: &&str| self.texts.get(*part) == Some(first);
+            if !["bos", "cls"].iter().any(is_first) {
+                for part in ["bos", "cls"] {
+                    self.texts.entry(part).or_insert_with(|| first.clone());
+                }
             }
-            let known = ["bos", "cls"].iter().any(|part| self.texts.get(*part) == Some(&first));
-            self.adds.insert("bos", known);
+            let is_first = |part: &&str| self.texts.get(*part) == Some(first);
+            self.adds.insert("bos", ["bos", "cls"].iter().any(is_first));
         }
-        if let Some(last) = text(single.last()) {
-            let known = self.texts.entry("eos").or_insert_with(|| last.clone()) == &last;
-            self.adds.insert("eos", known);
+        let last = text(single.last());
+        if let Some(last) = &last {
+            if let Some(other) = self.texts.insert("eos", last.clone()).filter(|eos| eos != last) {
+                self.texts.insert(EOT, other);
+            }
+            self.adds.insert("eos", true);
+        }
+        if let Some(middle) = middle_of_pair(processor, first.as_deref(), last.as_deref()) {
+            let parts = |text: &str| {
+                ["sep", "eos"].iter().any(|part| self.texts.get(*part).is_some_and(|t| t == text))
+            };
+            let begins = special_of(&middle[0]).is_some_and(|text| last.is_none() && parts(text));
+            let follows = middle.len() == 2 && special_of(&middle[1]).is_some_and(parts);
+            self.adds.insert("sep", begins || follows);
         }
     }
 
     /// The numbers of special tokens: of texts that were added, else those of `config.json`.
     fn ids(&self, files: &Files, n_vocab: u64) -> Result<IndexMap<&'static str, u32>> {
-        let added = files.added()?;
+        // The converter looks for their texts in tokenizer.json only.
+        let added = files.added_by_tokenizer()?;
         let mut ids = IndexMap::new();
         let fits = |id: u64| u32::try_from(id).ok().filter(|_| id < n_vocab);
         for (part, name) in PARTS {
@@ -134,6 +153,31 @@ impl Tokens {
         }
         Ok(ids)
     }
+}
+
+/// The text of a special token in a template.
+fn special_of(piece: &Json) -> Option<&str> {
+    let text = piece.get("SpecialToken")?.get("id")?.as_str()?;
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// What a template puts between two texts; None if it puts nothing there, or has no such form.
+fn middle_of_pair<'j>(
+    processor: &'j Json,
+    first: Option<&str>,
+    last: Option<&str>,
+) -> Option<&'j [Json]> {
+    let mut pair = processor.get("pair")?.as_array()?.as_slice();
+    if first.is_some() && special_of(pair.first()?) == first {
+        pair = &pair[1..];
+    }
+    if last.is_some() && special_of(pair.last()?) == last {
+        pair = &pair[..pair.len() - 1];
+    }
+    let sequence = |piece: &Json| Some(piece.get("Sequence")?.get("id")?.as_str()?.to_owned());
+    let [a, middle @ .., b] = pair else { return None };
+    let is_pair = sequence(a).as_deref() == Some("A") && sequence(b).as_deref() == Some("B");
+    (is_pair && !middle.is_empty()).then_some(middle)
 }
 
 /// The chat template, or several by name. It is read only beside a `tokenizer_config.json`.
