@@ -55,8 +55,8 @@ def main(folder: Path) -> None:
             if "lora_" in key:
                 # B begins as zeros: an adapter that does nothing shows no mistake.
                 parameter.data = torch.randn_like(parameter) * 0.1
-        # Otherwise peft writes the base's embeddings, too.
-        model.save_pretrained(folder / name, save_embedding_layers=False)
+        # With embeddings among the targets peft writes the base's, frozen, too: they are left out.
+        model.save_pretrained(folder / name)
         (folder / name / "README.md").unlink(missing_ok=True)
         deltas = {}
         for key, module in model.named_modules():

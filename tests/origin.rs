@@ -262,6 +262,17 @@ fn a_change_is_found_where_the_importance_matrix_is_not_at_hand() {
 }
 
 #[test]
+fn a_scale_that_is_not_a_number_is_named() {
+    let place = Place::new(&wide());
+    let quant = place.quantized(15, false);
+    // The first block's d.
+    scribble(&quant, EDITED, 0, &0x7e00u16.to_le_bytes());
+    let report = report(&place.origin(&quant, &["--json"]));
+    let [tensor] = not_its(&report)[..] else { panic!("{:?}", not_its(&report)) };
+    assert_eq!((tensor.name.as_str(), &tensor.reasons[..]), (EDITED, &[Reason::NotFinite][..]));
+}
+
+#[test]
 fn another_model_of_the_same_shapes_is_no() {
     let place = Place::new(&wide());
     let folder = tempdir();
