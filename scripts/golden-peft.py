@@ -9,6 +9,7 @@ The base is a llama of the size of the tests' tiny one: 64 wide, 4 heads, 2 of t
 MLP of 128, two blocks. Its weights do not matter: what is added does not depend on them.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -58,6 +59,11 @@ def main(folder: Path) -> None:
         # With embeddings among the targets peft writes the base's, frozen, too: they are left out.
         model.save_pretrained(folder / name)
         (folder / name / "README.md").unlink(missing_ok=True)
+        # peft writes them in the order of a set, another one each time.
+        path = folder / name / "adapter_config.json"
+        config_json = json.loads(path.read_text())
+        config_json["target_modules"].sort()
+        path.write_text(json.dumps(config_json, indent=2) + "\n")
         deltas = {}
         for key, module in model.named_modules():
             if hasattr(module, "get_delta_weight"):

@@ -137,13 +137,18 @@ fn wide() -> Tiny {
 
 #[test]
 fn every_type_of_llama_quantize_is_its_originals_byte_for_byte() {
-    let place = Place::new(&wide());
+    let place = Place::new(&wide().blocks(1));
     for (ftype, name) in PLAIN {
         let report = report(&place.origin(&place.quantized(ftype, false), &["--json"]));
         assert_eq!(report.verdict, Verdict::Yes, "{name}");
         assert_eq!(report.counts.equal, report.tensors.len(), "{name}: {:?}", report.counts);
         assert!(report.keys.is_empty(), "{name}: {:?}", report.keys);
     }
+}
+
+#[test]
+fn every_type_with_an_importance_matrix_is_equal_with_it_and_within_without_it() {
+    let place = Place::new(&wide().blocks(1));
     let stats = place.stats.display().to_string();
     for (ftype, name) in WEIGHED {
         let quant = place.quantized(ftype, true);
