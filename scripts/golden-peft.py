@@ -9,6 +9,7 @@ The base is a llama of the size of the tests' tiny one: 64 wide, 4 heads, 2 of t
 MLP of 128, two blocks. Its weights do not matter: what is added does not depend on them.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -55,9 +56,14 @@ def main(folder: Path) -> None:
             if "lora_" in key:
                 # B begins as zeros: an adapter that does nothing shows no mistake.
                 parameter.data = torch.randn_like(parameter) * 0.1
-        # Otherwise peft writes the base's embeddings, too.
-        model.save_pretrained(folder / name, save_embedding_layers=False)
+        # With embeddings among the targets peft writes the base's, frozen, too: they are left out.
+        model.save_pretrained(folder / name)
         (folder / name / "README.md").unlink(missing_ok=True)
+        # peft writes them in the order of a set, another one each time.
+        path = folder / name / "adapter_config.json"
+        config_json = json.loads(path.read_text())
+        config_json["target_modules"].sort()
+        path.write_text(json.dumps(config_json, indent=2) + "\n")
         deltas = {}
         for key, module in model.named_modules():
             if hasattr(module, "get_delta_weight"):

@@ -137,13 +137,18 @@ fn wide() -> Tiny {
 
 #[test]
 fn every_type_of_llama_quantize_is_its_originals_byte_for_byte() {
-    let place = Place::new(&wide());
+    let place = Place::new(&wide().blocks(1));
     for (ftype, name) in PLAIN {
         let report = report(&place.origin(&place.quantized(ftype, false), &["--json"]));
         assert_eq!(report.verdict, Verdict::Yes, "{name}");
         assert_eq!(report.counts.equal, report.tensors.len(), "{name}: {:?}", report.counts);
         assert!(report.keys.is_empty(), "{name}: {:?}", report.keys);
     }
+}
+
+#[test]
+fn every_type_with_an_importance_matrix_is_equal_with_it_and_within_without_it() {
+    let place = Place::new(&wide().blocks(1));
     let stats = place.stats.display().to_string();
     for (ftype, name) in WEIGHED {
         let quant = place.quantized(ftype, true);
@@ -259,6 +264,17 @@ fn a_change_is_found_where_the_importance_matrix_is_not_at_hand() {
             assert_eq!(found, [EDITED], "{name}, {what}");
         }
     }
+}
+
+#[test]
+fn a_scale_that_is_not_a_number_is_named() {
+    let place = Place::new(&wide());
+    let quant = place.quantized(15, false);
+    // The first block's d.
+    scribble(&quant, EDITED, 0, &0x7e00u16.to_le_bytes());
+    let report = report(&place.origin(&quant, &["--json"]));
+    let [tensor] = not_its(&report)[..] else { panic!("{:?}", not_its(&report)) };
+    assert_eq!((tensor.name.as_str(), &tensor.reasons[..]), (EDITED, &[Reason::NotFinite][..]));
 }
 
 #[test]

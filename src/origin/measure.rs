@@ -65,6 +65,14 @@ pub struct Figures {
     pub direction: f64,
 }
 
+impl Figures {
+    /// False where a value of the tensor is NaN or infinite.
+    pub fn is_finite(&self) -> bool {
+        let Figures { relative_error, error, row, block, gain, direction, .. } = *self;
+        [relative_error, error, row, block, gain, direction].iter().all(|x| x.is_finite())
+    }
+}
+
 /// Compares a tensor with its original, all of it.
 ///
 /// # Errors

@@ -65,7 +65,7 @@ pub fn find(ty: GgmlType, measured: &Measured, exact: bool) -> (Finding, Vec<Rea
         Some(Rest::Floats(far)) if *far <= 1.0 => Vec::new(),
         Some(Rest::Floats(far)) if far.is_infinite() => vec![Reason::Bytes],
         Some(Rest::Floats(_)) => vec![Reason::Value],
-        Some(Rest::Rows(figures)) if !figures.error.is_finite() => vec![Reason::NotFinite],
+        Some(Rest::Rows(figures)) if !figures.is_finite() => vec![Reason::NotFinite],
         Some(Rest::Rows(figures)) => {
             match measured.equal_rows as f64 >= KNOWN * measured.n_rows as f64 {
                 true => changed(figures),

@@ -113,7 +113,7 @@ pub struct TensorReport {
     pub n_rows: u64,
     /// Float values: the farthest from its original, in parts of what rounding allows.
     pub farthest: Option<f64>,
-    /// Rows that differ.
+    /// Rows that differ; null where there are none, or a value is NaN or infinite.
     pub figures: Option<Figures>,
 }
 
@@ -201,7 +201,8 @@ fn compared(
     (report.equal_rows, report.n_rows) = (measured.equal_rows, measured.n_rows);
     match measured.rest {
         Some(Rest::Floats(far)) => report.farthest = far.is_finite().then_some(far),
-        Some(Rest::Rows(figures)) => report.figures = Some(figures),
+        // JSON has no NaN.
+        Some(Rest::Rows(figures)) => report.figures = Some(figures).filter(Figures::is_finite),
         Some(Rest::Bytes) | None => {}
     }
     Ok(report)
