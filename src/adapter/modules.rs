@@ -63,8 +63,8 @@ pub(super) fn module_of(architecture: &str, tensor: &str) -> Option<String> {
     }
     let kind = within_block(tensor)?.strip_suffix(".weight")?;
     let fused = architecture == "phi3" && kind == "ffn_up";
-    let named = IN_BLOCK.iter().filter(|(_, name)| *name == kind);
-    let (module, _) = if fused { named.last() } else { named.into_iter().next() }?;
+    let mut named = IN_BLOCK.iter().filter(|(_, name)| *name == kind);
+    let (module, _) = if fused { named.next_back() } else { named.next() }?;
     Some(format!("model.layers.{}.{module}", block_of(tensor)?))
 }
 

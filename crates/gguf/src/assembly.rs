@@ -26,6 +26,9 @@ use crate::tensor::{MAX_DIMS, MAX_NAME_BYTES, TensorInfo};
 use crate::value::Value;
 use crate::watch::Watch;
 
+/// sha256 of the tensors that were made, by their places in the header.
+type Sums = HashMap<usize, [u8; 32]>;
+
 /// Where the bytes of a tensor come from.
 pub enum Content<'a> {
     /// They are those of another file, as they are.
@@ -188,7 +191,7 @@ impl<'a> Assembly<'a> {
         output: &Output,
         data_offset: u64,
         watch: &dyn Watch,
-    ) -> Result<(HashMap<usize, [u8; 32]>, Option<Step>)> {
+    ) -> Result<(Sums, Option<Step>)> {
         let linked = Linked { watch, failed: AtomicBool::new(false) };
         let mut copies = Vec::new();
         let mut made = Vec::new();
@@ -207,7 +210,7 @@ impl<'a> Assembly<'a> {
             })
         };
         let make = || {
-            let mut sums = HashMap::new();
+            let mut sums = Sums::new();
             for (index, info, new, to) in made {
                 let place = Place { name: &info.name, output, to, row_bytes: info.row_bytes() };
                 sums.insert(index, place.fill(new, info.n_rows(), &linked)?);
@@ -228,7 +231,7 @@ impl<'a> Assembly<'a> {
         let errors = [copied.as_ref().err(), stepped.as_ref().err(), made.as_ref().err()];
         let is_reason = |error: &&Error| !error.is_interrupted();
         match errors.iter().position(|error| error.as_ref().is_some_and(is_reason)) {
-            Some(1) => stepped.map(|step| (HashMap::new(), step)),
+            Some(1) => stepped.map(|step| (Sums::new(), step)),
             Some(2) => made.map(|sums| (sums, None)),
             _ => {
                 copied?;
@@ -243,7 +246,7 @@ impl<'a> Assembly<'a> {
         &self,
         output: &Output,
         encoded: &[u8],
-        sums: &HashMap<usize, [u8; 32]>,
+        sums: &Sums,
         watch: &dyn Watch,
     ) -> Result<()> {
         let differs =
