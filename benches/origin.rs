@@ -23,6 +23,9 @@ mod random;
 
 use random::Random;
 
+/// A figure of a tensor.
+type Measure = fn(&Figures) -> f64;
+
 /// Where scripts/fetch-model.sh puts it.
 const MODEL: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/target/models/SmolLM2-135M-Instruct-Q4_1.gguf");
@@ -219,7 +222,7 @@ fn measured(ty: GgmlType, all: &[Matrix]) -> Result<BTreeMap<String, Vec<Figures
 
 /// The least, the median and the greatest of each figure.
 fn lines(table: &mut String, ty: GgmlType, of: &str, found: &[Figures]) -> Result<()> {
-    let of_figure: [(&str, fn(&Figures) -> f64); 8] = [
+    let of_figure: [(&str, Measure); 8] = [
         ("relative_error", |f| f.relative_error),
         ("error", |f| f.error),
         ("row", |f| f.row),

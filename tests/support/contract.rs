@@ -142,8 +142,8 @@ impl Contract {
 
     /// The type called `name` in `file`, which may have taken it over from elsewhere.
     fn resolve(&self, name: &str, file: &str) -> &Known {
-        let taken = self.taken.get(file).into_iter().flatten();
-        let taken = taken.filter(|taken| taken.as_name == name).next_back();
+        let mut taken = self.taken.get(file).into_iter().flatten();
+        let taken = taken.rfind(|taken| taken.as_name == name);
         let own = taken.map_or(name, |taken| &taken.name);
         let all = self.known.get(own).unwrap_or_else(|| panic!("{file}: no type {name}"));
         let places = || all.iter().filter(|known| known.file == file);
